@@ -1,0 +1,27 @@
+"""F2Fd: denoise a cryo-electron tomogram from one reconstructed volume.
+
+The public names are loaded on first use, so that ``f2fd_core.config`` (all that the Scipion
+plugin needs) imports without torch, numpy or mrcfile.
+"""
+import importlib
+
+__version__ = "1.0.0"
+
+_PUBLIC = {
+    "TrainConfig": "config",
+    "DenoiseConfig": "config",
+    "SimulateConfig": "config",
+    "EvaluateConfig": "config",
+    "UserError": "config",
+    "train": "training",
+    "denoise": "denoising",
+    "simulate": "phantom",
+    "evaluate": "metrics",
+}
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name):
+    if name not in _PUBLIC:
+        raise AttributeError("module 'f2fd_core' has no attribute '%s'" % name)
+    return getattr(importlib.import_module("f2fd_core." + _PUBLIC[name]), name)

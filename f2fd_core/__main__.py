@@ -1,0 +1,5 @@
+import sys
+
+from f2fd_core.cli import main
+
+sys.exit(main())

@@ -1,0 +1,87 @@
+"""Model and checkpoint files: plain data, versioned, checked when loaded, written atomically.
+
+A file holds one dictionary: format, version, config (a TrainConfig's fields), step, voxel_size (Å)
+and model (state_dict); a checkpoint also has what resuming needs (see ``training.py``).
+"""
+import glob
+import os
+import pickle
+import zipfile
+
+import torch
+
+from f2fd_core import unet
+from f2fd_core.config import TrainConfig, UserError
+
+FORMAT = "f2fd"
+VERSION = 1
+
+
+def save(path, network, config, step, voxel_size, **training):
+    """Write a model file (or, with ``training`` entries, a checkpoint) to a temporary name, then
+    rename it. Raises UserError if it can't be written."""
+    state = dict(format=FORMAT, version=VERSION, config=config.to_dict(), step=step,
+                 voxel_size=voxel_size, model=network.state_dict(), **training)
+    partial = path + ".part"
+    try:
+        torch.save(state, partial)
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        raise UserError("cannot write %s: %s" % (path, error))
+
+
+def load(path):
+    """Read a model file or checkpoint onto the CPU; raises UserError when it is none.
+
+    Only tensors and plain values are read (``weights_only=True``): a file can't run code.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError("%s does not exist; expected a model file from 'f2fd train'" % path)
+    except IsADirectoryError:
+        raise UserError("%s is a folder; expected a model file from 'f2fd train'" % path)
+    except OSError as error:
+        raise UserError("cannot read %s: %s" % (path, error.strerror or error))
+    except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError,
+            zipfile.BadZipFile):
+        raise UserError("%s is no F2Fd model; expected a file from 'f2fd train'" % path)
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise UserError("%s is no F2Fd model; expected a file from 'f2fd train'" % path)
+    if state.get("version") != VERSION:
+        raise UserError("%s has format version %s; expected %d (this is an older or newer F2Fd's)"
+                        % (path, state.get("version"), VERSION))
+    return state
+
+
+def restore(state, path):
+    """Return (network, TrainConfig) of a loaded file; raises UserError if they don't agree."""
+    try:
+        config = TrainConfig.create(state["config"])
+        network = unet.build(config)
+        network.load_state_dict(state["model"])
+    except (KeyError, TypeError, AttributeError, RuntimeError, UserError) as error:
+        raise UserError("%s is damaged: its weights and settings don't belong together (%s)"
+                        % (path, str(error).splitlines()[0]))
+    for name, weight in network.state_dict().items():
+        if not torch.isfinite(weight).all():
+            raise UserError("%s is damaged: %s holds NaN or infinite weights" % (path, name))
+    return network, config
+
+
+def path_of(folder, step):
+    """File name of the checkpoint of a step; names sort by step."""
+    return os.path.join(folder, "step_%08d.pt" % step)
+
+
+def newest(folder, warn):
+    """The newest loadable checkpoint of a folder as (path, state), or (None, None).
+
+    One that can't be loaded is reported through ``warn`` and passed over.
+    """
+    for path in sorted(glob.glob(os.path.join(glob.escape(folder), "step_*.pt")), reverse=True):
+        try:
+            return path, load(path)
+        except UserError as error:
+            warn("%s; trying the one before" % error)
+    return None, None

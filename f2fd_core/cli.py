@@ -1,0 +1,151 @@
+"""The command line ``f2fd``, generated from the configuration classes.
+
+Heavy imports happen inside the commands, so that ``--help`` and bad options answer at once.
+"""
+import argparse
+import json
+import sys
+
+from f2fd_core import __version__, config
+from f2fd_core.config import UserError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UserError("%s (see '%s --help')" % (message, self.prog))
+
+
+def add_arguments(parser, config_class):
+    """Give the parser one argument for every field of a configuration class.
+
+    Absent options are absent from the namespace, so that a preset or a file can supply them.
+    """
+    groups = {}
+    for name, kind, default, spec in config.parameters(config_class):
+        group = groups.setdefault(spec.section, None) or parser.add_argument_group(spec.section)
+        groups[spec.section] = group
+        item = config.item_type(kind)
+        text = spec.full_help()
+        if default not in ("", ()):
+            shown = " ".join(map(str, default)) if item else default
+            text += " Default: %s." % (str(shown).lower() if kind is bool else shown)
+        options = {"help": text.replace("%", "%%"), "default": argparse.SUPPRESS}
+        if spec.positional:
+            options.update(nargs="*" if item else "?", metavar=name.upper())
+            group.add_argument(name, **options)
+            continue
+        options["dest"] = name
+        names = [config.flag(name)]
+        if spec.original and "--" + spec.original not in names:
+            names.append("--" + spec.original)
+        if kind is bool:
+            # Both spellings work; the help shows the one that changes something.
+            negative = dict(options, help=options["help"] if default else argparse.SUPPRESS)
+            if default:
+                options["help"] = argparse.SUPPRESS
+            group.add_argument(*names, action="store_true", **options)
+            group.add_argument("--no-" + names[0][2:], action="store_false", **negative)
+            continue
+        options["type"] = item or kind
+        options["metavar"] = (item or kind).__name__.upper()
+        if spec.choices:
+            options["metavar"] = "{%s}" % ",".join(spec.choices)
+        if item:
+            options["nargs"] = spec.length or "+"
+        group.add_argument(*names, **options)
+
+
+def _parser():
+    parser = _Parser(prog="f2fd", description="Denoise cryo-electron tomograms from one "
+                     "reconstructed volume.")
+    parser.add_argument("--version", action="version", version="f2fd " + __version__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    for name, (config_class, _) in COMMANDS.items():
+        summary = config_class.__doc__.splitlines()[0]
+        # No abbreviated options: --p is an original name, not short for --patch-size.
+        command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        if config_class in (config.TrainConfig, config.DenoiseConfig):
+            command.add_argument("--config", metavar="FILE", help="JSON file with any of these "
+                                 "parameters; options given beside it win")
+        add_arguments(command, config_class)
+    return parser
+
+
+def _require(settings, *names):
+    for name in names:
+        if not getattr(settings, name):
+            spec = type(settings).__dataclass_fields__[name].metadata["param"]
+            raise UserError("%s is missing; expected: %s"
+                            % (name.upper() if spec.positional else config.flag(name), spec.help))
+
+
+def _train(settings):
+    _require(settings, "tomograms", "output")
+    from f2fd_core.training import train
+    train(settings)
+
+
+def _denoise(settings):
+    _require(settings, "model", "tomograms", "output")
+    from f2fd_core.denoising import denoise
+    denoise(settings)
+
+
+def _simulate(settings):
+    _require(settings, "output")
+    from f2fd_core.phantom import simulate
+    simulate(settings)
+
+
+def _evaluate(settings):
+    _require(settings, "denoised", "reference")
+    from f2fd_core.metrics import evaluate
+    print(json.dumps(evaluate(settings), indent=2))
+
+
+def _info(settings):
+    from f2fd_core.info import describe_machine, describe_model
+    print(json.dumps(describe_model(settings.model) if settings.model else describe_machine(),
+                     indent=2))
+
+
+COMMANDS = {
+    "train": (config.TrainConfig, _train),
+    "denoise": (config.DenoiseConfig, _denoise),
+    "simulate": (config.SimulateConfig, _simulate),
+    "evaluate": (config.EvaluateConfig, _evaluate),
+    "info": (config.InfoConfig, _info),
+}
+
+
+def parse(argv):
+    """Return (configuration, function that runs it); raises UserError for bad options."""
+    explicit = vars(_parser().parse_args(argv))
+    command = explicit.pop("command", None)
+    if command is None:
+        raise UserError("no command given; expected one of %s (see 'f2fd --help')"
+                        % ", ".join(COMMANDS))
+    config_class, run = COMMANDS[command]
+    base = {}
+    path = explicit.pop("config", None)
+    # An empty list of positionals is what argparse gives for "not given".
+    explicit = {name: value for name, value in explicit.items() if value != []}
+    if path:
+        base = config.read_json(path)
+    elif command == "train" and explicit.get("resume") and explicit.get("output"):
+        base = config.recorded(explicit["output"])
+    return config_class.create(explicit, base), run
+
+
+def main(argv=None):
+    """Run one command; returns the exit code (0, 2 for a user's mistake, 130 for Ctrl-C)."""
+    try:
+        settings, run = parse(sys.argv[1:] if argv is None else argv)
+        run(settings)
+    except UserError as error:
+        print("f2fd: error: %s" % error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("f2fd: interrupted; what was finished is kept", file=sys.stderr)
+        return 130
+    return 0

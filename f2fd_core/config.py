@@ -1,0 +1,510 @@
+"""The one definition of every parameter: command line, Scipion form, help and documentation.
+
+Only the standard library, and Python 3.8: the Scipion plugin imports this module in an
+environment that has neither torch nor numpy.
+"""
+import dataclasses
+import json
+import math
+import os
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Dict, Tuple
+
+INPUT, TRAINING, PERTURBATION, NETWORK, PREDICTION, RUN = (
+    "Input", "Training", "Perturbation", "Network", "Prediction", "Run")
+
+
+class UserError(ValueError):
+    """A mistake in what the user gave, told in one sentence; the command line exits with 2."""
+
+
+@dataclass(frozen=True)
+class Param:
+    """What is known of one parameter beside its type and default.
+
+    ``ge``, ``gt``, ``le`` and ``lt`` bound numbers. ``only`` = (other field, value) says when
+    the parameter applies at all. ``original`` is the published program's name for it, taken by
+    the command line as an alias.
+    """
+    label: str
+    help: str
+    section: str
+    unit: str = ""
+    ge: float = -math.inf
+    gt: float = -math.inf
+    le: float = math.inf
+    lt: float = math.inf
+    choices: Tuple[str, ...] = ()
+    advanced: bool = False
+    positional: bool = False
+    length: int = 0
+    only: Tuple[str, str] = ()
+    original: str = ""
+
+    def full_help(self):
+        """The help text with the unit and, for a conditional parameter, its condition."""
+        parts = [self.help]
+        if self.unit:
+            parts.append("Unit: %s." % self.unit)
+        if self.only:
+            parts.append("Used with %s '%s' only." % self.only)
+        return " ".join(parts)
+
+
+def param(default, label, help, section, **more):
+    """A dataclass field that carries its :class:`Param`."""
+    return field(default=default, metadata={"param": Param(label, help, section, **more)})
+
+
+def flag(name):
+    """The command line's spelling of a field: ``patch_size`` -> ``--patch-size``."""
+    return "--" + name.replace("_", "-")
+
+
+def parameters(config_class):
+    """Yield (name, type, default, Param) for every field of a configuration class.
+
+    The type is bool, int, float, str or, for tuples, ``Tuple[item, ...]``.
+    """
+    hints = typing.get_type_hints(config_class)
+    for item in dataclasses.fields(config_class):
+        yield item.name, hints[item.name], item.default, item.metadata["param"]
+
+
+def item_type(annotation):
+    """The type of a tuple's items, or None when the annotation is no tuple."""
+    arguments = getattr(annotation, "__args__", None)
+    return arguments[0] if arguments else None
+
+
+def _checked(name, kind, value, spec):
+    """Return ``value`` as the field's type, or raise a UserError that names the option."""
+    item = item_type(kind)
+    if item is not None:
+        if not isinstance(value, (list, tuple)):
+            raise UserError("%s is %r; expected a list" % (flag(name), value))
+        if spec.length and len(value) != spec.length:
+            raise UserError("%s has %d values; expected %d" % (flag(name), len(value), spec.length))
+        return tuple(_checked(name, item, entry, spec) for entry in value)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind is str and isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if type(value) is not kind:
+        words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+        raise UserError("%s is %r; expected %s" % (flag(name), value, words[kind]))
+    if spec.choices and value not in spec.choices:
+        raise UserError("%s is '%s'; expected one of %s"
+                        % (flag(name), value, ", ".join(spec.choices)))
+    if kind in (int, float):
+        if not math.isfinite(value):
+            raise UserError("%s is %s; expected a finite number" % (flag(name), value))
+        for bound, words, holds in ((spec.ge, "at least", value >= spec.ge),
+                                    (spec.gt, "above", value > spec.gt),
+                                    (spec.le, "at most", value <= spec.le),
+                                    (spec.lt, "below", value < spec.lt)):
+            if not holds:
+                raise UserError("%s is %s; expected %s %g" % (flag(name), value, words, bound))
+    return value
+
+
+class Config:
+    """What all configurations share: checks on creation, and JSON in both directions."""
+
+    def __post_init__(self):
+        for name, kind, _, spec in parameters(type(self)):
+            object.__setattr__(self, name, _checked(name, kind, getattr(self, name), spec))
+        self.check()
+
+    def check(self):
+        """Rules between fields; raises UserError."""
+
+    @classmethod
+    def presets(cls):
+        """Named sets of values: {name: {field: value}}."""
+        return {}
+
+    @classmethod
+    def implied(cls):
+        """What giving a field explicitly implies for others: {field: {other: value}}."""
+        return {}
+
+    @classmethod
+    def create(cls, explicit: Dict[str, Any], base: Dict[str, Any] = None):
+        """Build from what was given: ``explicit`` wins over its preset, that over ``base``.
+
+        ``base`` is a configuration file's content, complete or not; the preset that it names
+        fills in what it leaves out. Raises UserError for an unknown name or a bad value.
+        """
+        known = {item.name for item in dataclasses.fields(cls)}
+        values = {}
+        for layer in (base or {}, explicit):
+            for name in layer:
+                if name not in known:
+                    raise UserError("'%s' is no parameter of %s" % (name, cls.__name__))
+            values.update(cls.presets().get(str(layer.get("preset")), {}))
+            for name in layer:
+                values.update(cls.implied().get(name, {}))
+            values.update(layer)
+        return cls(**values)
+
+    def to_dict(self):
+        """All fields as JSON types (tuples become lists)."""
+        return {name: list(value) if isinstance(value, tuple) else value
+                for name, value in dataclasses.asdict(self).items()}
+
+    def to_json(self):
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+
+
+def read_json(path):
+    """The dictionary in a configuration file; raises UserError when it holds none."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            values = json.load(stream)
+    except OSError as error:
+        raise UserError("cannot read the configuration %s: %s" % (path, error.strerror))
+    except ValueError as error:
+        raise UserError("%s is not valid JSON (%s)" % (path, error))
+    if not isinstance(values, dict):
+        raise UserError("%s holds a %s; expected an object with one entry a parameter"
+                        % (path, type(values).__name__))
+    return values
+
+
+def recorded(output):
+    """What an earlier ``f2fd train`` recorded in its output folder; {} when there is nothing."""
+    path = os.path.join(output, "train.json")
+    return read_json(path) if os.path.exists(path) else {}
+
+
+# Parameters that several commands share, word for word.
+
+def _tomograms(help):
+    return param((), "Tomograms", help, INPUT, positional=True)
+
+
+def _voxel_size():
+    return param(0.0, "Voxel size", "Voxel size of tomograms whose header holds none (0). A voxel "
+                 "size that the header has is kept as it is. 0: read it from the header.",
+                 INPUT, unit="Å", ge=0, advanced=True)
+
+
+def _seed():
+    return param(0, "Random seed", "The same seed, input and machine give the same result.", RUN,
+                 ge=0, lt=2 ** 31, advanced=True)
+
+
+def _device():
+    return param("auto", "Device", "Where to compute: auto (the first GPU, else the CPU with a "
+                 "warning), cpu, cuda, or cuda:N for GPU number N.", RUN)
+
+
+def _threads():
+    return param(0, "CPU threads", "CPU threads of the engine. 0: all that the machine offers.",
+                 RUN, ge=0)
+
+
+def _precision():
+    return param("auto", "Precision", "Arithmetic of the network: bfloat16 is 2 to 4 times faster "
+                 "where the hardware has it; auto uses it there and float32 elsewhere.", RUN,
+                 choices=("auto", "float32", "bfloat16"), advanced=True)
+
+
+def _overwrite():
+    return param(False, "Overwrite", "Replace what an earlier run left in the output folder. "
+                 "Without it, existing results are kept and the run is refused.", RUN)
+
+
+SAMPLE_RUN = dict(
+    epochs=50, inversion_probability=0.1, mask_probability=0.5, dropout=0.8, block_size=8,
+    pool_size=20, renew_pool=False, samples_per_patch=6, batch_size=2, patch_size=64, features=48,
+    learning_rate=1e-4, clip=True, tv_weight=0.0, perturbation="masks", network="published",
+    loss="l2norm", schedule="plateau", stop_patience=100, augmentation="published",
+    patch_shift=10, sphere_min=0.05, sphere_max=0.10)
+"""The published program's sample run."""
+
+PREDICTION_DEFAULTS = {
+    "default": dict(predictions=4, batch_size=1, tile_size=96, pool_size=4),
+    "published": dict(predictions=100, batch_size=10, tile_size=64, pool_size=20),
+}
+"""What 0 ("as the model's preset") means in :class:`DenoiseConfig`."""
+
+NETWORK_MULTIPLE = {"compact": 8, "published": 32}
+"""Patch and tile sides must be a multiple of this (2 to the number of poolings)."""
+
+NETWORK_FEATURES = {"compact": 8, "published": 48}
+"""What 0 features means."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(Config):
+    """Train one model on one or several tomograms."""
+
+    tomograms: Tuple[str, ...] = _tomograms("Tomograms to train on (MRC), of any and also of "
+                                            "different sizes.")
+    output: str = param("", "Output folder", "Folder for the model, checkpoints, log and pictures.",
+                        INPUT)
+    ground_truth: Tuple[str, ...] = param(
+        (), "Ground truth", "Noise-free volumes, one a tomogram and in the same order. Used for "
+        "the scores in the log (SSIM, PSNR), never for training.", INPUT, advanced=True)
+    voxel_size: float = _voxel_size()
+    clip: bool = param(
+        True, "Clip outliers", "Clip intensities to the 0.05 % and 99.95 % quantiles before "
+        "standardising, so that gold beads and hot voxels don't set the scale.", INPUT,
+        advanced=True, original="clip")
+
+    preset: str = param(
+        "default", "Method", "default: noise-matched perturbation with the compact network. "
+        "published: every value of the published F2Fd's sample run (hours to days of computing). "
+        "Other options given beside it win over the preset.", TRAINING,
+        choices=("default", "published"))
+    steps: int = param(
+        1000, "Training steps", "Number of training steps (batches). More steps give a better "
+        "model until the loss is flat, in proportionally more time.", TRAINING, unit="steps", ge=1)
+    epochs: int = param(
+        0, "Epochs", "Train for this many epochs instead of a number of steps; one epoch visits "
+        "every patch of the grid once. 0: use the number of steps.", TRAINING, unit="epochs", ge=0,
+        advanced=True, original="epochs")
+    patch_size: int = param(
+        48, "Patch size", "Side of the cubic training patches. Larger patches see more context "
+        "and need more memory. A multiple of 8 (compact network) or 32 (published network); "
+        "tomograms thinner than a patch are padded by reflection.", TRAINING, unit="voxels", ge=16,
+        original="subtomo_length")
+    batch_size: int = param(
+        4, "Patches per batch", "Patches in a batch. Larger batches train more smoothly and need "
+        "more GPU memory.", TRAINING, ge=1, original="batch_size")
+    samples_per_patch: int = param(
+        1, "Pairs per patch", "Perturbed pairs of each patch in a batch; the network sees "
+        "patches x pairs volumes a step.", TRAINING, ge=1, advanced=True,
+        original="n_bernoulli_samples")
+    learning_rate: float = param(
+        1e-3, "Learning rate", "Learning rate of the Adam optimizer at the start.", TRAINING, gt=0,
+        le=1, advanced=True, original="lr")
+    schedule: str = param(
+        "cosine", "Learning rate schedule", "cosine: falls to zero along half a cosine. plateau: "
+        "divided by 10 after 10 epochs without a lower loss (published). constant: stays.",
+        TRAINING, choices=("cosine", "plateau", "constant"), advanced=True)
+    loss: str = param(
+        "mse", "Loss", "mse: mean squared error. l2norm: unsquared L2 norm of each sample's "
+        "difference (published).", TRAINING, choices=("mse", "l2norm"), advanced=True)
+    tv_weight: float = param(
+        0.0, "Total variation weight", "Weight of the anisotropic total variation of the "
+        "prediction in the loss. Above 0 smooths the result.", TRAINING, ge=0, advanced=True,
+        original="alpha")
+    stop_patience: int = param(
+        0, "Stop after flat epochs", "Stop when the epoch's loss has not fallen by 0.0001 for "
+        "this many epochs. 0: train all steps.", TRAINING, unit="epochs", ge=0, advanced=True)
+    patch_shift: int = param(
+        24, "Random shift of patches", "Each patch of the grid is shifted by up to this many "
+        "voxels along every axis when it is drawn.", TRAINING, unit="voxels", ge=0, advanced=True)
+    augmentation: str = param(
+        "wedge", "Augmentation", "wedge: half turns about X and Y, which map the missing wedge "
+        "onto itself. published: the same and quarter turns about Z, which don't. none: patches "
+        "as they are.", TRAINING, choices=("wedge", "published", "none"), advanced=True)
+
+    perturbation: str = param(
+        "spectrum", "Perturbation", "How the noisy copies are made. spectrum: adds noise that has "
+        "the tomogram's own noise spectrum to one copy and subtracts it from the other. masks: "
+        "drops blocks of Fourier coefficients and inverts signs (published).", PERTURBATION,
+        choices=("spectrum", "masks"), original="dataset")
+    noise_scale: float = param(
+        0.5, "Noise scale", "The input gets this many times the tomogram's noise added, the "
+        "target has 1 / this subtracted. Below 1 the input keeps more signal.", PERTURBATION,
+        ge=0.05, le=20, advanced=True, only=("perturbation", "spectrum"))
+    spectrum_window: int = param(
+        32, "Spectrum window", "Side of the windows on which the noise spectrum is estimated. "
+        "Larger windows resolve finer spectra and need larger tomograms.", PERTURBATION,
+        unit="voxels", ge=8, le=128, advanced=True, only=("perturbation", "spectrum"))
+    spectrum_quantile: float = param(
+        0.25, "Spectrum quantile", "Quantile of the windows' power that counts as noise. Lower "
+        "values keep more signal in crowded tomograms.", PERTURBATION, ge=0.01, le=0.9,
+        advanced=True, only=("perturbation", "spectrum"))
+    spared_frequency: float = param(
+        0.1, "Spared low frequencies", "Below this frequency signal is everywhere and the noise "
+        "cannot be told from it, so the perturbation fades out there.", PERTURBATION,
+        unit="cycles per voxel", ge=0, le=0.5, advanced=True, only=("perturbation", "spectrum"))
+    mask_probability: float = param(
+        0.5, "Mask probability", "Probability that a block of Fourier coefficients is dropped.",
+        PERTURBATION, ge=0, lt=1, advanced=True, only=("perturbation", "masks"),
+        original="Vmask_pct")
+    inversion_probability: float = param(
+        0.1, "Sign inversion probability", "Probability that a Fourier coefficient changes sign.",
+        PERTURBATION, ge=0, le=1, advanced=True, only=("perturbation", "masks"), original="p")
+    block_size: int = param(
+        8, "Fourier block size", "Side of the blocks of Fourier coefficients that are kept or "
+        "dropped together.", PERTURBATION, unit="Fourier voxels", ge=1, advanced=True,
+        only=("perturbation", "masks"), original="volumetric_scale_factor")
+    sphere_min: float = param(
+        0.05, "Smallest kept sphere", "The sphere of low frequencies that is always kept holds at "
+        "least this share of the spectrum's volume.", PERTURBATION, ge=0, le=0.5, advanced=True,
+        only=("perturbation", "masks"))
+    sphere_max: float = param(
+        0.10, "Largest kept sphere", "The sphere of low frequencies that is always kept holds at "
+        "most this share of the spectrum's volume.", PERTURBATION, ge=0, le=0.5, advanced=True,
+        only=("perturbation", "masks"))
+    pool_size: int = param(
+        20, "Pool of samples", "Perturbed copies of the whole tomogram held in memory; each patch "
+        "draws its pairs from them without replacement.", PERTURBATION, ge=2, advanced=True,
+        only=("perturbation", "masks"), original="total_samples")
+    renew_pool: bool = param(
+        True, "Renew the pool", "Replace one copy of the pool by a new one at every step. The "
+        "published program keeps the same copies throughout.", PERTURBATION, advanced=True,
+        only=("perturbation", "masks"))
+
+    network: str = param(
+        "compact", "Network", "compact: a small U-Net with three poolings, fast on any machine. "
+        "published: the published U-Net with partial convolutions and five poolings.", NETWORK,
+        choices=("compact", "published"), advanced=True)
+    features: int = param(
+        0, "Features", "Feature maps at full resolution. More features cost time and memory in "
+        "proportion to their square. 0: the network's own (compact 8, published 48).", NETWORK,
+        ge=0, advanced=True, original="n_features")
+    dropout: float = param(
+        0.1, "Dropout", "Dropout probability in the decoder, in training and in prediction.",
+        NETWORK, ge=0, lt=1, advanced=True, original="dropout_p")
+
+    seed: int = _seed()
+    checkpoint_every: int = param(
+        100, "Checkpoint every", "Steps between two checkpoints, from which a stopped run can be "
+        "resumed; the preview in slices.png is drawn then, too.", RUN, unit="steps", ge=1,
+        advanced=True)
+    resume: bool = param(
+        False, "Resume", "Continue from the newest checkpoint in the output folder.", RUN)
+    overwrite: bool = _overwrite()
+    device: str = _device()
+    threads: int = _threads()
+    precision: str = _precision()
+
+    @classmethod
+    def presets(cls):
+        return {"published": SAMPLE_RUN}
+
+    @classmethod
+    def implied(cls):
+        return {"steps": {"epochs": 0}}
+
+    def check(self):
+        multiple = NETWORK_MULTIPLE[self.network]
+        if self.patch_size % multiple:
+            raise UserError("--patch-size is %d; expected a multiple of %d for the %s network"
+                            % (self.patch_size, multiple, self.network))
+        if self.sphere_min > self.sphere_max:
+            raise UserError("--sphere-min is %g; expected at most --sphere-max, which is %g"
+                            % (self.sphere_min, self.sphere_max))
+        if self.perturbation == "masks" and self.pool_size < 2 * self.samples_per_patch:
+            raise UserError("--pool-size is %d; expected at least %d, twice --samples-per-patch"
+                            % (self.pool_size, 2 * self.samples_per_patch))
+        if self.ground_truth and len(self.ground_truth) != len(self.tomograms):
+            raise UserError("--ground-truth names %d volumes; expected %d, one for each tomogram"
+                            % (len(self.ground_truth), len(self.tomograms)))
+        if self.resume and self.overwrite:
+            raise UserError("--resume and --overwrite exclude each other; expected one of them")
+
+    def network_features(self):
+        """Features of the network, with 0 replaced by the network's own number."""
+        return self.features or NETWORK_FEATURES[self.network]
+
+
+@dataclass(frozen=True)
+class DenoiseConfig(Config):
+    """Denoise tomograms with a trained model."""
+
+    model: str = param("", "Model", "Model file that 'f2fd train' wrote (model.pt or a "
+                       "checkpoint).", INPUT, positional=True)
+    tomograms: Tuple[str, ...] = _tomograms("Tomograms to denoise (MRC), of any size.")
+    output: str = param("", "Output folder", "Folder for the denoised tomograms and pictures.",
+                        INPUT)
+    voxel_size: float = _voxel_size()
+
+    predictions: int = param(
+        0, "Predictions", "Predictions that are averaged, each on a new noisy copy and with new "
+        "dropout. More are smoother, in proportionally more time. 0: as the model's preset says "
+        "(default 4, published 100).", PREDICTION, ge=0, original="predict_N_times")
+    batch_size: int = param(
+        0, "Predictions per batch", "Noisy copies of a tile that the network takes at once. Lower "
+        "it if the GPU's memory does not suffice. 0: as the model's preset says (default 1, "
+        "published 10).", PREDICTION, ge=0, advanced=True,
+        original="n_bernoulli_samples_prediction")
+    tile_size: int = param(
+        0, "Tile size", "Side of the cubic tiles in which the tomogram is denoised; they overlap "
+        "and are blended. Lower it if the GPU's memory does not suffice. 0: as the model's preset "
+        "says (default 96, published 64).", PREDICTION, unit="voxels", ge=0, advanced=True)
+    pool_size: int = param(
+        0, "Pool of samples", "Perturbed copies of the whole tomogram held in memory, for models "
+        "trained with masks. 0: as the model's preset says (default 4, published 20).",
+        PREDICTION, ge=0, advanced=True, original="total_samples_prediction")
+    std: bool = param(
+        False, "Standard deviation map", "Also write <name>_std.mrc, the standard deviation over "
+        "the predictions: where it is high, trust the result less.", PREDICTION)
+
+    seed: int = _seed()
+    resume: bool = param(False, "Skip finished", "Skip tomograms whose denoised file exists.", RUN)
+    overwrite: bool = _overwrite()
+    device: str = _device()
+    threads: int = _threads()
+    precision: str = _precision()
+
+    def check(self):
+        if self.resume and self.overwrite:
+            raise UserError("--resume and --overwrite exclude each other; expected one of them")
+        if self.std and self.predictions == 1:
+            raise UserError("--predictions is 1; expected at least 2 for --std")
+
+    def for_model(self, train_config):
+        """Replace every 0 by the value of the model's preset and check against the model."""
+        defaults = PREDICTION_DEFAULTS[train_config.preset]
+        filled = dataclasses.replace(
+            self, **{name: getattr(self, name) or value for name, value in defaults.items()})
+        multiple = NETWORK_MULTIPLE[train_config.network]
+        if filled.tile_size % multiple:
+            raise UserError("--tile-size is %d; expected a multiple of %d for the model's %s "
+                            "network" % (filled.tile_size, multiple, train_config.network))
+        return filled
+
+
+@dataclass(frozen=True)
+class SimulateConfig(Config):
+    """Write a synthetic tomogram with its ground truth."""
+
+    output: str = param("", "Output folder", "Folder for the simulated volumes.", INPUT,
+                        positional=True)
+    shape: Tuple[int, ...] = param((96, 192, 192), "Shape", "Size of the volume, Z Y X.", INPUT,
+                                   unit="voxels", ge=16, length=3)
+    voxel_size: float = param(10.0, "Voxel size", "Voxel size of the volume.", INPUT, unit="Å",
+                              gt=0)
+    snr: float = param(0.1, "Signal-to-noise ratio", "Variance of the signal over the variance of "
+                       "the noise in the untilted projection.", INPUT, gt=0)
+    specimen: str = param("cell", "Specimen", "cell: vesicles, sheets, macromolecules and spheres. "
+                          "spheres: spheres of several sizes only.", INPUT,
+                          choices=("cell", "spheres"))
+    tilt_range: float = param(60.0, "Tilt range", "Tilts run from minus to plus this angle.", INPUT,
+                              unit="degrees", gt=0, le=90)
+    tilt_step: float = param(3.0, "Tilt step", "Angle between two tilts.", INPUT, unit="degrees",
+                             gt=0, le=30)
+    defocus: float = param(3.0, "Defocus", "Defocus of the microscope (300 kV, Cs 2.7 mm).", INPUT,
+                           unit="µm", ge=0)
+    seed: int = _seed()
+    overwrite: bool = _overwrite()
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(Config):
+    """Score a denoised tomogram against a reference."""
+
+    denoised: str = param("", "Denoised tomogram", "The tomogram to score (MRC).", INPUT,
+                          positional=True)
+    reference: str = param("", "Reference", "Noise-free volume of the same size (MRC).", INPUT)
+    noisy: str = param("", "Noisy tomogram", "The tomogram before denoising (MRC): scored too, "
+                       "for comparison.", INPUT)
+    membrane: str = param("", "Membrane mask", "Mask of the true membranes (MRC, above 0.5 "
+                          "inside): adds the average precision of a ridge filter's membrane map.",
+                          INPUT)
+
+
+@dataclass(frozen=True)
+class InfoConfig(Config):
+    """Print versions, devices and memory, or what a model file holds."""
+
+    model: str = param("", "Model", "Model file to describe.", INPUT, positional=True)

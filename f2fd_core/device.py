@@ -1,0 +1,54 @@
+"""Where and how to compute: the device, its arithmetic, and what the machine offers."""
+import contextlib
+import os
+
+import torch
+
+from f2fd_core.config import UserError
+
+
+def choose_device(name):
+    """The torch device for auto, cpu, cuda or cuda:N; raises UserError for one that isn't there."""
+    gpus = torch.cuda.device_count()
+    if name == "auto":
+        return torch.device("cuda:0" if gpus else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    kind, _, number = name.partition(":")
+    if kind != "cuda" or not (number.isdigit() or name == "cuda"):
+        raise UserError("--device is '%s'; expected auto, cpu, cuda or cuda:N" % name)
+    if int(number or 0) >= gpus:
+        raise UserError("--device is '%s'; expected one of the %d GPUs that PyTorch sees here "
+                        "(counted from 0)" % (name, gpus))
+    return torch.device("cuda:%d" % int(number or 0))
+
+
+def set_threads(threads):
+    """Use this many CPU threads; 0 means all that this process may use."""
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+
+
+def _fast_bfloat16(device):
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported()
+
+
+def arithmetic(precision, device):
+    """The network's number type on this device: torch.bfloat16 or torch.float32."""
+    fast = precision == "bfloat16" or precision == "auto" and _fast_bfloat16(device)
+    return torch.bfloat16 if fast else torch.float32
+
+
+def autocast(dtype, device):
+    """Context in which the network computes in ``dtype``."""
+    if dtype is torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype)
+
+
+def device_name(device):
+    """Name for people, such as 'NVIDIA A100 (cuda:0)' or 'CPU, 8 threads'."""
+    if device.type == "cuda":
+        return "%s (%s)" % (torch.cuda.get_device_name(device), device)
+    return "CPU, %d threads" % torch.get_num_threads()

@@ -1,0 +1,181 @@
+"""Fourier-space building blocks: frequencies, masks, the noise spectrum and noise made from it.
+
+Layout: real volumes (..., Z, Y, X); spectra on the ``rfftn`` grid (..., Z, Y, X // 2 + 1), zero
+frequency at index 0. Frequencies are in cycles per voxel, 0.5 being Nyquist. Power is scaled so
+that white noise of variance 1 has power 1 at every frequency.
+"""
+import math
+
+import numpy as np
+import torch
+
+AXES = (-3, -2, -1)
+SYNTHESIS_MARGIN = 16
+MAXIMUM_WINDOWS = 2048
+
+
+def axis_frequencies(shape):
+    """Three 1D tensors of signed frequencies (cycles per voxel) of the rfft grid's axes."""
+    return (torch.fft.fftfreq(shape[0]), torch.fft.fftfreq(shape[1]), torch.fft.rfftfreq(shape[2]))
+
+
+def radial_frequency(shape):
+    """|k| (cycles per voxel) on the rfft grid of a volume of ``shape`` (Z, Y, X)."""
+    z, y, x = axis_frequencies(shape)
+    return torch.sqrt(z[:, None, None] ** 2 + y[None, :, None] ** 2 + x[None, None, :] ** 2)
+
+
+def friedel_weights(shape):
+    """How many coefficients of the full spectrum each column X of the rfft grid stands for."""
+    weights = torch.full((shape[2] // 2 + 1,), 2.0)
+    weights[0] = 1.0
+    if shape[2] % 2 == 0:
+        weights[-1] = 1.0
+    return weights
+
+
+def sphere_radius(share):
+    """Radius (cycles per voxel) of the sphere about zero frequency with this share of the spectrum.
+
+    The spectrum of cubic voxels is the unit cube whatever the volume's shape, so the sphere is
+    one in frequency, not in indices. Below a share of 0.52 it stays inside the cube.
+    """
+    return (3.0 * share / (4.0 * math.pi)) ** (1.0 / 3.0)
+
+
+def friedel_symmetric(mask, shape):
+    """Make an rfft-grid mask of a volume of ``shape`` (Z, Y, X) consistent, in place.
+
+    On X index 0 (and at Nyquist, if X is even) both members of a conjugate pair k, -k are stored;
+    the second takes the first one's value. On the other columns the partner is not stored.
+    """
+    depth, height = shape[:2]
+    z = torch.arange(depth, device=mask.device)[:, None]
+    y = torch.arange(height, device=mask.device)[None, :]
+    partner_z, partner_y = (-z) % depth, (-y) % height
+    second = (z * height + y) > (partner_z * height + partner_y)
+    for column in {0, shape[2] // 2} if shape[2] % 2 == 0 else {0}:
+        plane = mask[:, :, column]
+        mask[:, :, column] = torch.where(second, plane[partner_z, partner_y], plane)
+    return mask
+
+
+def block_mask(grid, side, keep_probability, generator=None, device="cpu"):
+    """Boolean mask of shape ``grid`` in blocks of side³, each True with ``keep_probability``.
+
+    The last block of an axis is cut where the axis is no multiple of the side.
+    """
+    blocks = [-(-length // side) for length in grid]
+    mask = torch.rand(blocks, generator=generator, device=device) < keep_probability
+    for axis, length in enumerate(grid):
+        mask = mask.repeat_interleave(side, dim=axis).narrow(axis, 0, length)
+    return mask
+
+
+def window_power(volume, window, maximum=MAXIMUM_WINDOWS):
+    """Power of Hann-windowed, half-overlapping windows of a volume, each minus its mean.
+
+    ``volume`` has ``shape`` and ``region(start, size)``; ``window`` is the side in voxels (cut to
+    the volume's). At most ``maximum`` windows, spread evenly, are read. Returns a tensor
+    (windows, z, y, x // 2 + 1).
+    """
+    size = tuple(min(window, length) for length in volume.shape)
+    starts = [range(0, length - side + 1, max(side // 2, 1))
+              for length, side in zip(volume.shape, size)]
+    corners = [(z, y, x) for z in starts[0] for y in starts[1] for x in starts[2]]
+    chosen = np.linspace(0, len(corners) - 1, min(maximum, len(corners))).round().astype(int)
+    hann = [torch.hann_window(side, periodic=True) for side in size]
+    taper = hann[0][:, None, None] * hann[1][None, :, None] * hann[2][None, None, :]
+    power = []
+    for index in chosen:
+        values = torch.from_numpy(volume.region(corners[index], size))
+        spectrum = torch.fft.rfftn((values - values.mean()) * taper, dim=AXES)
+        power.append(spectrum.abs() ** 2 / taper.square().sum())
+    return torch.stack(power)
+
+
+def exponential_quantile(count, quantile):
+    """Expected sample quantile of ``count`` draws from an exponential distribution of mean 1.
+
+    The k-th smallest is expected at 1/n + ... + 1/(n - k + 1) (Rényi, 1953), between two of which
+    numpy's quantile interpolates; for many draws it tends to -ln(1 - quantile).
+    """
+    expected = np.cumsum(1.0 / np.arange(count, 0, -1))
+    return float(np.interp(quantile * (count - 1), np.arange(count), expected))
+
+
+def noise_power(volume, window, quantile, spared_frequency):
+    """Estimate the noise's power spectrum from one tomogram.
+
+    At every frequency the power of noise over the windows is exponentially distributed, and
+    sparse signal lifts only its upper tail; a low quantile over that of a unit exponential is
+    therefore the noise's mean power. At low frequencies, where signal is everywhere, noise cannot
+    be told from it: the estimate fades out below ``spared_frequency`` k0 (cycles per voxel) as
+    (k / k0)². Returns a tensor on the rfft grid of the window.
+    """
+    size = tuple(min(window, length) for length in volume.shape)
+    power = window_power(volume, window)
+    # numpy's: torch.quantile refuses more than 16 million values.
+    level = torch.from_numpy(np.quantile(power.numpy(), quantile, axis=0).astype(np.float32))
+    level = level / exponential_quantile(len(power), quantile)
+    if spared_frequency > 0:
+        level = level * (radial_frequency(size) / spared_frequency).clamp(max=1.0) ** 2
+    return level
+
+
+def resample_power(power, window, shape):
+    """Power spectrum of a window of size ``window``, linearly interpolated to ``shape``'s grid."""
+    for axis, frequency in enumerate(axis_frequencies(shape)):
+        position = (frequency % 1.0) * window[axis]
+        below = position.floor().long()
+        above = below + 1
+        weight = position - below
+        last = power.shape[axis] - 1
+        if axis == 2:
+            below, above = below.clamp(max=last), above.clamp(max=last)
+        else:
+            below, above = below % window[axis], above % window[axis]
+        weight = weight.reshape([-1 if other == axis else 1 for other in range(3)])
+        power = (power.index_select(axis, below) * (1 - weight)
+                 + power.index_select(axis, above) * weight)
+    return power
+
+
+def synthesis_shape(size):
+    """Box in which noise for a region of ``size`` is made: larger, so that it doesn't wrap round.
+
+    Multiples of 8 make fast transforms.
+    """
+    return tuple(-(-(side + SYNTHESIS_MARGIN) // 8) * 8 for side in size)
+
+
+def synthesise(amplitude, box, size, count, generator=None):
+    """Gaussian noise whose power spectrum is amplitude², shape (count,) + size, float32.
+
+    ``amplitude`` is on the rfft grid of ``box``; the device is the amplitude's.
+    """
+    white = torch.randn((count,) + tuple(box), generator=generator, device=amplitude.device)
+    noise = torch.fft.irfftn(torch.fft.rfftn(white, dim=AXES) * amplitude, s=box, dim=AXES)
+    return noise[:, :size[0], :size[1], :size[2]]
+
+
+def shell_index(shape, shells):
+    """Index of each rfft-grid coefficient's Fourier shell; ``shells`` shells up to Nyquist.
+
+    Coefficients beyond Nyquist (the cube's corners) get index ``shells``.
+    """
+    return (radial_frequency(shape) * 2 * shells).floor().long().clamp(max=shells)
+
+
+def shell_means(values, shape, shells=None):
+    """Mean of a real rfft-grid tensor over Fourier shells (friedel partners counted).
+
+    Returns (frequencies of the shells' centres in cycles per voxel, means).
+    """
+    shells = shells or min(shape) // 2
+    index = shell_index(shape, shells).flatten()
+    weights = friedel_weights(shape).expand(values.shape).flatten()
+    total = torch.zeros(shells + 1).index_add_(0, index, values.flatten() * weights)
+    count = torch.zeros(shells + 1).index_add_(0, index, weights)
+    frequency = (torch.arange(shells) + 0.5) / (2 * shells)
+    return frequency, (total / count.clamp(min=1))[:shells]

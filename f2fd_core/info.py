@@ -1,0 +1,32 @@
+"""What this installation, this machine and a model file are, as plain dictionaries."""
+import os
+import platform
+
+import torch
+
+from f2fd_core import __version__, checkpoint, device
+
+
+def describe_machine():
+    """Versions, devices and memory (GiB)."""
+    auto = device.choose_device("auto")
+    gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "f2fd": __version__, "python": platform.python_version(), "torch": torch.__version__,
+        "cuda": torch.version.cuda, "device": str(auto),
+        "precision": str(device.arithmetic("auto", auto)).split(".")[-1],
+        "cpu_threads": len(os.sched_getaffinity(0)), "memory_gib": round(pages / 2 ** 30, 1),
+        "gpus": [{"name": gpu.name, "memory_gib": round(gpu.total_memory / 2 ** 30, 1)}
+                 for gpu in gpus],
+    }
+
+
+def describe_model(path):
+    """Settings, training step, voxel size (Å) and parameter count of a model file."""
+    state = checkpoint.load(path)
+    network, config = checkpoint.restore(state, path)
+    return {"format_version": state["version"], "step": state["step"],
+            "voxel_size": state["voxel_size"],
+            "parameters": sum(weight.numel() for weight in network.parameters()),
+            "config": config.to_dict()}

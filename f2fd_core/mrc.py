@@ -1,0 +1,204 @@
+"""MRC files: header checks, memory-mapped reading, streamed and atomic writing.
+
+Arrays are (Z, Y, X). Format: Cheng et al., MRC2014, J. Struct. Biol. 192 (2015) 146.
+"""
+import contextlib
+import os
+import warnings
+from dataclasses import dataclass
+from typing import Tuple
+
+import mrcfile
+import mrcfile.utils
+import numpy as np
+
+from f2fd_core.config import UserError
+
+HEADER_BYTES = 1024
+REAL_MODES = {0: "int8", 1: "int16", 2: "float32", 6: "uint16", 12: "float16"}
+COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2"}
+IMOD_STAMP = 1146047817
+SLAB_VOXELS = 1 << 24
+
+
+@dataclass(frozen=True)
+class MrcVolume:
+    """An MRC volume whose voxels are still on disk.
+
+    ``data`` is a read-only memory map (Z, Y, X) in the file's own type; ``voxel_size`` (Å) and
+    ``origin`` (Å) are (x, y, z) as in the header, ``start`` its start indices (x, y, z).
+    """
+    path: str
+    data: np.ndarray
+    voxel_size: Tuple[float, float, float]
+    origin: Tuple[float, float, float]
+    start: Tuple[int, int, int]
+
+    @property
+    def shape(self):
+        return self.data.shape
+
+    @property
+    def name(self):
+        """File name without folder and extension."""
+        return os.path.splitext(os.path.basename(self.path))[0]
+
+
+def _read_header(path):
+    if not os.path.exists(path):
+        raise UserError("%s does not exist; expected an MRC tomogram" % path)
+    if os.path.isdir(path):
+        raise UserError("%s is a folder; expected an MRC tomogram" % path)
+    try:
+        with open(path, "rb") as stream:
+            magic = stream.read(2)
+        if magic in COMPRESSED:
+            raise UserError("%s is compressed with %s; expected an uncompressed MRC tomogram"
+                            % (path, COMPRESSED[magic]))
+        if os.path.getsize(path) < HEADER_BYTES:
+            raise UserError("%s has %d bytes; expected an MRC tomogram, whose header alone has %d"
+                            % (path, os.path.getsize(path), HEADER_BYTES))
+        with warnings.catch_warnings():
+            # In permissive mode mrcfile warns of what is judged, with the file's name, below.
+            warnings.simplefilter("ignore")
+            with mrcfile.open(path, permissive=True, header_only=True) as mrc:
+                header = mrc.header.copy()
+    except OSError as error:
+        raise UserError("cannot read %s: %s" % (path, error.strerror or error))
+    except ValueError as error:
+        raise UserError("%s is not an MRC file (%s)" % (path, error))
+    if bytes(header.map)[:3] != b"MAP":
+        raise UserError("%s is not an MRC file: its map identifier is %r; expected b'MAP '"
+                        % (path, bytes(header.map)))
+    return header
+
+
+def _unsigned_bytes(header):
+    """Whether mode 0 means unsigned bytes: IMOD's stamp without the flag for signed ones."""
+    extra = bytes(header.extra2)
+    order = "big" if header.mode.dtype.byteorder == ">" else "little"
+    stamp, flags = (int.from_bytes(extra[at:at + 4], order) for at in (40, 44))
+    return stamp == IMOD_STAMP and not flags & 1
+
+
+def _dtype(path, header):
+    mode = int(header.mode)
+    if mode not in REAL_MODES:
+        raise UserError("%s has MRC mode %d; expected one of %s"
+                        % (path, mode, ", ".join("%d (%s)" % item for item in REAL_MODES.items())))
+    dtype = mrcfile.utils.data_dtype_from_header(header)
+    return np.dtype(np.uint8) if mode == 0 and _unsigned_bytes(header) else dtype
+
+
+def open_volume(path, voxel_size=0.0):
+    """Open an MRC volume for reading.
+
+    ``voxel_size`` (Å) is used when the header holds none. Raises UserError, naming the file, for
+    whatever is no single three-dimensional real volume with its complete data.
+    """
+    path = os.fspath(path)
+    header = _read_header(path)
+    nx, ny, nz, sections = (int(value) for value in (header.nx, header.ny, header.nz, header.mz))
+    if min(nx, ny, nz) < 1:
+        raise UserError("%s has dimensions %d x %d x %d (x, y, z); expected positive ones"
+                        % (path, nx, ny, nz))
+    if nz == 1:
+        raise UserError("%s is a two-dimensional image of %d x %d; expected a tomogram (x, y, z)"
+                        % (path, nx, ny))
+    space_group = int(header.ispg)
+    if space_group == 0 and sections == 1:
+        raise UserError("%s is a stack of %d images; expected one tomogram" % (path, nz))
+    if 401 <= space_group <= 630 and nz != sections:
+        raise UserError("%s is a stack of %d volumes; expected one tomogram"
+                        % (path, nz // max(sections, 1)))
+    dtype = _dtype(path, header)
+    offset = HEADER_BYTES + max(int(header.nsymbt), 0)
+    expected = offset + nx * ny * nz * dtype.itemsize
+    found = os.path.getsize(path)
+    if found < expected:
+        raise UserError("%s is truncated: it has %d bytes; expected %d for %d x %d x %d voxels "
+                        "(x, y, z) of %s" % (path, found, expected, nx, ny, nz, dtype.name))
+    cell = np.array([header.cella.x, header.cella.y, header.cella.z], dtype=np.float64)
+    samples = np.array([header.mx, header.my, header.mz], dtype=np.float64)
+    size = np.divide(cell, samples, out=np.zeros(3), where=samples > 0)
+    if not (np.isfinite(size).all() and (size > 0).all()):
+        if voxel_size <= 0:
+            raise UserError("%s has voxel size %g x %g x %g in its header; expected a positive "
+                            "one: give it in Å with --voxel-size" % ((path,) + tuple(size)))
+        size = np.full(3, voxel_size)
+    return MrcVolume(
+        path, np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=(nz, ny, nx)),
+        tuple(float(value) for value in size),
+        tuple(float(header.origin[axis]) for axis in "xyz"),
+        tuple(int(header[axis]) for axis in ("nxstart", "nystart", "nzstart")))
+
+
+def slabs(shape):
+    """Slices along Z that cover a volume in blocks of about 16 million voxels."""
+    depth = max(1, SLAB_VOXELS // (shape[1] * shape[2]))
+    return [slice(z, min(z + depth, shape[0])) for z in range(0, shape[0], depth)]
+
+
+def _complete_header(mrc, path):
+    """Write the statistics of a finished map; refuses values that are not finite."""
+    total = square = 0.0
+    low, high = np.inf, -np.inf
+    for slab in slabs(mrc.data.shape):
+        values = np.asarray(mrc.data[slab], dtype=np.float64)
+        if not np.isfinite(values).all():
+            raise FloatingPointError("the result for %s holds NaN or infinite voxels" % path)
+        total, square = total + values.sum(), square + np.square(values).sum()
+        low, high = min(low, values.min()), max(high, values.max())
+    mean = total / mrc.data.size
+    mrc.header.dmin, mrc.header.dmax, mrc.header.dmean = low, high, mean
+    mrc.header.rms = np.sqrt(max(square / mrc.data.size - mean ** 2, 0.0))
+
+
+def make_folder(path):
+    """Create an output folder if it isn't there; raises UserError if that can't be done."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise UserError("cannot create the output folder %s: %s" % (path, error.strerror))
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UserError("the output folder %s is not writable" % path)
+
+
+def _allocate(path, shape):
+    """An empty float32 map of ``shape`` on disk; a full disk shows here, not in the middle."""
+    try:
+        mrc = mrcfile.new_mmap(path, tuple(shape), mrc_mode=2, overwrite=True)
+        with open(path, "r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, os.path.getsize(path))
+    except OSError as error:
+        raise UserError("cannot write %s: %s" % (path, error.strerror or error))
+    return mrc
+
+
+@contextlib.contextmanager
+def new_volume(path, shape, voxel_size, origin=(0, 0, 0), start=(0, 0, 0)):
+    """Yield a float32 memory map of zeros (Z, Y, X), which becomes the file ``path`` at the end.
+
+    Voxels go to ``path`` + ".part", renamed once they are complete and finite; on an error that
+    file is removed and nothing else touched. ``voxel_size`` and ``origin`` are in Å, (x, y, z).
+    """
+    partial = path + ".part"
+    try:
+        with _allocate(partial, shape) as mrc:
+            mrc.set_volume()
+            mrc.voxel_size = tuple(voxel_size)
+            for axis, value, first in zip("xyz", origin, start):
+                mrc.header.origin[axis] = value
+                mrc.header["n%sstart" % axis] = first
+            yield mrc.data
+            _complete_header(mrc, path)
+        os.replace(partial, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(partial)
+
+
+def write_volume(path, array, voxel_size):
+    """Write an array (Z, Y, X) as a float32 MRC file with cubic voxels of ``voxel_size`` Å."""
+    with new_volume(path, array.shape, (voxel_size,) * 3) as data:
+        data[:] = array

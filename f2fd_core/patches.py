@@ -1,0 +1,137 @@
+"""Training patches (grid, order, augmentation) and prediction tiles (grid, blending)."""
+from itertools import product
+
+import numpy as np
+import torch
+
+from f2fd_core.perturbation import derived_seed
+
+ORDER_STREAM = 2
+
+
+def grid_starts(length, side):
+    """First voxels of ceil(length / side) patches spread evenly over an axis.
+
+    An axis thinner than the patch gets one patch that overhangs both ends.
+    """
+    if length <= side:
+        return [-((side - length) // 2)]
+    return [int(round(start)) for start in np.linspace(0, length - side, -(-length // side))]
+
+
+def patch_grid(shape, side):
+    """First voxels (z, y, x) of the grid of cubic patches over a volume of ``shape``."""
+    return list(product(*(grid_starts(length, side) for length in shape)))
+
+
+def shifted(start, shape, side, shift):
+    """Move a patch at random by up to ``shift`` voxels an axis, kept inside the volume."""
+    offsets = torch.randint(-shift, shift + 1, (3,)).tolist()
+    return tuple(first if length <= side else min(max(first + offset, 0), length - side)
+                 for first, offset, length in zip(start, offsets, shape))
+
+
+class PatchOrder:
+    """The endless sequence of grid patches of all tomograms, a new random order every epoch.
+
+    Batch number n is a function of (seed, n) alone. Batches are always full; one may hold the end
+    of an epoch and the beginning of the next.
+    """
+
+    def __init__(self, shapes, side, batch_size, seed):
+        self.patches = [(index, start) for index, shape in enumerate(shapes)
+                        for start in patch_grid(shape, side)]
+        self.batch_size, self.seed = batch_size, seed
+        self._epoch, self._order = None, None
+
+    def steps(self, epochs):
+        """Number of batches that visit every patch ``epochs`` times."""
+        return -(-epochs * len(self.patches) // self.batch_size)
+
+    def epochs_before(self, step):
+        """Number of epochs that are complete before a step."""
+        return step * self.batch_size // len(self.patches)
+
+    def _at(self, number):
+        epoch, position = divmod(number, len(self.patches))
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(derived_seed(self.seed, ORDER_STREAM, epoch))
+            self._order = torch.randperm(len(self.patches), generator=generator).tolist()
+            self._epoch = epoch
+        return self.patches[self._order[position]]
+
+    def batch(self, step):
+        """The patches of a step: a list of (tomogram's index, first voxel (z, y, x))."""
+        first = step * self.batch_size
+        return [self._at(number) for number in range(first, first + self.batch_size)]
+
+
+def augment(volumes, mode):
+    """Turn a stack (..., Z, Y, X) of cubes at random, all alike; each turn with probability 0.5.
+
+    wedge: half turns about Y and X. They map the missing wedge of a tilt axis along Y onto
+    itself. published: these, and a turn of 90, 180 or 270 degrees about Z.
+    """
+    if mode == "none":
+        return volumes
+    about_y, about_x, about_z = (torch.rand(3) < 0.5).tolist()
+    if about_y:
+        volumes = volumes.flip((-3, -1))
+    if about_x:
+        volumes = volumes.flip((-3, -2))
+    if mode == "published" and about_z:
+        volumes = torch.rot90(volumes, int(torch.randint(1, 4, ())), (-2, -1))
+    return volumes
+
+
+class Tiling:
+    """Overlapping tiles over a region, with smooth weights that sum to one at every voxel.
+
+    Weights are separable: per axis a raised-cosine ramp over the overlap, strictly positive, and
+    divided by their sum over the tiles. Where a tile reaches beyond the volume it is filled by
+    reflection, and that part is dropped.
+
+    Parameters: ``shape`` (Z, Y, X) of the region; ``side`` of the cubic tiles and their least
+    ``overlap``, in voxels; ``multiple``: tile sides are kept a multiple of it.
+    """
+
+    def __init__(self, shape, side, overlap, multiple):
+        self.shape = tuple(shape)
+        self.size = tuple(min(side, -(-length // multiple) * multiple) for length in shape)
+        self.axes = [self._axis(length, tile, overlap) for length, tile in zip(shape, self.size)]
+
+    @staticmethod
+    def _axis(length, tile, overlap):
+        """[(first voxel, weights of the tile's voxels inside the region)] along one axis."""
+        if length <= tile:
+            return [(0, np.ones(length, dtype=np.float32))]
+        count = -(-(length - overlap) // (tile - overlap))
+        starts = [int(round(start)) for start in np.linspace(0, length - tile, count)]
+        ramp = np.minimum(np.arange(tile) + 1, np.arange(tile)[::-1] + 1) / (overlap + 1)
+        window = np.sin(np.pi / 2 * np.minimum(ramp, 1.0)) ** 2
+        total = np.zeros(length)
+        for start in starts:
+            total[start:start + tile] += window
+        return [(start, (window / total[start:start + tile]).astype(np.float32))
+                for start in starts]
+
+    def __len__(self):
+        return int(np.prod([len(axis) for axis in self.axes]))
+
+    def __iter__(self):
+        """Yield (first voxel (z, y, x), slices into the region, weights of that part)."""
+        for (z, wz), (y, wy), (x, wx) in product(*self.axes):
+            inside = (slice(z, z + len(wz)), slice(y, y + len(wy)), slice(x, x + len(wx)))
+            yield (z, y, x), inside, wz[:, None, None] * wy[None, :, None] * wx[None, None, :]
+
+    def blend(self, predict, outputs):
+        """Add ``predict(start, size)``, one (Z, Y, X) array for each of ``outputs``, into them.
+
+        ``outputs`` are arrays of the region's shape that start as zeros; memory maps will do.
+        Yields after every tile, for a progress bar.
+        """
+        for start, inside, weights in self:
+            for output, tile in zip(outputs, predict(start, self.size)):
+                part = tile[tuple(slice(0, side) for side in weights.shape)]
+                output[inside] += weights * part
+            yield start

@@ -1,0 +1,270 @@
+"""Synthetic tomograms with ground truth: specimen, tilt series, noise, weighted back-projection.
+
+Volumes are (Z, Y, X), tilt series (tilts, Y, X); the tilt axis is Y. Density is positive for
+matter; projections and reconstructions have the contrast of the microscope, matter dark.
+"""
+import math
+import os
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from f2fd_core import mrc, report
+from f2fd_core.config import UserError
+from f2fd_core.perturbation import derived_seed
+
+VOLTAGE_KV, SPHERICAL_ABERRATION_MM, AMPLITUDE_CONTRAST = 300.0, 2.7, 0.07
+LEAFLET_DISTANCE, LEAFLET_WIDTH, MEMBRANE_THICKNESS = 40.0, 8.0, 60.0
+VOLUME_PER_VESICLE, VOLUME_PER_PARTICLE, VOLUME_PER_SPHERE = 7e8, 1.2e7, 6e7
+PLACING_TRIES = 50
+FILES = ("tomogram", "odd", "even", "clean", "density", "membrane")
+
+
+class Specimen:
+    """Density and membrane mask under construction; lengths in Å, positions (z, y, x).
+
+    Attributes: ``density`` float32 and ``membrane`` bool, both (Z, Y, X).
+    """
+
+    def __init__(self, shape, voxel_size, seed):
+        self.shape, self.voxel_size = shape, voxel_size
+        self.extent = np.array(shape) * voxel_size
+        self.random = np.random.default_rng(seed)
+        self.density = np.zeros(shape, dtype=np.float32)
+        self.membrane = np.zeros(shape, dtype=bool)
+        self.axes = [np.arange(side, dtype=np.float32) * np.float32(voxel_size) for side in shape]
+
+    def _blur(self, width):
+        """A width not finer than the grid can hold."""
+        return max(width, 0.7 * self.voxel_size)
+
+    def _box(self, centre, radius):
+        """Slices of the voxels within ``radius`` of a centre, and their offsets (z, y, x) to it."""
+        slices = []
+        for middle, side in zip(centre, self.shape):
+            low = max(int((middle - radius) / self.voxel_size), 0)
+            high = min(int((middle + radius) / self.voxel_size) + 2, side)
+            slices.append(slice(low, max(low, high)))
+        parts = [axis[part] - np.float32(middle)
+                 for axis, part, middle in zip(self.axes, slices, centre)]
+        return tuple(slices), np.meshgrid(*parts, indexing="ij")
+
+    def _add_bilayer(self, slices, distance, extent=1.0):
+        """A bilayer where the signed ``distance`` (Å) to its middle is small."""
+        width = self._blur(LEAFLET_WIDTH)
+        profile = sum(np.exp(-0.5 * ((distance - side * LEAFLET_DISTANCE / 2) / width) ** 2)
+                      for side in (-1, 1))
+        self.density[slices] = np.maximum(self.density[slices], profile * extent)
+        self.membrane[slices] |= (np.abs(distance) < MEMBRANE_THICKNESS / 2) & (extent > 0.5)
+
+    def _rotation(self):
+        basis, triangular = np.linalg.qr(self.random.normal(size=(3, 3)))
+        return basis * np.sign(np.diag(triangular))
+
+    def add_vesicle(self):
+        """An ellipsoidal bilayer of 300 to 900 Å diameter."""
+        radius = min(self.random.uniform(150, 450), 0.45 * self.extent.min())
+        centre = self.random.uniform(0.1, 0.9, 3) * self.extent
+        scale = self._rotation() * self.random.uniform(0.8, 1.25, 3)
+        slices, offsets = self._box(centre, 1.3 * radius + MEMBRANE_THICKNESS)
+        scaled = np.einsum("ij,jzyx->izyx", scale.T, np.stack(offsets))
+        length = np.linalg.norm(scaled, axis=0) + 1e-3
+        slope = np.linalg.norm(np.einsum("ij,jzyx->izyx", scale, scaled), axis=0) / length
+        self._add_bilayer(slices, (length - radius) / (slope + 1e-6))
+
+    def add_sheet(self):
+        """A waved disk of bilayer, steep enough against the XY plane to be seen at all."""
+        tilt, turn = self.random.uniform(math.radians(55), math.radians(90)), \
+            self.random.uniform(0, 2 * math.pi)
+        normal = np.array([math.cos(tilt), math.sin(tilt) * math.sin(turn),
+                           math.sin(tilt) * math.cos(turn)])
+        along = np.cross(normal, [1.0, 0.0, 0.0])
+        along /= np.linalg.norm(along)
+        radius = self.random.uniform(0.25, 0.45) * self.extent[1:].min()
+        centre = self.random.uniform(0.2, 0.8, 3) * self.extent
+        wave, height = self.random.uniform(600, 1200), self.random.uniform(20, 60)
+        slices, offsets = self._box(centre, radius + height)
+        offsets = np.stack(offsets)
+        phase = 2 * math.pi * np.einsum("i,izyx->zyx", along, offsets) / wave
+        slope = 2 * math.pi * height / wave * np.cos(phase)
+        distance = ((np.einsum("i,izyx->zyx", normal, offsets) - height * np.sin(phase))
+                    / np.sqrt(1 + slope ** 2))
+        from_centre = np.linalg.norm(offsets, axis=0)
+        self._add_bilayer(slices, distance, 1 / (1 + np.exp((from_centre - radius) / 15)))
+
+    def add_sphere(self):
+        """A solid ball of 80 to 240 Å diameter."""
+        radius = self.random.uniform(40, 120)
+        slices, offsets = self._box(self.random.uniform(0, 1, 3) * self.extent, radius + 40)
+        distance = np.linalg.norm(np.stack(offsets), axis=0) - radius
+        ball = 0.8 / (1 + np.exp(distance / self._blur(5)))
+        self.density[slices] = np.maximum(self.density[slices], ball)
+
+    def species(self, count):
+        """Shapes of ``count`` macromolecules: positions of their domains, (domains, 3) in Å."""
+        shapes = []
+        for size in np.linspace(25, 75, count):
+            steps = self.random.normal(size=(int(4 + size / 5), 3))
+            walk = np.cumsum(steps / np.linalg.norm(steps, axis=1, keepdims=True), axis=0)
+            walk -= walk.mean(0)
+            shapes.append(walk * size / np.linalg.norm(walk, axis=1).max())
+        return shapes
+
+    def add_particle(self, shape):
+        """One macromolecule, randomly turned, where there is room; gives up after some tries."""
+        width = self._blur(14)
+        domains = shape @ self._rotation().T
+        radius = np.linalg.norm(shape, axis=1).max() + 3 * width
+        for _ in range(PLACING_TRIES):
+            centre = self.random.uniform(0, 1, 3) * self.extent
+            slices, offsets = self._box(centre, 0.7 * radius)
+            if self.density[slices].max() < 0.2:
+                break
+        else:
+            return
+        slices, offsets = self._box(centre, radius)
+        grid = np.stack(offsets, -1)
+        body = sum(np.exp(-0.5 * np.square(grid - domain).sum(-1) / width ** 2)
+                   for domain in domains.astype(np.float32))
+        self.density[slices] += 1.2 * body / body.max()
+
+
+def build_specimen(shape, voxel_size, kind, seed):
+    """A Specimen of vesicles, sheets, macromolecules and spheres ("cell"), or of spheres only."""
+    specimen = Specimen(shape, voxel_size, seed)
+    volume = float(specimen.extent.prod())
+    if kind == "cell":
+        for _ in range(max(2, round(volume / VOLUME_PER_VESICLE))):
+            specimen.add_vesicle()
+        for _ in range(max(1, round(volume / VOLUME_PER_VESICLE / 2))):
+            specimen.add_sheet()
+    for _ in range(max(3, round(volume / VOLUME_PER_SPHERE) // (8 if kind == "cell" else 1))):
+        specimen.add_sphere()
+    if kind == "cell":
+        shapes = specimen.species(5)
+        for number in range(round(volume / VOLUME_PER_PARTICLE)):
+            specimen.add_particle(shapes[number % len(shapes)])
+    return specimen
+
+
+def project(volume, angles):
+    """Projections (tilts, Y, X) of a volume (Z, Y, X) tilted about Y by ``angles`` (radians).
+
+    A detector pixel u sums the volume along z = s, x = u / cos(a) - s tan(a), with steps of at
+    most one voxel along the ray and bilinear interpolation; outside the volume is nothing.
+    """
+    depth, _, width = volume.shape
+    slices = volume.permute(1, 0, 2)[None]
+    detector = torch.arange(width) - (width - 1) / 2
+    projections = []
+    for angle in angles:
+        cosine, tangent = math.cos(angle), math.tan(angle)
+        samples = depth * math.ceil(1 / cosine)
+        height = (torch.arange(samples) + 0.5) * depth / samples - depth / 2
+        x = detector[None, :] / cosine - height[:, None] * tangent
+        grid = torch.stack([2 * x / width, (2 * height / depth)[:, None].expand_as(x)], -1)
+        rays = functional.grid_sample(slices, grid[None], align_corners=False)
+        projections.append(rays[0].sum(1) * (depth / samples / cosine))
+    return torch.stack(projections)
+
+
+def contrast_transfer(shape, voxel_size, defocus):
+    """Phase-flipped CTF (negative: matter is dark) on the rfft grid of projections (Y, X).
+
+    ``voxel_size`` in Å, ``defocus`` in µm; 300 kV, Cs 2.7 mm, amplitude contrast 0.07.
+    """
+    volts = VOLTAGE_KV * 1e3
+    wavelength = 12.2643 / math.sqrt(volts + 0.97845e-6 * volts ** 2)
+    y, x = torch.fft.fftfreq(shape[0]), torch.fft.rfftfreq(shape[1])
+    square = (y[:, None] ** 2 + x[None, :] ** 2) / voxel_size ** 2
+    phase = (math.pi * wavelength * defocus * 1e4 * square
+             - math.pi / 2 * SPHERICAL_ABERRATION_MM * 1e7 * wavelength ** 3 * square ** 2)
+    return -torch.sin(phase + math.asin(AMPLITUDE_CONTRAST)).abs()
+
+
+def filtered(images, transfer):
+    """Images (..., Y, X) times a transfer function on their rfft grid."""
+    return torch.fft.irfftn(torch.fft.rfftn(images, dim=(-2, -1)) * transfer,
+                            s=images.shape[-2:], dim=(-2, -1))
+
+
+def noise_transfer(shape):
+    """Amplitude of the detector noise: more at low frequency, mean power 1."""
+    y, x = torch.fft.fftfreq(shape[0]), torch.fft.rfftfreq(shape[1])
+    square = y[:, None] ** 2 + x[None, :] ** 2
+    amplitude = torch.exp(-1.2 * square) * torch.sqrt(1 + 4 * torch.exp(-square / 0.06 ** 2))
+    full = torch.cat([amplitude, amplitude[:, 1:(shape[1] + 1) // 2]], 1)
+    return amplitude / full.square().mean().sqrt()
+
+
+def back_project(series, angles, depth):
+    """Weighted back-projection of (..., tilts, Y, X) to (..., Z, Y, X) with ``depth`` sections.
+
+    The weight is the ramp |k| across the tilt axis with a Gaussian roll-off from 0.4 cycles per
+    pixel (Radermacher, in Electron Tomography, 1992).
+    """
+    width = series.shape[-1]
+    frequency = torch.fft.rfftfreq(width)
+    ramp = frequency.clamp(min=0.25 / width) * torch.exp(
+        -0.5 * ((frequency - 0.4).clamp(min=0) / 0.05) ** 2)
+    weighted = torch.fft.irfft(torch.fft.rfft(series) * ramp, n=width)
+    z = torch.arange(depth)[:, None] - (depth - 1) / 2
+    x = torch.arange(width)[None, :] - (width - 1) / 2
+    flat = weighted.new_zeros(series.shape[:-3] + (series.shape[-2], depth * width))
+    for number, angle in enumerate(angles):
+        position = (x * math.cos(angle) + z * math.sin(angle) + (width - 1) / 2).flatten()
+        below = position.floor().long()
+        weight = position - below
+        inside = (below >= 0) & (below < width - 1)
+        below = below.clamp(0, width - 2)
+        image = weighted[..., number, :, :]
+        flat += (image[..., below] * ((1 - weight) * inside)
+                 + image[..., below + 1] * (weight * inside))
+    volume = flat.unflatten(-1, (depth, width)) * (math.pi / len(angles))
+    return volume.transpose(-3, -2)
+
+
+def tilt_angles(config):
+    """Tilt angles in radians, symmetric about zero."""
+    count = int(config.tilt_range / config.tilt_step + 1e-6)
+    return [math.radians(step * config.tilt_step) for step in range(-count, count + 1)]
+
+
+def simulate_volumes(config):
+    """The simulated volumes as numpy arrays: {name: (Z, Y, X)} for the names in FILES.
+
+    odd and even are reconstructions with independent noise of twice the variance; tomogram is
+    their mean and clean the reconstruction of the same projections without noise.
+    """
+    specimen = build_specimen(config.shape, config.voxel_size, config.specimen, config.seed)
+    angles = tilt_angles(config)
+    density = torch.from_numpy(specimen.density)
+    shape = specimen.shape[1:]
+    clean = filtered(project(density, angles),
+                     contrast_transfer(shape, config.voxel_size, config.defocus))
+    sigma = float(clean[len(angles) // 2].std()) / math.sqrt(config.snr)
+    # Fewer electrons come through the longer path of a tilted specimen.
+    sigmas = torch.tensor([sigma / math.sqrt(math.cos(angle)) for angle in angles])
+    generator = torch.Generator().manual_seed(derived_seed(config.seed))
+    noise = torch.randn((2,) + clean.shape, generator=generator)
+    noise = filtered(noise, noise_transfer(shape)) * (math.sqrt(2) * sigmas[:, None, None])
+    series = torch.cat([clean[None], clean + noise])
+    volumes = back_project(series, angles, specimen.shape[0])
+    clean, odd, even = volumes.numpy()
+    return {"tomogram": (odd + even) / 2, "odd": odd, "even": even, "clean": clean,
+            "density": specimen.density, "membrane": specimen.membrane.astype(np.float32)}
+
+
+def simulate(config):
+    """Write the simulated volumes of a SimulateConfig as MRC files; returns {name: path}."""
+    paths = {name: os.path.join(config.output, name + ".mrc") for name in FILES}
+    existing = [path for path in paths.values() if os.path.exists(path)]
+    if existing and not config.overwrite:
+        raise UserError("%s exists already; it is kept: give --overwrite to replace it"
+                        % existing[0])
+    mrc.make_folder(config.output)
+    for name, volume in simulate_volumes(config).items():
+        mrc.write_volume(paths[name], volume, config.voxel_size)
+    report.say("simulated volumes written to %s" % config.output)
+    return paths

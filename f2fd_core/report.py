@@ -1,0 +1,161 @@
+"""What a run tells people: messages, progress, log.csv and pictures."""
+import csv
+import os
+import sys
+
+import numpy as np
+
+SCORES = ("ssim", "psnr", "input_ssim", "input_psnr")
+COLUMNS = ("step", "seconds", "loss", "learning_rate", "voxels_per_second")
+CONTRAST_QUANTILES = (0.005, 0.995)
+GAP = 4
+
+
+def say(message):
+    print("f2fd: %s" % message, file=sys.stderr, flush=True)
+
+
+def warn(message):
+    say("warning: %s" % message)
+
+
+def announce_device(device, dtype, purpose):
+    """Name the device; a plain warning when it is the CPU."""
+    from f2fd_core.device import device_name
+    say("%s on %s, %s" % (purpose, device_name(device), str(dtype).split(".")[-1]))
+    if device.type == "cpu":
+        warn("no GPU is used; on the CPU this takes many times longer")
+
+
+def progress(total, unit, start=0):
+    """Progress bar with the time left; in a log file, a line every half minute."""
+    from tqdm import tqdm
+    return tqdm(total=total, initial=start, unit=unit, file=sys.stderr, dynamic_ncols=True,
+                mininterval=0.5 if sys.stderr.isatty() else 30)
+
+
+class TrainLog:
+    """log.csv: one row a training step, written at once; keeps the rows before a resumed step.
+
+    A context manager.
+    """
+
+    def __init__(self, path, scores, step):
+        """``scores``: whether there is a ground truth; ``step``: the first one to be logged."""
+        self.path = path
+        self._columns = COLUMNS + (SCORES if scores else ())
+        kept = [row for row in read_log(path) if int(row["step"]) < step] if step else []
+        self.seconds = float(kept[-1]["seconds"]) if kept else 0.0
+        partial = path + ".part"
+        with open(partial, "w", newline="") as stream:
+            writer = csv.DictWriter(stream, self._columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(kept)
+        os.replace(partial, path)
+
+    def __enter__(self):
+        self._stream = open(self.path, "a", newline="", buffering=1)
+        self._writer = csv.DictWriter(self._stream, self._columns)
+        return self
+
+    def write(self, **row):
+        self._writer.writerow({name: "%.6g" % value if isinstance(value, float) else value
+                               for name, value in row.items()})
+
+    def __exit__(self, *exception):
+        self._stream.close()
+
+
+def read_log(path):
+    """Rows of a log.csv as dictionaries of text; none if there is no file."""
+    if not os.path.exists(path):
+        return []
+    with open(path, newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _save(figure, path):
+    partial = path + ".part"
+    figure.savefig(partial, format="png", dpi=110, bbox_inches="tight")
+    os.replace(partial, path)
+
+
+def _figure(**options):
+    # The object-oriented interface: no global state, no display, whatever MPLBACKEND says.
+    from matplotlib.figure import Figure
+    return Figure(layout="constrained", **options)
+
+
+def draw_loss(log_path, picture_path):
+    """loss.png: every step's loss, its running mean and the learning rate."""
+    rows = read_log(log_path)
+    step = np.array([int(row["step"]) for row in rows])
+    loss = np.array([float(row["loss"]) for row in rows])
+    rate = np.array([float(row["learning_rate"]) for row in rows])
+    figure = _figure(figsize=(7, 4))
+    axes = figure.subplots()
+    axes.plot(step, loss, color="0.75", linewidth=0.8, label="loss of each step")
+    width = max(1, len(loss) // 20)
+    mean = np.convolve(loss, np.ones(width) / width, mode="valid")
+    axes.plot(step[width - 1:], mean, color="C0", label="mean over %d steps" % width)
+    low, high = np.quantile(loss, (0.0, 0.98))
+    axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low) or None)
+    axes.set(xlabel="training step", ylabel="loss")
+    right = axes.twinx()
+    right.plot(step, rate, color="C1", linewidth=1, linestyle="--")
+    right.set_ylabel("learning rate", color="C1")
+    right.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    _save(figure, picture_path)
+
+
+def central_slices(shape):
+    """The three index tuples of a volume's central XY, XZ and YZ slices."""
+    z, y, x = (side // 2 for side in shape)
+    every = slice(None)
+    return (z, every, every), (every, y, every), (every, every, x)
+
+
+def _mosaic(slices):
+    """XY with YZ to its right and XZ below it, on one canvas; NaN between them."""
+    xy, xz, yz = slices
+    height, width = xy.shape
+    canvas = np.full((height + GAP + xz.shape[0], width + GAP + yz.shape[0]), np.nan)
+    canvas[:height, :width] = xy
+    canvas[height + GAP:, :width] = xz
+    canvas[:height, width + GAP:] = yz.T
+    return canvas
+
+
+def draw_slices(before, after, picture_path, title):
+    """slices.png: input, denoised and what was removed.
+
+    ``before`` and ``after`` are (XY, XZ, YZ): arrays (Y, X), (Z, X) and (Z, Y) in the same units.
+    """
+    removed = [old - new for old, new in zip(before, after)]
+    mosaics = [_mosaic(slices) for slices in (before, after, removed)]
+    limits = [np.nanquantile(mosaic, CONTRAST_QUANTILES) for mosaic in mosaics]
+    limits[2] = np.diff(limits[0]) / 2 * (-1, 1)
+    height, width = mosaics[0].shape
+    figure = _figure(figsize=(13, 13 / 3 * height / width + 0.6))
+    for axes, name, mosaic, (low, high) in zip(
+            figure.subplots(1, 3), ("input", "denoised", "removed (input - denoised)"), mosaics,
+            limits):
+        axes.imshow(mosaic, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+        axes.set_title(name)
+        axes.axis("off")
+    figure.suptitle("%s: central XY, YZ (right) and XZ (below) slices" % title)
+    _save(figure, picture_path)
+
+
+def draw_histogram(before, after, picture_path):
+    """histogram.png: intensities of the central slices before and after denoising."""
+    figure = _figure(figsize=(6, 4))
+    axes = figure.subplots()
+    for slices, name in ((before, "input"), (after, "denoised")):
+        values = np.concatenate([part.ravel() for part in slices])
+        axes.hist(values, bins=200, density=True, histtype="step", label=name)
+    axes.set(xlabel="intensity", ylabel="density")
+    axes.set_yscale("log")
+    axes.legend(frameon=False)
+    _save(figure, picture_path)

@@ -1,0 +1,294 @@
+"""Training, from top to bottom: tomograms -> pairs of perturbed patches -> network -> model file.
+
+Every random number of step n comes from (seed, n), so a resumed run repeats what an
+uninterrupted one would have done without storing generator states.
+"""
+import math
+import os
+import shutil
+import time
+
+import torch
+
+from f2fd_core import checkpoint, metrics, mrc, report, unet
+from f2fd_core.config import TrainConfig, UserError
+from f2fd_core.denoising import Predictor, preview
+from f2fd_core.device import arithmetic, autocast, choose_device, set_threads
+from f2fd_core.loss import training_loss
+from f2fd_core.patches import PatchOrder, augment, shifted
+from f2fd_core.perturbation import derived_seed, perturbation_for_training
+from f2fd_core.volume import Volume
+
+STEP_STREAM = 3
+INITIAL_STREAM = 4
+PREVIEW_PREDICTIONS = 2
+WARMUP = 0.03
+PLATEAU = dict(factor=0.1, patience=10, min_lr=1e-8)
+FLAT_LOSS = 1e-4
+RESULTS = ("model.pt", "log.csv", "checkpoints", "loss.png", "slices.png", "histogram.png")
+CHANGEABLE = ("tomograms", "ground_truth", "output", "voxel_size", "steps", "epochs", "preset",
+              "stop_patience", "checkpoint_every", "resume", "overwrite", "device", "threads",
+              "precision")
+"""What a resumed run may change. Tomograms may have moved; their sizes are compared."""
+
+
+def prepare_folder(config):
+    """Create the output folder; refuse or clear what an earlier run left there.
+
+    Raises UserError if it can't be written or holds results and neither resume nor overwrite is
+    set.
+    """
+    mrc.make_folder(config.output)
+    present = [name for name in RESULTS if os.path.exists(os.path.join(config.output, name))]
+    if present and not (config.resume or config.overwrite):
+        raise UserError("%s already holds a training (%s); expected an empty folder, --resume to "
+                        "continue it or --overwrite to replace it"
+                        % (config.output, ", ".join(present)))
+    if config.overwrite:
+        for name in present:
+            path = os.path.join(config.output, name)
+            shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+    os.makedirs(os.path.join(config.output, "checkpoints"), exist_ok=True)
+
+
+def record(config):
+    """Write train.json, the full configuration, into the output folder."""
+    path = os.path.join(config.output, "train.json")
+    with open(path + ".part", "w", encoding="utf-8") as stream:
+        stream.write(config.to_json())
+    os.replace(path + ".part", path)
+
+
+def open_tomograms(paths, config):
+    """Volumes of the tomograms or ground truths, with their warnings told."""
+    volumes = [Volume(path, config.clip, config.voxel_size) for path in paths]
+    for volume in volumes:
+        for warning in volume.warnings:
+            report.warn(warning)
+    return volumes
+
+
+def open_ground_truth(config, volumes):
+    truths = open_tomograms(config.ground_truth, config)
+    for truth, volume in zip(truths, volumes):
+        if truth.shape != volume.shape:
+            raise UserError("the ground truth %s has shape %s; expected %s (Z, Y, X) as in %s"
+                            % (truth.source.path, truth.shape, volume.shape, volume.source.path))
+    return truths
+
+
+class EarlyStop:
+    """Counts epochs whose loss has not fallen by FLAT_LOSS below the best."""
+
+    def __init__(self):
+        self.best, self.waited = float("inf"), 0
+
+    def add(self, loss):
+        if loss < self.best - FLAT_LOSS:
+            self.best, self.waited = loss, 0
+        else:
+            self.waited += 1
+
+
+class Schedule:
+    """Learning rate and early stop: what changes with steps and with finished epochs."""
+
+    def __init__(self, optimizer, config, steps):
+        self.stop = EarlyStop()
+        self.patience = config.stop_patience
+        self.losses = []
+        self.plateau = self.by_step = None
+        if config.schedule == "plateau":
+            self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **PLATEAU)
+        elif config.schedule == "cosine":
+            warmup = max(1, round(WARMUP * steps))
+            self.by_step = torch.optim.lr_scheduler.LambdaLR(
+                optimizer, lambda step: min((step + 1) / warmup, 1.0)
+                * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0))))
+
+    def after_step(self, loss, epoch_ended):
+        """Take a step's loss; ``epoch_ended``: whether it was an epoch's last."""
+        self.losses.append(loss)
+        if self.by_step:
+            self.by_step.step()
+        if epoch_ended:
+            mean = sum(self.losses) / len(self.losses)
+            self.losses = []
+            self.stop.add(mean)
+            if self.plateau:
+                self.plateau.step(mean)
+
+    def stops(self):
+        return bool(self.patience) and self.stop.waited >= self.patience
+
+    def state_dict(self):
+        return {"losses": self.losses, "best": self.stop.best, "waited": self.stop.waited,
+                "plateau": self.plateau.state_dict() if self.plateau else None,
+                "by_step": self.by_step.last_epoch if self.by_step else None}
+
+    def load_state_dict(self, state):
+        self.losses, self.stop.best, self.stop.waited = (
+            state["losses"], state["best"], state["waited"])
+        if self.plateau:
+            self.plateau.load_state_dict(state["plateau"])
+        if self.by_step:
+            self.by_step.last_epoch = state["by_step"] - 1
+            self.by_step.step()
+
+
+def compare(state, config, shapes, path):
+    """Refuse to resume with settings under which the checkpoint's training can't go on."""
+    earlier = TrainConfig.create(state["config"])
+    for name in config.to_dict():
+        if name not in CHANGEABLE and getattr(earlier, name) != getattr(config, name):
+            raise UserError("--%s is %s; expected %s as in %s, from which the training resumes"
+                            % (name.replace("_", "-"), getattr(config, name),
+                               getattr(earlier, name), path))
+    if shapes != state["shapes"]:
+        raise UserError("the tomograms have shapes %s; expected %s as in %s, from which the "
+                        "training resumes" % (shapes, state["shapes"], path))
+
+
+def batch_of(patches, volumes, perturbations, truths, config):
+    """Inputs, targets and ground truths of a batch, each (patches x pairs, 1, Z, Y, X).
+
+    The last is None without ground truth.
+    """
+    side, count = (config.patch_size,) * 3, config.samples_per_patch
+    stacks = []
+    for index, grid_start in patches:
+        start = shifted(grid_start, volumes[index].shape, config.patch_size, config.patch_shift)
+        inputs, targets = perturbations[index].pairs(start, side, count)
+        stack = [inputs, targets]
+        if truths:
+            truth = torch.from_numpy(truths[index].region(start, side)).to(inputs.device)
+            stack.append(truth.expand(count, *side))
+        stacks.append(augment(torch.stack(stack), config.augmentation))
+    whole = torch.cat(stacks, dim=1).unsqueeze(2)
+    return whole[0], whole[1], whole[2] if truths else None
+
+
+def train(config):
+    """Train a model and write it, its log, checkpoints and pictures into ``config.output``.
+
+    Returns the path of model.pt. Raises UserError for bad input (see config.py for the options)
+    and FloatingPointError if the loss is not finite.
+    """
+    set_threads(config.threads)
+    device = choose_device(config.device)
+    dtype = arithmetic(config.precision, device)
+    volumes = open_tomograms(config.tomograms, config)
+    truths = open_ground_truth(config, volumes)
+    prepare_folder(config)
+    record(config)
+    report.announce_device(device, dtype, "training")
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        training = Training(config, volumes, truths, device, dtype)
+        if config.resume:
+            training.resume()
+        training.run()
+    path = os.path.join(config.output, "model.pt")
+    checkpoint.save(path, training.network, config, training.step, training.voxel_size)
+    report.say("model written to %s after %d steps" % (path, training.step))
+    return path
+
+
+class Training:
+    """A training under way: network, optimizer, data and the number of steps done."""
+
+    def __init__(self, config, volumes, truths, device, dtype):
+        self.config, self.volumes, self.truths = config, volumes, truths
+        self.device, self.dtype = device, dtype
+        self.checkpoints = os.path.join(config.output, "checkpoints")
+        self.shapes = [list(volume.shape) for volume in volumes]
+        self.voxel_size = volumes[0].source.voxel_size[0]
+        torch.manual_seed(derived_seed(config.seed, INITIAL_STREAM))
+        self.network = unet.build(config).to(device, memory_format=torch.channels_last_3d)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
+        self.order = PatchOrder(self.shapes, config.patch_size, config.batch_size, config.seed)
+        self.steps = self.order.steps(config.epochs) if config.epochs else config.steps
+        self.schedule = Schedule(self.optimizer, config, self.steps)
+        self.loss_of = training_loss(config)
+        self.perturbations = [perturbation_for_training(volume, config, device)
+                              for volume in volumes]
+        self.step = 0
+
+    def resume(self):
+        """Continue from the newest checkpoint, if there is one."""
+        path, state = checkpoint.newest(self.checkpoints, report.warn)
+        if state is None:
+            report.say("no checkpoint in %s yet: starting from the beginning"
+                       % self.config.output)
+            return
+        compare(state, self.config, self.shapes, path)
+        self.network.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.step = state["step"]
+        report.say("resuming from %s" % path)
+
+    def finished(self):
+        return self.step >= self.steps or self.schedule.stops()
+
+    def run(self):
+        """All remaining steps, with the log, checkpoints and pictures."""
+        log = report.TrainLog(os.path.join(self.config.output, "log.csv"), bool(self.truths),
+                              self.step)
+        started = time.monotonic() - log.seconds
+        self.network.train()
+        with log, report.progress(self.steps, "step", self.step) as bar:
+            while not self.finished():
+                began = time.monotonic()
+                row = self.take_step()
+                now = time.monotonic()
+                voxels = row.pop("voxels")
+                log.write(step=self.step, seconds=now - started,
+                          voxels_per_second=voxels / (now - began), **row)
+                self.step += 1
+                bar.update()
+                bar.set_postfix(loss="%.4g" % row["loss"], refresh=False)
+                if self.step % self.config.checkpoint_every == 0 or self.finished():
+                    self.save_checkpoint()
+                    self.draw(log.path)
+
+    def take_step(self):
+        """One step of the optimizer; returns its loss, learning rate, voxels and scores."""
+        torch.manual_seed(derived_seed(self.config.seed, STEP_STREAM, self.step))
+        patches = self.order.batch(self.step)
+        for index in sorted({index for index, _ in patches}):
+            self.perturbations[index].at_step(self.step)
+        inputs, targets, truth = batch_of(patches, self.volumes, self.perturbations, self.truths,
+                                          self.config)
+        with autocast(self.dtype, self.device):
+            prediction = self.network(inputs.contiguous(memory_format=torch.channels_last_3d))
+        prediction = prediction.float()
+        loss = self.loss_of(prediction, targets)
+        if not torch.isfinite(loss):
+            raise FloatingPointError("the loss became %s at step %d; the newest checkpoint in %s "
+                                     "is intact" % (loss.item(), self.step, self.checkpoints))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        rate = self.optimizer.param_groups[0]["lr"]
+        self.optimizer.step()
+        ended = self.order.epochs_before(self.step + 1) > self.order.epochs_before(self.step)
+        self.schedule.after_step(loss.item(), ended)
+        row = {"loss": loss.item(), "learning_rate": rate, "voxels": inputs.numel()}
+        if truth is not None:
+            row.update(metrics.training_scores(prediction.detach(), inputs, truth))
+        return row
+
+    def save_checkpoint(self):
+        checkpoint.save(checkpoint.path_of(self.checkpoints, self.step), self.network, self.config,
+                        self.step, self.voxel_size, optimizer=self.optimizer.state_dict(),
+                        schedule=self.schedule.state_dict(), shapes=self.shapes)
+
+    def draw(self, log_path):
+        """Renew loss.png, slices.png and histogram.png."""
+        folder = self.config.output
+        predictor = Predictor(self.network, self.device, self.dtype, PREVIEW_PREDICTIONS, 1)
+        before, after = preview(predictor, self.perturbations[0], self.volumes[0], self.config)
+        self.network.train()
+        title = "%s, step %d" % (self.volumes[0].source.name, self.step)
+        report.draw_loss(log_path, os.path.join(folder, "loss.png"))
+        report.draw_slices(before, after, os.path.join(folder, "slices.png"), title)
+        report.draw_histogram(before, after, os.path.join(folder, "histogram.png"))

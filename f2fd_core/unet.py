@@ -1,0 +1,136 @@
+"""The two 3D U-Nets: the published one and a compact one.
+
+Both map (N, 1, Z, Y, X) to the same shape; sides must be multiples of 8 (compact) or 32
+(published). Dropout is element-wise and is switched on for prediction by
+:func:`enable_dropout`.
+"""
+import torch
+from torch import nn
+from torch.nn import functional
+
+SLOPE = 0.1
+FIRST_PREDICTIONS = 0.1
+
+
+class PartialConv3d(nn.Conv3d):
+    """3 x 3 x 3 convolution whose response is renormalised at the border.
+
+    Partial convolution (Liu et al., ECCV 2018) without a mask: the weighted sum over the voxels
+    inside is multiplied by 27 / (number of voxels inside), then the bias is added.
+    """
+
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs, 3, padding=1)
+
+    @staticmethod
+    def _border_factor(length, device):
+        inside = torch.full((length,), 3.0, device=device)
+        inside[0] -= 1
+        inside[-1] -= 1
+        return 3.0 / inside
+
+    def forward(self, values):
+        response = functional.conv3d(values, self.weight, padding=1)
+        z, y, x = (self._border_factor(side, values.device) for side in values.shape[-3:])
+        factor = z[:, None, None] * y[None, :, None] * x[None, None, :]
+        bias = self.bias[:, None, None, None]
+        return response * factor.to(response.dtype) + bias.to(response.dtype)
+
+
+def _activation():
+    return nn.LeakyReLU(SLOPE)
+
+
+def _upsample(values):
+    return functional.interpolate(values, scale_factor=2, mode="nearest")
+
+
+class PublishedUNet(nn.Module):
+    """The published network: 5 poolings, partial convolutions, dropout before every decoder layer.
+
+    ``features`` n (48 in the paper, then 2,963,425 parameters).
+    """
+
+    def __init__(self, features=48, dropout=0.8):
+        super().__init__()
+        n = features
+        self.first = PartialConv3d(1, n)
+        self.encoder = nn.ModuleList(
+            [nn.Sequential(PartialConv3d(n, n), _activation()) for _ in range(6)])
+
+        def block(inputs, *outputs):
+            layers = []
+            for width in outputs:
+                layers += [nn.Dropout(dropout), nn.Conv3d(inputs, width, 3, padding=1),
+                           _activation()]
+                inputs = width
+            return layers
+
+        self.decoder = nn.ModuleList(
+            [nn.Sequential(*block(inputs * n, 2 * n, 2 * n)) for inputs in (2, 3, 3, 3)])
+        self.last = nn.Sequential(*block(2 * n + 1, 64, 32), nn.Dropout(dropout),
+                                  nn.Conv3d(32, 1, 3, padding=1))
+
+    def forward(self, volumes):
+        skips = [volumes]
+        values = self.first(volumes)
+        for stage in self.encoder[:-1]:
+            values = functional.max_pool3d(stage(values), 2)
+            skips.append(values)
+        skips.pop()
+        values = self.encoder[-1](values)
+        for stage in self.decoder:
+            values = stage(torch.cat([_upsample(values), skips.pop()], 1))
+        return self.last(torch.cat([_upsample(values), skips.pop()], 1))
+
+
+class CompactUNet(nn.Module):
+    """A small U-Net: 3 poolings, widths n, 2n, 4n, 8n (n = ``features``), two layers a level."""
+
+    POOLINGS = 3
+
+    def __init__(self, features=8, dropout=0.1):
+        super().__init__()
+        widths = [features * 2 ** level for level in range(self.POOLINGS + 1)]
+
+        def level(inputs, width):
+            return nn.Sequential(nn.Conv3d(inputs, width, 3, padding=1), _activation(),
+                                 nn.Conv3d(width, width, 3, padding=1), _activation())
+
+        self.encoder = nn.ModuleList(
+            [level(inputs, width) for inputs, width in zip([1] + widths, widths)])
+        self.decoder = nn.ModuleList(
+            [nn.Sequential(nn.Dropout(dropout), level(deep + shallow, shallow))
+             for deep, shallow in zip(widths[:0:-1], widths[-2::-1])])
+        self.last = nn.Conv3d(features, 1, 1)
+        # He et al. (ICCV 2015): PyTorch's own start shrinks the signal at each of the 15 layers.
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, a=SLOPE)
+                nn.init.zeros_(module.bias)
+        # The first predictions are near the mean, and so is the first loss to the best there is.
+        with torch.no_grad():
+            self.last.weight.mul_(FIRST_PREDICTIONS)
+
+    def forward(self, volumes):
+        skips, values = [], volumes
+        for stage in self.encoder[:-1]:
+            skips.append(stage(values))
+            values = functional.max_pool3d(skips[-1], 2)
+        values = self.encoder[-1](values)
+        for stage in self.decoder:
+            values = stage(torch.cat([_upsample(values), skips.pop()], 1))
+        return self.last(values)
+
+
+def build(config):
+    """The network of a TrainConfig."""
+    kind = {"compact": CompactUNet, "published": PublishedUNet}[config.network]
+    return kind(config.network_features(), config.dropout)
+
+
+def enable_dropout(network):
+    """Switch dropout on in a network that is otherwise in evaluation mode."""
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.train()

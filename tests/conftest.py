@@ -1,0 +1,70 @@
+"""Small simulated tomograms and a model trained on one, made once for all engine tests."""
+import os
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+
+from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, mrc, simulate, train
+
+torch.set_num_threads(2)
+TINY = dict(steps=6, patch_size=16, batch_size=2, features=4, checkpoint_every=3, device="cpu",
+            spectrum_window=16)
+
+
+class Memory:
+    """A volume in memory with what the perturbations and the estimate ask of one."""
+
+    def __init__(self, array):
+        self.array = np.asarray(array, dtype=np.float32)
+        self.shape = self.array.shape
+
+    def region(self, start, size):
+        return self.array[tuple(slice(at, at + side) for at, side in zip(start, size))]
+
+    def whole(self):
+        return self.array
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory):
+    """Paths of a simulated cell of 48 x 64 x 72 voxels: {name: path}."""
+    folder = tmp_path_factory.mktemp("phantom")
+    return simulate(SimulateConfig(output=str(folder), shape=(48, 64, 72), snr=0.3, seed=3))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(phantom, tmp_path_factory):
+    """Folder of a model that was hardly trained: fast, and good enough for what isn't quality."""
+    folder = tmp_path_factory.mktemp("tiny")
+    train(TrainConfig(tomograms=(phantom["tomogram"],), output=str(folder), **TINY))
+    return folder
+
+
+@pytest.fixture
+def quick_denoise(tiny_model):
+    """Denoise one file with the tiny model: (path, output folder, options) -> result's path."""
+    def run(path, output, **options):
+        return denoise(DenoiseConfig(model=str(tiny_model / "model.pt"), tomograms=(str(path),),
+                                     output=str(output), device="cpu", tile_size=32, **options))[0]
+    return run
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write an array as a float32 MRC file in the test's folder; returns its path."""
+    def to_file(array, name="volume.mrc", voxel_size=10.0):
+        path = str(tmp_path / name)
+        mrc.write_volume(path, np.asarray(array, dtype=np.float32), voxel_size)
+        return path
+    return to_file
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Folder of the real tomograms, named by F2FD_TEST_DATA."""
+    folder = os.environ.get("F2FD_TEST_DATA")
+    if not folder:
+        pytest.skip("F2FD_TEST_DATA does not name a folder of real tomograms")
+    return pathlib.Path(folder)

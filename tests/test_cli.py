@@ -1,0 +1,117 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from test_mrc import FAULTS, faulty
+
+from f2fd_core.cli import main
+
+
+def refused(arguments, words, capsys):
+    """The command exits with 2 and one sentence on stderr that has all the words."""
+    assert main([str(argument) for argument in arguments]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    lines = told.err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("f2fd: error: ")
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.mark.parametrize("command", ["train", "denoise"])
+@pytest.mark.parametrize("kind", FAULTS)
+def test_bad_tomograms(command, kind, tmp_path, tiny_model, capsys):
+    path, words = faulty(tmp_path, kind)
+    output = tmp_path / "out"
+    model = [tiny_model / "model.pt"] if command == "denoise" else []
+    refused([command, *model, path, "--output", output], ["bad.mrc", *words], capsys)
+    assert not output.exists()
+
+
+def test_bad_models(phantom, tmp_path, capsys):
+    for path, words in ((tmp_path / "none.pt", "does not exist"), (tmp_path, "is a folder"),
+                        (phantom["clean"], "is no F2Fd model")):
+        refused(["denoise", path, phantom["tomogram"], "--output", tmp_path / "out"],
+                [str(path), words], capsys)
+        refused(["info", path], [str(path), words], capsys)
+
+
+def test_output_that_is_a_file_or_not_writable(phantom, tiny_model, tmp_path, capsys):
+    blocked = tmp_path / "file"
+    blocked.write_text("keep me")
+    for arguments in (["train", phantom["tomogram"]],
+                      ["denoise", tiny_model / "model.pt", phantom["tomogram"]]):
+        refused([*arguments, "--output", blocked / "out"], [str(blocked)], capsys)
+        refused([*arguments, "--output", blocked], [str(blocked)], capsys)
+    refused(["simulate", blocked], [str(blocked)], capsys)
+    assert blocked.read_text() == "keep me"
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    ([], ["no command given", "train, denoise"]),
+    (["dream"], ["dream"]),
+    (["train"], ["TOMOGRAMS is missing"]),
+    (["train", "a.mrc"], ["--output is missing"]),
+    (["denoise", "m.pt"], ["TOMOGRAMS is missing"]),
+    (["evaluate", "a.mrc"], ["--reference is missing"]),
+    (["train", "a.mrc", "--output", "o", "--patchsize", "3"], ["--patchsize"]),
+    (["train", "a.mrc", "--output", "o", "--steps", "x"], ["--steps", "'x'"]),
+    (["train", "a.mrc", "--output", "o", "--steps", "-1"], ["--steps is -1", "at least 1"]),
+    (["train", "--config", "none.json"], ["none.json"]),
+    (["simulate", "o", "--shape", "5", "5"], ["--shape"]),
+    (["simulate", "o", "--snr", "0"], ["--snr is 0", "above 0"]),
+])
+def test_bad_options(arguments, words, capsys):
+    refused(arguments, words, capsys)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:99"])
+def test_bad_devices(device, phantom, tmp_path, capsys):
+    refused(["train", phantom["tomogram"], "--output", tmp_path / "out", "--device", device],
+            ["--device is '%s'" % device], capsys)
+
+
+def test_broken_configuration_file(tmp_path, capsys):
+    path = tmp_path / "train.json"
+    for text, words in (("{", "not valid JSON"), ("[1]", "holds a list"),
+                        ('{"stepz": 3}', "'stepz' is no parameter")):
+        path.write_text(text)
+        refused(["train", "--config", path], [words], capsys)
+
+
+def test_whole_chain_as_a_program(tmp_path):
+    """simulate, train, denoise and evaluate as a user types them; also names with odd letters."""
+    def run(*arguments):
+        done = subprocess.run([sys.executable, "-m", "f2fd_core", *map(str, arguments)],
+                              capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout
+
+    folder = tmp_path / "ein 100% ütiger Ordner"
+    run("simulate", folder, "--shape", 32, 48, 48, "--seed", 2, "--snr", 0.3)
+    run("train", folder / "tomogram.mrc", "--output", folder / "run", "--steps", 2,
+        "--patch-size", 16, "--batch-size", 1)
+    run("denoise", folder / "run" / "model.pt", folder / "tomogram.mrc", "--output", folder / "out",
+        "--predictions", 1)
+    scores = json.loads(run(
+        "evaluate", folder / "out" / "tomogram_denoised.mrc", "--reference", folder / "clean.mrc",
+        "--noisy", folder / "tomogram.mrc", "--membrane", folder / "membrane.mrc"))
+    assert set(scores) == {"denoised", "noisy"}
+    assert 0.1 < scores["noisy"]["correlation"] < 0.9
+    assert 0 < scores["noisy"]["membrane_average_precision"] < 1
+    described = json.loads(run("info", folder / "run" / "model.pt"))
+    assert described["step"] == 2 and described["voxel_size"] == 10.0
+    assert json.loads(run("info"))["device"] in ("cpu", "cuda:0")
+
+
+def test_evaluate_refuses_other_shapes_and_empty_masks(phantom, write, capsys):
+    other = write(np.random.default_rng(0).normal(size=(16, 16, 16)), "other.mrc")
+    refused(["evaluate", phantom["tomogram"], "--reference", other],
+            ["other.mrc", "(16, 16, 16)", "(48, 64, 72)"], capsys)
+    empty = write(np.zeros((48, 64, 72)), "empty.mrc")
+    refused(["evaluate", phantom["tomogram"], "--reference", phantom["clean"], "--membrane", empty],
+            ["empty.mrc", "no membrane"], capsys)
+    refused(["evaluate", empty, "--reference", phantom["clean"]], ["empty.mrc", "constant"], capsys)

@@ -1,0 +1,158 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from f2fd_core import cli, config
+from f2fd_core.config import DenoiseConfig, SimulateConfig, TrainConfig, UserError
+
+BLOCK = ("import sys\n"
+         "class Block:\n"
+         "    def find_spec(self, name, path=None, target=None):\n"
+         "        if name.split('.')[0] in {blocked}: raise ImportError('blocked ' + name)\n"
+         "sys.meta_path.insert(0, Block())\n")
+
+
+def import_with_blocked(blocked, modules):
+    code = BLOCK.format(blocked=blocked) + "import " + ", ".join(modules)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+def test_config_needs_only_the_standard_library():
+    result = import_with_blocked({"torch", "numpy", "mrcfile", "matplotlib"},
+                                 ["f2fd_core.config", "f2fd_core.cli"])
+    assert result.returncode == 0, result.stderr
+
+
+def test_engine_never_imports_scipion():
+    modules = ["f2fd_core." + name for name in (
+        "arguments", "checkpoint", "cli", "config", "denoising", "device", "fourier", "info",
+        "loss", "metrics", "mrc", "patches", "perturbation", "phantom", "report", "training",
+        "unet", "volume")]
+    result = import_with_blocked({"pyworkflow", "pwem", "tomo"}, modules)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_block_of_these_tests_does_block():
+    assert import_with_blocked({"json"}, ["json.tool"]).returncode == 1
+
+
+@pytest.mark.parametrize("values", [
+    {"tomograms": ["a b.mrc", "ü.mrc"], "output": "x", "steps": 7, "learning_rate": 1},
+    {"preset": "published", "steps": 3},
+    {"preset": "published"},
+])
+def test_json_round_trip(values):
+    first = TrainConfig.create(values)
+    assert TrainConfig.create(json.loads(first.to_json())) == first
+
+
+def test_published_preset_sets_the_sample_run():
+    published = TrainConfig.create({"preset": "published"})
+    expected = dict(epochs=50, inversion_probability=0.1, mask_probability=0.5, dropout=0.8,
+                    block_size=8, pool_size=20, samples_per_patch=6, batch_size=2, patch_size=64,
+                    learning_rate=1e-4, clip=True, tv_weight=0.0, perturbation="masks",
+                    network="published", renew_pool=False)
+    assert {name: getattr(published, name) for name in expected} == expected
+    assert published.network_features() == 48
+    filled = DenoiseConfig().for_model(published)
+    assert (filled.predictions, filled.batch_size, filled.pool_size, filled.tile_size) \
+        == (100, 10, 20, 64)
+
+
+def test_explicit_options_win_over_preset_and_file(tmp_path):
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps({"preset": "published", "patch_size": 96}))
+    settings, _ = cli.parse(["train", "a.mrc", "--output", "o", "--config", str(path),
+                             "--dropout", "0.3", "--steps", "5"])
+    assert (settings.patch_size, settings.dropout, settings.steps, settings.epochs) \
+        == (96, 0.3, 5, 0)
+    assert settings.features == 48
+
+
+def test_original_names_are_aliases():
+    names = {
+        "train": {"epochs": ("epochs", 3), "p": ("inversion_probability", 0.2),
+                  "Vmask_pct": ("mask_probability", 0.4), "dropout_p": ("dropout", 0.6),
+                  "volumetric_scale_factor": ("block_size", 4), "total_samples": ("pool_size", 12),
+                  "n_bernoulli_samples": ("samples_per_patch", 5), "batch_size": ("batch_size", 3),
+                  "subtomo_length": ("patch_size", 96), "n_features": ("features", 16),
+                  "lr": ("learning_rate", 0.01), "alpha": ("tv_weight", 0.5),
+                  "dataset": ("perturbation", "masks")},
+        "denoise": {"total_samples_prediction": ("pool_size", 9),
+                    "n_bernoulli_samples_prediction": ("batch_size", 3),
+                    "predict_N_times": ("predictions", 30)},
+    }
+    for command, aliases in names.items():
+        for original, (field, value) in aliases.items():
+            settings, _ = cli.parse([command, "--" + original, str(value)])
+            assert getattr(settings, field) == value
+    assert cli.parse(["train", "--no-clip", "--clip"])[0].clip is True
+
+
+def other_value(field, kind, default, spec):
+    """A valid value of a field that is not its default."""
+    if field in ("patch_size", "tile_size", "shape"):
+        return (96, 104, 112) if config.item_type(kind) else 96
+    if config.item_type(kind):
+        return ("one.mrc",)
+    if kind is bool:
+        return not default
+    if kind is str:
+        return next((choice for choice in spec.choices if choice != default), "text")
+    if kind is int:
+        return default + 1
+    return default * 0.75 or max(spec.ge, 0.03)
+
+
+def test_every_option_reaches_its_field():
+    for command, (config_class, _) in cli.COMMANDS.items():
+        for field, kind, default, spec in config.parameters(config_class):
+            if spec.positional or field == "ground_truth":
+                continue
+            value = other_value(field, kind, default, spec)
+            words = [config.flag(field)]
+            if kind is bool:
+                words = ["--no-" + words[0][2:]] if default else words
+            else:
+                words += [str(item) for item in (value if isinstance(value, tuple) else [value])]
+            if value == "published":
+                words += ["--patch-size", "64"]
+            settings, _ = cli.parse([command, *words])
+            assert getattr(settings, field) == value != default
+
+
+@pytest.mark.parametrize(("values", "words"), [
+    ({"steps": 0}, "--steps is 0; expected at least 1"),
+    ({"steps": "many"}, "--steps is 'many'; expected a whole number"),
+    ({"steps": True}, "--steps is True; expected a whole number"),
+    ({"learning_rate": float("nan")}, "--learning-rate is nan; expected a finite number"),
+    ({"learning_rate": 0}, "--learning-rate is 0.0; expected above 0"),
+    ({"dropout": 1.0}, "--dropout is 1.0; expected below 1"),
+    ({"network": "huge"}, "--network is 'huge'; expected one of compact, published"),
+    ({"patch_size": 50}, "--patch-size is 50; expected a multiple of 8"),
+    ({"network": "published", "patch_size": 48}, "--patch-size is 48; expected a multiple of 32"),
+    ({"tomograms": "a.mrc"}, "--tomograms is 'a.mrc'; expected a list"),
+    ({"perturbation": "masks", "samples_per_patch": 6, "pool_size": 11},
+     "--pool-size is 11; expected at least 12"),
+    ({"sphere_min": 0.2, "sphere_max": 0.1}, "--sphere-min is 0.2; expected at most"),
+    ({"resume": True, "overwrite": True}, "--resume and --overwrite exclude each other"),
+    ({"ground_truth": ["a"], "tomograms": ["a", "b"]}, "--ground-truth names 1 volumes"),
+    ({"stpes": 3}, "'stpes' is no parameter of TrainConfig"),
+])
+def test_bad_values_get_one_sentence(values, words):
+    with pytest.raises(UserError) as caught:
+        TrainConfig.create(values)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_shape_needs_three_sides():
+    with pytest.raises(UserError, match="--shape has 2 values; expected 3"):
+        SimulateConfig(shape=(32, 32))
+
+
+def test_std_needs_two_predictions():
+    with pytest.raises(UserError, match="--predictions is 1; expected at least 2 for --std"):
+        DenoiseConfig(predictions=1, std=True)

@@ -1,0 +1,143 @@
+import mrcfile
+import numpy as np
+import pytest
+import torch
+
+from f2fd_core import DenoiseConfig, UserError, denoise, mrc
+from f2fd_core.denoising import Predictor, tiling
+
+
+def data(path):
+    return np.array(mrc.open_volume(path).data)
+
+
+class Sum(torch.nn.Module):
+    """A network with known dropout: the input times 1 / (1 - p) or 0, elementwise."""
+
+    def __init__(self, probability):
+        super().__init__()
+        self.dropout = torch.nn.Dropout(probability)
+
+    def forward(self, volumes):
+        return self.dropout(volumes)
+
+
+class Counting:
+    """A perturbation whose k-th copy is the constant k."""
+
+    def __init__(self):
+        self.number = 0
+
+    def copies(self, start, size, count):
+        numbers = torch.arange(self.number, self.number + count, dtype=torch.float32)
+        self.number += count
+        return numbers[:, None, None, None].expand(count, *size)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 10])
+def test_moments_against_a_loop(batch_size):
+    predictor = Predictor(Sum(0.0), torch.device("cpu"), torch.float32, 10, batch_size)
+    mean, variance = predictor.moments(Counting(), (0, 0, 0), (2, 3, 4))
+    np.testing.assert_allclose(mean, np.arange(10).mean())
+    np.testing.assert_allclose(variance, np.arange(10).var(ddof=1), rtol=1e-6)
+
+
+def test_dropout_is_on_and_new_in_every_prediction():
+    class Ones(Counting):
+        def copies(self, start, size, count):
+            return torch.ones((count, *size))
+
+    predictor = Predictor(Sum(0.5), torch.device("cpu"), torch.float32, 400, 100)
+    mean, variance = predictor.moments(Ones(), (0, 0, 0), (6, 6, 6))
+    assert mean.mean() == pytest.approx(1, abs=0.02)
+    assert variance.mean() == pytest.approx(1, abs=0.02)
+
+
+def test_header_and_intensities_are_the_inputs(quick_denoise, phantom, tmp_path):
+    source = tmp_path / "own name.mrc"
+    values = data(phantom["tomogram"]) * 50 + 1000
+    with mrcfile.new(source) as stream:
+        stream.set_data(values.astype(np.int16))
+        stream.voxel_size = (8.5, 8.5, 8.5)
+        for axis, value in zip("xyz", (10, 20, 30)):
+            stream.header.origin[axis] = value
+            stream.header["n%sstart" % axis] = -value
+    result = quick_denoise(source, tmp_path / "out", std=True)
+    assert result == str(tmp_path / "out" / "own name_denoised.mrc")
+    assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == [
+        "own name_denoised.mrc", "own name_slices.png", "own name_std.mrc"]
+    for path in (result, str(tmp_path / "out" / "own name_std.mrc")):
+        assert mrcfile.validate(path)
+        with mrcfile.open(path) as stream:
+            assert stream.data.dtype == np.float32 and stream.data.shape == values.shape
+            assert float(stream.voxel_size.x) == pytest.approx(8.5)
+            assert [float(stream.header.origin[axis]) for axis in "xyz"] == [10, 20, 30]
+            assert [int(stream.header["n%sstart" % axis]) for axis in "xyz"] == [-10, -20, -30]
+    assert abs(data(result).mean() - values.mean()) < values.std()
+    assert data(str(tmp_path / "out" / "own name_std.mrc")).min() >= 0
+
+
+def test_denoising_is_equivariant(quick_denoise, phantom, write, tmp_path):
+    """Input scaled and shifted gives the output scaled and shifted: contrast never flips."""
+    values = data(phantom["tomogram"])
+    plain = data(quick_denoise(write(values, "a.mrc"), tmp_path / "a", precision="float32"))
+    scaled = data(quick_denoise(write(values * 250 + 40, "b.mrc"), tmp_path / "b",
+                                precision="float32"))
+    np.testing.assert_allclose((scaled - 40) / 250, plain, atol=1e-3 * plain.std())
+
+
+def test_same_seed_same_result_other_seed_other(quick_denoise, phantom, tmp_path):
+    results = [data(quick_denoise(phantom["tomogram"], tmp_path / str(number), seed=seed))
+               for number, seed in enumerate((1, 1, 2))]
+    np.testing.assert_array_equal(results[0], results[1])
+    assert not np.array_equal(results[0], results[2])
+
+
+def test_no_seams_between_tiles(quick_denoise, phantom, tmp_path):
+    """Steps across the faces at which tiles begin and end are no larger than elsewhere."""
+    result = data(quick_denoise(phantom["tomogram"], tmp_path, predictions=8))
+    for axis, length in enumerate(result.shape):
+        tiles = tiling(result.shape, 32, "compact").axes[axis]
+        faces = {start for start, _ in tiles} | {start + 32 for start, _ in tiles}
+        faces = sorted(faces - {0, length})
+        steps = np.abs(np.diff(result, axis=axis)).mean(
+            tuple(other for other in range(3) if other != axis))
+        assert faces
+        at_faces = steps[[face - 1 for face in faces]]
+        assert at_faces.mean() < 1.15 * np.median(steps[4:-4])
+
+
+def test_existing_results_are_kept_overwritten_or_skipped(quick_denoise, phantom, tmp_path, capsys):
+    result = quick_denoise(phantom["tomogram"], tmp_path)
+    before = data(result)
+    with pytest.raises(UserError, match="exists already; it is kept"):
+        quick_denoise(phantom["tomogram"], tmp_path, seed=5)
+    quick_denoise(phantom["tomogram"], tmp_path, seed=5, resume=True)
+    np.testing.assert_array_equal(data(result), before)
+    quick_denoise(phantom["tomogram"], tmp_path, seed=5, overwrite=True)
+    assert not np.array_equal(data(result), before)
+
+
+def test_a_bad_tomogram_is_found_before_anything_is_computed(tiny_model, phantom, tmp_path):
+    with pytest.raises(UserError, match="missing.mrc does not exist"):
+        denoise(DenoiseConfig(model=str(tiny_model / "model.pt"), output=str(tmp_path / "out"),
+                              tomograms=(phantom["tomogram"], "missing.mrc")))
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_tomograms_of_one_name_are_refused(tiny_model, phantom, tmp_path):
+    with pytest.raises(UserError, match="two tomograms are called tomogram"):
+        denoise(DenoiseConfig(model=str(tiny_model / "model.pt"), output=str(tmp_path / "out"),
+                              tomograms=(phantom["tomogram"], "other/tomogram.mrc")))
+
+
+def test_another_voxel_size_than_the_models_is_told(quick_denoise, phantom, write, tmp_path,
+                                                    capsys):
+    quick_denoise(write(data(phantom["tomogram"]), voxel_size=14.0), tmp_path / "out")
+    assert "14 Å, but the model was trained at 10 Å" in capsys.readouterr().err
+
+
+def test_tile_size_must_suit_the_network(tiny_model, phantom, tmp_path):
+    with pytest.raises(UserError, match="--tile-size is 20; expected a multiple of 8"):
+        denoise(DenoiseConfig(model=str(tiny_model / "model.pt"), output=str(tmp_path),
+                              tomograms=(phantom["tomogram"],), tile_size=20))

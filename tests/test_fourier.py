@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+import torch
+from conftest import Memory
+
+from f2fd_core import fourier
+
+SHAPES = [(16, 24, 40), (15, 21, 33), (9, 16, 27)]
+
+
+def coloured(shape, seed):
+    """Gaussian noise of a known power spectrum, and that spectrum as a function of shape."""
+    def power(grid):
+        k = fourier.radial_frequency(grid)
+        return 0.2 + 2 * torch.exp(-(k / 0.2) ** 2)
+
+    generator = torch.Generator().manual_seed(seed)
+    noise = fourier.synthesise(power(shape).sqrt(), shape, shape, 1, generator)[0]
+    return noise, power
+
+
+@pytest.mark.parametrize("shape", [(32, 48, 80), (31, 45, 77)])
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.3])
+def test_sphere_holds_its_share_of_a_non_cubic_spectrum(shape, share):
+    inside = (fourier.radial_frequency(shape) <= fourier.sphere_radius(share)).float()
+    held = (inside * fourier.friedel_weights(shape)).sum() / np.prod(shape)
+    assert float(held) == pytest.approx(share, rel=0.05)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_friedel_weights_count_the_whole_spectrum(shape):
+    total = fourier.friedel_weights(shape).sum() * shape[0] * shape[1]
+    assert int(total) == np.prod(shape)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_symmetric_mask_acts_as_a_real_filter(shape):
+    """Masking then transforming back loses nothing: the spectrum stays that of a real volume."""
+    torch.manual_seed(0)
+    mask = torch.randint(-1, 2, fourier.radial_frequency(shape).shape).float()
+    mask = fourier.friedel_symmetric(mask, shape)
+    spectrum = torch.fft.rfftn(torch.randn(shape, dtype=torch.float64)) * mask
+    again = torch.fft.rfftn(torch.fft.irfftn(spectrum, s=shape))
+    torch.testing.assert_close(again, spectrum)
+
+
+@pytest.mark.parametrize("grid", [(16, 16, 9), (13, 22, 11)])
+def test_blocks_are_constant_and_kept_at_their_rate(grid):
+    mask = fourier.block_mask(grid, 4, 0.5, torch.Generator().manual_seed(1))
+    assert mask.shape == grid
+    for z in range(0, grid[0], 4):
+        for y in range(0, grid[1], 4):
+            for x in range(0, grid[2], 4):
+                block = mask[z:z + 4, y:y + 4, x:x + 4]
+                assert block.all() or not block.any()
+    many = fourier.block_mask((80, 80, 80), 4, 0.3, torch.Generator().manual_seed(2))
+    assert many.float().mean().item() == pytest.approx(0.3, abs=0.03)
+
+
+def test_noise_estimate_is_right_within_five_percent_a_shell():
+    noise, power = coloured((96, 128, 128), 0)
+    estimate = fourier.noise_power(Memory(noise), 32, 0.25, 0.0)
+    _, found = fourier.shell_means(estimate, (32, 32, 32))
+    _, truth = fourier.shell_means(power((32, 32, 32)), (32, 32, 32))
+    np.testing.assert_allclose(found[2:], truth[2:], rtol=0.05)
+
+
+def test_sparse_signal_hardly_lifts_the_noise_estimate():
+    noise, power = coloured((64, 96, 96), 1)
+    noise[20:26, 30:36, 40:46] += 30
+    estimate = fourier.noise_power(Memory(noise), 32, 0.25, 0.0)
+    _, found = fourier.shell_means(estimate, (32, 32, 32))
+    _, truth = fourier.shell_means(power((32, 32, 32)), (32, 32, 32))
+    mean = fourier.shell_means(fourier.window_power(Memory(noise), 32).mean(0), (32, 32, 32))[1]
+    np.testing.assert_allclose(found[2:], truth[2:], rtol=0.2)
+    assert (mean[2:] > 2 * truth[2:]).any()
+
+
+def test_low_frequencies_are_spared():
+    noise, _ = coloured((32, 32, 32), 2)
+    full = fourier.noise_power(Memory(noise), 32, 0.25, 0.0)
+    spared = fourier.noise_power(Memory(noise), 32, 0.25, 0.1)
+    k = fourier.radial_frequency((32, 32, 32))
+    assert spared[0, 0, 0] == 0
+    torch.testing.assert_close(spared[k >= 0.1], full[k >= 0.1])
+    torch.testing.assert_close(spared[k < 0.1], (full * (k / 0.1) ** 2)[k < 0.1])
+
+
+def test_expected_quantile_of_exponential_draws():
+    draws = np.random.default_rng(0).exponential(size=(20000, 30))
+    found = np.quantile(draws, 0.25, axis=1).mean()
+    assert fourier.exponential_quantile(30, 0.25) == pytest.approx(found, rel=0.01)
+    assert fourier.exponential_quantile(10 ** 5, 0.25) == pytest.approx(-np.log(0.75), rel=1e-3)
+
+
+@pytest.mark.parametrize("size", [(24, 24, 24), (17, 24, 33)])
+def test_synthesised_noise_has_the_asked_spectrum(size):
+    _, power = coloured((8, 8, 8), 0)
+    box = fourier.synthesis_shape(size)
+    noise = fourier.synthesise(power(box).sqrt(), box, box, 64, torch.Generator().manual_seed(0))
+    measured = (torch.fft.rfftn(noise, dim=fourier.AXES).abs() ** 2).mean(0) / np.prod(box)
+    _, found = fourier.shell_means(measured, box)
+    _, truth = fourier.shell_means(power(box), box)
+    np.testing.assert_allclose(found[1:], truth[1:], rtol=0.05)
+
+
+def test_draws_of_noise_are_independent_and_do_not_wrap_round():
+    _, power = coloured((8, 8, 8), 0)
+    size = (24, 24, 24)
+    box = fourier.synthesis_shape(size)
+    noise = fourier.synthesise(power(box).sqrt(), box, size, 40, torch.Generator().manual_seed(3))
+    first, second = noise[:20].flatten(), noise[20:].flatten()
+    error = 1 / np.sqrt(first.numel() / 8)
+    assert abs(np.corrcoef(first, second)[0, 1]) < 5 * error
+    neighbours = np.corrcoef(noise[:, 0].flatten(), noise[:, 1].flatten())[0, 1]
+    opposite = np.corrcoef(noise[:, 0].flatten(), noise[:, -1].flatten())[0, 1]
+    assert neighbours > 0.15
+    assert abs(opposite) < 0.02
+
+
+def test_resampling_a_smooth_spectrum_keeps_its_values():
+    _, power = coloured((8, 8, 8), 0)
+    found = fourier.resample_power(power((32, 32, 32)), (32, 32, 32), (48, 60, 45))
+    torch.testing.assert_close(found, power((48, 60, 45)), rtol=0.05, atol=0.02)
+
+
+def test_resampling_to_the_same_grid_changes_nothing():
+    power = torch.rand((12, 16, 11))
+    torch.testing.assert_close(fourier.resample_power(power, (12, 16, 20), (12, 16, 20)), power)

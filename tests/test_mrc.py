@@ -1,0 +1,184 @@
+import warnings
+
+import mrcfile
+import numpy as np
+import pytest
+
+from f2fd_core import mrc
+from f2fd_core.config import UserError
+from f2fd_core.volume import Volume
+
+RAMP = np.arange(10 * 12 * 14).reshape(10, 12, 14) % 100
+
+
+def save(path, array, voxel_size=7.5, **header):
+    with warnings.catch_warnings(), mrcfile.new(path, overwrite=True) as stream:
+        warnings.simplefilter("ignore")  # of the NaN and infinite voxels that are wanted here
+        stream.set_data(array)
+        stream.set_volume()
+        stream.voxel_size = voxel_size
+        for name, value in header.items():
+            stream.header[name] = value
+    return str(path)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "uint16", "float16", "float32"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_reads_every_mode_and_byte_order(tmp_path, dtype, order):
+    kind = np.dtype(dtype).newbyteorder(order)
+    path = save(tmp_path / "a.mrc", RAMP.astype(kind))
+    volume = mrc.open_volume(path)
+    np.testing.assert_array_equal(np.asarray(volume.data, dtype=float), RAMP)
+    assert volume.voxel_size == (7.5, 7.5, 7.5)
+
+
+def test_unsigned_bytes_of_imod(tmp_path):
+    """Mode 0 with IMOD's stamp and without its flag for signed bytes holds 0..255."""
+    values = (RAMP * 2).astype(np.uint8)
+    path = save(tmp_path / "a.mrc", values.view(np.int8))
+    np.testing.assert_array_equal(mrc.open_volume(path).data, values.view(np.int8))
+    with open(path, "r+b") as stream:
+        stream.seek(152)
+        stream.write(np.array([1146047817, 0], dtype="<i4").tobytes())
+    np.testing.assert_array_equal(mrc.open_volume(path).data, values)
+
+
+def test_extended_header_is_skipped(tmp_path):
+    path = str(tmp_path / "a.mrc")
+    with mrcfile.new(path) as stream:
+        stream.set_data(RAMP.astype(np.float32))
+        stream.set_extended_header(np.frombuffer(bytes(160), dtype="V1"))
+        stream.voxel_size = 3
+    np.testing.assert_array_equal(mrc.open_volume(path).data, RAMP)
+
+
+def test_written_file_is_valid_and_complete(tmp_path, capsys):
+    path = str(tmp_path / "out.mrc")
+    values = np.random.default_rng(0).normal(3, 2, (9, 11, 13)).astype(np.float32)
+    with mrc.new_volume(path, values.shape, (2.0, 2.0, 2.5), (1, 2, 3), (4, 5, 6)) as data:
+        data[:] = values
+    assert mrcfile.validate(path), capsys.readouterr().out
+    with mrcfile.open(path) as stream:
+        header = stream.header
+        np.testing.assert_array_equal(stream.data, values)
+        assert stream.is_volume()
+        assert tuple(stream.voxel_size.item()) == (2.0, 2.0, 2.5)
+        assert (header.dmin, header.dmax) == (values.min(), values.max())
+        assert header.dmean == pytest.approx(values.mean(), rel=1e-5)
+        assert header.rms == pytest.approx(values.std(), rel=1e-5)
+        assert [float(header.origin[axis]) for axis in "xyz"] == [1, 2, 3]
+        assert (header.nxstart, header.nystart, header.nzstart) == (4, 5, 6)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.mrc"]
+
+
+@pytest.mark.parametrize("fault", ["exception", "nan"])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, fault):
+    path = tmp_path / "out.mrc"
+    path.write_bytes(b"old")
+
+    def fill():
+        with mrc.new_volume(str(path), (4, 4, 4), (1, 1, 1)) as data:
+            data[:] = 1
+            if fault == "exception":
+                raise RuntimeError("stopped")
+            data[2, 1, 0] = np.nan
+
+    with pytest.raises((RuntimeError, FloatingPointError)):
+        fill()
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.mrc"]
+
+
+def faulty(tmp_path, kind):
+    """A bad file and the words that must be in its sentence beside the file's name."""
+    path = tmp_path / "bad.mrc"
+    volume = RAMP.astype(np.float32)
+    if kind == "missing":
+        return path, ["does not exist"]
+    if kind == "folder":
+        path.mkdir()
+        return path, ["is a folder"]
+    if kind == "text":
+        path.write_text("no tomogram " * 200)
+        return path, ["is not an MRC file"]
+    if kind == "empty":
+        path.write_bytes(b"")
+        return path, ["0 bytes"]
+    if kind == "gzip":
+        path.write_bytes(b"\x1f\x8b" + bytes(2000))
+        return path, ["compressed with gzip"]
+    if kind == "truncated":
+        save(path, volume)
+        path.write_bytes(path.read_bytes()[:-100])
+        return path, ["truncated", str(1024 + volume.nbytes - 100), str(1024 + volume.nbytes)]
+    if kind == "image":
+        save(path, volume[:1])
+        return path, ["two-dimensional", "14 x 12"]
+    if kind == "image stack":
+        with mrcfile.new(path) as stream:
+            stream.set_data(volume)
+            stream.set_image_stack()
+            stream.voxel_size = 1
+        return path, ["stack of 10 images"]
+    if kind == "volume stack":
+        with mrcfile.new(path) as stream:
+            stream.set_data(np.stack([volume, volume]))
+            stream.voxel_size = 1
+        return path, ["stack of 2 volumes"]
+    if kind == "complex":
+        with mrcfile.new(path) as stream:
+            stream.set_data(volume.astype(np.complex64))
+            stream.voxel_size = 1
+        return path, ["MRC mode 4"]
+    if kind == "negative":
+        save(path, volume, nx=-5)
+        return path, ["-5"]
+    if kind == "no voxel size":
+        save(path, volume, voxel_size=0)
+        return path, ["voxel size 0", "--voxel-size"]
+    if kind == "nan":
+        volume[3, 2, 1] = np.nan
+        save(path, volume)
+        return path, ["1 NaN or infinite voxels"]
+    if kind == "infinite":
+        volume[3, 2, :2] = np.inf
+        save(path, volume)
+        return path, ["2 NaN or infinite voxels"]
+    if kind == "constant":
+        save(path, np.full_like(volume, 4))
+        return path, ["constant", "4"]
+    if kind == "thin":
+        save(path, volume[:7])
+        return path, ["7 voxels along Z", "at least 8"]
+    raise ValueError(kind)
+
+
+FAULTS = ["missing", "folder", "text", "empty", "gzip", "truncated", "image", "image stack",
+          "volume stack", "complex", "negative", "no voxel size", "nan", "infinite", "constant",
+          "thin"]
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_bad_files_are_refused_by_name(tmp_path, kind):
+    path, words = faulty(tmp_path, kind)
+    with pytest.raises(UserError) as caught:
+        Volume(str(path))
+    for word in ["bad.mrc", *words]:
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_voxel_size_option_fills_in_a_missing_one_only(tmp_path):
+    without = save(tmp_path / "a.mrc", RAMP.astype(np.float32), voxel_size=0)
+    assert Volume(without, voxel_size=4.0).source.voxel_size == (4.0, 4.0, 4.0)
+    has = Volume(save(tmp_path / "b.mrc", RAMP.astype(np.float32)), voxel_size=4.0)
+    assert has.source.voxel_size == (7.5, 7.5, 7.5)
+    assert "7.5" in has.warnings[0] and "is kept" in has.warnings[0]
+
+
+def test_anisotropic_voxels_are_told(tmp_path):
+    path = str(tmp_path / "a.mrc")
+    with mrcfile.new(path) as stream:
+        stream.set_data(RAMP.astype(np.float32))
+        stream.voxel_size = (10, 10, 12)
+    assert "anisotropic voxels of 10 x 10 x 12" in Volume(path).warnings[0]

@@ -1,0 +1,148 @@
+import numpy as np
+import pytest
+import torch
+from conftest import Memory
+
+from f2fd_core import fourier
+from f2fd_core.config import TrainConfig
+from f2fd_core.perturbation import PREDICTION, Masks, Spectrum, derived_seed
+
+SHAPES = [(16, 24, 40), (17, 21, 33)]
+
+
+def masks(shape, volume=None, **options):
+    options = dict(dict(perturbation="masks", pool_size=4, block_size=4), **options)
+    torch.manual_seed(0)
+    return Masks(Memory(torch.randn(shape) if volume is None else volume),
+                 TrainConfig(**options))
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_mask_has_only_the_three_values_and_always_the_sphere(shape):
+    perturbation = masks(shape, sphere_min=0.08, sphere_max=0.08)
+    inside = fourier.radial_frequency(shape) <= fourier.sphere_radius(0.08)
+    for seed in range(5):
+        mask = perturbation.mask(generator(seed))
+        assert set(mask.unique().tolist()) == {-1.0, 0.0, 1.0}
+        assert (mask[inside] != 0).all()
+
+
+def test_shares_of_kept_dropped_and_inverted_coefficients():
+    perturbation = masks((48, 64, 80), mask_probability=0.4, inversion_probability=0.2,
+                         sphere_min=0.1, sphere_max=0.1)
+    mask = torch.stack([perturbation.mask(generator(seed)) for seed in range(20)])
+    outside = fourier.radial_frequency((48, 64, 80)) > fourier.sphere_radius(0.1)
+    assert (mask[:, outside] != 0).float().mean().item() == pytest.approx(0.6, abs=0.03)
+    inverted = (mask == -1).float().sum() / (mask != 0).float().sum()
+    assert inverted.item() == pytest.approx(0.2, abs=0.005)
+
+
+def test_sphere_share_is_drawn_from_the_whole_interval():
+    perturbation = masks((32, 32, 32), mask_probability=0.999, sphere_min=0.05, sphere_max=0.4,
+                         block_size=32)
+    weights = fourier.friedel_weights((32, 32, 32))
+    shares = [float(((perturbation.mask(generator(seed)) != 0) * weights).sum()) / 32 ** 3
+              for seed in range(60)]
+    assert min(shares) < 0.1 and max(shares) > 0.35
+    assert min(shares) > 0.04 and np.quantile(shares, 0.95) < 0.42
+
+
+@pytest.mark.parametrize("shape", [(8, 6, 10), (7, 5, 9)])
+def test_copy_equals_a_brute_force_transform(shape):
+    """Every coefficient of the full complex spectrum, with its sign and its partner's."""
+    perturbation = masks(shape, block_size=2, sphere_min=0.05, sphere_max=0.05)
+    mask = perturbation.mask(generator(derived_seed(0, 0, 1)))
+    full = np.zeros(shape)
+    for z in range(shape[0]):
+        for y in range(shape[1]):
+            for x in range(shape[2]):
+                if x < mask.shape[2]:
+                    full[z, y, x] = mask[z, y, x]
+                else:
+                    full[z, y, x] = mask[-z % shape[0], -y % shape[1], -x % shape[2]]
+    spectrum = np.fft.fftn(np.fft.irfftn(perturbation.spectrum.numpy(), s=shape))
+    oracle = np.fft.ifftn(spectrum * full)
+    np.testing.assert_allclose(oracle.imag, 0, atol=1e-6)
+    np.testing.assert_allclose(perturbation.draw(1), oracle.real, atol=1e-5)
+
+
+def test_low_frequencies_keep_their_magnitude():
+    shape = (24, 30, 36)
+    perturbation = masks(shape, inversion_probability=0.0, sphere_min=0.1, sphere_max=0.1)
+    inside = fourier.radial_frequency(shape) <= fourier.sphere_radius(0.1)
+    copy = torch.fft.rfftn(perturbation.draw(7))
+    torch.testing.assert_close(copy[inside], perturbation.spectrum[inside], rtol=1e-3, atol=1e-3)
+    assert (copy[~inside].abs() < 1e-3).float().mean() > 0.3
+
+
+def test_samples_of_a_patch_are_distinct_copies():
+    perturbation = masks((16, 16, 16), pool_size=6, samples_per_patch=3)
+    for seed in range(10):
+        torch.manual_seed(seed)
+        inputs, targets = perturbation.pairs((0, 0, 0), (8, 8, 8), 3)
+        drawn = torch.cat([inputs, targets]).flatten(1)
+        assert torch.unique(drawn, dim=0).shape[0] == 6
+
+
+def test_pool_renews_one_copy_a_step_and_can_jump_to_any_step():
+    walked, jumped = masks((16, 16, 16)), masks((16, 16, 16))
+    before = list(walked.pool)
+    for step in range(8):
+        walked.at_step(step)
+        if step == 2:
+            assert [new is old for new, old in zip(walked.pool, before)] \
+                == [False, False, True, True]
+    jumped.at_step(7)
+    assert walked.numbers == jumped.numbers
+    for one, other in zip(walked.pool, jumped.pool):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    fixed = masks((16, 16, 16), renew_pool=False)
+    fixed.at_step(9)
+    assert fixed.numbers == [0, 1, 2, 3]
+
+
+def test_prediction_draws_other_copies_than_training():
+    volume = Memory(torch.randn(16, 16, 16))
+    config = TrainConfig(perturbation="masks", block_size=4)
+    training, prediction = Masks(volume, config), Masks(volume, config, "cpu", 3, PREDICTION)
+    assert len(prediction.pool) == 3
+    assert not torch.allclose(training.draw(0), prediction.draw(0))
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_noises_of_a_spectrum_pair_are_uncorrelated(scale):
+    """Input and target of pure noise X must be independent; only then is training unbiased."""
+    torch.manual_seed(1)
+    shape = (64, 64, 64)
+    k = fourier.radial_frequency(shape)
+    noise = fourier.synthesise(torch.sqrt(0.2 + 2 * torch.exp(-(k / 0.2) ** 2)), shape, shape, 1)[0]
+    perturbation = Spectrum(Memory(noise), TrainConfig(noise_scale=scale, spared_frequency=0.0))
+    # Half the true spectrum leaves the noises correlated: the test can tell.
+    wrong = Spectrum(Memory(noise), TrainConfig(noise_scale=scale, spared_frequency=0.0))
+    wrong.power = wrong.power * 0.5
+
+    def high_pass_correlation(which):
+        inputs, targets = which.pairs((0, 0, 0), shape, 24)
+        one, two = (torch.fft.rfftn(part, dim=fourier.AXES)[:, k > 0.1]
+                    for part in (inputs, targets))
+        cross = (one * two.conj()).real.sum()
+        return float(cross / (one.abs().square().sum() * two.abs().square().sum()).sqrt())
+
+    assert abs(high_pass_correlation(perturbation)) < 0.02
+    assert high_pass_correlation(wrong) > 0.1
+
+
+def test_spectrum_pair_surrounds_the_tomogram():
+    torch.manual_seed(2)
+    volume = torch.randn(32, 32, 32)
+    perturbation = Spectrum(Memory(volume), TrainConfig(noise_scale=0.5, spectrum_window=16))
+    inputs, targets = perturbation.pairs((4, 5, 6), (16, 16, 16), 2)
+    region = volume[4:20, 5:21, 6:22]
+    torch.testing.assert_close(0.8 * inputs + 0.2 * targets, region.expand(2, -1, -1, -1),
+                               rtol=1e-4, atol=1e-4)
+    copies = torch.cat([perturbation.copies((4, 5, 6), (16, 16, 16), 1) for _ in range(2)])
+    assert not torch.allclose(copies[0], copies[1])

@@ -1,0 +1,97 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from f2fd_core import phantom
+from f2fd_core.config import SimulateConfig
+from f2fd_core.metrics import correlation
+
+SMALL = dict(shape=(32, 48, 56), snr=0.5, seed=5)
+
+
+@pytest.fixture(scope="module")
+def volumes():
+    return phantom.simulate_volumes(SimulateConfig(**SMALL))
+
+
+def test_untilted_projection_is_the_sum_along_z():
+    volume = torch.rand(12, 10, 14)
+    torch.testing.assert_close(phantom.project(volume, [0.0])[0], volume.sum(0), rtol=1e-5,
+                               atol=1e-5)
+
+
+@pytest.mark.parametrize("degrees", [-60, -20, 45, 60])
+def test_projection_keeps_the_mass_and_moves_a_ball_as_geometry_says(degrees):
+    angle = math.radians(degrees)
+    z, y, x = torch.meshgrid(torch.arange(40.0), torch.arange(20.0), torch.arange(48.0),
+                             indexing="ij")
+    centre = (27.0, 9.0, 16.0)
+    ball = torch.exp(-((z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2) / 8)
+    image = phantom.project(ball, [angle])[0]
+    assert float(image.sum()) == pytest.approx(float(ball.sum()), rel=0.02)
+    found = float((image.sum(0) * torch.arange(48)).sum() / image.sum())
+    u = (centre[2] - 23.5) * math.cos(angle) + (centre[0] - 19.5) * math.sin(angle)
+    assert found == pytest.approx(u + 23.5, abs=0.1)
+
+
+def test_back_projection_puts_a_ball_where_it_was():
+    z, y, x = torch.meshgrid(torch.arange(32.0), torch.arange(20.0), torch.arange(40.0),
+                             indexing="ij")
+    ball = torch.exp(-((z - 20) ** 2 + (y - 11) ** 2 + (x - 13) ** 2) / 8)
+    angles = [math.radians(step) for step in range(-60, 61, 3)]
+    volume = phantom.back_project(phantom.project(ball, angles), angles, 32)
+    assert np.unravel_index(int(volume.argmax()), volume.shape) == (20, 11, 13)
+    assert correlation(volume, ball) > 0.7
+
+
+def test_tomogram_is_the_mean_of_halves_with_independent_noise(volumes):
+    np.testing.assert_allclose(volumes["tomogram"], (volumes["odd"] + volumes["even"]) / 2,
+                               atol=1e-6)
+    noises = [volumes[half] - volumes["clean"] for half in ("odd", "even")]
+    assert abs(np.corrcoef(noises[0].ravel(), noises[1].ravel())[0, 1]) < 0.05
+    noise = volumes["tomogram"] - volumes["clean"]
+    assert noise.var() == pytest.approx(noises[0].var() / 2, rel=0.1)
+
+
+def test_noise_follows_the_signal_to_noise_ratio(volumes):
+    noisier = phantom.simulate_volumes(SimulateConfig(**dict(SMALL, snr=0.05)))
+    np.testing.assert_allclose(noisier["clean"], volumes["clean"], atol=1e-6)
+    ratio = (noisier["tomogram"] - noisier["clean"]).var() \
+        / (volumes["tomogram"] - volumes["clean"]).var()
+    assert ratio == pytest.approx(10, rel=0.01)
+
+
+def test_detector_noise_has_unit_power():
+    noise = phantom.filtered(torch.randn(20, 96, 95), phantom.noise_transfer((96, 95)))
+    assert float(noise.var()) == pytest.approx(1, rel=0.02)
+
+
+def test_matter_is_dark_and_membranes_are_where_the_mask_says(volumes):
+    assert correlation(torch.from_numpy(volumes["clean"]),
+                       torch.from_numpy(volumes["density"])) < -0.5
+    inside = volumes["membrane"] > 0.5
+    assert 0.01 < inside.mean() < 0.5
+    assert volumes["density"][inside].mean() > 3 * volumes["density"][~inside].mean()
+
+
+def test_the_same_seed_gives_the_same_volumes(volumes):
+    again = phantom.simulate_volumes(SimulateConfig(**SMALL))
+    other = phantom.simulate_volumes(SimulateConfig(**dict(SMALL, seed=6)))
+    for name in phantom.FILES:
+        np.testing.assert_array_equal(again[name], volumes[name])
+        assert not np.array_equal(other[name], volumes[name])
+
+
+def test_spheres_have_no_membranes():
+    volumes = phantom.simulate_volumes(SimulateConfig(**dict(SMALL, specimen="spheres")))
+    assert volumes["membrane"].max() == 0
+    assert volumes["density"].max() > 0.7
+
+
+def test_contrast_transfer_is_phase_flipped_and_rises_from_the_amplitude_contrast():
+    transfer = phantom.contrast_transfer((64, 64), 10.0, 3.0)
+    assert float(transfer.max()) <= 0
+    assert float(transfer[0, 0]) == pytest.approx(-0.07, abs=1e-6)
+    assert float(transfer.min()) == pytest.approx(-1, abs=0.05)

@@ -1,0 +1,238 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import mrcfile
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+
+from f2fd_core import DenoiseConfig, TrainConfig, UserError, checkpoint, denoise, mrc, train
+from f2fd_core.metrics import correlation
+from f2fd_core.training import Schedule
+
+
+def weights(path):
+    return checkpoint.load(str(path))["model"]
+
+
+def assert_same_weights(one, other):
+    one, other = weights(one), weights(other)
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def test_outputs(tiny_model, phantom):
+    assert sorted(entry.name for entry in tiny_model.iterdir()) == [
+        "checkpoints", "histogram.png", "log.csv", "loss.png", "model.pt", "slices.png",
+        "train.json"]
+    assert sorted(entry.name for entry in (tiny_model / "checkpoints").iterdir()) == [
+        "step_00000003.pt", "step_00000006.pt"]
+    for name in ("histogram.png", "loss.png", "slices.png"):
+        assert (tiny_model / name).read_bytes()[:4] == b"\x89PNG"
+    recorded = json.loads((tiny_model / "train.json").read_text())
+    assert recorded["tomograms"] == [phantom["tomogram"]] and recorded["steps"] == 6
+    with open(tiny_model / "log.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["step", "seconds", "loss", "learning_rate", "voxels_per_second"]
+    assert [int(row["step"]) for row in rows] == list(range(6))
+    seconds = [float(row["seconds"]) for row in rows]
+    assert seconds == sorted(seconds) and seconds[0] > 0
+
+
+@pytest.mark.parametrize("options", [
+    dict(perturbation="spectrum", schedule="cosine", dropout=0.3),
+    dict(perturbation="masks", schedule="plateau", loss="l2norm", samples_per_patch=2, pool_size=5),
+])
+def test_resumed_equals_uninterrupted_bit_for_bit(phantom, tmp_path, options, capsys):
+    options = dict(TINY, tomograms=(phantom["tomogram"],), seed=4, **options)
+    train(TrainConfig(output=str(tmp_path / "whole"), **options))
+    parts = tmp_path / "parts"
+    train(TrainConfig(output=str(parts), **options))
+    # As if killed after the first checkpoint: the rest of the log is there, the rest is not.
+    (parts / "checkpoints" / "step_00000006.pt").unlink()
+    (parts / "model.pt").unlink()
+    train(TrainConfig(output=str(parts), resume=True, **options))
+    assert "resuming from %s" % (parts / "checkpoints" / "step_00000003.pt") \
+        in capsys.readouterr().err
+    assert_same_weights(tmp_path / "whole" / "model.pt", parts / "model.pt")
+    logs = []
+    for folder in (tmp_path / "whole", parts):
+        with open(folder / "log.csv", newline="") as stream:
+            logs.append([(row["step"], row["loss"], row["learning_rate"])
+                         for row in csv.DictReader(stream)])
+    assert logs[0] == logs[1]
+
+
+def test_killed_run_resumes_with_the_same_command(phantom, tmp_path):
+    command = [sys.executable, "-m", "f2fd_core", "train", phantom["tomogram"], "--output",
+               str(tmp_path / "run"), "--resume"]
+    for name, value in TINY.items():
+        command += ["--" + name.replace("_", "-"), str(value)]
+    command += ["--steps", "400"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    first = tmp_path / "run" / "checkpoints" / "step_00000003.pt"
+    while not first.exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, process.stderr.read()
+    process.stderr.close()
+    assert not (tmp_path / "run" / "model.pt").exists()
+    _, state = checkpoint.newest(str(tmp_path / "run" / "checkpoints"), pytest.fail)
+    steps = state["step"] + 2
+    done = subprocess.run(command[:-1] + [str(steps)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "resuming from" in done.stderr
+    assert checkpoint.load(str(tmp_path / "run" / "model.pt"))["step"] == steps
+
+
+def test_resume_refuses_other_settings(tiny_model, phantom):
+    before = (tiny_model / "model.pt").read_bytes()
+    options = dict(TINY, tomograms=(phantom["tomogram"],), output=str(tiny_model), resume=True)
+    with pytest.raises(UserError, match="--features is 5; expected 4 as in"):
+        train(TrainConfig(**dict(options, features=5)))
+    with pytest.raises(UserError, match="the tomograms have shapes"):
+        train(TrainConfig(**dict(options, tomograms=(phantom["tomogram"], phantom["odd"]))))
+    assert (tiny_model / "model.pt").read_bytes() == before
+
+
+def test_an_earlier_run_is_kept_unless_overwrite(phantom, tmp_path):
+    options = dict(TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path), steps=2)
+    train(TrainConfig(**options))
+    before = (tmp_path / "model.pt").read_bytes()
+    with pytest.raises(UserError, match="already holds a training .*model.pt"):
+        train(TrainConfig(**dict(options, seed=9)))
+    assert (tmp_path / "model.pt").read_bytes() == before
+    train(TrainConfig(**dict(options, seed=9, overwrite=True)))
+    assert (tmp_path / "model.pt").read_bytes() != before
+    assert json.loads((tmp_path / "train.json").read_text())["seed"] == 9
+
+
+def test_epochs_become_steps(phantom, tmp_path):
+    options = dict(TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path))
+    train(TrainConfig(**dict(options, epochs=2, patch_size=32, batch_size=4)))
+    # 48 x 64 x 72 voxels in patches of 32: 2 x 2 x 3 patches, twice, 4 a step.
+    assert checkpoint.load(str(tmp_path / "model.pt"))["step"] == 6
+
+
+def test_several_tomograms_of_different_and_thin_sizes(phantom, write, tmp_path):
+    rng = np.random.default_rng(0)
+    thin = write(rng.normal(size=(9, 40, 50)), "thin.mrc")
+    path = train(TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"], thin),
+                                    output=str(tmp_path / "run"))))
+    result = denoise(DenoiseConfig(model=path, tomograms=(thin,), output=str(tmp_path / "out")))[0]
+    with mrcfile.open(result) as stream:
+        assert stream.data.shape == (9, 40, 50)
+        assert np.isfinite(stream.data).all() and stream.data.std() > 0
+
+
+def test_ground_truth_scores_are_logged(phantom, tmp_path):
+    options = dict(TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path))
+    train(TrainConfig(ground_truth=(phantom["clean"],), **options))
+    with open(tmp_path / "log.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows:
+        assert 0 < float(row["input_ssim"]) < 1 and 0 < float(row["input_psnr"]) < 60
+        assert -1 < float(row["ssim"]) < 1 and 0 < float(row["psnr"]) < 60
+    # Scores only: the training itself is the same without it.
+    train(TrainConfig(**dict(options, output=str(tmp_path / "without"))))
+    assert_same_weights(tmp_path / "model.pt", tmp_path / "without" / "model.pt")
+
+
+def test_ground_truth_of_another_size_is_refused(phantom, write, tmp_path):
+    other = write(np.random.default_rng(0).normal(size=(16, 16, 16)))
+    with pytest.raises(UserError, match="the ground truth .* has shape"):
+        train(TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), ground_truth=(other,),
+                                 output=str(tmp_path / "run"))))
+    assert not (tmp_path / "run").exists()
+
+
+def planted(seed):
+    """Balls in white noise: (noisy, clean), correlation well below 0.6."""
+    rng = np.random.default_rng(seed)
+    z, y, x = np.mgrid[:40, :64, :64]
+    clean = np.zeros((40, 64, 64), np.float32)
+    for centre in rng.uniform(4, 36, (14, 3)) * (1, 1.6, 1.6):
+        clean += np.exp(-sum((axis - at) ** 2 for axis, at in zip((z, y, x), centre)) / 30)
+    return clean + rng.normal(0, 1.0, clean.shape), clean
+
+
+@pytest.mark.parametrize(("options", "gain"), [
+    (dict(perturbation="spectrum"), 2.0),
+    (dict(perturbation="masks", pool_size=6), 1.3),
+])
+def test_a_planted_signal_is_recovered(write, tmp_path, options, gain):
+    noisy, clean = planted(1)
+    model = train(TrainConfig(tomograms=(write(noisy, "noisy.mrc"),), output=str(tmp_path / "run"),
+                              steps=80, patch_size=32, batch_size=4, features=4,
+                              learning_rate=2e-3, device="cpu", checkpoint_every=1000, **options))
+    result = denoise(DenoiseConfig(model=model, tomograms=(str(tmp_path / "noisy.mrc"),),
+                                   output=str(tmp_path / "out"), tile_size=64))[0]
+    before = correlation(torch.from_numpy(noisy), torch.from_numpy(clean))
+    denoised = torch.from_numpy(np.array(mrc.open_volume(result).data))
+    assert correlation(denoised, torch.from_numpy(clean)) > gain * before
+
+
+def test_published_network_and_masks_run_end_to_end(phantom, tmp_path):
+    config = TrainConfig.create(dict(
+        preset="published", tomograms=[phantom["tomogram"]], output=str(tmp_path / "run"),
+        steps=1, features=2, patch_size=32, samples_per_patch=1, pool_size=2, device="cpu"))
+    model = train(config)
+    result = denoise(DenoiseConfig(model=model, tomograms=(phantom["tomogram"],), predictions=2,
+                                   batch_size=2, pool_size=2, output=str(tmp_path / "out")))[0]
+    assert np.isfinite(mrc.open_volume(result).data).all()
+
+
+def test_plateau_divides_the_rate_and_patience_stops():
+    network = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    schedule = Schedule(optimizer, TrainConfig(schedule="plateau", stop_patience=15), 1000)
+    rates = []
+    for epoch in range(16):
+        schedule.after_step(1.0 if epoch else 2.0, epoch_ended=True)
+        rates.append(optimizer.param_groups[0]["lr"])
+    # Best at the second epoch, then ten flat ones are waited for.
+    assert rates[11] == pytest.approx(1e-3) and rates[12] == pytest.approx(1e-4)
+    assert not schedule.stops()
+    schedule.after_step(1.0, epoch_ended=True)
+    assert schedule.stops()
+
+
+def test_cosine_schedule_warms_up_and_falls_to_zero():
+    optimizer = torch.optim.Adam(torch.nn.Linear(1, 1).parameters(), lr=1e-3)
+    schedule = Schedule(optimizer, TrainConfig(), 100)
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.after_step(1.0, epoch_ended=False)
+    assert rates[0] < max(rates) == pytest.approx(1e-3, rel=0.01)
+    assert rates[-1] < 1e-6
+    assert np.argmax(rates) < 5
+
+
+def test_the_bar_and_the_device_are_announced(phantom, tmp_path, capsys):
+    train(TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path / "a"))))
+    told = capsys.readouterr().err
+    assert "training on CPU" in told and "warning: no GPU is used" in told
+    assert "6/6" in told
+
+
+def test_global_random_state_is_left_alone(phantom, tmp_path):
+    torch.manual_seed(123)
+    expected = torch.rand(3)
+    torch.manual_seed(123)
+    train(TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path / "a"))))
+    torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_unwritable_output_folder(phantom, tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match="output folder"):
+        train(TrainConfig(tomograms=(phantom["tomogram"],), output=str(tmp_path / "a")))

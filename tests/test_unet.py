@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+import torch
+
+from f2fd_core import unet
+from f2fd_core.config import TrainConfig
+
+
+def test_published_network_has_the_published_number_of_parameters():
+    """Weights and biases of every 3 x 3 x 3 layer, counted by hand for n = 48."""
+    def layer(inputs, outputs):
+        return 27 * inputs * outputs + outputs
+
+    n = 48
+    encoder = layer(1, n) + 6 * layer(n, n)
+    decoder = layer(2 * n, 2 * n) + 3 * layer(3 * n, 2 * n) + 4 * layer(2 * n, 2 * n)
+    last = layer(2 * n + 1, 64) + layer(64, 32) + layer(32, 1)
+    assert encoder + decoder + last == 2963425
+    network = unet.build(TrainConfig.create({"preset": "published"}))
+    assert sum(weight.numel() for weight in network.parameters()) == 2963425
+
+
+def test_partial_convolution_against_its_formula():
+    torch.manual_seed(0)
+    layer = unet.PartialConv3d(2, 3)
+    volume = torch.randn(1, 2, 4, 1, 5)
+    result = layer(volume).detach().numpy()[0]
+    weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
+    values = volume.numpy()[0]
+    for z, y, x in np.ndindex(4, 1, 5):
+        total, inside = np.zeros(3), 0
+        for dz, dy, dx in np.ndindex(3, 3, 3):
+            at = (z + dz - 1, y + dy - 1, x + dx - 1)
+            if all(0 <= place < side for place, side in zip(at, (4, 1, 5))):
+                inside += 1
+                total += weight[:, :, dz, dy, dx] @ values[(slice(None), *at)]
+        np.testing.assert_allclose(result[:, z, y, x], total * 27 / inside + bias, rtol=1e-4,
+                                   atol=1e-5)
+
+
+@pytest.mark.parametrize(("network", "side"), [("compact", 40), ("published", 64)])
+def test_output_has_the_input_size(network, side):
+    model = unet.build(TrainConfig(network=network, patch_size=64, features=4)).eval()
+    assert model(torch.randn(2, 1, side, 32, side)).shape == (2, 1, side, 32, side)
+
+
+@pytest.mark.parametrize("network", ["compact", "published"])
+def test_dropout_is_on_in_prediction_by_an_explicit_call_only(network):
+    model = unet.build(TrainConfig(network=network, patch_size=64, features=4, dropout=0.5)).eval()
+    volume = torch.randn(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(model(volume), model(volume), rtol=0, atol=0)
+        unet.enable_dropout(model)
+        assert not torch.equal(model(volume), model(volume))
+
+
+def test_compact_network_ignores_what_lies_beyond_its_field_of_view():
+    """Shifted by a multiple of the pooling, the inner result is shifted alike."""
+    torch.manual_seed(0)
+    model = unet.build(TrainConfig(features=2)).eval()
+    volume = torch.randn(1, 1, 96, 96, 96)
+    with torch.no_grad():
+        whole = model(volume)
+        part = model(volume[..., 8:, 8:, 8:])
+    torch.testing.assert_close(part[..., 40:48, 40:48, 40:48], whole[..., 48:56, 48:56, 48:56],
+                               rtol=1e-4, atol=1e-5)
