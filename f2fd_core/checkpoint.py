@@ -75,13 +75,18 @@ def path_of(folder, step):
 
 
 def newest(folder, warn):
-    """The newest loadable checkpoint of a folder as (path, state), or (None, None).
+    """The newest loadable checkpoint of a folder as (path, state), (None, None) if it has none.
 
-    One that can't be loaded is reported through ``warn`` and passed over.
+    One that can't be loaded is reported through ``warn`` and passed over; raises UserError when
+    that leaves none, since starting anew would replace them.
     """
-    for path in sorted(glob.glob(os.path.join(glob.escape(folder), "step_*.pt")), reverse=True):
+    paths = sorted(glob.glob(os.path.join(glob.escape(folder), "step_*.pt")), reverse=True)
+    for path in paths:
         try:
             return path, load(path)
         except UserError as error:
             warn("%s; trying the one before" % error)
+    if paths:
+        raise UserError("none of the %d checkpoints in %s can be loaded; expected one to resume "
+                        "from, or --overwrite to start anew" % (len(paths), folder))
     return None, None

@@ -138,13 +138,19 @@ def parse(argv):
 
 
 def main(argv=None):
-    """Run one command; returns the exit code (0, 2 for a user's mistake, 130 for Ctrl-C)."""
+    """Run one command; returns the exit code.
+
+    0: done; 2: a mistake in what was given; 1: the system refused (a full disk, say); 130: Ctrl-C.
+    """
     try:
         settings, run = parse(sys.argv[1:] if argv is None else argv)
         run(settings)
     except UserError as error:
         print("f2fd: error: %s" % error, file=sys.stderr)
         return 2
+    except OSError as error:
+        print("f2fd: error: %s" % error, file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("f2fd: interrupted; what was finished is kept", file=sys.stderr)
         return 130

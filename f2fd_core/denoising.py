@@ -17,6 +17,7 @@ from f2fd_core.perturbation import derived_seed, perturbation_for_prediction
 from f2fd_core.volume import Volume
 
 TILE_STREAM = 5
+DENOISED = "_denoised.mrc"
 LEAST_OVERLAP, OVERLAP_SHARE = 16, 6
 PREVIEW_SIDE = 256
 VOXEL_SIZE_TOLERANCE = 0.1
@@ -98,12 +99,17 @@ def output_paths(config):
     paths = {}
     for tomogram in config.tomograms:
         name = os.path.splitext(os.path.basename(tomogram))[0]
-        path = os.path.join(config.output, name + "_denoised.mrc")
+        path = os.path.join(config.output, name + DENOISED)
         if path in paths.values():
             raise UserError("two tomograms are called %s, whose results would both be %s; expected "
                             "different file names or separate runs" % (name, path))
         paths[tomogram] = path
     return paths
+
+
+def _companion(path, ending):
+    """The file that goes with a denoised tomogram, such as <name>_std.mrc."""
+    return path[:-len(DENOISED)] + ending
 
 
 def denoise(config):
@@ -119,7 +125,10 @@ def denoise(config):
     network, trained = checkpoint.restore(state, config.model)
     config = config.for_model(trained)
     paths = output_paths(config)
-    existing = [path for path in paths.values() if os.path.exists(path)]
+    results = list(paths.values())
+    if config.std:
+        results += [_companion(path, "_std.mrc") for path in results]
+    existing = [path for path in results if os.path.exists(path)]
     if existing and not (config.overwrite or config.resume):
         raise UserError("%s exists already; it is kept: give --overwrite to replace it or --resume "
                         "to skip finished tomograms" % existing[0])
@@ -149,7 +158,6 @@ def _denoise_one(volume, path, predictor, config, trained):
     tiles = tiling(volume.shape, config.tile_size, trained.network)
     source = volume.source
     header = (volume.shape, source.voxel_size, source.origin, source.start)
-    stem = path[:-len("_denoised.mrc")]
 
     def predict(start, size):
         mean, variance = predictor.moments(perturbation, start, size)
@@ -159,9 +167,8 @@ def _denoise_one(volume, path, predictor, config, trained):
         return tile
 
     with contextlib.ExitStack() as stack:
-        outputs = [stack.enter_context(mrc.new_volume(path, *header))]
-        if config.std:
-            outputs.append(stack.enter_context(mrc.new_volume(stem + "_std.mrc", *header)))
+        files = [path, _companion(path, "_std.mrc")] if config.std else [path]
+        outputs = [stack.enter_context(mrc.new_volume(name, *header)) for name in files]
         with report.progress(len(tiles), "tile") as bar:
             for _ in tiles.blend(predict, outputs):
                 bar.update()
@@ -171,5 +178,5 @@ def _denoise_one(volume, path, predictor, config, trained):
         centre = report.central_slices(volume.shape)
         before = [np.asarray(source.data[index], dtype=np.float32) for index in centre]
         after = [np.array(outputs[0][index]) for index in centre]
-    report.draw_slices(before, after, stem + "_slices.png", source.name)
+    report.draw_slices(before, after, _companion(path, "_slices.png"), source.name)
     report.say("written to %s" % path)

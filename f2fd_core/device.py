@@ -6,6 +6,9 @@ import torch
 
 from f2fd_core.config import UserError
 
+AMPERE = 8
+CPU_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+
 
 def choose_device(name):
     """The torch device for auto, cpu, cuda or cuda:N; raises UserError for one that isn't there."""
@@ -29,9 +32,12 @@ def set_threads(threads):
 
 
 def _fast_bfloat16(device):
+    """Whether the hardware itself multiplies bfloat16 numbers: Ampere or newer, AVX-512 or AMX."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported()
+        return torch.cuda.get_device_capability(device)[0] >= AMPERE
+    with open("/proc/cpuinfo", encoding="utf-8") as stream:
+        flags = set(stream.read().split())
+    return bool(flags & CPU_BFLOAT16_FLAGS)
 
 
 def arithmetic(precision, device):

@@ -146,7 +146,8 @@ def _complete_header(mrc, path):
     for slab in slabs(mrc.data.shape):
         values = np.asarray(mrc.data[slab], dtype=np.float64)
         if not np.isfinite(values).all():
-            raise FloatingPointError("the result for %s holds NaN or infinite voxels" % path)
+            raise UserError("the result for %s holds NaN or infinite voxels; expected finite ones: "
+                            "nothing was written" % path)
         total, square = total + values.sum(), square + np.square(values).sum()
         low, high = min(low, values.min()), max(high, values.max())
     mean = total / mrc.data.size

@@ -27,8 +27,8 @@ PLATEAU = dict(factor=0.1, patience=10, min_lr=1e-8)
 FLAT_LOSS = 1e-4
 RESULTS = ("model.pt", "log.csv", "checkpoints", "loss.png", "slices.png", "histogram.png")
 CHANGEABLE = ("tomograms", "ground_truth", "output", "voxel_size", "steps", "epochs", "preset",
-              "stop_patience", "checkpoint_every", "resume", "overwrite", "device", "threads",
-              "precision")
+              "learning_rate", "stop_patience", "checkpoint_every", "resume", "overwrite", "device",
+              "threads", "precision")
 """What a resumed run may change. Tomograms may have moved; their sizes are compared."""
 
 
@@ -172,7 +172,7 @@ def train(config):
     """Train a model and write it, its log, checkpoints and pictures into ``config.output``.
 
     Returns the path of model.pt. Raises UserError for bad input (see config.py for the options)
-    and FloatingPointError if the loss is not finite.
+    and when the loss is no longer finite.
     """
     set_threads(config.threads)
     device = choose_device(config.device)
@@ -180,12 +180,12 @@ def train(config):
     volumes = open_tomograms(config.tomograms, config)
     truths = open_ground_truth(config, volumes)
     prepare_folder(config)
-    record(config)
     report.announce_device(device, dtype, "training")
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         training = Training(config, volumes, truths, device, dtype)
         if config.resume:
             training.resume()
+        record(config)
         training.run()
     path = os.path.join(config.output, "model.pt")
     checkpoint.save(path, training.network, config, training.step, training.voxel_size)
@@ -264,10 +264,13 @@ class Training:
         prediction = prediction.float()
         loss = self.loss_of(prediction, targets)
         if not torch.isfinite(loss):
-            raise FloatingPointError("the loss became %s at step %d; the newest checkpoint in %s "
-                                     "is intact" % (loss.item(), self.step, self.checkpoints))
+            raise UserError("the loss became %s at step %d; expected a finite one: resume from the "
+                            "newest checkpoint with a lower --learning-rate than %g"
+                            % (loss.item(), self.step, self.config.learning_rate))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if self.config.gradient_clip:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
         rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         ended = self.order.epochs_before(self.step + 1) > self.order.epochs_before(self.step)

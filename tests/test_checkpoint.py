@@ -90,4 +90,8 @@ def test_newest_passes_over_a_broken_checkpoint(tmp_path):
     _, state = checkpoint.newest(str(tmp_path), warnings.append)
     assert state["step"] == 10
     assert "step_00000020.pt" in warnings[0]
+    with open(checkpoint.path_of(str(tmp_path), 10), "r+b") as stream:
+        stream.truncate(1000)
+    with pytest.raises(UserError, match="none of the 2 checkpoints"):
+        checkpoint.newest(str(tmp_path), warnings.append)
     assert checkpoint.newest(str(tmp_path / "none"), warnings.append) == (None, None)

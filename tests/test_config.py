@@ -1,10 +1,11 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from f2fd_core import cli, config
+from f2fd_core import arguments, cli, config
 from f2fd_core.config import DenoiseConfig, SimulateConfig, TrainConfig, UserError
 
 BLOCK = ("import sys\n"
@@ -156,3 +157,8 @@ def test_shape_needs_three_sides():
 def test_std_needs_two_predictions():
     with pytest.raises(UserError, match="--predictions is 1; expected at least 2 for --std"):
         DenoiseConfig(predictions=1, std=True)
+
+
+def test_readme_shows_the_current_arguments():
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    assert arguments.renewed(readme) == readme, "run: python -m f2fd_core.arguments README.md"

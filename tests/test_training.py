@@ -92,13 +92,13 @@ def test_killed_run_resumes_with_the_same_command(phantom, tmp_path):
 
 
 def test_resume_refuses_other_settings(tiny_model, phantom):
-    before = (tiny_model / "model.pt").read_bytes()
+    before = [(tiny_model / name).read_bytes() for name in ("model.pt", "train.json")]
     options = dict(TINY, tomograms=(phantom["tomogram"],), output=str(tiny_model), resume=True)
     with pytest.raises(UserError, match="--features is 5; expected 4 as in"):
         train(TrainConfig(**dict(options, features=5)))
     with pytest.raises(UserError, match="the tomograms have shapes"):
         train(TrainConfig(**dict(options, tomograms=(phantom["tomogram"], phantom["odd"]))))
-    assert (tiny_model / "model.pt").read_bytes() == before
+    assert [(tiny_model / name).read_bytes() for name in ("model.pt", "train.json")] == before
 
 
 def test_an_earlier_run_is_kept_unless_overwrite(phantom, tmp_path):
@@ -201,6 +201,22 @@ def test_plateau_divides_the_rate_and_patience_stops():
     assert not schedule.stops()
     schedule.after_step(1.0, epoch_ended=True)
     assert schedule.stops()
+
+
+def test_gradients_are_clipped_and_never_for_the_published_method(phantom, tmp_path):
+    """A clip of almost nothing leaves Adam's steps, which are scale-free, but not the optimizer's
+    memory of the gradients."""
+    norms = {}
+    for clip in (0.0, 1e-3):
+        folder = tmp_path / str(clip)
+        train(TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), output=str(folder),
+                                 steps=1, gradient_clip=clip)))
+        state = checkpoint.load(str(folder / "checkpoints" / "step_00000001.pt"))["optimizer"]
+        # After one step the first moment is (1 - 0.9) times the gradient.
+        norms[clip] = float(sum((10 * moment["exp_avg"]).square().sum()
+                                for moment in state["state"].values()).sqrt())
+    assert norms[1e-3] == pytest.approx(1e-3, rel=1e-3) < norms[0.0]
+    assert TrainConfig.create({"preset": "published"}).gradient_clip == 0
 
 
 def test_cosine_schedule_warms_up_and_falls_to_zero():

@@ -1,0 +1,11 @@
+"""Names that the plugin's modules share."""
+from f2fd_core import __version__
+
+F2FD = "f2fd"
+DISTRIBUTION = "scipion-em-f2fd"
+ENVIRONMENT = "%s-%s" % (F2FD, __version__)
+INSTALLED = "%s_installed" % ENVIRONMENT
+
+# Variables of Scipion's configuration
+F2FD_HOME = "F2FD_HOME"
+F2FD_ENV_ACTIVATION = "F2FD_ENV_ACTIVATION"

@@ -1,0 +1,174 @@
+"""A real Scipion project from nothing: import a tomogram, train on it, denoise it, score it.
+
+    python -m f2fd_scipion.demo --folder demo [--tomogram path.mrc] [--steps N]
+"""
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+from f2fd_scipion import headless
+
+PROJECT = "F2FdDemo"
+SIMULATED = "simulated"
+INPUT = "input"
+SHAPE = (96, 160, 160)
+GAIN = 2.0  # the correlation with the noise-free tomogram must grow by this factor
+SCORES = (("correlation", "correlation with the noise-free tomogram", "%.3f"),
+          ("psnr", "PSNR after intensity matching (dB)", "%.2f"),
+          ("ssim", "SSIM after intensity matching", "%.3f"),
+          ("membrane_average_precision", "average precision of the membrane map", "%.3f"))
+
+
+class DemoError(Exception):
+    """The demo can't go on; the text says why."""
+
+
+def _arguments(argv):
+    parser = argparse.ArgumentParser(prog="python -m f2fd_scipion.demo",
+                                     description="Run the F2Fd protocols in a Scipion project.")
+    parser.add_argument("--folder", default="demo", help="folder of the demo (default: demo)")
+    parser.add_argument("--tomogram", help="a tomogram of your own (MRC) instead of a simulated "
+                                           "one; there are no scores then")
+    parser.add_argument("--voxel-size", type=float, help="voxel size in Å of a tomogram whose "
+                                                         "header holds none")
+    parser.add_argument("--steps", type=int, default=300, help="training steps (default: 300)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the simulation (default: 1)")
+    return parser.parse_args(argv)
+
+
+def _engine(*arguments):
+    """Run the engine with this Python and return what it printed."""
+    command = [sys.executable, "-m", "f2fd_core", *map(str, arguments)]
+    result = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    if result.returncode:
+        raise DemoError("'f2fd %s' failed, see above" % arguments[0])
+    return result.stdout
+
+
+def _simulate(folder, seed):
+    """Write a simulated cell into ``folder``; returns its tomogram."""
+    _engine("simulate", folder, "--shape", *SHAPE, "--snr", 0.1, "--seed", seed, "--overwrite")
+    return os.path.join(folder, "tomogram.mrc")
+
+
+def _link(tomogram, folder):
+    """Link a user's tomogram under a name that Scipion's import can take; returns the link."""
+    if not os.path.isfile(tomogram):
+        raise DemoError("%s is no file; expected a tomogram (MRC)" % tomogram)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    stem = os.path.splitext(os.path.basename(tomogram))[0]
+    link = os.path.join(folder, re.sub(r"[^A-Za-z0-9_.-]", "_", stem) + ".mrc")
+    os.symlink(os.path.abspath(tomogram), link)
+    return link
+
+
+def _voxel_size(tomogram, given):
+    """The voxel size in Å to import with."""
+    import mrcfile
+    try:
+        with mrcfile.open(tomogram, permissive=True, header_only=True) as mrc:
+            size = float(mrc.voxel_size.x)
+    except ValueError as error:
+        raise DemoError("%s can't be read as MRC: %s" % (tomogram, error))
+    if not (given or size):
+        raise DemoError("%s holds no voxel size; give it with --voxel-size" % tomogram)
+    return given or size
+
+
+def _create_project():
+    """A new, empty demo project in place of the earlier one; it becomes the working folder."""
+    import pyworkflow
+    from pyworkflow.project import Manager
+    pyworkflow.Config.setDomain("pwem")
+    manager = Manager()
+    if manager.hasProject(PROJECT):
+        manager.deleteProject(PROJECT)
+    project = manager.createProject(PROJECT)
+    os.chdir(project.path)
+    return project
+
+
+def _launch(project, protocol, label):
+    """Run a protocol to its end; raises DemoError with the end of its log if it fails."""
+    protocol.setObjLabel(label)
+    print("Scipion runs '%s' ..." % label, flush=True)
+    errors = protocol.validate()
+    if errors:
+        raise DemoError("'%s' can't run: %s" % (label, " ".join(errors)))
+    project.launchProtocol(protocol, wait=True)
+    if not protocol.isFinished():
+        logs = "\n".join(protocol.getLogsLastLines(20, logFile=0)
+                         + protocol.getLogsLastLines(20, logFile=1))
+        raise DemoError("'%s' failed: %s\n%s" % (label, protocol.getErrorMessage(), logs))
+    return protocol
+
+
+def _run(project, tomogram, voxel_size, steps):
+    """Import, train and denoise; returns the denoised tomogram and its picture."""
+    from tomo.protocols import ProtImportTomograms
+
+    from f2fd_scipion.protocols import ProtF2FdDenoise, ProtF2FdTrain
+    from f2fd_scipion.protocols.protocol_denoise import DENOISED, SLICES
+    threads = os.cpu_count()
+    imported = _launch(project, project.newProtocol(
+        ProtImportTomograms, filesPath=tomogram, filesPattern="", samplingRate=voxel_size),
+        "import tomogram")
+    train = _launch(project, project.newProtocol(
+        ProtF2FdTrain, inTomos=imported.Tomograms, steps=steps, checkpoint_every=max(1, steps // 3),
+        numberOfThreads=threads), "train F2Fd")
+    denoise = _launch(project, project.newProtocol(
+        ProtF2FdDenoise, inTomos=imported.Tomograms, inModel=train.model, binThreads=threads),
+        "denoise tomograms")
+    denoised = denoise.tomograms.getFirstItem().getFileName()
+    picture = denoised[:-len(DENOISED)] + SLICES
+    return os.path.abspath(denoised), os.path.abspath(picture)
+
+
+def _report(denoised, simulated):
+    """Print the scores before and after; returns the factor by which the correlation grew."""
+    scores = json.loads(_engine("evaluate", denoised,
+                                "--reference", os.path.join(simulated, "clean.mrc"),
+                                "--noisy", os.path.join(simulated, "tomogram.mrc"),
+                                "--membrane", os.path.join(simulated, "membrane.mrc")))
+    before, after = scores["noisy"], scores["denoised"]
+    print("\n%-45s %8s %8s" % ("", "before", "after"))
+    for name, words, style in SCORES:
+        print("%-45s %8s %8s" % (words, style % before[name], style % after[name]))
+    return after["correlation"] / before["correlation"]
+
+
+def main(argv=None):
+    """Run the demo; returns the exit code."""
+    arguments = _arguments(argv)
+    folder = os.path.abspath(arguments.folder)
+    simulated = os.path.join(folder, SIMULATED)
+    headless.set_environment(folder)
+    try:
+        if arguments.tomogram:
+            tomogram = _link(arguments.tomogram, os.path.join(folder, INPUT))
+        else:
+            print("Simulating a tomogram of %d x %d x %d voxels ..." % SHAPE, flush=True)
+            tomogram = _simulate(simulated, arguments.seed)
+        voxel_size = _voxel_size(tomogram, arguments.voxel_size)
+        denoised, picture = _run(_create_project(), tomogram, voxel_size, arguments.steps)
+        gain = None if arguments.tomogram else _report(denoised, simulated)
+    except DemoError as error:
+        print("demo: error: %s" % error, file=sys.stderr)
+        return 1
+    print("\nDenoised tomogram:         %s\nSlices before and after:   %s\n"
+          "Open the Scipion project:  make gui  (or: python -m f2fd_scipion.gui --folder %s)"
+          % (denoised, picture, arguments.folder))
+    if gain is not None and gain < GAIN:
+        print("demo: error: the correlation grew by a factor of %.2f; expected at least %g"
+              % (gain, GAIN), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""What the plugin's protocols hand to each other."""
+import json
+
+from pwem.objects import EMObject
+from pyworkflow.object import Float, Integer, String
+
+from f2fd_core.config import TrainConfig
+
+
+class F2FdModel(EMObject):
+    """A trained model: its file and what is worth knowing before it is used."""
+
+    def __init__(self, path=None, **kwargs):
+        super().__init__(**kwargs)
+        self._path = String(path)
+        self._method = String()
+        self._patchSize = Integer()
+        self._samplingRate = Float()
+        self._steps = Integer()
+        self._config = String()
+
+    def setInfo(self, info):
+        """Take over what ``f2fd info`` printed about the model file (a dictionary)."""
+        config = info["config"]
+        self._method.set("%s (%s, %s network)" % (config["preset"], config["perturbation"],
+                                                  config["network"]))
+        self._patchSize.set(config["patch_size"])
+        self._samplingRate.set(info["voxel_size"])
+        self._steps.set(info["step"])
+        self._config.set(json.dumps(config))
+
+    def getPath(self):
+        """The model file, relative to the project."""
+        return self._path.get()
+
+    def getFiles(self):
+        return {self.getPath()}
+
+    def getMethod(self):
+        return self._method.get()
+
+    def getPatchSize(self):
+        """Side of the training patches, in voxels."""
+        return self._patchSize.get()
+
+    def getSamplingRate(self):
+        """Voxel size of the training tomograms, in Å."""
+        return self._samplingRate.get()
+
+    def getSteps(self):
+        """Training steps behind the model."""
+        return self._steps.get()
+
+    def getTrainConfig(self):
+        """The engine's settings with which the model was trained."""
+        return TrainConfig.create(json.loads(self._config.get()))
+
+    def __str__(self):
+        if self.getPath() is None:
+            return "F2FdModel (no model yet)"
+        return "F2FdModel (%s, %d steps, patches of %d voxels, %.2f Å/px)" % (
+            self.getMethod(), self.getSteps(), self.getPatchSize(), self.getSamplingRate())

@@ -1,0 +1,109 @@
+"""What the protocols that compute with the engine share."""
+import os
+
+from pwem.protocols import EMProtocol
+from pyworkflow import BETA
+from pyworkflow.protocol import GPU_LIST, LEVEL_ADVANCED, USE_GPU, BooleanParam, StringParam
+
+from f2fd_core.config import UserError, parameters
+from f2fd_scipion import engine
+from f2fd_scipion.form import add_parameters, in_form_words, shown_values, within_bounds
+
+MRC_MARK = ":mrc"
+
+
+def volume_file(tomogram):
+    """The tomogram's file name, without the mark that tells a volume from a stack."""
+    name = tomogram.getFileName()
+    return name[:-len(MRC_MARK)] if name.endswith(MRC_MARK) else name
+
+
+class ProtF2FdBase(EMProtocol):
+    """A protocol whose form is made from one of the engine's configuration classes.
+
+    Subclasses set ``CONFIG``, the class, and ``SUPPLIED``: {field that the form doesn't ask for:
+    where its value comes from}, whose values ``_supply`` returns.
+    """
+    _devStatus = BETA
+    CONFIG = None
+    SUPPLIED = {}
+
+    def _addEngineParams(self, form):
+        add_parameters(form, self.CONFIG, self.SUPPLIED)
+        form.addHidden(USE_GPU, BooleanParam, default=True, expertLevel=LEVEL_ADVANCED,
+                       label="Use GPU",
+                       help="No: compute on the CPU, which takes many times longer.")
+        form.addHidden(GPU_LIST, StringParam, default="0", expertLevel=LEVEL_ADVANCED,
+                       label="GPU IDs",
+                       help="Number of the GPU, 0 for the first. The engine computes on one GPU "
+                            "at a time.")
+
+    @classmethod
+    def _threadsHelp(cls):
+        spec, = [spec for name, _, _, spec in parameters(cls.CONFIG) if name == "threads"]
+        return spec.full_help()
+
+    def _supply(self):
+        """Values of the fields in SUPPLIED, as the engine takes them."""
+        raise NotImplementedError
+
+    def _configure(self, supplied):
+        """The engine's configuration: the form's values and the ``supplied`` ones.
+
+        Raises UserError, the engine's own sentence, for values that don't fit together.
+        """
+        return self.CONFIG.create(dict(shown_values(self, self.CONFIG, self.SUPPLIED), **supplied))
+
+    def _device(self):
+        return "auto" if self.usesGpu() else "cpu"
+
+    def _runEngine(self, name, config, path, about=()):
+        """Write the configuration to ``path`` and run the engine's command ``name`` with it."""
+        with open(path, "w", encoding="utf-8") as stream:
+            stream.write(config.to_json())
+        engine.run(self, [name, "--config", path], gpu=self.usesGpu(), about=about)
+
+    def _settingErrors(self):
+        """What is wrong with the form's values, beyond what its validators say."""
+        values = shown_values(self, self.CONFIG, self.SUPPLIED)
+        if not self._hasInputs() or not within_bounds(self, values):
+            return []
+        try:
+            self._checkSettings(self._configure(self._supply()))
+        except UserError as error:
+            return ["%s." % in_form_words(error, self.CONFIG)]
+        return []
+
+    def _checkSettings(self, config):
+        """Further checks of a configuration; raises UserError."""
+
+    def _validate(self):
+        errors = self._inputErrors() if self._hasInputs() else []
+        errors += [] if errors else self._settingErrors()
+        if self.usesGpu() and not self.getGpuList():
+            errors.append("No GPU is named; give the number of one under 'GPU IDs' or choose 'No' "
+                          "to compute on the CPU.")
+        problem = engine.problem()
+        return errors + ([problem] if problem else [])
+
+    def _hasInputs(self):
+        """Whether all inputs that must be given are; Scipion itself reports those that aren't."""
+        return all(getattr(self, name).get() is not None
+                   for name, param in self.getDefinition().iterPointerParams()
+                   if not param.allowsNull)
+
+    def _inputErrors(self):
+        """What is wrong with the inputs, in sentences."""
+        return []
+
+    def _warnings(self):
+        if self.usesGpu():
+            return []
+        return ["No GPU is used: on the CPU this takes many times longer."]
+
+
+def missing_files(tomograms, title):
+    """A sentence for a set of tomograms some of whose files are not there, as a list."""
+    missing = ["%s (%s)" % (tomogram.getTsId(), volume_file(tomogram))
+               for tomogram in tomograms if not os.path.exists(volume_file(tomogram))]
+    return ["%s: no file is there for %s." % (title, ", ".join(missing))] if missing else []

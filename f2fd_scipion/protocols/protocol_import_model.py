@@ -1,0 +1,56 @@
+"""Import a model that was trained elsewhere."""
+import os
+import shutil
+from enum import Enum
+
+from pwem.protocols import EMProtocol
+from pyworkflow import BETA
+from pyworkflow.protocol import PathParam
+from pyworkflow.utils import Message
+
+from f2fd_scipion import engine
+from f2fd_scipion.objects import F2FdModel
+
+
+class F2FdImportOutputs(Enum):
+    model = F2FdModel
+
+
+class ProtF2FdImportModel(EMProtocol):
+    """Import an F2Fd model: model.pt or a checkpoint, from 'f2fd train' or another project."""
+    _label = "import F2Fd model"
+    _devStatus = BETA
+    _possibleOutputs = F2FdImportOutputs
+
+    def _defineParams(self, form):
+        form.addSection(label=Message.LABEL_INPUT)
+        form.addParam("filePath", PathParam, label="Model file", important=True,
+                      help="File that F2Fd wrote in training: model.pt or one in the folder "
+                           "checkpoints. It is checked and copied into the project.")
+
+    def _insertAllSteps(self):
+        self._insertFunctionStep(self.importStep, self.filePath.get(), needsGPU=False)
+
+    def importStep(self, path):
+        info = engine.describe(self, path, self._getExtraPath())
+        copy = self._getExtraPath(os.path.basename(path))
+        shutil.copyfile(path, copy)
+        model = F2FdModel(path=copy)
+        model.setInfo(info)
+        self._defineOutputs(**{F2FdImportOutputs.model.name: model})
+
+    def _validate(self):
+        path = self.filePath.get("").strip()
+        if not os.path.isfile(path):
+            return ["Model file: '%s' is no file." % path]
+        problem = engine.problem()
+        return [problem] if problem else []
+
+    def _summary(self):
+        model = getattr(self, F2FdImportOutputs.model.name, None)
+        if model is None:
+            return ["No model yet."]
+        return ["Imported from %s" % self.filePath.get(), str(model)]
+
+    def _citations(self):
+        return ["F2Fd"]

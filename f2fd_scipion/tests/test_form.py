@@ -1,0 +1,164 @@
+"""The forms say what the engine's dataclasses say, and give it back."""
+import json
+
+from pyworkflow import Config
+from pyworkflow.protocol import params
+from pyworkflow.tests import BaseTest
+
+from f2fd_core.config import DenoiseConfig, TrainConfig, UserError, parameters
+from f2fd_scipion.form import in_form_words, shown_values
+from f2fd_scipion.protocols import ProtF2FdDenoise, ProtF2FdTrain
+from f2fd_scipion.protocols.protocol_base import ProtF2FdBase
+
+PROTOCOLS = {ProtF2FdTrain: TrainConfig, ProtF2FdDenoise: DenoiseConfig}
+BOUNDS = (("ge", 0, -1), ("gt", 1, 0), ("le", 0, 1), ("lt", -1, 0))  # bound, inside, outside
+
+
+def choice(name, value):
+    """The number that a choice of the training has in the form."""
+    return TrainConfig.__dataclass_fields__[name].metadata["param"].choices.index(value)
+
+
+def train_values(protocol):
+    return shown_values(protocol, TrainConfig, ProtF2FdTrain.SUPPLIED)
+
+
+class TestF2FdForms(BaseTest):
+
+    @classmethod
+    def setUpClass(cls):
+        Config.getDomain().getProtocols()  # tells the protocols their plugin
+
+    def eachAsked(self, check):
+        """Call check(protocol, name, type, default, Param) for every field that a form asks for."""
+        for protocolClass, config in PROTOCOLS.items():
+            protocol = protocolClass()
+            for name, kind, default, spec in parameters(config):
+                if name not in protocolClass.SUPPLIED:
+                    with self.subTest(protocol=protocolClass.__name__, field=name):
+                        check(protocol, name, kind, default, spec)
+
+    def testEveryFieldIsAskedForOrSupplied(self):
+        for protocolClass, config in PROTOCOLS.items():
+            names = {name for name, _, _, _ in parameters(config)}
+            supplied = set(protocolClass.SUPPLIED)
+            form = {name for name, _ in protocolClass().getDefinition().iterParams()}
+            self.assertLessEqual(supplied, names)
+            self.assertLessEqual(names - supplied, form)
+            self.assertFalse(supplied & form)
+
+    def testNoParameterHidesSomethingOfTheProtocol(self):
+        taken = set(dir(ProtF2FdBase))
+        self.eachAsked(lambda protocol, name, *_: self.assertNotIn(name, taken))
+
+    def testDefaultsLabelsAndLevelsAreTheDataclasses(self):
+        def check(protocol, name, kind, default, spec):
+            param, value = protocol.getParam(name), protocol.getAttributeValue(name)
+            self.assertEqual(spec.choices[value] if spec.choices else value, default)
+            self.assertIs(type(value), int if spec.choices else kind)
+            self.assertTrue(param.getLabel().startswith(spec.label))
+            self.assertIn(spec.unit.lower(), param.getLabel().lower())
+            self.assertEqual(param.getHelp(), spec.full_help())
+            self.assertEqual(param.isExpert(), spec.advanced)
+            if spec.choices:
+                self.assertEqual(param.choices, list(spec.choices))
+        self.eachAsked(check)
+
+    def testFieldsAreInTheTabOfTheirSection(self):
+        def check(protocol, name, kind, default, spec):
+            tabs = [section.getLabel() for section in protocol.iterDefinitionSections()
+                    if name in dict(section.iterParams())]
+            self.assertEqual(tabs, [spec.section])
+        self.eachAsked(check)
+
+    def testValidatorsKnowTheBounds(self):
+        checked = set()
+
+        def check(protocol, name, kind, default, spec):
+            param = protocol.getParam(name)
+            self.assertEqual(param.validate(protocol.getAttributeValue(name)), [])
+            for bound, inside, outside in BOUNDS:
+                limit = getattr(spec, bound)
+                if abs(limit) != float("inf"):
+                    checked.add(bound)
+                    self.assertEqual(len(param.validate(kind(limit + outside))), 1)
+                    if bound in ("ge", "le"):
+                        self.assertEqual(param.validate(kind(limit + inside)), [])
+        self.eachAsked(check)
+        self.assertEqual(checked, {"ge", "gt", "le", "lt"})
+
+    def testRoundTripOfTheDefaults(self):
+        for protocolClass, config in PROTOCOLS.items():
+            values = shown_values(protocolClass(), config, protocolClass.SUPPLIED)
+            self.assertEqual(config.create(values), config())
+
+    def testRoundTripOfOtherValues(self):
+        values = {"steps": 7, "patch_size": 32, "batch_size": 2, "learning_rate": 0.25,
+                  "schedule": "plateau", "clip": False, "perturbation": "masks", "pool_size": 8,
+                  "mask_probability": 0.25, "network": "published", "seed": 3}
+        protocol = ProtF2FdTrain()
+        for name, value in values.items():
+            getattr(protocol, name).set(choice(name, value) if isinstance(value, str) else value)
+        config = TrainConfig.create(json.loads(json.dumps(train_values(protocol))))
+        self.assertEqual({name: getattr(config, name) for name in values}, values)
+        self.assertEqual(config, TrainConfig.create(values))
+
+    def testParametersOfTheOtherPerturbationAreHiddenAndNotPassed(self):
+        protocol = ProtF2FdTrain()
+        protocol.noise_scale.set(2.0)
+        self.assertTrue(protocol.evalParamCondition("noise_scale"))
+        self.assertFalse(protocol.evalParamCondition("mask_probability"))
+        self.assertEqual(train_values(protocol)["noise_scale"], 2.0)
+        protocol.perturbation.set(choice("perturbation", "masks"))
+        self.assertFalse(protocol.evalParamCondition("noise_scale"))
+        self.assertTrue(protocol.evalParamCondition("mask_probability"))
+        self.assertNotIn("noise_scale", train_values(protocol))
+
+    def testPublishedMethodHidesWhatItSets(self):
+        protocol = ProtF2FdTrain()
+        protocol.steps.set(5)
+        protocol.noise_scale.set(2.0)
+        protocol.preset.set(choice("preset", "published"))
+        for name in [*TrainConfig.presets()["published"], "steps", "noise_scale"]:
+            self.assertFalse(protocol.evalParamCondition(name), name)
+        values = train_values(protocol)
+        self.assertIn("seed", values)
+        self.assertEqual(TrainConfig.create(values), TrainConfig.create({"preset": "published"}))
+
+    def testNoTabIsEmpty(self):
+        for protocolClass in PROTOCOLS:
+            protocol = protocolClass()
+            for level, preset in ((0, 0), (0, 1), (1, 0), (1, 1)):
+                protocol.expertLevel.set(level)
+                if protocol.hasAttribute("preset"):
+                    protocol.preset.set(preset)
+                for section in protocol.iterDefinitionSections():
+                    shown = [name for name, _ in section.iterParams()
+                             if protocol.evalParamCondition(name)
+                             and protocol.evalExpertLevel(name)]
+                    self.assertTrue(shown, (section.getLabel(), level, preset))
+                    hints = [name for name in shown if name.startswith("hint_")]
+                    self.assertIn(len(hints), (0, len(shown)), (section.getLabel(), shown))
+
+    def testSentencesSpeakOfLabels(self):
+        with self.assertRaises(UserError) as raised:
+            TrainConfig.create({"patch_size": 20})
+        sentence = in_form_words(raised.exception, TrainConfig)
+        self.assertEqual(sentence,
+                         str(raised.exception).replace("--patch-size", "'Patch size'"))
+        self.assertNotIn("--", sentence)
+        self.assertEqual(in_form_words("--nonsense of --steps", TrainConfig),
+                         "--nonsense of 'Training steps'")
+
+    def testValidatorsAndTheDataclassDontBothComplain(self):
+        protocol = ProtF2FdTrain()
+        protocol.steps.set(0)
+        errors = [error for error in protocol.validate() if "steps" in error.lower()]
+        self.assertEqual(errors, ["*Training steps* must be at least 1"])
+
+    def testPointersAreNoEnumOrText(self):
+        """What Scipion supplies as an object is chosen as one."""
+        for name in ("inTomos", "groundTruth"):
+            self.assertIsInstance(ProtF2FdTrain().getParam(name), params.PointerParam)
+        for name in ("inTomos", "inModel"):
+            self.assertIsInstance(ProtF2FdDenoise().getParam(name), params.PointerParam)

@@ -1,0 +1,170 @@
+"""Discovery, installation, environment and the engine's command line."""
+import os
+import shlex
+import subprocess
+import sys
+import textwrap
+from unittest import mock
+
+import pwem
+import pyworkflow
+from PIL import Image
+from pyworkflow.gui.project.viewprotocols_extra import ProtocolTreeConfig
+from pyworkflow.tests import BaseTest
+from pyworkflow.utils.process import buildRunCommand
+
+import f2fd_scipion
+from f2fd_scipion import engine
+from f2fd_scipion.constants import F2FD_ENV_ACTIVATION, F2FD_HOME
+
+AWKWARD = ["a b", "50%", "%(GPU)s", "ü€.mrc", "it's", '"q"', "$HOME", "`id`", "a;b", "\\", "*"]
+CLASSES = {"protocols": ("ProtF2FdTrain", "ProtF2FdDenoise", "ProtF2FdImportModel"),
+           "objects": ("F2FdModel",),
+           "viewers": ("F2FdTrainViewer", "F2FdDenoiseViewer")}
+SHOW_ARGUMENTS = "python() { printf '%s\\n' \"$CUDA_VISIBLE_DEVICES\" \"$@\"; }"
+
+
+def activation(text):
+    """The variable F2FD_ENV_ACTIVATION with another value, for a 'with'."""
+    plugin = f2fd_scipion.Plugin
+    return mock.patch.dict(plugin.getVars(), {F2FD_ENV_ACTIVATION: text})
+
+
+class TestF2FdPlugin(BaseTest):
+
+    @classmethod
+    def setUpClass(cls):
+        cls.domain = pyworkflow.Config.getDomain()
+        cls.domain.getPlugins()
+        cls.plugin = f2fd_scipion.Plugin
+
+    def testClassesAreFound(self):
+        found = {"protocols": self.domain.getProtocols(), "objects": self.domain.getObjects(),
+                 "viewers": self.domain.getViewers()}
+        for kind, names in CLASSES.items():
+            for name in names:
+                self.assertIn(name, found[kind])
+        self.assertNotIn("ProtF2FdBase", found["protocols"])
+
+    def testPluginIsKnownByItsName(self):
+        module = self.domain.getPlugins()["f2fd_scipion"]
+        self.assertEqual(module._pluginInstance.getName(), "f2fd_scipion")
+        self.assertEqual(module._pluginInstance.getPath(), os.path.dirname(module.__file__))
+        self.assertTrue(issubclass(module.Plugin, pwem.Plugin))
+
+    def testProtocolsAreInTheTree(self):
+        views = ProtocolTreeConfig.load(self.domain, "")
+        places = {}
+
+        def walk(node, path):
+            for child in node.childs:
+                places.setdefault(child.value, path)
+                walk(child, path + (child.text,))
+
+        walk(views["Tomography"], ())
+        self.assertEqual(places["ProtF2FdTrain"], ("Tomograms", "Denoise"))
+        self.assertEqual(places["ProtF2FdDenoise"], ("Tomograms", "Denoise"))
+        self.assertEqual(places["ProtF2FdImportModel"], ("Imports",))
+
+    def testLogoIsASmallSquarePicture(self):
+        path = self.domain.getProtocols()["ProtF2FdTrain"].getPluginLogoPath()
+        with Image.open(path) as logo:
+            self.assertEqual(logo.size[0], logo.size[1])
+        self.assertLess(os.path.getsize(path), 20000)
+
+    def testCitationsAreInTheBibliography(self):
+        for name in ("ProtF2FdTrain", "ProtF2FdDenoise", "ProtF2FdImportModel"):
+            protocol = self.domain.getProtocols()[name]()
+            texts = protocol.getCitations()
+            self.assertEqual(len(texts), len(protocol._citations()))
+            for text in texts.values():
+                self.assertNotIn("Error", text)
+
+    def testNothingHereNeedsTorch(self):
+        code = """
+            import sys
+            sys.modules["torch"] = None
+            from f2fd_scipion import headless
+            headless.set_environment(sys.argv[1])
+            import pyworkflow
+            pyworkflow.Config.setDomain("pwem")
+            import f2fd_scipion.demo, f2fd_scipion.gui, f2fd_scipion.engine, f2fd_scipion.objects
+            import f2fd_scipion.protocols, f2fd_scipion.viewers
+            assert f2fd_scipion.Plugin.getName
+        """
+        self.setupTestOutput()
+        subprocess.run([sys.executable, "-c", textwrap.dedent(code), self.getOutputPath()],
+                       check=True)
+
+    def testHeadlessEnvironmentComesTooLateOnceScipionIsThere(self):
+        self.setupTestOutput()
+        with self.assertRaises(RuntimeError):
+            f2fd_scipion.headless.set_environment(self.getOutputPath())
+
+    def testArgumentsReachTheEngineUnchanged(self):
+        for gpus in ([], [1], [0, 2]):
+            with activation(SHOW_ARGUMENTS):
+                program, arguments = engine.command(AWKWARD, gpu=bool(gpus))
+            text = buildRunCommand(program, arguments, 1, gpuList=gpus)
+            shown = subprocess.run(["/bin/sh", "-c", text], check=True, capture_output=True,
+                                   text=True, env={"PATH": os.environ["PATH"]})
+            lines = shown.stdout.splitlines()
+            self.assertEqual(lines[0], ",".join(map(str, gpus)))
+            self.assertEqual(lines[1:], ["-m", "f2fd_core"] + AWKWARD)
+
+    def testEmptyActivationMeansThisPython(self):
+        with activation(""), mock.patch.dict(os.environ, {"PYTHONPATH": "/somewhere"}):
+            program, _ = engine.command([], gpu=False)
+            self.assertEqual(shlex.split(program), [sys.executable, "-m", "f2fd_core"])
+            self.assertEqual(self.plugin.getEnviron()["PYTHONPATH"], "/somewhere")
+
+    def testOtherEnvironmentsDontSeeThePythonPath(self):
+        with activation(". here"), mock.patch.dict(os.environ, {"PYTHONPATH": "/somewhere"}):
+            self.assertNotIn("PYTHONPATH", self.plugin.getEnviron())
+
+    def testProblemsOfTheEnvironmentAreNamed(self):
+        with activation(""):
+            self.assertEqual(engine.problem(), "")
+        with activation(". /no/such/activate"):
+            self.assertIn("/no/such/activate", engine.problem())
+            self.assertIn(F2FD_ENV_ACTIVATION, engine.problem())
+        with activation("python() { echo '[null, true]'; }"):
+            self.assertIn("no f2fd_core", engine.problem())
+        with activation("python() { echo '[\"0.1\", false]'; }"):
+            self.assertIn("no torch", engine.problem())
+        with activation("python() { echo '[\"0.1\", true]'; }"):
+            self.assertIn("has F2Fd 0.1, but this plugin is %s" % f2fd_scipion.__version__,
+                          engine.problem())
+
+    def testInstallationIsMissedOnlyWhereItWouldBeUsed(self):
+        with mock.patch.dict(self.plugin.getVars(), {F2FD_HOME: "/no/such/home"}):
+            with activation(self.plugin._installedActivation()):
+                self.assertIn("/no/such/home", " ".join(self.plugin.validateInstallation()))
+            with activation(""):
+                self.assertEqual(self.plugin.validateInstallation(), [])
+
+    def testInstallationCommand(self):
+        env = mock.Mock()
+        for conda in ("", "eval hook &&"):
+            with mock.patch.object(pyworkflow.Config, "CONDA_ACTIVATION_CMD", conda), \
+                    mock.patch.object(self.plugin, "_condaActivationCmd", conda):
+                self.plugin.defineBinaries(env)
+            options = env.addPackage.call_args[1]
+            (command, flag), = options["commands"]
+            syntax = subprocess.run(["/bin/sh", "-n", "-c", command], check=False)
+            self.assertEqual(syntax.returncode, 0)
+            self.assertEqual("conda create" in command, bool(conda))
+            self.assertEqual("-m venv" in command, not conda)
+            self.assertIn("[engine]", command)
+            self.assertTrue(command.endswith(" && f2fd info && touch " + flag))
+            self.assertTrue(options["default"])
+            self.assertEqual(options["tar"], "void.tgz")
+
+    def testACheckoutIsInstalledFromItself(self):
+        checkout = "/a folder/check'out"
+        with mock.patch.object(f2fd_scipion, "__file__", checkout + "/f2fd_scipion/__init__.py"):
+            with mock.patch("os.path.exists", return_value=True):
+                self.assertIn(shlex.quote(checkout + "[engine]"), self.plugin._installation())
+            with mock.patch("os.path.exists", return_value=False):
+                self.assertIn("scipion-em-f2fd[engine]==" + f2fd_scipion.__version__,
+                              self.plugin._installation())

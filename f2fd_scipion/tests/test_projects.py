@@ -1,0 +1,340 @@
+"""The protocols in a real project, at a small size."""
+import csv
+import glob
+import json
+import os
+import shutil
+import sys
+import sysconfig
+import venv
+from unittest import mock
+
+import mrcfile
+import numpy as np
+from PIL import Image
+from pwem.viewers import EmPlotter
+from pyworkflow.protocol import MODE_RESUME
+from pyworkflow.tests import setupTestProject
+from tomo.protocols import ProtImportTomograms
+from tomo.tests.test_base_centralized_layer import TestBaseCentralizedLayer
+
+import f2fd_core
+import f2fd_scipion
+from f2fd_core.config import TrainConfig
+from f2fd_scipion.constants import F2FD_ENV_ACTIVATION
+from f2fd_scipion.protocols import ProtF2FdDenoise, ProtF2FdImportModel, ProtF2FdTrain
+from f2fd_scipion.tests.simulation import SHAPES, simulated
+from f2fd_scipion.viewers import F2FdDenoiseViewer, F2FdTrainViewer
+
+SMALL = {"steps": 6, "patch_size": 16, "batch_size": 2, "checkpoint_every": 6,
+         "numberOfThreads": 1, "precision": 1}
+ONE_THREAD = {"binThreads": 1, "predictions": 2, "precision": 1}
+SET_VOXEL_SIZE = 7.5  # not the headers'
+ORIGIN = (-10.0, 20.0, -30.5)  # X, Y, Z in Å
+AWKWARD_NAME = "50% of 'my' tömogram (1).mrc"
+
+
+class TestF2FdProjects(TestBaseCentralizedLayer):
+    """One project: tests look at the runs that setUpClass made, or add runs of their own."""
+
+    @classmethod
+    def setUpClass(cls):
+        setupTestProject(cls)
+        cls.data = simulated()
+        cls.imported = cls.importTomograms(os.path.join(cls.data, "tomograms"))
+        cls.truths = cls.importTomograms(os.path.join(cls.data, "truths"))
+        cls.train = cls.launch(ProtF2FdTrain, inTomos=cls.imported.Tomograms,
+                               groundTruth=cls.truths.Tomograms, **SMALL)
+        cls.denoise = cls.launch(ProtF2FdDenoise, inTomos=cls.imported.Tomograms,
+                                 inModel=cls.train.model, std=True, **ONE_THREAD)
+
+    @classmethod
+    def launch(cls, protocolClass, **values):
+        return cls.launchProtocol(cls.newProtocol(protocolClass, **values))
+
+    @classmethod
+    def launchFailing(cls, protocolClass, **values):
+        """Run a protocol that is to fail, and return it."""
+        protocol = cls.newProtocol(protocolClass, **values)
+        cls.proj.launchProtocol(protocol, wait=True)
+        assert protocol.isFailed(), protocol.getStatus()
+        return protocol
+
+    @classmethod
+    def importTomograms(cls, folder):
+        x, y, z = (-shift for shift in ORIGIN)
+        return cls.launch(ProtImportTomograms, filesPath=folder, filesPattern="*.mrc",
+                          samplingRate=SET_VOXEL_SIZE, setOrigCoord=True, x=x, y=y, z=z)
+
+    def importCopies(self, name, tomograms):
+        """Import copies of {tsId: tomogram's file}, which a test may change."""
+        folder = self.getOutputPath(name)
+        os.makedirs(folder)
+        for tsId, path in tomograms.items():
+            shutil.copyfile(path, os.path.join(folder, tsId + ".mrc"))
+        return self.importTomograms(folder), folder
+
+    def setUp(self):
+        self.setupTestOutput()
+
+    @staticmethod
+    def log(protocol):
+        with open(protocol._getExtraPath("log.csv"), newline="") as stream:
+            return list(csv.DictReader(stream))
+
+    @staticmethod
+    def stderr(protocol):
+        with open(protocol.getStderrLog(), encoding="utf-8") as stream:
+            return stream.read()
+
+    # -------------------------- Training --------------------------------------
+    def testTrainingHasAModelAndItsRecord(self):
+        model = self.train.model
+        self.assertTrue(os.path.exists(model.getPath()))
+        self.assertFalse(os.path.isabs(model.getPath()))
+        self.assertEqual((model.getSteps(), model.getPatchSize()), (6, 16))
+        with open(self.train._getExtraPath("train.json")) as stream:
+            recorded = TrainConfig.create({}, json.load(stream))
+        self.assertEqual(model.getTrainConfig(), recorded)
+        self.assertEqual((recorded.steps, recorded.precision, recorded.threads), (6, "float32", 1))
+        tomograms = [tomogram.getFileName() for tomogram in self.imported.Tomograms]
+        self.assertEqual(list(recorded.tomograms), tomograms)
+        self.assertEqual([os.path.basename(path) for path in recorded.ground_truth],
+                         [os.path.basename(path) for path in tomograms])
+        self.assertEqual(len(self.log(self.train)), 6)
+        self.assertIn("ssim", self.log(self.train)[0])
+        self.assertIn("6", " ".join(self.train.summary()))
+        self.assertTrue(self.train.methods())
+        self.assertEqual(self.proj.getSourceParents(model)[0].getObjId(),
+                         self.imported.Tomograms.getObjId())
+
+    def testContinuingTrainsOn(self):
+        train = self.launch(ProtF2FdTrain, inTomos=self.imported.Tomograms, **SMALL)
+        before = self.log(train)
+        train.steps.set(9)
+        train.runMode.set(MODE_RESUME)
+        self.launchProtocol(train)
+        after = self.log(train)
+        self.assertEqual(after[:6], before)
+        self.assertEqual(len(after), 9)
+        self.assertEqual(train.model.getSteps(), 9)
+        self.assertIn("resuming from", self.stderr(train))
+
+    def testValidationSpeaksTheEnginesSentence(self):
+        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms, patch_size=20)
+        self.assertEqual(train.validate(), ["'Patch size' is 20; expected a multiple of 8 for the "
+                                            "compact network."])
+        train.patch_size.set(16)
+        self.assertEqual(train.validate(), [])
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
+                                   inModel=self.train.model, tile_size=20)
+        self.assertEqual(len(denoise.validate()), 1)
+        self.assertIn("'Tile size' is 20", denoise.validate()[0])
+        denoise.tile_size.set(0)
+        self.assertEqual(denoise.validate(), [])
+
+    def testValidationNamesWhatIsMissing(self):
+        train = self.newProtocol(ProtF2FdTrain)
+        self.assertEqual(train.validate(), ["*Tomograms* cannot be EMPTY."])
+        imported, folder = self.importCopies("gone", {"here": self.path("first"),
+                                                      "gone": self.path("first")})
+        os.remove(os.path.join(folder, "gone.mrc"))
+        train.inTomos.set(imported.Tomograms)
+        train.groundTruth.set(self.truths.Tomograms)
+        errors = " ".join(train.validate())
+        self.assertIn("no file is there for gone (", errors)
+        self.assertNotIn("here (", errors)
+        self.assertIn("there is none for gone, here", errors)
+
+    def testGpuOrCpu(self):
+        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms)
+        self.assertEqual(train._configure(train._supply()).device, "auto")
+        self.assertEqual(train.warnings(), [])
+        train.gpuList.set("")
+        self.assertIn("No GPU is named", " ".join(train.validate()))
+        train.useGpu.set(False)
+        self.assertEqual(train.validate(), [])
+        self.assertEqual(train._configure(train._supply()).device, "cpu")
+        self.assertIn("many times longer", " ".join(train.warnings()))
+
+    # -------------------------- Denoising -------------------------------------
+    def path(self, tsId):
+        return os.path.join(self.data, tsId, "tomogram.mrc")
+
+    def checkDenoised(self, protocol, shapes):
+        """Check the output against {tsId: shape (Z, Y, X)}."""
+        self.checkTomograms(protocol.tomograms, expectedSetSize=len(shapes),
+                            expectedSRate=SET_VOXEL_SIZE, expectedOriginShifts=list(ORIGIN),
+                            expectedDimensions={tsId: list(shape[::-1])
+                                                for tsId, shape in shapes.items()},
+                            isHeterogeneousSet=len(set(shapes.values())) > 1)
+        self.assertEqual(sorted(protocol.tomograms.getTSIds()), sorted(shapes))
+        for tomogram in protocol.tomograms:
+            self.assertEqual(os.path.basename(tomogram.getFileName()),
+                             tomogram.getTsId() + "_denoised.mrc")
+            self.assertFalse(tomogram.hasHalfMaps())
+            self.assertTrue(mrcfile.validate(tomogram.getFileName()))
+
+    def testDenoisedTomograms(self):
+        self.checkDenoised(self.denoise, SHAPES)
+        self.assertEqual(self.proj.getSourceParents(self.denoise.tomograms)[0].getObjId(),
+                         self.imported.Tomograms.getObjId())
+        for tsId in SHAPES:
+            with mrcfile.open(self.denoise._getExtraPath(tsId + "_denoised.mrc")) as denoised, \
+                    mrcfile.open(self.denoise._getExtraPath(tsId + "_std.mrc")) as std:
+                self.assertEqual(denoised.data.shape, std.data.shape)
+                self.assertGreater(denoised.data.std(), 0)
+                self.assertAlmostEqual(float(std.voxel_size.x), SET_VOXEL_SIZE, places=3)
+                self.assertGreater(std.data.min(), 0)
+        self.assertIn("*2* of *2*", self.denoise.summary()[0])
+
+    def testDownstreamProtocolsAcceptTheOutput(self):
+        wanted = {"ProtMemBrainSeg": "inTomograms", "ProtTomoSegmenTV": "inTomos"}
+        protocols = self.proj.getDomain().getProtocols()
+        present = [name for name in wanted if name in protocols]
+        if not present:
+            self.skipTest("neither membrain nor tomosegmemtv is installed")
+        for name in present:
+            protocol = self.newProtocol(protocols[name],
+                                        **{wanted[name]: self.denoise.tomograms})
+            home = protocol.getPlugin().getHome() or "no home"
+            self.assertEqual([error for error in protocol.validate() if home not in error
+                              and error not in protocol.validateInstallation()], [])
+
+    def testAFailingTomogramDoesntStopTheOthers(self):
+        imported, folder = self.importCopies("corrupt", {
+            "a": self.path("first"), "b": self.path("first"), "c": self.path("second")})
+        broken = os.path.join(folder, "b.mrc")
+        os.truncate(broken, 5000)
+        denoise = self.launch(ProtF2FdDenoise, inTomos=imported.Tomograms,
+                              inModel=self.train.model, useGpu=False, numberOfThreads=3,
+                              **ONE_THREAD)
+        self.checkDenoised(denoise, {"a": SHAPES["first"], "c": SHAPES["second"]})
+        summary = " ".join(denoise.summary())
+        self.assertIn("*b failed*: ", summary)
+        self.assertIn("b.mrc", summary)
+        self.assertIn("5000", summary)  # the engine names the byte counts
+        self.assertIn("Tomogram b failed", self.stderr(denoise))
+
+        shutil.copyfile(self.path("second"), broken)
+        times = {tsId: os.stat(denoise._getExtraPath(tsId + "_denoised.mrc")).st_mtime_ns
+                 for tsId in "ac"}
+        denoise.runMode.set(MODE_RESUME)
+        self.launchProtocol(denoise)
+        self.checkDenoised(denoise, {"a": SHAPES["first"], "b": SHAPES["second"],
+                                     "c": SHAPES["second"]})
+        self.assertNotIn("failed", " ".join(denoise.summary()))
+        for tsId, time in times.items():
+            self.assertEqual(os.stat(denoise._getExtraPath(tsId + "_denoised.mrc")).st_mtime_ns,
+                             time)
+
+    def testWithoutAnyResultTheProtocolFails(self):
+        imported, folder = self.importCopies("all_corrupt", {"x": self.path("second")})
+        os.truncate(os.path.join(folder, "x.mrc"), 5000)
+        denoise = self.launchFailing(ProtF2FdDenoise, inTomos=imported.Tomograms,
+                                     inModel=self.train.model, **ONE_THREAD)
+        self.assertIn("No tomogram could be denoised", denoise.getErrorMessage())
+        self.assertIn("x.mrc", denoise.getErrorMessage())
+        self.assertFalse(denoise.getDenoised())
+
+    def testAwkwardFileNamesInAnotherEnvironment(self):
+        imported, _ = self.importCopies("awkward", {"x": self.path("first"),
+                                                    "y": self.path("second")})
+        for number, tomogram in enumerate(imported.Tomograms.iterItems(iterate=False)):
+            folder = os.path.join(os.path.dirname(tomogram.getFileName()), str(number))
+            os.makedirs(folder)
+            name = os.path.join(folder, AWKWARD_NAME)
+            shutil.copyfile(tomogram.getFileName(), name)
+            half = os.path.join(folder, "half.mrc")
+            os.symlink(os.path.abspath(name), half)
+            tomogram.setFileName(name)
+            tomogram.setHalfMaps([half, half])
+            imported.Tomograms.update(tomogram)
+        imported.Tomograms._hasOddEven.set(True)
+        imported.Tomograms.write()
+        activate, used = self.environment()
+        variables = f2fd_scipion.Plugin.getVars()
+        with mock.patch.dict(os.environ, {F2FD_ENV_ACTIVATION: activate}), \
+                mock.patch.dict(variables, {F2FD_ENV_ACTIVATION: activate}):
+            train = self.launch(ProtF2FdTrain, inTomos=imported.Tomograms, **SMALL)
+            self.assertTrue(os.path.exists(used))
+            denoise = self.launch(ProtF2FdDenoise, inTomos=imported.Tomograms,
+                                  inModel=train.model, **ONE_THREAD)
+        self.checkDenoised(denoise, {"x": SHAPES["first"], "y": SHAPES["second"]})
+
+    def environment(self):
+        """A virtual environment with awkward folders; returns its activation and a file that
+        appears when its Python runs the engine."""
+        folder = self.getOutputPath("my 100% engine's")
+        venv.create(folder, with_pip=False)
+        packages, = glob.glob(os.path.join(folder, "lib", "python*", "site-packages"))
+        used = os.path.join(self.getOutputPath(), "used")
+        paths = [os.path.dirname(os.path.dirname(f2fd_core.__file__)),
+                 sysconfig.get_paths()["purelib"]] + [path for path in sys.path if path]
+        with open(os.path.join(packages, "engine.pth"), "w") as stream:
+            stream.write("\n".join(paths) + "\nimport os; open(%r, 'w').close()\n" % used)
+        return ". '%s'" % os.path.join(folder, "bin", "activate").replace("'", "'\\''"), used
+
+    # -------------------------- Importing a model -----------------------------
+    def testImportedModelIsCheckedAndCopied(self):
+        path = os.path.join(self.getOutputPath(), "a 50% mödel.pt")
+        shutil.copyfile(self.train.model.getPath(), path)
+        imported = self.launch(ProtF2FdImportModel, filePath=path)
+        os.remove(path)
+        self.assertTrue(os.path.exists(imported.model.getPath()))
+        self.assertEqual(str(imported.model), str(self.train.model))
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
+                                   inModel=imported.model)
+        self.assertEqual(denoise.validate(), [])
+        self.assertEqual(denoise.warnings(), [])
+        self.assertEqual(len(imported.validate()), 1)  # the file is gone
+
+    def testWhatIsNoModelIsRefused(self):
+        failed = self.launchFailing(ProtF2FdImportModel, filePath=self.path("first"))
+        self.assertIn("%s is no F2Fd model" % self.path("first"), failed.getErrorMessage())
+        self.assertFalse(hasattr(failed, "model"))
+
+    # -------------------------- Viewers ---------------------------------------
+    def viewer(self, viewerClass, protocol):
+        EmPlotter.setBackend("Agg")
+        viewer = viewerClass(project=self.proj, protocol=protocol)
+        viewer.setProtocol(protocol)
+        self.assertEqual(viewer.validate(), [])
+        return viewer
+
+    def drawn(self, views):
+        """Save a viewer's only figure and check that it is a picture with more than one colour."""
+        plotter, = views
+        path = os.path.join(self.getOutputPath(), "view.png")
+        plotter.figure.savefig(path)
+        with Image.open(path) as picture:
+            self.assertGreater(len(picture.getcolors(picture.width * picture.height)), 10)
+        return plotter
+
+    def testTrainingViewer(self):
+        viewer = self.viewer(F2FdTrainViewer, self.train)
+        shown = viewer._getVisualizeDict()
+        self.assertEqual(set(shown), {"showLoss", "showScores", "showSlices", "showHistogram"})
+        for name, show in shown.items():
+            plotter = self.drawn(show(name))
+            if name == "showLoss":
+                loss = plotter.figure.axes[0].lines[0].get_ydata()
+                np.testing.assert_allclose(loss, [float(row["loss"])
+                                                  for row in self.log(self.train)])
+
+    def testDenoisingViewer(self):
+        viewer = self.viewer(F2FdDenoiseViewer, self.denoise)
+        self.assertEqual(viewer.getParam("tomogram").choices, sorted(SHAPES))
+        for number in range(len(SHAPES)):
+            viewer.tomogram.set(number)
+            self.drawn(viewer._getVisualizeDict()["tomogram"]("tomogram"))
+
+    def testViewersOfUnfinishedRunsSaySo(self):
+        EmPlotter.setBackend("Agg")
+        for viewerClass, protocolClass in ((F2FdTrainViewer, ProtF2FdTrain),
+                                           (F2FdDenoiseViewer, ProtF2FdDenoise)):
+            protocol = self.newProtocol(protocolClass)
+            self.saveProtocol(protocol)
+            viewer = viewerClass(project=self.proj, protocol=protocol)
+            viewer.setProtocol(protocol)
+            self.assertEqual(len(viewer._validate()), 1)
