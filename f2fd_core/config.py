@@ -221,8 +221,8 @@ SAMPLE_RUN = dict(
     epochs=50, inversion_probability=0.1, mask_probability=0.5, dropout=0.8, block_size=8,
     pool_size=20, renew_pool=False, samples_per_patch=6, batch_size=2, patch_size=64, features=48,
     learning_rate=1e-4, clip=True, tv_weight=0.0, perturbation="masks", network="published",
-    gradient_clip=0.0, loss="l2norm", schedule="plateau", stop_patience=100, augmentation="published",
-    patch_shift=10, sphere_min=0.05, sphere_max=0.10)
+    gradient_clip=0.0, loss="l2norm", schedule="plateau", stop_patience=100,
+    augmentation="published", patch_shift=10, sphere_min=0.05, sphere_max=0.10)
 """The published program's sample run."""
 
 PREDICTION_DEFAULTS = {
@@ -287,7 +287,7 @@ class TrainConfig(Config):
         "divided by 10 after 10 epochs without a lower loss (published). constant: stays.",
         TRAINING, choices=("cosine", "plateau", "constant"), advanced=True)
     gradient_clip: float = param(
-        0.5, "Gradient clipping", "Longer gradients are cut to this norm, which keeps one odd batch "
+        0.5, "Gradient clipping", "Longer gradients are cut to this norm, which keeps an odd batch "
         "from spoiling the training. 0: never (published).", TRAINING, ge=0, advanced=True)
     loss: str = param(
         "mse", "Loss", "mse: mean squared error. l2norm: unsquared L2 norm of each sample's "
