@@ -19,7 +19,7 @@ from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, mrc, 
 from f2fd_core.fourier import radial_frequency
 from f2fd_core.metrics import score
 
-COLUMNS = ("correlation", "psnr", "ssim", "fsc_0.5", "membrane_average_precision")
+COLUMNS = ("correlation", "psnr", "ssim", "fsc_mean", "membrane_average_precision")
 
 
 def gaussian(volume, sigma):

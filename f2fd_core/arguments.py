@@ -25,11 +25,14 @@ def table(config_class):
     rows = list(HEAD)
     for name, _, default, spec in config.parameters(config_class):
         option = name.upper() if spec.positional else config.flag(name)
+        shown = _shown(default)
+        if spec.zero and default == 0:
+            shown += " (%s)" % spec.zero
         sample = published.get(name)
         if config_class is config.DenoiseConfig:
             sample = config.PREDICTION_DEFAULTS["published"].get(name)
         rows.append("| `%s` | %s | %s | %s | %s | %s |" % (
-            option, spec.label, "`%s`" % spec.original if spec.original else "", _shown(default),
+            option, spec.label, "`%s`" % spec.original if spec.original else "", shown,
             "" if sample is None else _shown(sample), spec.unit))
     return "\n".join(rows)
 

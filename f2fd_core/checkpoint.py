@@ -6,6 +6,7 @@ and model (state_dict); a checkpoint also has what resuming needs (see ``trainin
 import glob
 import os
 import pickle
+import warnings
 import zipfile
 
 import torch
@@ -36,7 +37,9 @@ def load(path):
     Only tensors and plain values are read (``weights_only=True``): a file can't run code.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is odd about the file is said below, once
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError("%s does not exist; expected a model file from 'f2fd train'" % path)
     except IsADirectoryError:

@@ -24,8 +24,8 @@ class Param:
     """What is known of one parameter beside its type and default.
 
     ``ge``, ``gt``, ``le`` and ``lt`` bound numbers. ``only`` = (other field, value) says when
-    the parameter applies at all. ``original`` is the published program's name for it, taken by
-    the command line as an alias.
+    the parameter applies at all. ``zero`` is what 0 stands for. ``original`` is the published
+    program's name for it, taken by the command line as an alias.
     """
     label: str
     help: str
@@ -39,6 +39,7 @@ class Param:
     advanced: bool = False
     positional: bool = False
     length: int = 0
+    zero: str = ""
     only: Tuple[str, str] = ()
     original: str = ""
 
@@ -186,8 +187,8 @@ def _tomograms(help):
 
 
 def _voxel_size():
-    return param(0.0, "Voxel size", "Voxel size of tomograms whose header holds none (0). A voxel "
-                 "size that the header has is kept as it is. 0: read it from the header.",
+    return param(0.0, "Voxel size", "Voxel size of the tomograms. It is needed when a header holds "
+                 "none (0); results keep the one that a header has. 0: read it from the header.",
                  INPUT, unit="Å", ge=0, advanced=True)
 
 
@@ -203,7 +204,7 @@ def _device():
 
 def _threads():
     return param(0, "CPU threads", "CPU threads of the engine. 0: all that the machine offers.",
-                 RUN, ge=0)
+                 RUN, ge=0, zero="all")
 
 
 def _precision():
@@ -230,6 +231,9 @@ PREDICTION_DEFAULTS = {
     "published": dict(predictions=100, batch_size=10, tile_size=64, pool_size=20),
 }
 """What 0 ("as the model's preset") means in :class:`DenoiseConfig`."""
+
+EXCLUSIVE = {"resume": {"overwrite": False}, "overwrite": {"resume": False}}
+"""Giving one of these replaces the other where a recorded configuration has it."""
 
 NETWORK_MULTIPLE = {"compact": 8, "published": 32}
 """Patch and tile sides must be a multiple of this (2 to the number of poolings)."""
@@ -266,7 +270,7 @@ class TrainConfig(Config):
     epochs: int = param(
         0, "Epochs", "Train for this many epochs instead of a number of steps; one epoch visits "
         "every patch of the grid once. 0: use the number of steps.", TRAINING, unit="epochs", ge=0,
-        advanced=True, original="epochs")
+        zero="by steps", advanced=True, original="epochs")
     patch_size: int = param(
         48, "Patch size", "Side of the cubic training patches. Larger patches see more context "
         "and need more memory. A multiple of 8 (compact network) or 32 (published network); "
@@ -363,7 +367,7 @@ class TrainConfig(Config):
     features: int = param(
         0, "Features", "Feature maps at full resolution. More features cost time and memory in "
         "proportion to their square. 0: the network's own (compact 8, published 48).", NETWORK,
-        ge=0, advanced=True, original="n_features")
+        ge=0, zero="automatic", advanced=True, original="n_features")
     dropout: float = param(
         0.1, "Dropout", "Dropout probability in the decoder, in training and in prediction.",
         NETWORK, ge=0, lt=1, advanced=True, original="dropout_p")
@@ -386,7 +390,7 @@ class TrainConfig(Config):
 
     @classmethod
     def implied(cls):
-        return {"steps": {"epochs": 0}}
+        return dict(EXCLUSIVE, steps={"epochs": 0})
 
     def check(self):
         multiple = NETWORK_MULTIPLE[self.network]
@@ -424,20 +428,22 @@ class DenoiseConfig(Config):
     predictions: int = param(
         0, "Predictions", "Predictions that are averaged, each on a new noisy copy and with new "
         "dropout. More are smoother, in proportionally more time. 0: as the model's preset says "
-        "(default 4, published 100).", PREDICTION, ge=0, original="predict_N_times")
+        "(default 4, published 100).", PREDICTION, ge=0, zero="automatic",
+        original="predict_N_times")
     batch_size: int = param(
         0, "Predictions per batch", "Noisy copies of a tile that the network takes at once. Lower "
         "it if the GPU's memory does not suffice. 0: as the model's preset says (default 1, "
-        "published 10).", PREDICTION, ge=0, advanced=True,
+        "published 10).", PREDICTION, ge=0, zero="automatic", advanced=True,
         original="n_bernoulli_samples_prediction")
     tile_size: int = param(
         0, "Tile size", "Side of the cubic tiles in which the tomogram is denoised; they overlap "
         "and are blended. Lower it if the GPU's memory does not suffice. 0: as the model's preset "
-        "says (default 96, published 64).", PREDICTION, unit="voxels", ge=0, advanced=True)
+        "says (default 96, published 64).", PREDICTION, unit="voxels", ge=0, zero="automatic",
+        advanced=True)
     pool_size: int = param(
-        0, "Pool of samples", "Perturbed copies of the whole tomogram held in memory, for models "
-        "trained with masks. 0: as the model's preset says (default 4, published 20).",
-        PREDICTION, ge=0, advanced=True, original="total_samples_prediction")
+        0, "Pool of samples", "Perturbed copies of the whole tomogram held in memory, for "
+        "models trained with masks. 0: as the model's preset says (default 4, published 20).",
+        PREDICTION, ge=0, zero="automatic", advanced=True, original="total_samples_prediction")
     std: bool = param(
         False, "Standard deviation map", "Also write <name>_std.mrc, the standard deviation over "
         "the predictions: where it is high, trust the result less.", PREDICTION)
@@ -454,6 +460,10 @@ class DenoiseConfig(Config):
             raise UserError("--resume and --overwrite exclude each other; expected one of them")
         if self.std and self.predictions == 1:
             raise UserError("--predictions is 1; expected at least 2 for --std")
+
+    @classmethod
+    def implied(cls):
+        return EXCLUSIVE
 
     def for_model(self, train_config):
         """Replace every 0 by the value of the model's preset and check against the model."""

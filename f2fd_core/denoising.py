@@ -144,10 +144,10 @@ def denoise(config):
         for number, volume in enumerate(volumes, 1):
             for warning in volume.warnings:
                 report.warn(warning)
-            size, expected = volume.source.voxel_size[0], state["voxel_size"]
-            if abs(size - expected) > VOXEL_SIZE_TOLERANCE * expected:
+            expected = state["voxel_size"]
+            if abs(volume.voxel_size - expected) > VOXEL_SIZE_TOLERANCE * expected:
                 report.warn("%s has voxels of %g Å, but the model was trained at %g Å; results may "
-                            "suffer" % (volume.source.path, size, expected))
+                            "suffer" % (volume.source.path, volume.voxel_size, expected))
             report.say("tomogram %d of %d: %s" % (number, len(volumes), volume.source.path))
             _denoise_one(volume, paths[volume.source.path], predictor, config, trained)
     return list(paths.values())

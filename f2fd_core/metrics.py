@@ -154,7 +154,8 @@ def membrane_precision(volume, reference, membrane):
 def score(volume, reference, membrane=None):
     """All scores of a volume against a reference (float32 tensors), as a dictionary.
 
-    ``fsc`` holds the curve; its crossings are in cycles per voxel, None where it stays above.
+    ``fsc`` holds the curve up to Nyquist, ``fsc_mean`` its mean; its crossings are in cycles per
+    voxel, None where it stays above.
     """
     fitted, span = matched(volume, reference), value_range(reference)
     scaled, truth = min_max(volume), min_max(reference)
@@ -165,6 +166,7 @@ def score(volume, reference, membrane=None):
         "ssim": structural_similarity(fitted, reference, span),
         "published_psnr": psnr(scaled, truth, 1.0),
         "published_ssim": structural_similarity(scaled, truth, 1.0),
+        "fsc_mean": float(curve.mean()),
         "fsc_0.5": crossing(frequency, curve, 0.5),
         "fsc_0.143": crossing(frequency, curve, 0.143),
         "fsc": {"frequency": [round(float(value), 5) for value in frequency],

@@ -132,12 +132,14 @@ class Schedule:
         if self.plateau:
             self.plateau.load_state_dict(state["plateau"])
         if self.by_step:
-            self.by_step.last_epoch = state["by_step"] - 1
-            self.by_step.step()
+            self.by_step.last_epoch = state["by_step"]
 
 
 def compare(state, config, shapes, path):
-    """Refuse to resume with settings under which the checkpoint's training can't go on."""
+    """Refuse to resume with settings under which the checkpoint's training can't go on.
+
+    Returns the checkpoint's TrainConfig.
+    """
     earlier = TrainConfig.create(state["config"])
     for name in config.to_dict():
         if name not in CHANGEABLE and getattr(earlier, name) != getattr(config, name):
@@ -147,6 +149,7 @@ def compare(state, config, shapes, path):
     if shapes != state["shapes"]:
         raise UserError("the tomograms have shapes %s; expected %s as in %s, from which the "
                         "training resumes" % (shapes, state["shapes"], path))
+    return earlier
 
 
 def batch_of(patches, volumes, perturbations, truths, config):
@@ -201,7 +204,7 @@ class Training:
         self.device, self.dtype = device, dtype
         self.checkpoints = os.path.join(config.output, "checkpoints")
         self.shapes = [list(volume.shape) for volume in volumes]
-        self.voxel_size = volumes[0].source.voxel_size[0]
+        self.voxel_size = volumes[0].voxel_size
         torch.manual_seed(derived_seed(config.seed, INITIAL_STREAM))
         self.network = unet.build(config).to(device, memory_format=torch.channels_last_3d)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
@@ -220,9 +223,11 @@ class Training:
             report.say("no checkpoint in %s yet: starting from the beginning"
                        % self.config.output)
             return
-        compare(state, self.config, self.shapes, path)
+        earlier = compare(state, self.config, self.shapes, path)
         self.network.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["lr"] *= self.config.learning_rate / earlier.learning_rate
         self.schedule.load_state_dict(state["schedule"])
         self.step = state["step"]
         report.say("resuming from %s" % path)

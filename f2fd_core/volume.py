@@ -37,8 +37,9 @@ class Volume:
     """A standardised tomogram (mean 0, standard deviation 1), memory-mapped.
 
     Attributes: ``source`` (the :class:`~f2fd_core.mrc.MrcVolume`), ``shape`` (Z, Y, X),
-    ``warnings`` (sentences on what looks odd), and the intensity scale: ``low`` and ``high`` (clip
-    limits), ``mean`` and ``std`` (after the clip), all in the file's units.
+    ``voxel_size`` (Å, as stated by the user, else by the header along X), ``warnings`` (sentences
+    on what looks odd), and the intensity scale in the file's units: ``low`` and ``high`` (clip
+    limits), ``mean`` and ``std`` (after the clip).
     """
 
     def __init__(self, path, clip=True, voxel_size=0.0):
@@ -55,8 +56,10 @@ class Volume:
             self.warnings.append("%s has anisotropic voxels of %g x %g x %g Å (x, y, z); they are "
                                  "treated as cubic" % ((path,) + size))
         if voxel_size and abs(size[0] - voxel_size) > 0.01 * voxel_size:
-            self.warnings.append("%s has voxel size %g Å in its header, which is kept; "
-                                 "--voxel-size %g is not used" % (path, size[0], voxel_size))
+            self.warnings.append("%s has voxel size %g Å in its header, not the %g Å of "
+                                 "--voxel-size; results keep the header's"
+                                 % (path, size[0], voxel_size))
+        self.voxel_size = voxel_size or size[0]
         self._measure(path, clip)
 
     def _measure(self, path, clip):

@@ -46,9 +46,10 @@ def _condition(name, specs, governed):
 
 
 def _label(spec):
-    """The label with the unit, where the unit is not in it already."""
-    told = not spec.unit or spec.unit.lower() in spec.label.lower()
-    return spec.label if told else "%s (%s)" % (spec.label, spec.unit)
+    """The label with the unit, unless it is in it already, and with what 0 stands for."""
+    notes = [spec.unit] if spec.unit and spec.unit.lower() not in spec.label.lower() else []
+    notes += ["0: " + spec.zero] if spec.zero else []
+    return "%s (%s)" % (spec.label, ", ".join(notes)) if notes else spec.label
 
 
 def _validators(spec):

@@ -72,6 +72,16 @@ def test_explicit_options_win_over_preset_and_file(tmp_path):
     assert settings.features == 48
 
 
+def test_resume_takes_up_the_recorded_settings(tmp_path):
+    first = TrainConfig(tomograms=("a.mrc",), output=str(tmp_path), features=5, overwrite=True)
+    (tmp_path / "train.json").write_text(first.to_json())
+    settings, _ = cli.parse(["train", "--output", str(tmp_path), "--resume", "--steps", "7"])
+    assert (settings.tomograms, settings.features, settings.steps) == (("a.mrc",), 5, 7)
+    assert settings.resume and not settings.overwrite
+    fresh, _ = cli.parse(["train", "b.mrc", "--output", str(tmp_path)])
+    assert fresh.features == 0 and not fresh.overwrite
+
+
 def test_original_names_are_aliases():
     names = {
         "train": {"epochs": ("epochs", 3), "p": ("inversion_probability", 0.2),

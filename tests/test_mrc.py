@@ -173,7 +173,8 @@ def test_voxel_size_option_fills_in_a_missing_one_only(tmp_path):
     assert Volume(without, voxel_size=4.0).source.voxel_size == (4.0, 4.0, 4.0)
     has = Volume(save(tmp_path / "b.mrc", RAMP.astype(np.float32)), voxel_size=4.0)
     assert has.source.voxel_size == (7.5, 7.5, 7.5)
-    assert "7.5" in has.warnings[0] and "is kept" in has.warnings[0]
+    assert "7.5 Å in its header, not the 4 Å" in has.warnings[0]
+    assert has.voxel_size == 4.0  # what the user says, for the model's record
 
 
 def test_anisotropic_voxels_are_told(tmp_path):

@@ -20,7 +20,7 @@ def test_real_tomogram_is_denoised(real_data, name, tmp_path):
     after = np.asarray(denoised.data, np.float64)
     removed = before - after
     # Contrast and scale are the input's, much is removed, and it has little to do with the rest.
-    assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.3
+    assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.2
     assert abs(after.mean() - before.mean()) < 0.2 * before.std()
     assert after.std() < 0.9 * before.std()
     assert abs(np.corrcoef(removed.ravel(), after.ravel())[0, 1]) < 0.35

@@ -129,7 +129,7 @@ class TestF2FdProjects(TestBaseCentralizedLayer):
         denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
                                    inModel=self.train.model, tile_size=20)
         self.assertEqual(len(denoise.validate()), 1)
-        self.assertIn("'Tile size' is 20", denoise.validate()[0])
+        self.assertIn("'Tile size' is 20; expected a multiple of 8", denoise.validate()[0])
         denoise.tile_size.set(0)
         self.assertEqual(denoise.validate(), [])
 
