@@ -332,6 +332,11 @@ class TrainConfig(Config):
         0.1, "Spared low frequencies", "Below this frequency signal is everywhere and the noise "
         "cannot be told from it, so the perturbation fades out there.", PERTURBATION,
         unit="cycles per voxel", ge=0, le=0.5, advanced=True, only=("perturbation", "spectrum"))
+    refine_at: float = param(
+        0.3, "Refine the spectrum at", "After this share of the training the noise spectrum is "
+        "estimated anew from what the network removes, which is right at low frequencies, too. "
+        "0: never.", PERTURBATION, ge=0, lt=1, zero="never", advanced=True,
+        only=("perturbation", "spectrum"))
     mask_probability: float = param(
         0.5, "Mask probability", "Probability that a block of Fourier coefficients is dropped.",
         PERTURBATION, ge=0, lt=1, advanced=True, only=("perturbation", "masks"),
@@ -408,6 +413,10 @@ class TrainConfig(Config):
                             % (len(self.ground_truth), len(self.tomograms)))
         if self.resume and self.overwrite:
             raise UserError("--resume and --overwrite exclude each other; expected one of them")
+
+    def refines(self):
+        """Whether the noise spectrum is estimated a second time."""
+        return self.perturbation == "spectrum" and self.refine_at > 0
 
     def network_features(self):
         """Features of the network, with 0 replaced by the network's own number."""

@@ -21,6 +21,8 @@ DENOISED = "_denoised.mrc"
 LEAST_OVERLAP, OVERLAP_SHARE = 16, 6
 PREVIEW_SIDE = 256
 VOXEL_SIZE_TOLERANCE = 0.1
+SUITS_ALL = max(NETWORK_MULTIPLE.values())
+REFINEMENT_PREDICTIONS = 2
 
 
 class Predictor:
@@ -50,6 +52,14 @@ class Predictor:
                 mean += difference / done
                 squares += difference * (sample - mean)
         return mean.cpu().numpy(), (squares / max(done - 1, 1)).cpu().numpy()
+
+
+    def inner(self, perturbation, start, size, margin):
+        """Mean over the predictions of a region, computed with ``margin`` more voxels around."""
+        padded = tuple(-(-(side + 2 * margin) // SUITS_ALL) * SUITS_ALL for side in size)
+        corner = tuple(first - margin for first in start)
+        mean, _ = self.moments(perturbation, corner, padded)
+        return mean[tuple(slice(margin, margin + side) for side in size)]
 
 
 def tiling(shape, side, network):
@@ -153,8 +163,17 @@ def denoise(config):
     return list(paths.values())
 
 
+def refined(perturbations, network, device, dtype):
+    """Let perturbations take their noise spectrum from what the network removes."""
+    predictor = Predictor(network, device, dtype, REFINEMENT_PREDICTIONS, 1)
+    for perturbation in perturbations:
+        perturbation.refine(predictor)
+
+
 def _denoise_one(volume, path, predictor, config, trained):
     perturbation = perturbation_for_prediction(volume, trained, predictor.device, config.pool_size)
+    if trained.refines():
+        refined([perturbation], predictor.network, predictor.device, predictor.dtype)
     tiles = tiling(volume.shape, config.tile_size, trained.network)
     source = volume.source
     header = (volume.shape, source.voxel_size, source.origin, source.start)

@@ -5,6 +5,7 @@ frequency at index 0. Frequencies are in cycles per voxel, 0.5 being Nyquist. Po
 that white noise of variance 1 has power 1 at every frequency.
 """
 import math
+from itertools import product
 
 import numpy as np
 import torch
@@ -72,23 +73,30 @@ def block_mask(grid, side, keep_probability, generator=None, device="cpu"):
     return mask
 
 
-def window_power(volume, window, maximum=MAXIMUM_WINDOWS):
-    """Power of Hann-windowed, half-overlapping windows of a volume, each minus its mean.
-
-    ``volume`` has ``shape`` and ``region(start, size)``; ``window`` is the side in voxels (cut to
-    the volume's). At most ``maximum`` windows, spread evenly, are read. Returns a tensor
-    (windows, z, y, x // 2 + 1).
-    """
-    size = tuple(min(window, length) for length in volume.shape)
-    starts = [range(0, length - side + 1, max(side // 2, 1))
-              for length, side in zip(volume.shape, size)]
-    corners = [(z, y, x) for z in starts[0] for y in starts[1] for x in starts[2]]
+def window_corners(shape, size, maximum=MAXIMUM_WINDOWS):
+    """First voxels of half-overlapping windows of ``size`` in a volume, at most so many of them,
+    spread evenly."""
+    starts = [range(0, length - side + 1, max(side // 2, 1)) for length, side in zip(shape, size)]
+    corners = list(product(*starts))
     chosen = np.linspace(0, len(corners) - 1, min(maximum, len(corners))).round().astype(int)
+    return [corners[index] for index in chosen]
+
+
+def window_size(shape, window):
+    """Size of the estimate's windows: cubes, cut where a volume of ``shape`` is thinner."""
+    return tuple(min(window, length) for length in shape)
+
+
+def window_power(region, corners, size):
+    """Power of Hann-windowed windows, each minus its mean: tensor (windows, z, y, x // 2 + 1).
+
+    ``region(start, size)`` returns the voxels of a window.
+    """
     hann = [torch.hann_window(side, periodic=True) for side in size]
     taper = hann[0][:, None, None] * hann[1][None, :, None] * hann[2][None, None, :]
     power = []
-    for index in chosen:
-        values = torch.from_numpy(volume.region(corners[index], size))
+    for corner in corners:
+        values = torch.from_numpy(region(corner, size))
         spectrum = torch.fft.rfftn((values - values.mean()) * taper, dim=AXES)
         power.append(spectrum.abs() ** 2 / taper.square().sum())
     return torch.stack(power)
@@ -104,23 +112,25 @@ def exponential_quantile(count, quantile):
     return float(np.interp(quantile * (count - 1), np.arange(count), expected))
 
 
-def noise_power(volume, window, quantile, spared_frequency):
-    """Estimate the noise's power spectrum from one tomogram.
+def noise_level(power, quantile):
+    """Mean power of the noise from the power of windows, (windows, ...), most of them without
+    signal.
 
     At every frequency the power of noise over the windows is exponentially distributed, and
     sparse signal lifts only its upper tail; a low quantile over that of a unit exponential is
-    therefore the noise's mean power. At low frequencies, where signal is everywhere, noise cannot
-    be told from it: the estimate fades out below ``spared_frequency`` k0 (cycles per voxel) as
-    (k / k0)². Returns a tensor on the rfft grid of the window.
+    therefore the noise's mean power.
     """
-    size = tuple(min(window, length) for length in volume.shape)
-    power = window_power(volume, window)
     # numpy's: torch.quantile refuses more than 16 million values.
-    level = torch.from_numpy(np.quantile(power.numpy(), quantile, axis=0).astype(np.float32))
-    level = level / exponential_quantile(len(power), quantile)
-    if spared_frequency > 0:
-        level = level * (radial_frequency(size) / spared_frequency).clamp(max=1.0) ** 2
-    return level
+    level = np.quantile(power.numpy(), quantile, axis=0).astype(np.float32)
+    return torch.from_numpy(level) / exponential_quantile(len(power), quantile)
+
+
+def spare_low_frequencies(power, size, limit):
+    """Power on the rfft grid of ``size``, fading out below ``limit`` k0 (cycles per voxel) as
+    (k / k0)²: in a tomogram signal is everywhere there, and noise can't be told from it."""
+    if limit == 0:
+        return power
+    return power * (radial_frequency(size) / limit).clamp(max=1.0) ** 2
 
 
 def resample_power(power, window, shape):

@@ -10,6 +10,7 @@ from f2fd_core import fourier
 from f2fd_core.volume import crop
 
 TRAINING, PREDICTION = 0, 1
+REFINEMENT_SIDE, REFINEMENT_MARGIN, REFINEMENT_BLOCKS = 80, 8, 24
 
 
 def derived_seed(*numbers):
@@ -28,11 +29,38 @@ class Spectrum:
 
     def __init__(self, volume, config, device="cpu"):
         """``volume``: standardised :class:`~f2fd_core.volume.Volume`; ``config``: TrainConfig."""
-        self.volume, self.scale, self.device = volume, config.noise_scale, device
-        self.window = tuple(min(config.spectrum_window, side) for side in volume.shape)
-        self.power = fourier.noise_power(volume, config.spectrum_window, config.spectrum_quantile,
-                                         config.spared_frequency)
+        self.volume, self.config, self.device = volume, config, device
+        self.scale = config.noise_scale
+        self.window = fourier.window_size(volume.shape, config.spectrum_window)
+        power = fourier.window_power(
+            volume.region, fourier.window_corners(volume.shape, self.window), self.window)
+        self.total_power = power.mean(0)
+        self.set_power(fourier.spare_low_frequencies(
+            fourier.noise_level(power, config.spectrum_quantile), self.window,
+            config.spared_frequency))
+
+    def set_power(self, power):
+        """Use this noise power spectrum, on the rfft grid of the window."""
+        self.power = power
         self._amplitudes = {}
+
+    def refine(self, predictor):
+        """Estimate the noise spectrum again, from what a network removes from the tomogram.
+
+        Hardly any signal is left in that, so low frequencies need no special treatment.
+        ``predictor`` is a :class:`~f2fd_core.denoising.Predictor`.
+        """
+        shape = self.volume.shape
+        size = tuple(min(REFINEMENT_SIDE, length) for length in shape)
+        power = []
+        for corner in fourier.window_corners(shape, size, REFINEMENT_BLOCKS):
+            residual = self._region(corner, size).cpu().numpy() - predictor.inner(
+                self, corner, size, REFINEMENT_MARGIN)
+            corners = fourier.window_corners(size, self.window)
+            power.append(fourier.window_power(
+                lambda start, side, values=residual: crop(values, start, side), corners,
+                self.window))
+        self.set_power(fourier.noise_level(torch.cat(power), self.config.spectrum_quantile))
 
     def _noise(self, size, count):
         box = fourier.synthesis_shape(size)

@@ -148,6 +148,22 @@ def draw_slices(before, after, picture_path, title):
     _save(figure, picture_path)
 
 
+def draw_spectrum(total, noise, window, voxel_size, picture_path):
+    """spectrum.png: mean power in Fourier shells of a tomogram and of its estimated noise.
+
+    ``total`` and ``noise`` are powers on the rfft grid of ``window``; ``voxel_size`` in Å.
+    """
+    from f2fd_core.fourier import shell_means
+    figure = _figure(figsize=(6, 4))
+    axes = figure.subplots()
+    for power, name in ((total, "tomogram"), (noise, "noise, as estimated")):
+        frequency, mean = shell_means(power, window)
+        axes.plot(frequency / voxel_size, mean, marker=".", label=name)
+    axes.set(xlabel="spatial frequency (1/Å)", ylabel="power", yscale="log")
+    axes.legend(frameon=False)
+    _save(figure, picture_path)
+
+
 def draw_histogram(before, after, picture_path):
     """histogram.png: intensities of the central slices before and after denoising."""
     figure = _figure(figsize=(6, 4))

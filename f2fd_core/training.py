@@ -12,7 +12,7 @@ import torch
 
 from f2fd_core import checkpoint, metrics, mrc, report, unet
 from f2fd_core.config import TrainConfig, UserError
-from f2fd_core.denoising import Predictor, preview
+from f2fd_core.denoising import Predictor, preview, refined
 from f2fd_core.device import arithmetic, autocast, choose_device, set_threads
 from f2fd_core.loss import training_loss
 from f2fd_core.patches import PatchOrder, augment, shifted
@@ -25,7 +25,8 @@ PREVIEW_PREDICTIONS = 2
 WARMUP = 0.03
 PLATEAU = dict(factor=0.1, patience=10, min_lr=1e-8)
 FLAT_LOSS = 1e-4
-RESULTS = ("model.pt", "log.csv", "checkpoints", "loss.png", "slices.png", "histogram.png")
+RESULTS = ("model.pt", "log.csv", "checkpoints", "loss.png", "slices.png", "histogram.png",
+           "spectrum.png")
 CHANGEABLE = ("tomograms", "ground_truth", "output", "voxel_size", "steps", "epochs", "preset",
               "learning_rate", "stop_patience", "checkpoint_every", "resume", "overwrite", "device",
               "threads", "precision")
@@ -211,6 +212,9 @@ class Training:
         self.order = PatchOrder(self.shapes, config.patch_size, config.batch_size, config.seed)
         self.steps = self.order.steps(config.epochs) if config.epochs else config.steps
         self.schedule = Schedule(self.optimizer, config, self.steps)
+        self.refine_step = max(1, round(config.refine_at * self.steps)) if config.refines() \
+            else None
+        self.refined = False
         self.loss_of = training_loss(config)
         self.perturbations = [perturbation_for_training(volume, config, device)
                               for volume in volumes]
@@ -230,6 +234,10 @@ class Training:
             group["lr"] *= self.config.learning_rate / earlier.learning_rate
         self.schedule.load_state_dict(state["schedule"])
         self.step = state["step"]
+        if state["noise_power"]:
+            for perturbation, power in zip(self.perturbations, state["noise_power"]):
+                perturbation.set_power(power)
+            self.refined = True
         report.say("resuming from %s" % path)
 
     def finished(self):
@@ -240,9 +248,12 @@ class Training:
         log = report.TrainLog(os.path.join(self.config.output, "log.csv"), bool(self.truths),
                               self.step)
         started = time.monotonic() - log.seconds
+        self.draw_spectrum()
         self.network.train()
         with log, report.progress(self.steps, "step", self.step) as bar:
             while not self.finished():
+                if self.step == self.refine_step and not self.refined:
+                    self.refine()
                 began = time.monotonic()
                 row = self.take_step()
                 now = time.monotonic()
@@ -255,6 +266,13 @@ class Training:
                 if self.step % self.config.checkpoint_every == 0 or self.finished():
                     self.save_checkpoint()
                     self.draw(log.path)
+
+    def refine(self):
+        """Estimate the noise spectra anew from what the network removes by now."""
+        refined(self.perturbations, self.network, self.device, self.dtype)
+        self.network.train()
+        self.refined = True
+        self.draw_spectrum()
 
     def take_step(self):
         """One step of the optimizer; returns its loss, learning rate, voxels and scores."""
@@ -288,7 +306,16 @@ class Training:
     def save_checkpoint(self):
         checkpoint.save(checkpoint.path_of(self.checkpoints, self.step), self.network, self.config,
                         self.step, self.voxel_size, optimizer=self.optimizer.state_dict(),
-                        schedule=self.schedule.state_dict(), shapes=self.shapes)
+                        schedule=self.schedule.state_dict(), shapes=self.shapes,
+                        noise_power=[perturbation.power for perturbation in self.perturbations]
+                        if self.refined else [])
+
+    def draw_spectrum(self):
+        """spectrum.png: what the noise spectrum of the first tomogram is taken to be."""
+        if self.config.perturbation == "spectrum":
+            first = self.perturbations[0]
+            report.draw_spectrum(first.total_power, first.power, first.window, self.voxel_size,
+                                 os.path.join(self.config.output, "spectrum.png"))
 
     def draw(self, log_path):
         """Renew loss.png, slices.png and histogram.png."""

@@ -8,6 +8,13 @@ from f2fd_core import fourier
 SHAPES = [(16, 24, 40), (15, 21, 33), (9, 16, 27)]
 
 
+def windows(volume):
+    """Power of all windows of 32³ of a volume."""
+    size = (32, 32, 32)
+    return fourier.window_power(Memory(volume).region,
+                                fourier.window_corners(volume.shape, size), size)
+
+
 def coloured(shape, seed):
     """Gaussian noise of a known power spectrum, and that spectrum as a function of shape."""
     def power(grid):
@@ -59,7 +66,7 @@ def test_blocks_are_constant_and_kept_at_their_rate(grid):
 
 def test_noise_estimate_is_right_within_five_percent_a_shell():
     noise, power = coloured((96, 128, 128), 0)
-    estimate = fourier.noise_power(Memory(noise), 32, 0.25, 0.0)
+    estimate = fourier.noise_level(windows(noise), 0.25)
     _, found = fourier.shell_means(estimate, (32, 32, 32))
     _, truth = fourier.shell_means(power((32, 32, 32)), (32, 32, 32))
     np.testing.assert_allclose(found[2:], truth[2:], rtol=0.05)
@@ -68,22 +75,31 @@ def test_noise_estimate_is_right_within_five_percent_a_shell():
 def test_sparse_signal_hardly_lifts_the_noise_estimate():
     noise, power = coloured((64, 96, 96), 1)
     noise[20:26, 30:36, 40:46] += 30
-    estimate = fourier.noise_power(Memory(noise), 32, 0.25, 0.0)
+    estimate = fourier.noise_level(windows(noise), 0.25)
     _, found = fourier.shell_means(estimate, (32, 32, 32))
     _, truth = fourier.shell_means(power((32, 32, 32)), (32, 32, 32))
-    mean = fourier.shell_means(fourier.window_power(Memory(noise), 32).mean(0), (32, 32, 32))[1]
+    mean = fourier.shell_means(windows(noise).mean(0), (32, 32, 32))[1]
     np.testing.assert_allclose(found[2:], truth[2:], rtol=0.2)
     assert (mean[2:] > 2 * truth[2:]).any()
 
 
 def test_low_frequencies_are_spared():
-    noise, _ = coloured((32, 32, 32), 2)
-    full = fourier.noise_power(Memory(noise), 32, 0.25, 0.0)
-    spared = fourier.noise_power(Memory(noise), 32, 0.25, 0.1)
-    k = fourier.radial_frequency((32, 32, 32))
+    size = (32, 32, 32)
+    full = torch.rand((32, 32, 17)) + 1
+    spared = fourier.spare_low_frequencies(full, size, 0.1)
+    k = fourier.radial_frequency(size)
     assert spared[0, 0, 0] == 0
     torch.testing.assert_close(spared[k >= 0.1], full[k >= 0.1])
     torch.testing.assert_close(spared[k < 0.1], (full * (k / 0.1) ** 2)[k < 0.1])
+    torch.testing.assert_close(fourier.spare_low_frequencies(full, size, 0.0), full)
+
+
+def test_windows_cover_the_volume_or_are_spread_over_it():
+    every = fourier.window_corners((48, 32, 80), (32, 32, 32))
+    assert every == [(z, 0, x) for z in (0, 16) for x in (0, 16, 32, 48)]
+    some = fourier.window_corners((200, 200, 200), (32, 32, 32), 50)
+    assert len(some) == len(set(some)) == 50
+    assert some[0] == (0, 0, 0) and some[-1] == (160, 160, 160)
 
 
 def test_expected_quantile_of_exponential_draws():

@@ -136,6 +136,38 @@ def test_noises_of_a_spectrum_pair_are_uncorrelated(scale):
     assert high_pass_correlation(wrong) > 0.1
 
 
+class Knowing:
+    """Stands for a trained network: its prediction is the true signal."""
+
+    def __init__(self, signal):
+        self.signal = signal
+
+    def inner(self, perturbation, start, size, margin):
+        return self.signal[tuple(slice(at, at + side) for at, side in zip(start, size))]
+
+
+def test_refined_spectrum_is_right_at_all_frequencies():
+    """With strong signal everywhere, the first estimate is wrong, the one from what a network
+    removes is not."""
+    torch.manual_seed(5)
+    shape, size = (90, 96, 112), (32, 32, 32)
+    k = fourier.radial_frequency(shape)
+    noise = fourier.synthesise(torch.sqrt(0.2 + torch.exp(-(k / 0.2) ** 2)), shape, shape, 1)[0]
+    signal = fourier.synthesise(5 * torch.exp(-(k / 0.1) ** 2), shape, shape, 1)[0]
+    truth = fourier.shell_means(0.2 + torch.exp(-(fourier.radial_frequency(size) / 0.2) ** 2),
+                                size)[1]
+    perturbation = Spectrum(Memory(noise + signal), TrainConfig(spared_frequency=0.0))
+    first = fourier.shell_means(perturbation.power, size)[1]
+    assert first[2] > 3 * truth[2]
+    before = perturbation.copies((0, 0, 0), (16, 16, 16), 1)
+    perturbation.refine(Knowing(signal.numpy()))
+    found = fourier.shell_means(perturbation.power, size)[1]
+    np.testing.assert_allclose(found[2:], truth[2:], rtol=0.1)
+    spread = [float((copies - perturbation._region((0, 0, 0), (16, 16, 16))).std())
+              for copies in (before, perturbation.copies((0, 0, 0), (16, 16, 16), 1))]
+    assert spread[1] < 0.95 * spread[0]  # the copies use the new spectrum
+
+
 def test_spectrum_pair_surrounds_the_tomogram():
     torch.manual_seed(2)
     volume = torch.randn(32, 32, 32)

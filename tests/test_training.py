@@ -30,10 +30,10 @@ def assert_same_weights(one, other):
 def test_outputs(tiny_model, phantom):
     assert sorted(entry.name for entry in tiny_model.iterdir()) == [
         "checkpoints", "histogram.png", "log.csv", "loss.png", "model.pt", "slices.png",
-        "train.json"]
+        "spectrum.png", "train.json"]
     assert sorted(entry.name for entry in (tiny_model / "checkpoints").iterdir()) == [
         "step_00000003.pt", "step_00000006.pt"]
-    for name in ("histogram.png", "loss.png", "slices.png"):
+    for name in ("histogram.png", "loss.png", "slices.png", "spectrum.png"):
         assert (tiny_model / name).read_bytes()[:4] == b"\x89PNG"
     recorded = json.loads((tiny_model / "train.json").read_text())
     assert recorded["tomograms"] == [phantom["tomogram"]] and recorded["steps"] == 6
@@ -47,6 +47,7 @@ def test_outputs(tiny_model, phantom):
 
 @pytest.mark.parametrize("options", [
     dict(perturbation="spectrum", schedule="cosine", dropout=0.3),
+    dict(perturbation="spectrum", schedule="constant", refine_at=0.7, dropout=0.0),
     dict(perturbation="masks", schedule="plateau", loss="l2norm", samples_per_patch=2, pool_size=5),
 ])
 def test_resumed_equals_uninterrupted_bit_for_bit(phantom, tmp_path, options, capsys):

@@ -12,7 +12,8 @@ from f2fd_scipion.viewers.picture import show_picture
 
 LOG = "log.csv"
 PICTURES = {"showSlices": ("slices.png", "Slices before and after denoising"),
-            "showHistogram": ("histogram.png", "Intensities before and after denoising")}
+            "showHistogram": ("histogram.png", "Intensities before and after denoising"),
+            "showSpectrum": ("spectrum.png", "Power spectrum of the tomogram and of its noise")}
 SCORES = {"ssim": ("structural similarity (SSIM)", "input_ssim"),
           "psnr": ("peak signal-to-noise ratio (dB)", "input_psnr")}
 MEAN_OF = 20  # the smoothed curve averages over one part in so many of the run
@@ -41,10 +42,14 @@ class F2FdTrainViewer(ProtocolViewer):
                       help="Central slices of the first tomogram at the last checkpoint.")
         form.addParam("showHistogram", LabelParam, label="Histogram of intensities",
                       help="Intensities of these slices before and after denoising.")
+        if os.path.exists(self.protocol._getExtraPath(PICTURES["showSpectrum"][0])):
+            form.addParam("showSpectrum", LabelParam, label="Noise spectrum",
+                          help="The power of the first tomogram and of its noise, as estimated, "
+                               "from low to high frequency.")
 
     def _getVisualizeDict(self):
-        shown = {"showLoss": self._showLoss, "showSlices": self._showPicture,
-                 "showHistogram": self._showPicture}
+        shown = {name: self._showPicture for name in PICTURES if self.hasAttribute(name)}
+        shown["showLoss"] = self._showLoss
         if self.hasAttribute("showScores"):
             shown["showScores"] = self._showScores
         return shown
