@@ -29,6 +29,7 @@ def gaussian(volume, sigma):
 
 
 def read(path):
+    """Voxels of an MRC file as a float32 tensor."""
     return torch.from_numpy(np.array(mrc.open_volume(str(path)).data, dtype=np.float32))
 
 

@@ -27,8 +27,9 @@ def choose_device(name):
 
 
 def set_threads(threads):
-    """Use this many CPU threads; 0 means all that this process may use."""
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    """Use this many CPU threads; 0, or more than this process may use, means all of those."""
+    available = len(os.sched_getaffinity(0))
+    torch.set_num_threads(min(threads or available, available))
 
 
 def _fast_bfloat16(device):

@@ -1,0 +1,30 @@
+import os
+
+import pytest
+import torch
+
+from f2fd_core import device
+
+
+@pytest.mark.parametrize(("asked", "cores", "used"), [(0, 3, 3), (2, 3, 2), (8, 3, 3)])
+def test_threads_never_exceed_the_cores_of_the_process(monkeypatch, asked, cores, used):
+    set_to = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
+    monkeypatch.setattr(torch, "set_num_threads", set_to.append)
+    device.set_threads(asked)
+    assert set_to == [used]
+
+
+def test_arithmetic_is_what_was_asked_for():
+    cpu = torch.device("cpu")
+    assert device.arithmetic("float32", cpu) is torch.float32
+    assert device.arithmetic("bfloat16", cpu) is torch.bfloat16
+    layer, values = torch.nn.Linear(4, 4), torch.ones(4)
+    for dtype in (torch.float32, torch.bfloat16):
+        with device.autocast(dtype, cpu):
+            assert layer(values).dtype is dtype
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_auto_is_the_cpu_where_there_is_no_gpu():
+    assert device.choose_device("auto").type == "cpu"
