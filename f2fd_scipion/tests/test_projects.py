@@ -314,7 +314,8 @@ class TestF2FdProjects(TestBaseCentralizedLayer):
     def testTrainingViewer(self):
         viewer = self.viewer(F2FdTrainViewer, self.train)
         shown = viewer._getVisualizeDict()
-        self.assertEqual(set(shown), {"showLoss", "showScores", "showSlices", "showHistogram"})
+        self.assertEqual(set(shown), {"showLoss", "showScores", "showSlices", "showHistogram",
+                                      "showSpectrum"})
         for name, show in shown.items():
             plotter = self.drawn(show(name))
             if name == "showLoss":
