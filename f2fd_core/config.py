@@ -208,8 +208,8 @@ def _threads():
 
 
 def _precision():
-    return param("auto", "Precision", "Arithmetic of the network: bfloat16 is 2 to 4 times faster "
-                 "where the hardware has it; auto uses it there and float32 elsewhere.", RUN,
+    return param("auto", "Precision", "Arithmetic of the network: bfloat16 is faster where the "
+                 "hardware has it; auto uses it there and float32 elsewhere.", RUN,
                  choices=("auto", "float32", "bfloat16"), advanced=True)
 
 
@@ -261,7 +261,7 @@ class TrainConfig(Config):
 
     preset: str = param(
         "default", "Method", "default: noise-matched perturbation with the compact network. "
-        "published: every value of the published F2Fd's sample run (hours to days of computing). "
+        "published: every value of the published F2Fd's sample run, which takes far longer. "
         "Other options given beside it win over the preset.", TRAINING,
         choices=("default", "published"))
     steps: int = param(
