@@ -10,11 +10,13 @@ __version__ = "1.0.0"
 _PUBLIC = {
     "TrainConfig": "config",
     "DenoiseConfig": "config",
+    "DeconvolveConfig": "config",
     "SimulateConfig": "config",
     "EvaluateConfig": "config",
     "UserError": "config",
     "train": "training",
     "denoise": "denoising",
+    "deconvolve": "deconvolution",
     "simulate": "phantom",
     "evaluate": "metrics",
 }

@@ -15,6 +15,15 @@ class _Parser(argparse.ArgumentParser):
         raise UserError("%s (see '%s --help')" % (message, self.prog))
 
 
+def _number(kind, zero):
+    """A converter that also takes the word for what 0 stands for."""
+    def convert(text):
+        return kind(0 if text == zero else text)
+
+    convert.__name__ = kind.__name__
+    return convert
+
+
 def add_arguments(parser, config_class):
     """Give the parser one argument for every field of a configuration class.
 
@@ -46,7 +55,7 @@ def add_arguments(parser, config_class):
             group.add_argument(*names, action="store_true", **options)
             group.add_argument("--no-" + names[0][2:], action="store_false", **negative)
             continue
-        options["type"] = item or kind
+        options["type"] = _number(kind, spec.zero) if spec.zero else item or kind
         options["metavar"] = (item or kind).__name__.upper()
         if spec.choices:
             options["metavar"] = "{%s}" % ",".join(spec.choices)
@@ -80,15 +89,21 @@ def _require(settings, *names):
 
 
 def _train(settings):
-    _require(settings, "tomograms", "output")
+    _require(settings, *(() if settings.half_maps else ("tomograms",)), "output")
     from f2fd_core.training import train
     train(settings)
 
 
 def _denoise(settings):
-    _require(settings, "model", "tomograms", "output")
+    _require(settings, "model", *(() if settings.half_maps else ("tomograms",)), "output")
     from f2fd_core.denoising import denoise
     denoise(settings)
+
+
+def _deconvolve(settings):
+    _require(settings, "tomograms", "output")
+    from f2fd_core.deconvolution import deconvolve
+    deconvolve(settings)
 
 
 def _simulate(settings):
@@ -112,6 +127,7 @@ def _info(settings):
 COMMANDS = {
     "train": (config.TrainConfig, _train),
     "denoise": (config.DenoiseConfig, _denoise),
+    "deconvolve": (config.DeconvolveConfig, _deconvolve),
     "simulate": (config.SimulateConfig, _simulate),
     "evaluate": (config.EvaluateConfig, _evaluate),
     "info": (config.InfoConfig, _info),

@@ -11,8 +11,8 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Dict, Tuple
 
-INPUT, TRAINING, PERTURBATION, NETWORK, PREDICTION, RUN = (
-    "Input", "Training", "Perturbation", "Network", "Prediction", "Run")
+INPUT, TRAINING, PERTURBATION, NETWORK, DECONVOLUTION, PREDICTION, RUN = (
+    "Input", "Training", "Perturbation", "Network", "Deconvolution", "Prediction", "Run")
 
 
 class UserError(ValueError):
@@ -23,9 +23,10 @@ class UserError(ValueError):
 class Param:
     """What is known of one parameter beside its type and default.
 
-    ``ge``, ``gt``, ``le`` and ``lt`` bound numbers. ``only`` = (other field, value) says when
-    the parameter applies at all. ``zero`` is what 0 stands for. ``original`` is the published
-    program's name for it, taken by the command line as an alias.
+    ``ge``, ``gt``, ``le`` and ``lt`` bound numbers. ``only`` = (other field, values...) says when
+    the parameter applies at all; without values, when the other field, a yes or no, is yes.
+    ``zero`` is what 0 stands for, and the command line takes the word, too. ``original`` is the
+    published program's name for it, taken by the command line as an alias.
     """
     label: str
     help: str
@@ -40,7 +41,7 @@ class Param:
     positional: bool = False
     length: int = 0
     zero: str = ""
-    only: Tuple[str, str] = ()
+    only: Tuple[str, ...] = ()
     original: str = ""
 
     def full_help(self):
@@ -49,7 +50,8 @@ class Param:
         if self.unit:
             parts.append("Unit: %s." % self.unit)
         if self.only:
-            parts.append("Used with %s '%s' only." % self.only)
+            values = " or ".join("'%s'" % value for value in self.only[1:])
+            parts.append("Used with %s only." % " ".join(filter(None, (self.only[0], values))))
         return " ".join(parts)
 
 
@@ -186,6 +188,33 @@ def _tomograms(help):
     return param((), "Tomograms", help, INPUT, positional=True)
 
 
+def _half_maps(help):
+    return param((), "Half-maps", help, INPUT, advanced=True)
+
+
+FILTER = {
+    "defocus": (0.0, "Defocus", "Defocus (positive: underfocus) of the tomogram's images, on "
+                "average; 300 kV and Cs 2.7 mm are assumed.", dict(unit="µm", ge=0)),
+    "phase_shift": (0.0, "Phase shift", "Phase shift of a phase plate; 0 without one.",
+                    dict(unit="degrees", ge=0, le=180)),
+    "phase_flipped": (False, "Phases flipped", "The CTF's phases were corrected already, before or "
+                      "during the reconstruction.", {}),
+    "strength": (1.0, "Strength", "The signal-to-noise ratio at low frequencies is taken to be 10 "
+                 "to the power of this. Higher values lift low frequencies more.",
+                 dict(ge=-10, le=10)),
+    "snr_falloff": (1.0, "SNR falloff", "How fast the signal-to-noise ratio falls with frequency. "
+                    "Higher values smooth more.", dict(ge=0)),
+    "highpass": (0.02, "High-pass", "Frequencies below this share of Nyquist fade out, which takes "
+                 "away slow gradients. 0: none.", dict(unit="share of Nyquist", ge=0, le=1)),
+}
+
+
+def _filter(name, **more):
+    """A parameter of the deconvolution filter."""
+    default, label, help, options = FILTER[name]
+    return param(default, label, help, DECONVOLUTION, **dict(options, **more))
+
+
 def _voxel_size():
     return param(0.0, "Voxel size", "Voxel size of the tomograms. It is needed when a header holds "
                  "none (0); results keep the one that a header has. 0: read it from the header.",
@@ -218,6 +247,26 @@ def _overwrite():
                  "Without it, existing results are kept and the run is refused.", RUN)
 
 
+def names_of(config):
+    """The tomograms, or the odd half-maps where only half-maps are given."""
+    return config.tomograms or config.half_maps[::2]
+
+
+def check_half_maps(config):
+    """Half-maps come in pairs, one pair a tomogram; raises UserError otherwise."""
+    count = len(config.half_maps)
+    if count % 2 or config.tomograms and count not in (0, 2 * len(config.tomograms)):
+        raise UserError("--half-maps names %d files; expected two for each tomogram, odd and even"
+                        % count)
+
+
+def check_defocus(config, needed):
+    """The deconvolution can't do without the defocus; raises UserError."""
+    if needed and config.defocus == 0:
+        raise UserError("--defocus is 0; expected the tomograms' defocus in µm, which the "
+                        "deconvolution needs")
+
+
 SAMPLE_RUN = dict(
     epochs=50, inversion_probability=0.1, mask_probability=0.5, dropout=0.8, block_size=8,
     pool_size=20, renew_pool=False, samples_per_patch=6, batch_size=2, patch_size=64, features=48,
@@ -232,8 +281,13 @@ PREDICTION_DEFAULTS = {
 }
 """What 0 ("as the model's preset") means in :class:`DenoiseConfig`."""
 
+POINTS_PREDICTIONS = 20
+"""The same for models trained with points: each copy lacks voxels, so more have to be averaged."""
+
 EXCLUSIVE = {"resume": {"overwrite": False}, "overwrite": {"resume": False}}
 """Giving one of these replaces the other where a recorded configuration has it."""
+
+PERTURBATIONS = ("spectrum", "masks", "points", "blindspot", "halves")
 
 NETWORK_MULTIPLE = {"compact": 8, "published": 32}
 """Patch and tile sides must be a multiple of this (2 to the number of poolings)."""
@@ -253,6 +307,10 @@ class TrainConfig(Config):
     ground_truth: Tuple[str, ...] = param(
         (), "Ground truth", "Noise-free volumes, one a tomogram and in the same order. Used for "
         "the scores in the log (SSIM, PSNR), never for training.", INPUT, advanced=True)
+    half_maps: Tuple[str, ...] = _half_maps(
+        "Two half-maps a tomogram (MRC), odd and even, in the tomograms' order: the network then "
+        "learns from one half to the other (perturbation halves). The tomograms themselves need "
+        "not be given.")
     voxel_size: float = _voxel_size()
     clip: bool = param(
         True, "Clip outliers", "Clip intensities to the 0.05 % and 99.95 % quantiles before "
@@ -264,6 +322,10 @@ class TrainConfig(Config):
         "published: every value of the published F2Fd's sample run, which takes far longer. "
         "Other options given beside it win over the preset.", TRAINING,
         choices=("default", "published"))
+    initial_model: str = param(
+        "", "Initial model", "Model file to start from instead of random weights; a tomogram like "
+        "those that it was trained on then needs fewer steps. Its network must be the one chosen "
+        "here.", TRAINING, advanced=True)
     steps: int = param(
         1000, "Training steps", "Number of training steps (batches). More steps give a better "
         "model until the loss is flat, in proportionally more time.", TRAINING, unit="steps", ge=1)
@@ -314,8 +376,10 @@ class TrainConfig(Config):
     perturbation: str = param(
         "spectrum", "Perturbation", "How the noisy copies are made. spectrum: adds noise that has "
         "the tomogram's own noise spectrum to one copy and subtracts it from the other. masks: "
-        "drops blocks of Fourier coefficients and inverts signs (published).", PERTURBATION,
-        choices=("spectrum", "masks"), original="dataset")
+        "drops blocks of Fourier coefficients and inverts signs (published). points: hides voxels "
+        "and predicts them from the others (Self2Self). blindspot: replaces voxels by neighbours "
+        "and predicts them (Noise2Void). halves: no copies, one half-map predicts the other (as "
+        "Cryo-CARE does).", PERTURBATION, choices=PERTURBATIONS, original="dataset")
     noise_scale: float = param(
         0.5, "Noise scale", "The input gets this many times the tomogram's noise added, the "
         "target has 1 / this subtracted. Below 1 the input keeps more signal.", PERTURBATION,
@@ -337,17 +401,32 @@ class TrainConfig(Config):
         "estimated anew from what the network removes, which is right at low frequencies, too. "
         "0: never.", PERTURBATION, ge=0, lt=1, zero="never", advanced=True,
         only=("perturbation", "spectrum"))
+    point_probability: float = param(
+        0.3, "Hidden points", "Probability that a voxel is hidden.", PERTURBATION, gt=0, lt=1,
+        advanced=True, only=("perturbation", "points"))
+    block_probability: float = param(
+        0.0, "Blocks instead of points", "Probability that blocks of voxels are hidden in a copy, "
+        "instead of single ones.", PERTURBATION, ge=0, le=1, advanced=True,
+        only=("perturbation", "points"), original="Vmask_probability")
+    blind_share: float = param(
+        0.02, "Blind voxels", "Share of the voxels that are replaced by a neighbour and predicted.",
+        PERTURBATION, gt=0, le=0.5, advanced=True, only=("perturbation", "blindspot"))
+    blind_reach: int = param(
+        0, "Structured mask", "Voxels to both sides of a blind one, along all three axes, that are "
+        "replaced, too: as far as the noise of neighbours is alike. 0: the voxel alone.",
+        PERTURBATION, unit="voxels", ge=0, le=8, advanced=True, only=("perturbation", "blindspot"))
     mask_probability: float = param(
-        0.5, "Mask probability", "Probability that a block of Fourier coefficients is dropped.",
-        PERTURBATION, ge=0, lt=1, advanced=True, only=("perturbation", "masks"),
-        original="Vmask_pct")
+        0.5, "Mask probability", "Probability that a block (of Fourier coefficients or, with "
+        "points, of voxels) is dropped.", PERTURBATION, ge=0, lt=1, advanced=True,
+        only=("perturbation", "masks", "points"), original="Vmask_pct")
     inversion_probability: float = param(
         0.1, "Sign inversion probability", "Probability that a Fourier coefficient changes sign.",
         PERTURBATION, ge=0, le=1, advanced=True, only=("perturbation", "masks"), original="p")
     block_size: int = param(
-        8, "Fourier block size", "Side of the blocks of Fourier coefficients that are kept or "
-        "dropped together.", PERTURBATION, unit="Fourier voxels", ge=1, advanced=True,
-        only=("perturbation", "masks"), original="volumetric_scale_factor")
+        8, "Block size", "Side of the blocks (of Fourier coefficients or, with points, of voxels) "
+        "that are kept or dropped together.", PERTURBATION, unit="(Fourier) voxels", ge=1,
+        advanced=True, only=("perturbation", "masks", "points"),
+        original="volumetric_scale_factor")
     sphere_min: float = param(
         0.05, "Smallest kept sphere", "The sphere of low frequencies that is always kept holds at "
         "least this share of the spectrum's volume.", PERTURBATION, ge=0, le=0.5, advanced=True,
@@ -377,6 +456,17 @@ class TrainConfig(Config):
         0.1, "Dropout", "Dropout probability in the decoder, in training and in prediction.",
         NETWORK, ge=0, lt=1, advanced=True, original="dropout_p")
 
+    deconvolve: bool = param(
+        False, "Deconvolve first", "Filter the tomograms with the Wiener-like deconvolution before "
+        "training; denoising then does the same.", DECONVOLUTION, advanced=True,
+        original="deconv_kwargs")
+    defocus: float = _filter("defocus", advanced=True, only=("deconvolve",))
+    phase_shift: float = _filter("phase_shift", advanced=True, only=("deconvolve",))
+    phase_flipped: bool = _filter("phase_flipped", advanced=True, only=("deconvolve",))
+    strength: float = _filter("strength", advanced=True, only=("deconvolve",))
+    snr_falloff: float = _filter("snr_falloff", advanced=True, only=("deconvolve",))
+    highpass: float = _filter("highpass", advanced=True, only=("deconvolve",))
+
     seed: int = _seed()
     checkpoint_every: int = param(
         100, "Checkpoint every", "Steps between two checkpoints, from which a stopped run can be "
@@ -395,7 +485,7 @@ class TrainConfig(Config):
 
     @classmethod
     def implied(cls):
-        return dict(EXCLUSIVE, steps={"epochs": 0})
+        return dict(EXCLUSIVE, steps={"epochs": 0}, half_maps={"perturbation": "halves"})
 
     def check(self):
         multiple = NETWORK_MULTIPLE[self.network]
@@ -408,11 +498,22 @@ class TrainConfig(Config):
         if self.perturbation == "masks" and self.pool_size < 2 * self.samples_per_patch:
             raise UserError("--pool-size is %d; expected at least %d, twice --samples-per-patch"
                             % (self.pool_size, 2 * self.samples_per_patch))
-        if self.ground_truth and len(self.ground_truth) != len(self.tomograms):
+        check_half_maps(self)
+        names = self.names()
+        if names and (self.perturbation == "halves") != bool(self.half_maps):
+            raise UserError("--perturbation is %s and --half-maps names %d files; expected halves "
+                            "with half-maps, and another without"
+                            % (self.perturbation, len(self.half_maps)))
+        if self.ground_truth and len(self.ground_truth) != len(names):
             raise UserError("--ground-truth names %d volumes; expected %d, one for each tomogram"
-                            % (len(self.ground_truth), len(self.tomograms)))
+                            % (len(self.ground_truth), len(names)))
+        check_defocus(self, self.deconvolve and bool(names))
         if self.resume and self.overwrite:
             raise UserError("--resume and --overwrite exclude each other; expected one of them")
+
+    def names(self):
+        """The paths by which the tomograms are called: their own, or those of the odd halves."""
+        return names_of(self)
 
     def refines(self):
         """Whether the noise spectrum is estimated a second time."""
@@ -432,12 +533,20 @@ class DenoiseConfig(Config):
     tomograms: Tuple[str, ...] = _tomograms("Tomograms to denoise (MRC), of any size.")
     output: str = param("", "Output folder", "Folder for the denoised tomograms and pictures.",
                         INPUT)
+    half_maps: Tuple[str, ...] = _half_maps(
+        "Two half-maps a tomogram (MRC), odd and even, for models that were trained on half-maps: "
+        "both are denoised and averaged. The result has the tomogram's name if that is given, "
+        "else the odd half's.")
+    defocus: float = param(
+        0.0, "Defocus", "Defocus of these tomograms, for models that were trained on deconvolved "
+        "ones. 0: that of the training.", INPUT, unit="µm", ge=0, zero="as trained",
+        advanced=True)
     voxel_size: float = _voxel_size()
 
     predictions: int = param(
         0, "Predictions", "Predictions that are averaged, each on a new noisy copy and with new "
         "dropout. More are smoother, in proportionally more time. 0: as the model's preset says "
-        "(default 4, published 100).", PREDICTION, ge=0, zero="automatic",
+        "(default 4, or 20 with points; published 100).", PREDICTION, ge=0, zero="automatic",
         original="predict_N_times")
     batch_size: int = param(
         0, "Predictions per batch", "Noisy copies of a tile that the network takes at once. Lower "
@@ -469,6 +578,19 @@ class DenoiseConfig(Config):
             raise UserError("--resume and --overwrite exclude each other; expected one of them")
         if self.std and self.predictions == 1:
             raise UserError("--predictions is 1; expected at least 2 for --std")
+        check_half_maps(self)
+
+    def names(self):
+        """The paths by which the tomograms are called: their own, or those of the odd halves."""
+        return names_of(self)
+
+    def without(self, finished):
+        """The same for the tomograms whose names are not among the ``finished``."""
+        left = [number for number, name in enumerate(self.names()) if name not in finished]
+        return dataclasses.replace(
+            self, tomograms=tuple(self.tomograms[number] for number in left if self.tomograms),
+            half_maps=tuple(path for number in left for path in
+                            self.half_maps[2 * number:2 * number + 2]))
 
     @classmethod
     def implied(cls):
@@ -476,7 +598,16 @@ class DenoiseConfig(Config):
 
     def for_model(self, train_config):
         """Replace every 0 by the value of the model's preset and check against the model."""
-        defaults = PREDICTION_DEFAULTS[train_config.preset]
+        if (train_config.perturbation == "halves") != bool(self.half_maps):
+            raise UserError("--half-maps names %d files; expected %s for a model trained with the "
+                            "perturbation %s" % (len(self.half_maps), "none" if self.half_maps
+                                                 else "two a tomogram", train_config.perturbation))
+        if self.defocus and not train_config.deconvolve:
+            raise UserError("--defocus is %g; expected 0, since the model was trained on tomograms "
+                            "that were not deconvolved" % self.defocus)
+        defaults = dict(PREDICTION_DEFAULTS[train_config.preset])
+        if train_config.perturbation == "points":
+            defaults["predictions"] = max(defaults["predictions"], POINTS_PREDICTIONS)
         filled = dataclasses.replace(
             self, **{name: getattr(self, name) or value for name, value in defaults.items()})
         multiple = NETWORK_MULTIPLE[train_config.network]
@@ -499,14 +630,19 @@ class SimulateConfig(Config):
     snr: float = param(0.1, "Signal-to-noise ratio", "Variance of the signal over the variance of "
                        "the noise in the untilted projection.", INPUT, gt=0)
     specimen: str = param("cell", "Specimen", "cell: vesicles, sheets, macromolecules and spheres. "
-                          "spheres: spheres of several sizes only.", INPUT,
-                          choices=("cell", "spheres"))
+                          "crowded: the same, a third of the volume full. spheres: spheres of "
+                          "several sizes only. empty: nothing but noise.", INPUT,
+                          choices=("cell", "crowded", "spheres", "empty"))
     tilt_range: float = param(60.0, "Tilt range", "Tilts run from minus to plus this angle.", INPUT,
                               unit="degrees", gt=0, le=90)
     tilt_step: float = param(3.0, "Tilt step", "Angle between two tilts.", INPUT, unit="degrees",
                              gt=0, le=30)
     defocus: float = param(3.0, "Defocus", "Defocus of the microscope (300 kV, Cs 2.7 mm).", INPUT,
                            unit="µm", ge=0)
+    sirt_iterations: int = param(0, "SIRT-like filter", "Reconstruct with IMOD's SIRT-like filter "
+                                 "for this many iterations, which passes low frequencies and "
+                                 "dampens high ones. 0: weighted back-projection.", INPUT,
+                                 unit="iterations", ge=0, zero="off")
     seed: int = _seed()
     overwrite: bool = _overwrite()
 
@@ -523,6 +659,26 @@ class EvaluateConfig(Config):
     membrane: str = param("", "Membrane mask", "Mask of the true membranes (MRC, above 0.5 "
                           "inside): adds the average precision of a ridge filter's membrane map.",
                           INPUT)
+
+
+@dataclass(frozen=True)
+class DeconvolveConfig(Config):
+    """Filter tomograms with the Wiener-like deconvolution; no training."""
+
+    tomograms: Tuple[str, ...] = _tomograms("Tomograms to filter (MRC), of any size.")
+    output: str = param("", "Output folder", "Folder for the filtered tomograms.", INPUT)
+    voxel_size: float = _voxel_size()
+    defocus: float = _filter("defocus")
+    phase_shift: float = _filter("phase_shift")
+    phase_flipped: bool = _filter("phase_flipped")
+    strength: float = _filter("strength")
+    snr_falloff: float = _filter("snr_falloff")
+    highpass: float = _filter("highpass", advanced=True)
+    threads: int = _threads()
+    overwrite: bool = _overwrite()
+
+    def check(self):
+        check_defocus(self, bool(self.tomograms))
 
 
 @dataclass(frozen=True)

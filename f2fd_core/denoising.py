@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from f2fd_core import checkpoint, mrc, report, unet
-from f2fd_core.config import NETWORK_MULTIPLE, UserError
+from f2fd_core.config import NETWORK_MULTIPLE
 from f2fd_core.device import arithmetic, autocast, choose_device, set_threads
 from f2fd_core.patches import Tiling
 from f2fd_core.perturbation import derived_seed, perturbation_for_prediction
-from f2fd_core.volume import Volume
+from f2fd_core.volume import open_volumes
 
 TILE_STREAM = 5
 DENOISED = "_denoised.mrc"
@@ -43,7 +43,7 @@ class Predictor:
         done = 0
         while done < self.predictions:
             count = min(self.batch_size, self.predictions - done)
-            copies = perturbation.copies(start, size, count).unsqueeze(1)
+            copies = perturbation.copies(start, size, count, done).unsqueeze(1)
             with autocast(self.dtype, self.device):
                 predicted = self.network(copies.contiguous(memory_format=torch.channels_last_3d))
             for sample in predicted[:, 0].float():
@@ -104,19 +104,6 @@ def preview(predictor, perturbation, volume, config):
     return before, after
 
 
-def output_paths(config):
-    """{tomogram: path of its denoised file}; raises UserError where two would be the same."""
-    paths = {}
-    for tomogram in config.tomograms:
-        name = os.path.splitext(os.path.basename(tomogram))[0]
-        path = os.path.join(config.output, name + DENOISED)
-        if path in paths.values():
-            raise UserError("two tomograms are called %s, whose results would both be %s; expected "
-                            "different file names or separate runs" % (name, path))
-        paths[tomogram] = path
-    return paths
-
-
 def _companion(path, ending):
     """The file that goes with a denoised tomogram, such as <name>_std.mrc."""
     return path[:-len(DENOISED)] + ending
@@ -134,16 +121,14 @@ def denoise(config):
     state = checkpoint.load(config.model)
     network, trained = checkpoint.restore(state, config.model)
     config = config.for_model(trained)
-    paths = output_paths(config)
+    paths = mrc.output_paths(config.names(), config.output, DENOISED)
     results = list(paths.values())
     if config.std:
         results += [_companion(path, "_std.mrc") for path in results]
-    existing = [path for path in results if os.path.exists(path)]
-    if existing and not (config.overwrite or config.resume):
-        raise UserError("%s exists already; it is kept: give --overwrite to replace it or --resume "
-                        "to skip finished tomograms" % existing[0])
-    todo = [name for name, path in paths.items() if not (config.resume and path in existing)]
-    volumes = [Volume(name, trained.clip, config.voxel_size) for name in todo]
+    mrc.refuse_existing(results, config.overwrite or config.resume,
+                        "--overwrite to replace it or --resume to skip finished tomograms")
+    done = {name for name, path in paths.items() if config.resume and os.path.exists(path)}
+    volumes = open_volumes(config.without(done), trained)
     mrc.make_folder(config.output)
 
     report.announce_device(device, dtype, "denoising")
@@ -152,8 +137,6 @@ def denoise(config):
                           config.seed)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for number, volume in enumerate(volumes, 1):
-            for warning in volume.warnings:
-                report.warn(warning)
             expected = state["voxel_size"]
             if abs(volume.voxel_size - expected) > VOXEL_SIZE_TOLERANCE * expected:
                 report.warn("%s has voxels of %g Å, but the model was trained at %g Å; results may "
@@ -176,7 +159,6 @@ def _denoise_one(volume, path, predictor, config, trained):
         refined([perturbation], predictor.network, predictor.device, predictor.dtype)
     tiles = tiling(volume.shape, config.tile_size, trained.network)
     source = volume.source
-    header = (volume.shape, source.voxel_size, source.origin, source.start)
 
     def predict(start, size):
         mean, variance = predictor.moments(perturbation, start, size)
@@ -187,15 +169,14 @@ def _denoise_one(volume, path, predictor, config, trained):
 
     with contextlib.ExitStack() as stack:
         files = [path, _companion(path, "_std.mrc")] if config.std else [path]
-        outputs = [stack.enter_context(mrc.new_volume(name, *header)) for name in files]
+        outputs = [stack.enter_context(mrc.new_volume(name, *source.header())) for name in files]
         with report.progress(len(tiles), "tile") as bar:
             for _ in tiles.blend(predict, outputs):
                 bar.update()
         if config.std:
             for slab in mrc.slabs(volume.shape):
                 outputs[1][slab] = np.sqrt(outputs[1][slab])
-        centre = report.central_slices(volume.shape)
-        before = [np.asarray(source.data[index], dtype=np.float32) for index in centre]
-        after = [np.array(outputs[0][index]) for index in centre]
-    report.draw_slices(before, after, _companion(path, "_slices.png"), source.name)
+        after = [np.array(outputs[0][index]) for index in report.central_slices(volume.shape)]
+    report.draw_slices(volume.central_sections(), after, _companion(path, "_slices.png"),
+                       source.name)
     report.say("written to %s" % path)

@@ -7,6 +7,9 @@ import torch
 from f2fd_core.config import UserError
 
 AMPERE = 8
+# On CPUs, PyTorch's bfloat16 gradients of 3 x 3 x 3 convolutions over 2 x 2 x 2 voxels are now and
+# then NaN (seen with PyTorch 2.13 on AVX-512; never over 3 x 3 x 3 or more).
+LEAST_DEEPEST = 3
 CPU_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
@@ -41,9 +44,13 @@ def _fast_bfloat16(device):
     return bool(flags & CPU_BFLOAT16_FLAGS)
 
 
-def arithmetic(precision, device):
-    """The network's number type on this device: torch.bfloat16 or torch.float32."""
-    fast = precision == "bfloat16" or precision == "auto" and _fast_bfloat16(device)
+def arithmetic(precision, device, deepest=LEAST_DEEPEST):
+    """The network's number type on this device: torch.bfloat16 or torch.float32.
+
+    ``deepest``: side in voxels of the network's deepest level in training.
+    """
+    suits = device.type == "cuda" or deepest >= LEAST_DEEPEST
+    fast = precision == "bfloat16" or precision == "auto" and suits and _fast_bfloat16(device)
     return torch.bfloat16 if fast else torch.float32
 
 

@@ -1,14 +1,16 @@
 """Training losses on predictions and targets of shape (N, 1, Z, Y, X)."""
 
 
-def mean_squared_error(prediction, target):
-    """Mean over all voxels of the squared difference."""
-    return (prediction - target).square().mean()
+def mean_squared_error(prediction, target, weights=None):
+    """Mean over all voxels of the squared difference, weighted by ``weights``."""
+    square = (prediction - target).square()
+    return square.mean() if weights is None else (weights * square).sum() / weights.sum()
 
 
-def l2_norm(prediction, target):
-    """Unsquared L2 norm of each sample's difference, mean over the batch (published)."""
-    return (prediction - target).flatten(1).norm(dim=1).mean()
+def l2_norm(prediction, target, weights=None):
+    """Unsquared L2 norm of each sample's (weighted) difference, mean over the batch (published)."""
+    difference = prediction - target if weights is None else weights * (prediction - target)
+    return difference.flatten(1).norm(dim=1).mean()
 
 
 def total_variation(volumes):
@@ -17,9 +19,9 @@ def total_variation(volumes):
 
 
 def training_loss(config):
-    """The loss that a TrainConfig asks for, as a function of (prediction, target)."""
+    """The loss that a TrainConfig asks for, as a function of (prediction, target, weights)."""
     distance = {"mse": mean_squared_error, "l2norm": l2_norm}[config.loss]
     if config.tv_weight == 0:
         return distance
-    return lambda prediction, target: (distance(prediction, target)
-                                       + config.tv_weight * total_variation(prediction))
+    return lambda prediction, target, weights=None: (
+        distance(prediction, target, weights) + config.tv_weight * total_variation(prediction))

@@ -38,6 +38,10 @@ class MrcVolume:
     def shape(self):
         return self.data.shape
 
+    def header(self):
+        """What a result of the same size takes over: the arguments of :func:`new_volume`."""
+        return self.shape, self.voxel_size, self.origin, self.start
+
     @property
     def name(self):
         """File name without folder and extension."""
@@ -163,6 +167,26 @@ def make_folder(path):
         raise UserError("cannot create the output folder %s: %s" % (path, error.strerror))
     if not os.access(path, os.W_OK | os.X_OK):
         raise UserError("the output folder %s is not writable" % path)
+
+
+def output_paths(tomograms, folder, ending):
+    """{tomogram: path of its result}; raises UserError where two would be the same."""
+    paths = {}
+    for tomogram in tomograms:
+        name = os.path.splitext(os.path.basename(tomogram))[0]
+        path = os.path.join(folder, name + ending)
+        if path in paths.values():
+            raise UserError("two tomograms are called %s, whose results would both be %s; expected "
+                            "different file names or separate runs" % (name, path))
+        paths[tomogram] = path
+    return paths
+
+
+def refuse_existing(paths, overwrite, hint="--overwrite to replace it"):
+    """Raise UserError if one of the paths is there and may not be replaced."""
+    existing = [path for path in paths if os.path.exists(path)]
+    if existing and not overwrite:
+        raise UserError("%s exists already; it is kept: give %s" % (existing[0], hint))
 
 
 def _allocate(path, shape):

@@ -1,8 +1,11 @@
-"""The ways to make noisy copies of a tomogram: noise-matched ("spectrum") and published ("masks").
+"""The ways to make pairs of noisy copies of a tomogram.
 
-A perturbation belongs to one tomogram and gives regions of its perturbed copies:
-``pairs`` for training (input and target), ``copies`` for prediction (inputs only).
+A perturbation belongs to one tomogram and gives regions of its perturbed copies: ``pairs`` for
+training (:class:`Pairs`), ``copies`` for prediction (inputs only). ``at_step`` brings it to its
+state at a training step.
 """
+from typing import NamedTuple, Optional
+
 import numpy as np
 import torch
 
@@ -18,7 +21,31 @@ def derived_seed(*numbers):
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-class Spectrum:
+class Pairs(NamedTuple):
+    """Inputs and targets of one region, each (count, Z, Y, X).
+
+    ``weights``, of the same shape, are the voxels' weights in the loss; None: all alike.
+    """
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    weights: Optional[torch.Tensor] = None
+
+
+class Perturbation:
+    """What most perturbations have in common: nothing to keep but the tomogram."""
+
+    def __init__(self, volume, config, device="cpu"):
+        """``volume``: standardised, see :mod:`f2fd_core.volume`; ``config``: the TrainConfig."""
+        self.volume, self.config, self.device = volume, config, device
+
+    def _region(self, start, size):
+        return torch.from_numpy(self.volume.region(start, size)).to(self.device)
+
+    def at_step(self, step):
+        """Nothing to prepare: every draw is new."""
+
+
+class Spectrum(Perturbation):
     """Noise-matched pairs (X + a n, X - n / a), n synthetic noise of the tomogram's own spectrum.
 
     If X = S + m with Gaussian noise m of that spectrum, the noises of the pair, m + a n and
@@ -28,8 +55,7 @@ class Spectrum:
     """
 
     def __init__(self, volume, config, device="cpu"):
-        """``volume``: standardised :class:`~f2fd_core.volume.Volume`; ``config``: TrainConfig."""
-        self.volume, self.config, self.device = volume, config, device
+        super().__init__(volume, config, device)
         self.scale = config.noise_scale
         self.window = fourier.window_size(volume.shape, config.spectrum_window)
         power = fourier.window_power(
@@ -69,20 +95,16 @@ class Spectrum:
             self._amplitudes[box] = power.sqrt().to(self.device)
         return fourier.synthesise(self._amplitudes[box], box, size, count)
 
-    def _region(self, start, size):
-        return torch.from_numpy(self.volume.region(start, size)).to(self.device)
-
     def pairs(self, start, size, count):
-        """Inputs and targets of a region, each (count, Z, Y, X)."""
         region, noise = self._region(start, size), self._noise(size, count)
-        return region + self.scale * noise, region - noise / self.scale
+        return Pairs(region + self.scale * noise, region - noise / self.scale)
 
-    def copies(self, start, size, count):
-        """``count`` perturbed copies of a region as the network's input, (count, Z, Y, X)."""
+    def copies(self, start, size, count, first=0):
+        """``count`` perturbed copies of a region as the network's input, (count, Z, Y, X).
+
+        ``first``: how many the prediction has had before.
+        """
         return self._region(start, size) + self.scale * self._noise(size, count)
-
-    def at_step(self, step):
-        """Nothing to prepare: every draw is new."""
 
 
 class Masks:
@@ -142,22 +164,128 @@ class Masks:
         return torch.stack([crop(self.pool[slot], start, size) for slot in chosen]).to(self.device)
 
     def pairs(self, start, size, count):
-        """Inputs and targets of a region, each (count, Z, Y, X), from 2 x count distinct copies."""
+        """Pairs from 2 x ``count`` distinct copies."""
         samples = self._samples(start, size, 2 * count)
-        return samples[:count], samples[count:]
+        return Pairs(samples[:count], samples[count:])
 
-    def copies(self, start, size, count):
+    def copies(self, start, size, count, first=0):
         """``count`` distinct perturbed copies of a region, (count, Z, Y, X)."""
         return self._samples(start, size, count)
 
 
+class Points(Perturbation):
+    """Self2Self with dropout (Quan et al., CVPR 2020): hidden voxels predicted from the others.
+
+    The input is the tomogram times a random mask of 0 and 1, by points or by blocks; the loss is
+    taken where the mask is 0. Noise that neighbours share can be predicted, too, and stays in.
+    """
+
+    def _kept(self, size, count):
+        """Masks (count, Z, Y, X), True where a voxel is kept."""
+        config, device = self.config, self.device
+        if torch.rand(()) < config.block_probability:
+            return torch.stack([fourier.block_mask(size, config.block_size,
+                                                   1 - config.mask_probability, device=device)
+                                for _ in range(count)])
+        return torch.rand((count,) + tuple(size), device=device) >= config.point_probability
+
+    def pairs(self, start, size, count):
+        region, kept = self._region(start, size), self._kept(size, count)
+        return Pairs(region * kept, region.expand(count, *size), (~kept).float())
+
+    def copies(self, start, size, count, first=0):
+        """``count`` copies of a region, each with other voxels hidden, (count, Z, Y, X)."""
+        return self._region(start, size) * self._kept(size, count)
+
+
+class BlindSpot(Perturbation):
+    """Noise2Void (Krull et al., CVPR 2019): voxels replaced, and predicted from their surroundings.
+
+    A share of the voxels takes the value of a random voxel within NEIGHBOURS of it; the loss is
+    taken there. With ``blind_reach``, whole crosses about them take values from anywhere in the
+    region, so that noise shared along the axes can't be copied (structured Noise2Void, Broaddus et
+    al., ISBI 2020).
+    """
+    NEIGHBOURS = 2
+
+    def _blind(self, size, count):
+        share = torch.rand((count,) + tuple(size), device=self.device)
+        return share < self.config.blind_share
+
+    def _hidden(self, blind):
+        """The blind voxels and the crosses about them."""
+        reach = self.config.blind_reach
+        if reach == 0:
+            return blind
+        values = blind[:, None].half() if blind.is_cuda else blind[:, None].float()
+        crosses = [torch.nn.functional.max_pool3d(
+            values, [2 * reach + 1 if other == axis else 1 for other in range(3)], stride=1,
+            padding=[reach if other == axis else 0 for other in range(3)]) for axis in range(3)]
+        return torch.stack(crosses).amax(0)[:, 0] > 0
+
+    def _replacements(self, region, count):
+        """For every voxel the value of another one, (count, Z, Y, X)."""
+        size, device = region.shape, region.device
+        if self.config.blind_reach:
+            chosen = torch.randint(region.numel(), (count,) + tuple(size), device=device)
+            return region.flatten()[chosen]
+        width = 2 * self.NEIGHBOURS + 1
+        # Offsets of the cube but its centre.
+        offset = torch.randint(width ** 3 - 1, (count,) + tuple(size), device=device)
+        offset += (offset >= width ** 3 // 2).long()
+        index = 0
+        for axis, stride in enumerate((width ** 2, width, 1)):
+            length = size[axis]
+            here = torch.arange(length, device=device).reshape(
+                [-1 if other == axis else 1 for other in range(3)])
+            moved = here + offset // stride % width - self.NEIGHBOURS
+            moved = moved.abs()
+            index = index * length + torch.minimum(moved, 2 * (length - 1) - moved)
+        return region.flatten()[index]
+
+    def pairs(self, start, size, count):
+        region, blind = self._region(start, size), self._blind(size, count)
+        inputs = torch.where(self._hidden(blind), self._replacements(region, count), region)
+        return Pairs(inputs, region.expand(count, *size), blind.float())
+
+    def copies(self, start, size, count, first=0):
+        """The region itself, ``count`` times, (count, Z, Y, X)."""
+        return self._region(start, size).expand(count, *size)
+
+
+class Halves(Perturbation):
+    """Noise2Noise (Lehtinen et al., ICML 2018) from one half-map to the other.
+
+    Their noises are independent since they come from different frames or tilts. Which of them is
+    the input is drawn anew every time; the prediction takes them in turn.
+    """
+
+    def _half(self, number, start, size):
+        return torch.from_numpy(self.volume.half(number, start, size)).to(self.device)
+
+    def pairs(self, start, size, count):
+        drawn = torch.randint(2, (count,)).tolist()
+        inputs, targets = (torch.stack([self._half(number ^ other, start, size)
+                                        for number in drawn]) for other in (0, 1))
+        return Pairs(inputs, targets)
+
+    def copies(self, start, size, count, first=0):
+        """The odd and the even half-map in turn, (count, Z, Y, X)."""
+        return torch.stack([self._half((first + number) % 2, start, size)
+                            for number in range(count)])
+
+
+KINDS = {"spectrum": Spectrum, "masks": Masks, "points": Points, "blindspot": BlindSpot,
+         "halves": Halves}
+
+
 def perturbation_for_training(volume, config, device):
     """The perturbation that a TrainConfig asks for."""
-    return {"spectrum": Spectrum, "masks": Masks}[config.perturbation](volume, config, device)
+    return KINDS[config.perturbation](volume, config, device)
 
 
 def perturbation_for_prediction(volume, config, device, pool_size):
     """The same for denoising: ``config`` is the model's, the pool is a fresh one."""
     if config.perturbation == "masks":
         return Masks(volume, config, device, pool_size, PREDICTION)
-    return Spectrum(volume, config, device)
+    return perturbation_for_training(volume, config, device)

@@ -11,13 +11,14 @@ import torch
 from torch.nn import functional
 
 from f2fd_core import mrc, report
-from f2fd_core.config import UserError
+from f2fd_core.ctf import contrast_transfer
 from f2fd_core.perturbation import derived_seed
 
-VOLTAGE_KV, SPHERICAL_ABERRATION_MM, AMPLITUDE_CONTRAST = 300.0, 2.7, 0.07
 LEAFLET_DISTANCE, LEAFLET_WIDTH, MEMBRANE_THICKNESS = 40.0, 8.0, 60.0
 VOLUME_PER_VESICLE, VOLUME_PER_PARTICLE, VOLUME_PER_SPHERE = 7e8, 1.2e7, 6e7
 PLACING_TRIES = 50
+CROWDED_SHARE, CROWDED_DISTANCE, OCCUPIED = 1 / 3, 0.2, 0.2
+SIRT_STEP = 0.00195
 FILES = ("tomogram", "odd", "even", "clean", "density", "membrane")
 
 
@@ -111,15 +112,18 @@ class Specimen:
             shapes.append(walk * size / np.linalg.norm(walk, axis=1).max())
         return shapes
 
-    def add_particle(self, shape):
-        """One macromolecule, randomly turned, where there is room; gives up after some tries."""
+    def add_particle(self, shape, distance=0.7):
+        """One macromolecule, randomly turned, where there is room; gives up after some tries.
+
+        ``distance``: how far, in radii of its own, it keeps its centre from others.
+        """
         width = self._blur(14)
         domains = shape @ self._rotation().T
         radius = np.linalg.norm(shape, axis=1).max() + 3 * width
         for _ in range(PLACING_TRIES):
             centre = self.random.uniform(0, 1, 3) * self.extent
-            slices, offsets = self._box(centre, 0.7 * radius)
-            if self.density[slices].max() < 0.2:
+            slices, offsets = self._box(centre, distance * radius)
+            if self.density[slices].max() < OCCUPIED:
                 break
         else:
             return
@@ -131,20 +135,30 @@ class Specimen:
 
 
 def build_specimen(shape, voxel_size, kind, seed):
-    """A Specimen of vesicles, sheets, macromolecules and spheres ("cell"), or of spheres only."""
+    """A Specimen: vesicles, sheets, macromolecules and spheres ("cell"), the same with
+    macromolecules until a third of the volume is full ("crowded"), spheres, or nothing ("empty").
+    """
     specimen = Specimen(shape, voxel_size, seed)
     volume = float(specimen.extent.prod())
-    if kind == "cell":
-        for _ in range(max(2, round(volume / VOLUME_PER_VESICLE))):
-            specimen.add_vesicle()
-        for _ in range(max(1, round(volume / VOLUME_PER_VESICLE / 2))):
-            specimen.add_sheet()
-    for _ in range(max(3, round(volume / VOLUME_PER_SPHERE) // (8 if kind == "cell" else 1))):
+    if kind == "empty":
+        return specimen
+    if kind == "spheres":
+        for _ in range(max(3, round(volume / VOLUME_PER_SPHERE))):
+            specimen.add_sphere()
+        return specimen
+    for _ in range(max(2, round(volume / VOLUME_PER_VESICLE))):
+        specimen.add_vesicle()
+    for _ in range(max(1, round(volume / VOLUME_PER_VESICLE / 2))):
+        specimen.add_sheet()
+    for _ in range(max(3, round(volume / VOLUME_PER_SPHERE) // 8)):
         specimen.add_sphere()
-    if kind == "cell":
-        shapes = specimen.species(5)
-        for number in range(round(volume / VOLUME_PER_PARTICLE)):
-            specimen.add_particle(shapes[number % len(shapes)])
+    shapes = specimen.species(5)
+    particles = round(volume / VOLUME_PER_PARTICLE)
+    for number in range(particles):
+        specimen.add_particle(shapes[number % len(shapes)])
+    while kind == "crowded" and (specimen.density > OCCUPIED).mean() < CROWDED_SHARE:
+        for number in range(max(particles // 4, 1)):
+            specimen.add_particle(shapes[number % len(shapes)], CROWDED_DISTANCE)
     return specimen
 
 
@@ -169,18 +183,14 @@ def project(volume, angles):
     return torch.stack(projections)
 
 
-def contrast_transfer(shape, voxel_size, defocus):
+def phase_flipped_transfer(shape, voxel_size, defocus):
     """Phase-flipped CTF (negative: matter is dark) on the rfft grid of projections (Y, X).
 
-    ``voxel_size`` in Å, ``defocus`` in µm; 300 kV, Cs 2.7 mm, amplitude contrast 0.07.
+    ``voxel_size`` in Å, ``defocus`` in µm.
     """
-    volts = VOLTAGE_KV * 1e3
-    wavelength = 12.2643 / math.sqrt(volts + 0.97845e-6 * volts ** 2)
     y, x = torch.fft.fftfreq(shape[0]), torch.fft.rfftfreq(shape[1])
-    square = (y[:, None] ** 2 + x[None, :] ** 2) / voxel_size ** 2
-    phase = (math.pi * wavelength * defocus * 1e4 * square
-             - math.pi / 2 * SPHERICAL_ABERRATION_MM * 1e7 * wavelength ** 3 * square ** 2)
-    return -torch.sin(phase + math.asin(AMPLITUDE_CONTRAST)).abs()
+    frequency = torch.sqrt(y[:, None] ** 2 + x[None, :] ** 2) / voxel_size
+    return -contrast_transfer(frequency, defocus).abs()
 
 
 def filtered(images, transfer):
@@ -198,16 +208,21 @@ def noise_transfer(shape):
     return amplitude / full.square().mean().sqrt()
 
 
-def back_project(series, angles, depth):
+def back_project(series, angles, depth, sirt_iterations=0):
     """Weighted back-projection of (..., tilts, Y, X) to (..., Z, Y, X) with ``depth`` sections.
 
     The weight is the ramp |k| across the tilt axis with a Gaussian roll-off from 0.4 cycles per
-    pixel (Radermacher, in Electron Tomography, 1992).
+    pixel (Radermacher, in Electron Tomography, 1992). With ``sirt_iterations`` n above 0 it is
+    multiplied by 1 - (1 - a / |k|)^n, what n iterations of SIRT let through (IMOD's SIRT-like
+    filter).
     """
     width = series.shape[-1]
     frequency = torch.fft.rfftfreq(width)
     ramp = frequency.clamp(min=0.25 / width) * torch.exp(
         -0.5 * ((frequency - 0.4).clamp(min=0) / 0.05) ** 2)
+    if sirt_iterations:
+        left = (1 - SIRT_STEP / frequency.clamp(min=SIRT_STEP)) ** sirt_iterations
+        ramp = ramp * (1 - left)
     weighted = torch.fft.irfft(torch.fft.rfft(series) * ramp, n=width)
     z = torch.arange(depth)[:, None] - (depth - 1) / 2
     x = torch.arange(width)[None, :] - (width - 1) / 2
@@ -242,15 +257,15 @@ def simulate_volumes(config):
     density = torch.from_numpy(specimen.density)
     shape = specimen.shape[1:]
     clean = filtered(project(density, angles),
-                     contrast_transfer(shape, config.voxel_size, config.defocus))
-    sigma = float(clean[len(angles) // 2].std()) / math.sqrt(config.snr)
+                     phase_flipped_transfer(shape, config.voxel_size, config.defocus))
+    sigma = (float(clean[len(angles) // 2].std()) or 1.0) / math.sqrt(config.snr)
     # Fewer electrons come through the longer path of a tilted specimen.
     sigmas = torch.tensor([sigma / math.sqrt(math.cos(angle)) for angle in angles])
     generator = torch.Generator().manual_seed(derived_seed(config.seed))
     noise = torch.randn((2,) + clean.shape, generator=generator)
     noise = filtered(noise, noise_transfer(shape)) * (math.sqrt(2) * sigmas[:, None, None])
     series = torch.cat([clean[None], clean + noise])
-    volumes = back_project(series, angles, specimen.shape[0])
+    volumes = back_project(series, angles, specimen.shape[0], config.sirt_iterations)
     clean, odd, even = volumes.numpy()
     return {"tomogram": (odd + even) / 2, "odd": odd, "even": even, "clean": clean,
             "density": specimen.density, "membrane": specimen.membrane.astype(np.float32)}
@@ -259,10 +274,7 @@ def simulate_volumes(config):
 def simulate(config):
     """Write the simulated volumes of a SimulateConfig as MRC files; returns {name: path}."""
     paths = {name: os.path.join(config.output, name + ".mrc") for name in FILES}
-    existing = [path for path in paths.values() if os.path.exists(path)]
-    if existing and not config.overwrite:
-        raise UserError("%s exists already; it is kept: give --overwrite to replace it"
-                        % existing[0])
+    mrc.refuse_existing(paths.values(), config.overwrite)
     mrc.make_folder(config.output)
     for name, volume in simulate_volumes(config).items():
         mrc.write_volume(paths[name], volume, config.voxel_size)

@@ -3,21 +3,23 @@
 Every random number of step n comes from (seed, n), so a resumed run repeats what an
 uninterrupted one would have done without storing generator states.
 """
+import dataclasses
 import math
 import os
 import shutil
 import time
+from typing import NamedTuple, Optional
 
 import torch
 
 from f2fd_core import checkpoint, metrics, mrc, report, unet
-from f2fd_core.config import TrainConfig, UserError
+from f2fd_core.config import NETWORK_MULTIPLE, TrainConfig, UserError
 from f2fd_core.denoising import Predictor, preview, refined
 from f2fd_core.device import arithmetic, autocast, choose_device, set_threads
 from f2fd_core.loss import training_loss
 from f2fd_core.patches import PatchOrder, augment, shifted
 from f2fd_core.perturbation import derived_seed, perturbation_for_training
-from f2fd_core.volume import Volume
+from f2fd_core.volume import open_volumes
 
 STEP_STREAM = 3
 INITIAL_STREAM = 4
@@ -27,9 +29,9 @@ PLATEAU = dict(factor=0.1, patience=10, min_lr=1e-8)
 FLAT_LOSS = 1e-4
 RESULTS = ("model.pt", "log.csv", "checkpoints", "loss.png", "slices.png", "histogram.png",
            "spectrum.png")
-CHANGEABLE = ("tomograms", "ground_truth", "output", "voxel_size", "steps", "epochs", "preset",
-              "learning_rate", "stop_patience", "checkpoint_every", "resume", "overwrite", "device",
-              "threads", "precision")
+CHANGEABLE = ("tomograms", "half_maps", "ground_truth", "initial_model", "output", "voxel_size",
+              "steps", "epochs", "preset", "learning_rate", "stop_patience", "checkpoint_every",
+              "resume", "overwrite", "device", "threads", "precision")
 """What a resumed run may change. Tomograms may have moved; their sizes are compared."""
 
 
@@ -60,17 +62,9 @@ def record(config):
     os.replace(path + ".part", path)
 
 
-def open_tomograms(paths, config):
-    """Volumes of the tomograms or ground truths, with their warnings told."""
-    volumes = [Volume(path, config.clip, config.voxel_size) for path in paths]
-    for volume in volumes:
-        for warning in volume.warnings:
-            report.warn(warning)
-    return volumes
-
-
 def open_ground_truth(config, volumes):
-    truths = open_tomograms(config.ground_truth, config)
+    truths = open_volumes(dataclasses.replace(config, tomograms=config.ground_truth, half_maps=(),
+                                              ground_truth=(), perturbation="spectrum"))
     for truth, volume in zip(truths, volumes):
         if truth.shape != volume.shape:
             raise UserError("the ground truth %s has shape %s; expected %s (Z, Y, X) as in %s"
@@ -153,23 +147,34 @@ def compare(state, config, shapes, path):
     return earlier
 
 
-def batch_of(patches, volumes, perturbations, truths, config):
-    """Inputs, targets and ground truths of a batch, each (patches x pairs, 1, Z, Y, X).
+class Batch(NamedTuple):
+    """What a step learns from, each (patches x pairs, 1, Z, Y, X).
 
-    The last is None without ground truth.
+    ``weights`` and the ground ``truth`` are None where there are none.
     """
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    weights: Optional[torch.Tensor]
+    truth: Optional[torch.Tensor]
+
+
+def batch_of(patches, volumes, perturbations, truths, config):
+    """The :class:`Batch` of some patches, all parts of a patch turned alike."""
     side, count = (config.patch_size,) * 3, config.samples_per_patch
     stacks = []
     for index, grid_start in patches:
         start = shifted(grid_start, volumes[index].shape, config.patch_size, config.patch_shift)
-        inputs, targets = perturbations[index].pairs(start, side, count)
-        stack = [inputs, targets]
+        pairs = perturbations[index].pairs(start, side, count)
+        truth = None
         if truths:
-            truth = torch.from_numpy(truths[index].region(start, side)).to(inputs.device)
-            stack.append(truth.expand(count, *side))
-        stacks.append(augment(torch.stack(stack), config.augmentation))
-    whole = torch.cat(stacks, dim=1).unsqueeze(2)
-    return whole[0], whole[1], whole[2] if truths else None
+            truth = torch.from_numpy(truths[index].region(start, side)).to(pairs.inputs.device)
+            truth = truth.expand(count, *side)
+        parts = Batch(*pairs, truth)
+        turned = iter(augment(torch.stack([part for part in parts if part is not None]),
+                              config.augmentation))
+        stacks.append([part if part is None else next(turned) for part in parts])
+    return Batch(*(None if parts[0] is None else torch.cat(parts).unsqueeze(1)
+                   for parts in zip(*stacks)))
 
 
 def train(config):
@@ -180,13 +185,16 @@ def train(config):
     """
     set_threads(config.threads)
     device = choose_device(config.device)
-    dtype = arithmetic(config.precision, device)
-    volumes = open_tomograms(config.tomograms, config)
+    dtype = arithmetic(config.precision, device,
+                       config.patch_size // NETWORK_MULTIPLE[config.network])
+    volumes = open_volumes(config)
     truths = open_ground_truth(config, volumes)
     prepare_folder(config)
     report.announce_device(device, dtype, "training")
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         training = Training(config, volumes, truths, device, dtype)
+        if config.initial_model:
+            training.start_from(config.initial_model)
         if config.resume:
             training.resume()
         record(config)
@@ -219,6 +227,17 @@ class Training:
         self.perturbations = [perturbation_for_training(volume, config, device)
                               for volume in volumes]
         self.step = 0
+
+    def start_from(self, path):
+        """Begin with the weights of a model file; raises UserError if it has another network."""
+        network, trained = checkpoint.restore(checkpoint.load(path), path)
+        for name, here, there in (
+                ("network", self.config.network, trained.network),
+                ("features", self.config.network_features(), trained.network_features())):
+            if here != there:
+                raise UserError("--%s is %s; expected %s as in the initial model %s"
+                                % (name, here, there, path))
+        self.network.load_state_dict(network.state_dict())
 
     def resume(self):
         """Continue from the newest checkpoint, if there is one."""
@@ -280,12 +299,11 @@ class Training:
         patches = self.order.batch(self.step)
         for index in sorted({index for index, _ in patches}):
             self.perturbations[index].at_step(self.step)
-        inputs, targets, truth = batch_of(patches, self.volumes, self.perturbations, self.truths,
-                                          self.config)
+        batch = batch_of(patches, self.volumes, self.perturbations, self.truths, self.config)
         with autocast(self.dtype, self.device):
-            prediction = self.network(inputs.contiguous(memory_format=torch.channels_last_3d))
+            prediction = self.network(batch.inputs.contiguous(memory_format=torch.channels_last_3d))
         prediction = prediction.float()
-        loss = self.loss_of(prediction, targets)
+        loss = self.loss_of(prediction, batch.targets, batch.weights)
         if not torch.isfinite(loss):
             raise UserError("the loss became %s at step %d; expected a finite one: resume from the "
                             "newest checkpoint with a lower --learning-rate than %g"
@@ -298,9 +316,9 @@ class Training:
         self.optimizer.step()
         ended = self.order.epochs_before(self.step + 1) > self.order.epochs_before(self.step)
         self.schedule.after_step(loss.item(), ended)
-        row = {"loss": loss.item(), "learning_rate": rate, "voxels": inputs.numel()}
-        if truth is not None:
-            row.update(metrics.training_scores(prediction.detach(), inputs, truth))
+        row = {"loss": loss.item(), "learning_rate": rate, "voxels": batch.inputs.numel()}
+        if batch.truth is not None:
+            row.update(metrics.training_scores(prediction.detach(), batch.inputs, batch.truth))
         return row
 
     def save_checkpoint(self):

@@ -1,8 +1,12 @@
 """A tomogram as the network sees it: clipped, standardised and read region by region."""
+import dataclasses
+import os
+
 import numpy as np
 
-from f2fd_core import mrc
+from f2fd_core import mrc, report
 from f2fd_core.config import UserError
+from f2fd_core.deconvolution import preparation
 
 MINIMUM_SIDE = 8
 CLIP_QUANTILES = (0.0005, 0.9995)
@@ -33,7 +37,32 @@ def crop(array, start, size):
     return array
 
 
-class Volume:
+class Standardised:
+    """What volumes in units of their standard deviation have in common.
+
+    ``shape`` (Z, Y, X); ``mean`` and ``std`` in the file's units; ``region(start, size)`` gives
+    standardised voxels as float32, reflected where outside the volume.
+    """
+
+    def whole(self):
+        """All standardised voxels as float32 (Z, Y, X)."""
+        return self.region((0, 0, 0), self.shape)
+
+    def restore(self, values):
+        """Standardised values back in the file's intensity units and contrast."""
+        return values * self.std + self.mean
+
+    def central_sections(self):
+        """The central XY, XZ and YZ sections in the file's units, arrays of two dimensions."""
+        sections = []
+        for axis in range(3):
+            start, size = [0, 0, 0], list(self.shape)
+            start[axis], size[axis] = self.shape[axis] // 2, 1
+            sections.append(self.restore(self.region(start, size).take(0, axis)))
+        return sections
+
+
+class Volume(Standardised):
     """A standardised tomogram (mean 0, standard deviation 1), memory-mapped.
 
     Attributes: ``source`` (the :class:`~f2fd_core.mrc.MrcVolume`), ``shape`` (Z, Y, X),
@@ -42,8 +71,11 @@ class Volume:
     limits), ``mean`` and ``std`` (after the clip).
     """
 
-    def __init__(self, path, clip=True, voxel_size=0.0):
-        """Open and measure; raises UserError for unusable content, naming the file."""
+    def __init__(self, path, clip=True, voxel_size=0.0, prepare=None):
+        """Open and measure; raises UserError for unusable content, naming the file.
+
+        ``prepare(source)`` returns the voxels to be used instead of the file's own, in memory.
+        """
         self.source = mrc.open_volume(path, voxel_size)
         self.shape = self.source.shape
         for axis, length in zip("ZYX", self.shape):
@@ -60,15 +92,22 @@ class Volume:
                                  "--voxel-size; results keep the header's"
                                  % (path, size[0], voxel_size))
         self.voxel_size = voxel_size or size[0]
+        self.data = self.source.data
+        self._refuse_bad_voxels(path)
+        if prepare:
+            self.data = prepare(self.source)
         self._measure(path, clip)
 
-    def _measure(self, path, clip):
-        data = self.source.data
+    def _refuse_bad_voxels(self, path):
+        data = self.data
         for slab in mrc.slabs(self.shape):
             bad = data[slab].size - int(np.isfinite(data[slab]).sum())
             if bad:
                 raise UserError("%s holds %d NaN or infinite voxels in sections %d to %d; expected "
                                 "finite ones" % (path, bad, slab.start, slab.stop - 1))
+
+    def _measure(self, path, clip):
+        data = self.data
         self.low, self.high = -np.inf, np.inf
         if clip:
             step = max(1, int(np.ceil((data.size / SAMPLED_VOXELS) ** (1 / 3))))
@@ -86,17 +125,64 @@ class Volume:
                             % (path, self.mean))
 
     def _clipped(self, slab):
-        return np.clip(np.asarray(self.source.data[slab], dtype=np.float64), self.low, self.high)
+        return np.clip(np.asarray(self.data[slab], dtype=np.float64), self.low, self.high)
 
     def region(self, start, size):
         """Standardised voxels as float32, shape ``size``; reflected where outside the volume."""
-        values = np.asarray(crop(self.source.data, start, size), dtype=np.float64)
+        values = np.asarray(crop(self.data, start, size), dtype=np.float64)
         return ((np.clip(values, self.low, self.high) - self.mean) / self.std).astype(np.float32)
 
-    def whole(self):
-        """All standardised voxels as float32 (Z, Y, X)."""
-        return self.region((0, 0, 0), self.shape)
 
-    def restore(self, values):
-        """Standardised values back in the file's intensity units and contrast."""
-        return values * self.std + self.mean
+class HalfMaps(Standardised):
+    """Two half-maps of one tomogram, standardised on one scale.
+
+    Stands where a :class:`Volume` does; ``region`` is the mean of both halves, in units of one
+    half's standard deviation; :meth:`half` is one of them.
+    """
+
+    def __init__(self, halves, path=""):
+        """``halves``: two Volumes; ``path``: the tomogram's, by which the result is called.
+
+        Raises UserError if they don't belong together.
+        """
+        odd, even = self.halves = halves
+        if odd.shape != even.shape:
+            raise UserError("the half-maps %s and %s have shapes %s and %s; expected the same "
+                            "(Z, Y, X)" % (odd.source.path, even.source.path, odd.shape,
+                                           even.shape))
+        if os.path.samefile(odd.source.path, even.source.path):
+            raise UserError("%s is given as both half-maps; expected two files, odd and even"
+                            % odd.source.path)
+        self.source = dataclasses.replace(odd.source, path=path or odd.source.path)
+        self.shape, self.voxel_size = odd.shape, odd.voxel_size
+        self.warnings = odd.warnings + even.warnings
+        self.mean = (odd.mean + even.mean) / 2
+        self.std = (odd.std + even.std) / 2
+
+    def half(self, number, start, size):
+        """Standardised voxels of the odd (0) or even (1) half-map; see :meth:`Volume.region`."""
+        volume = self.halves[number]
+        return volume.region(start, size) * np.float32(volume.std / self.std)
+
+    def region(self, start, size):
+        """Mean of both halves; see :meth:`Volume.region`."""
+        return (self.half(0, start, size) + self.half(1, start, size)) / 2
+
+
+def open_volumes(config, trained=None):
+    """The tomograms or half-maps of a TrainConfig or a DenoiseConfig, with their warnings told.
+
+    ``trained``: the TrainConfig that says how voxels are prepared, if ``config`` isn't one.
+    Raises UserError.
+    """
+    trained = trained or config
+    prepare = preparation(trained, getattr(config, "defocus", 0.0))
+    volumes = [Volume(path, trained.clip, config.voxel_size, prepare)
+               for path in config.half_maps or config.tomograms]
+    if config.half_maps:
+        volumes = [HalfMaps(pair, path) for pair, path
+                   in zip(zip(volumes[::2], volumes[1::2]), config.names())]
+    for volume in volumes:
+        for warning in volume.warnings:
+            report.warn(warning)
+    return volumes

@@ -40,9 +40,10 @@ def _condition(name, specs, governed):
     """Scipion's condition for a field: which presets leave it open, and what it is only for."""
     terms = _left_open(sorted(governed.get(name, ())), specs)
     if specs[name].only:
-        other, value = specs[name].only
-        terms.append("%s == %d" % (other, specs[other].choices.index(value)))
-    return " and ".join(terms) or None
+        other, *values = specs[name].only
+        terms.append(" or ".join("%s == %d" % (other, specs[other].choices.index(value))
+                                 for value in values) or other)
+    return " and ".join("(%s)" % term for term in terms) or None
 
 
 def _label(spec):

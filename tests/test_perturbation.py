@@ -83,7 +83,7 @@ def test_samples_of_a_patch_are_distinct_copies():
     perturbation = masks((16, 16, 16), pool_size=6, samples_per_patch=3)
     for seed in range(10):
         torch.manual_seed(seed)
-        inputs, targets = perturbation.pairs((0, 0, 0), (8, 8, 8), 3)
+        inputs, targets, _ = perturbation.pairs((0, 0, 0), (8, 8, 8), 3)
         drawn = torch.cat([inputs, targets]).flatten(1)
         assert torch.unique(drawn, dim=0).shape[0] == 6
 
@@ -126,7 +126,7 @@ def test_noises_of_a_spectrum_pair_are_uncorrelated(scale):
     wrong.power = wrong.power * 0.5
 
     def high_pass_correlation(which):
-        inputs, targets = which.pairs((0, 0, 0), shape, 24)
+        inputs, targets, _ = which.pairs((0, 0, 0), shape, 24)
         one, two = (torch.fft.rfftn(part, dim=fourier.AXES)[:, k > 0.1]
                     for part in (inputs, targets))
         cross = (one * two.conj()).real.sum()
@@ -172,7 +172,7 @@ def test_spectrum_pair_surrounds_the_tomogram():
     torch.manual_seed(2)
     volume = torch.randn(32, 32, 32)
     perturbation = Spectrum(Memory(volume), TrainConfig(noise_scale=0.5, spectrum_window=16))
-    inputs, targets = perturbation.pairs((4, 5, 6), (16, 16, 16), 2)
+    inputs, targets, _ = perturbation.pairs((4, 5, 6), (16, 16, 16), 2)
     region = volume[4:20, 5:21, 6:22]
     torch.testing.assert_close(0.8 * inputs + 0.2 * targets, region.expand(2, -1, -1, -1),
                                rtol=1e-4, atol=1e-4)

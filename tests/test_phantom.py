@@ -91,7 +91,7 @@ def test_spheres_have_no_membranes():
 
 
 def test_contrast_transfer_is_phase_flipped_and_rises_from_the_amplitude_contrast():
-    transfer = phantom.contrast_transfer((64, 64), 10.0, 3.0)
+    transfer = phantom.phase_flipped_transfer((64, 64), 10.0, 3.0)
     assert float(transfer.max()) <= 0
     assert float(transfer[0, 0]) == pytest.approx(-0.07, abs=1e-6)
     assert float(transfer.min()) == pytest.approx(-1, abs=0.05)

@@ -18,6 +18,11 @@ def volume_file(tomogram):
     return name[:-len(MRC_MARK)] if name.endswith(MRC_MARK) else name
 
 
+def half_maps(tomogram):
+    """The files of a tomogram's odd and even half-maps; none if it has none."""
+    return list(tomogram.getHalfMaps(asList=True)) if tomogram.hasHalfMaps() else []
+
+
 class ProtF2FdBase(EMProtocol):
     """A protocol whose form is made from one of the engine's configuration classes.
 
@@ -102,8 +107,20 @@ class ProtF2FdBase(EMProtocol):
         return ["No GPU is used: on the CPU this takes many times longer."]
 
 
-def missing_files(tomograms, title):
-    """A sentence for a set of tomograms some of whose files are not there, as a list."""
-    missing = ["%s (%s)" % (tomogram.getTsId(), volume_file(tomogram))
-               for tomogram in tomograms if not os.path.exists(volume_file(tomogram))]
-    return ["%s: no file is there for %s." % (title, ", ".join(missing))] if missing else []
+def missing_files(tomograms, title, halves=False):
+    """A sentence for a set of tomograms some of whose files are not there, as a list.
+
+    ``halves``: whether their half-maps are needed.
+    """
+    missing, without = [], []
+    for tomogram in tomograms:
+        files = [volume_file(tomogram)] + (half_maps(tomogram) if halves else [])
+        missing += ["%s (%s)" % (tomogram.getTsId(), path) for path in files
+                    if not os.path.exists(path)]
+        if halves and len(half_maps(tomogram)) != 2:
+            without.append(tomogram.getTsId())
+    errors = ["%s: no file is there for %s." % (title, ", ".join(missing))] if missing else []
+    if without:
+        errors.append("%s: there are no half-maps (odd and even) of %s, which the perturbation "
+                      "'halves' needs." % (title, ", ".join(without)))
+    return errors

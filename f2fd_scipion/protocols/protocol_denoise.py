@@ -12,7 +12,7 @@ from tomo.objects import SetOfTomograms, Tomogram
 
 from f2fd_core.config import DenoiseConfig
 from f2fd_scipion.engine import EngineError
-from f2fd_scipion.protocols.protocol_base import ProtF2FdBase, missing_files, volume_file
+from f2fd_scipion.protocols.protocol_base import ProtF2FdBase, half_maps, missing_files, volume_file
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ class ProtF2FdDenoise(ProtF2FdBase):
     SUPPLIED = {
         "model": "the input model",
         "tomograms": "one tomogram of the input set at a time",
+        "half_maps": "the tomogram's own, for a model that was trained on half-maps",
         "output": "a temporary folder; the results go to the extra folder, named by tsId",
         "voxel_size": "the input set's sampling rate",
         "resume": "always off: Scipion's steps skip what is finished",
@@ -102,9 +103,10 @@ class ProtF2FdDenoise(ProtF2FdBase):
     def _denoise(self, tsId, config):
         """Run the engine and give its files, named by the input file, names by tsId."""
         tomogram = config.tomograms[0]
+        inputs = config.half_maps or config.tomograms
         makePath(config.output)
         self._runEngine("denoise", config, os.path.join(config.output, "denoise.json"),
-                        about=[tomogram])
+                        about=inputs)
         stem = os.path.splitext(os.path.basename(tomogram))[0]
         for ending in [DENOISED, SLICES] + ([DEVIATION] if config.std else []):
             result = self._getExtraPath(tsId + ending)
@@ -156,6 +158,7 @@ class ProtF2FdDenoise(ProtF2FdBase):
         return {
             "model": self.inModel.get().getPath(),
             "tomograms": [volume_file(tomogram)],
+            "half_maps": half_maps(tomogram) if self._usesHalves() else [],
             "output": self._getTmpPath(tomogram.getTsId()),
             "voxel_size": tomograms.getSamplingRate(),
             "resume": False,
@@ -163,6 +166,9 @@ class ProtF2FdDenoise(ProtF2FdBase):
             "device": self._device(),
             "threads": self.binThreads.get(),
         }
+
+    def _usesHalves(self):
+        return self.inModel.get().getTrainConfig().perturbation == "halves"
 
     # -------------------------- Information ----------------------------------
     def _failureFiles(self):
@@ -182,7 +188,7 @@ class ProtF2FdDenoise(ProtF2FdBase):
         config.for_model(self.inModel.get().getTrainConfig())
 
     def _inputErrors(self):
-        errors = missing_files(self.inTomos.get(), "Tomograms")
+        errors = missing_files(self.inTomos.get(), "Tomograms", halves=self._usesHalves())
         path = self.inModel.get().getPath()
         if not os.path.exists(path):
             errors.append("Model: its file %s is not there." % path)

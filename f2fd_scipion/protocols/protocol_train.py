@@ -1,4 +1,5 @@
 """Train a model on one or several tomograms."""
+import os
 from enum import Enum
 
 from pyworkflow.protocol import LEVEL_ADVANCED, PointerParam
@@ -7,7 +8,7 @@ from pyworkflow.utils import Message
 from f2fd_core.config import TrainConfig
 from f2fd_scipion import engine
 from f2fd_scipion.objects import F2FdModel
-from f2fd_scipion.protocols.protocol_base import ProtF2FdBase, missing_files, volume_file
+from f2fd_scipion.protocols.protocol_base import ProtF2FdBase, half_maps, missing_files, volume_file
 
 MODEL_FILE = "model.pt"
 CONFIG_FILE = "train.json"
@@ -32,6 +33,8 @@ class ProtF2FdTrain(ProtF2FdBase):
         "tomograms": "the input set of tomograms",
         "output": "the protocol's extra folder",
         "ground_truth": "the set of noise-free tomograms, matched by tsId",
+        "half_maps": "those of the input set, for the perturbation 'halves'",
+        "initial_model": "the initial model, if one is chosen",
         "voxel_size": "the input set's sampling rate",
         "resume": "always on: continuing the protocol continues its training",
         "overwrite": "always off: Scipion empties the run's folder on restart",
@@ -50,6 +53,11 @@ class ProtF2FdTrain(ProtF2FdBase):
                       expertLevel=LEVEL_ADVANCED, label="Noise-free tomograms",
                       help="For simulated data: the noise-free tomograms, matched by tsId. They "
                            "are used for the scores in the log (SSIM, PSNR), never for training.")
+        form.addParam("initialModel", PointerParam, pointerClass="F2FdModel", allowsNull=True,
+                      expertLevel=LEVEL_ADVANCED, label="Initial model",
+                      help="Start from this model instead of from random weights: tomograms like "
+                           "those that it was trained on then need fewer steps. The network must "
+                           "be the same.")
         self._addEngineParams(form)
         form.addParallelSection(threads=4, mpi=0, binThreadsHelp=self._threadsHelp())
 
@@ -71,15 +79,22 @@ class ProtF2FdTrain(ProtF2FdBase):
         self._defineSourceRelation(self.inTomos, model)
         return [path]
 
+    def _usesHalves(self):
+        return self.getEnumText("perturbation") == "halves"
+
     # -------------------------- Values for the engine ------------------------
     def _supply(self):
         tomograms = self.inTomos.get()
         files = {tomogram.getTsId(): volume_file(tomogram) for tomogram in tomograms}
+        halves = [path for tomogram in tomograms if self._usesHalves()
+                  for path in half_maps(tomogram)]
         truths = {truth.getTsId(): volume_file(truth) for truth in self.groundTruth.get() or ()}
         return {
             "tomograms": list(files.values()),
             "output": self._getExtraPath(),
             "ground_truth": [truths[tsId] for tsId in files] if truths else [],
+            "half_maps": halves,
+            "initial_model": self.initialModel.get().getPath() if self.initialModel.get() else "",
             "voxel_size": tomograms.getSamplingRate(),
             "resume": True,
             "overwrite": False,
@@ -90,7 +105,10 @@ class ProtF2FdTrain(ProtF2FdBase):
     # -------------------------- Information ----------------------------------
     def _inputErrors(self):
         tomograms, truths = self.inTomos.get(), self.groundTruth.get()
-        errors = missing_files(tomograms, "Tomograms")
+        errors = missing_files(tomograms, "Tomograms", halves=self._usesHalves())
+        initial = self.initialModel.get()
+        if initial is not None and not os.path.exists(initial.getPath()):
+            errors.append("Initial model: its file %s is not there." % initial.getPath())
         if truths is not None:
             errors += missing_files(truths, "Noise-free tomograms")
             without = sorted(set(tomograms.getTSIds()) - set(truths.getTSIds()))
