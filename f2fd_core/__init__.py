@@ -13,12 +13,14 @@ _PUBLIC = {
     "DeconvolveConfig": "config",
     "SimulateConfig": "config",
     "EvaluateConfig": "config",
+    "BenchmarkConfig": "config",
     "UserError": "config",
     "train": "training",
     "denoise": "denoising",
     "deconvolve": "deconvolution",
     "simulate": "phantom",
     "evaluate": "metrics",
+    "benchmark": "benchmark",
 }
 __all__ = sorted(_PUBLIC)
 

@@ -118,6 +118,12 @@ def _evaluate(settings):
     print(json.dumps(evaluate(settings), indent=2))
 
 
+def _benchmark(settings):
+    _require(settings, "output")
+    from f2fd_core.benchmark import benchmark
+    print(benchmark(settings))
+
+
 def _info(settings):
     from f2fd_core.info import describe_machine, describe_model
     print(json.dumps(describe_model(settings.model) if settings.model else describe_machine(),
@@ -130,6 +136,7 @@ COMMANDS = {
     "deconvolve": (config.DeconvolveConfig, _deconvolve),
     "simulate": (config.SimulateConfig, _simulate),
     "evaluate": (config.EvaluateConfig, _evaluate),
+    "benchmark": (config.BenchmarkConfig, _benchmark),
     "info": (config.InfoConfig, _info),
 }
 

@@ -130,7 +130,7 @@ class Config:
 
     @classmethod
     def implied(cls):
-        """What giving a field explicitly implies for others: {field: {other: value}}."""
+        """What giving a field (other than 0, no or nothing) implies: {field: {other: value}}."""
         return {}
 
     @classmethod
@@ -147,8 +147,8 @@ class Config:
                 if name not in known:
                     raise UserError("'%s' is no parameter of %s" % (name, cls.__name__))
             values.update(cls.presets().get(str(layer.get("preset")), {}))
-            for name in layer:
-                values.update(cls.implied().get(name, {}))
+            for name, value in layer.items():
+                values.update(cls.implied().get(name, {}) if value else {})
             values.update(layer)
         return cls(**values)
 
@@ -659,6 +659,66 @@ class EvaluateConfig(Config):
     membrane: str = param("", "Membrane mask", "Mask of the true membranes (MRC, above 0.5 "
                           "inside): adds the average precision of a ridge filter's membrane map.",
                           INPUT)
+
+
+BENCHMARK_CASES = ("cell", "spheres", "crowded", "sirt", "uneven", "lowpass", "binned", "int8",
+                   "empty", "noisefree")
+FILTERS = ("gaussian", "tv", "nlm", "deconvolve")
+BENCHMARK_METHODS = FILTERS + ("spectrum", "masks", "points", "blindspot", "halves", "published")
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig(Config):
+    """Compare all methods on simulated tomograms or on one of yours."""
+
+    output: str = param("", "Output folder", "Folder for the tables (scores.csv, scores.md), the "
+                        "picture and the volumes.", INPUT, positional=True)
+    tomogram: str = param("", "Tomogram", "A tomogram of yours (MRC) instead of simulated ones. "
+                          "Scores then need a reference or half-maps.", INPUT)
+    half_maps: Tuple[str, ...] = param(
+        (), "Half-maps", "Its half-maps, odd and even (MRC): adds the method 'halves', and for the "
+        "others the Fourier shell correlation between both halves, each denoised by a model of "
+        "its own.", INPUT)
+    reference: str = param("", "Reference", "A volume of the same size (MRC) to score your "
+                           "tomogram's results against.", INPUT)
+    membrane: str = param("", "Membrane mask", "Mask of the membranes in your tomogram (MRC, above "
+                          "0.5 inside).", INPUT)
+    defocus: float = param(3.0, "Defocus", "Defocus of the simulation or of your tomogram, for the "
+                           "deconvolution.", INPUT, unit="µm", gt=0)
+    cases: Tuple[str, ...] = param(
+        ("cell", "spheres"), "Cases", "Simulated tomograms. cell, spheres, crowded, empty: the "
+        "specimen; the others are a cell: sirt: SIRT-like reconstruction; uneven: noise that "
+        "changes with depth and towards the borders; lowpass, binned: without the highest "
+        "frequencies; int8: rounded to 256 values; noisefree.", INPUT, choices=BENCHMARK_CASES)
+    shape: Tuple[int, ...] = param((64, 128, 128), "Shape", "Size of the simulated volumes, Z Y "
+                                   "X.", INPUT, unit="voxels", ge=32, length=3)
+    snr: Tuple[float, ...] = param((0.1,), "Signal-to-noise ratios", "Variance of the signal over "
+                                   "the variance of the noise in the untilted projection.", INPUT,
+                                   gt=0)
+    seeds: Tuple[int, ...] = param((1,), "Seeds", "Seeds of the simulations; the tables give the "
+                                   "mean over them.", INPUT, ge=0, lt=2 ** 31)
+    methods: Tuple[str, ...] = param(
+        BENCHMARK_METHODS[:-1], "Methods", "What to compare. gaussian, tv (total variation) and "
+        "nlm (non-local means) need scikit-image; published is the whole published program, which "
+        "takes long.", TRAINING, choices=BENCHMARK_METHODS)
+    steps: int = param(200, "Training steps", "Steps of the default method, spectrum. The others "
+                       "train for as long as it took.", TRAINING, unit="steps", ge=1)
+    published_steps: int = param(
+        0, "Published steps", "Steps of the published program, which counts neither in time nor in "
+        "steps like the others. 0: as long as the others.", TRAINING, unit="steps", ge=0,
+        zero="same time")
+    threads: int = _threads()
+    device: str = _device()
+    overwrite: bool = _overwrite()
+
+    def check(self):
+        if not self.tomogram:
+            for name in ("half_maps", "reference", "membrane"):
+                if getattr(self, name):
+                    raise UserError("%s is given without --tomogram; expected both" % flag(name))
+        if len(self.half_maps) not in (0, 2):
+            raise UserError("--half-maps names %d files; expected two, odd and even"
+                            % len(self.half_maps))
 
 
 @dataclass(frozen=True)

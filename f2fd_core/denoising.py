@@ -11,7 +11,7 @@ import torch
 
 from f2fd_core import checkpoint, mrc, report, unet
 from f2fd_core.config import NETWORK_MULTIPLE
-from f2fd_core.device import arithmetic, autocast, choose_device, set_threads
+from f2fd_core.device import arithmetic, autocast, choose_device, repeatable, set_threads
 from f2fd_core.patches import Tiling
 from f2fd_core.perturbation import derived_seed, perturbation_for_prediction
 from f2fd_core.volume import open_volumes
@@ -135,7 +135,7 @@ def denoise(config):
     network.to(device, memory_format=torch.channels_last_3d)
     predictor = Predictor(network, device, dtype, config.predictions, config.batch_size,
                           config.seed)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with repeatable():
         for number, volume in enumerate(volumes, 1):
             expected = state["voxel_size"]
             if abs(volume.voxel_size - expected) > VOXEL_SIZE_TOLERANCE * expected:

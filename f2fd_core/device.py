@@ -29,6 +29,11 @@ def choose_device(name):
     return torch.device("cuda:%d" % int(number or 0))
 
 
+def repeatable():
+    """Context that seeds random generators at will and leaves the caller's as they were."""
+    return torch.random.fork_rng(devices=range(torch.cuda.device_count()))
+
+
 def set_threads(threads):
     """Use this many CPU threads; 0, or more than this process may use, means all of those."""
     available = len(os.sched_getaffinity(0))

@@ -175,3 +175,23 @@ def draw_histogram(before, after, picture_path):
     axes.set_yscale("log")
     axes.legend(frameon=False)
     _save(figure, picture_path)
+
+
+def draw_grid(rows, picture_path):
+    """Sections in a grid: ``rows`` is a list of (label, [(title, 2D array, words in the corner)]).
+    """
+    columns = max(len(cells) for _, cells in rows)
+    figure = _figure(figsize=(1.9 * columns, 2.1 * len(rows)))
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for line, (label, cells) in zip(grid, rows):
+        for axes in line:
+            axes.axis("off")
+        for axes, (title, section, words) in zip(line, cells):
+            low, high = np.quantile(section, CONTRAST_QUANTILES)
+            axes.imshow(section, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+            axes.set_title(title, fontsize=8)
+            axes.text(0.02, 0.02, words, transform=axes.transAxes, fontsize=6, color="white",
+                      va="bottom", bbox=dict(facecolor="black", alpha=0.6, pad=1, linewidth=0))
+        line[0].text(-0.04, 0.5, label, transform=line[0].transAxes, rotation=90, fontsize=8,
+                     ha="right", va="center")
+    _save(figure, picture_path)

@@ -15,7 +15,7 @@ import torch
 from f2fd_core import checkpoint, metrics, mrc, report, unet
 from f2fd_core.config import NETWORK_MULTIPLE, TrainConfig, UserError
 from f2fd_core.denoising import Predictor, preview, refined
-from f2fd_core.device import arithmetic, autocast, choose_device, set_threads
+from f2fd_core.device import arithmetic, autocast, choose_device, repeatable, set_threads
 from f2fd_core.loss import training_loss
 from f2fd_core.patches import PatchOrder, augment, shifted
 from f2fd_core.perturbation import derived_seed, perturbation_for_training
@@ -177,6 +177,18 @@ def batch_of(patches, volumes, perturbations, truths, config):
                    for parts in zip(*stacks)))
 
 
+def open_for_training(config):
+    """A :class:`Training` at its first step, in the process's own random state.
+
+    Raises UserError for bad input, before anything is written.
+    """
+    device = choose_device(config.device)
+    dtype = arithmetic(config.precision, device,
+                       config.patch_size // NETWORK_MULTIPLE[config.network])
+    volumes = open_volumes(config)
+    return Training(config, volumes, open_ground_truth(config, volumes), device, dtype)
+
+
 def train(config):
     """Train a model and write it, its log, checkpoints and pictures into ``config.output``.
 
@@ -184,17 +196,12 @@ def train(config):
     and when the loss is no longer finite.
     """
     set_threads(config.threads)
-    device = choose_device(config.device)
-    dtype = arithmetic(config.precision, device,
-                       config.patch_size // NETWORK_MULTIPLE[config.network])
-    volumes = open_volumes(config)
-    truths = open_ground_truth(config, volumes)
-    prepare_folder(config)
-    report.announce_device(device, dtype, "training")
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        training = Training(config, volumes, truths, device, dtype)
+    with repeatable():
+        training = open_for_training(config)
         if config.initial_model:
             training.start_from(config.initial_model)
+        prepare_folder(config)
+        report.announce_device(training.device, training.dtype, "training")
         if config.resume:
             training.resume()
         record(config)
