@@ -16,14 +16,15 @@ from methods import read
 from f2fd_core import SimulateConfig, TrainConfig, fourier, simulate
 from f2fd_core.denoising import Predictor, denoised_region
 from f2fd_core.device import arithmetic, choose_device, set_threads
+from f2fd_core.gain import Gain
 from f2fd_core.metrics import score
 from f2fd_core.training import Training, prepare_folder
 from f2fd_core.volume import Volume, crop
 
 SHELLS = {"below 0.1": slice(1, 3), "0.1 to 0.25": slice(3, 8), "above 0.25": slice(8, 16)}
 SCORES = ("correlation", "psnr", "ssim", "fsc_mean", "membrane_average_precision")
-CASES = {"estimated once": {"refine_at": 0.0}, "estimated twice (default)": {},
-         "true": {"refine_at": 0.0}}
+CASES = {"estimated once": {"refine_after": 0}, "estimated twice (default)": {},
+         "true": {"refine_after": 0}}
 
 
 def true_power(noise, window):
@@ -58,7 +59,7 @@ def main(argv=None):
             perturbation, = training.perturbations
             truth = true_power(((noisy - clean) / volume.std).numpy(), perturbation.window)
             if name == "true":
-                perturbation.set_power(truth)
+                perturbation.set_noise(Gain(), truth)
             training.run()
             predictor = Predictor(training.network, device, training.dtype, 4, 1)
             denoised = denoised_region(predictor, perturbation, (0, 0, 0), volume.shape, 96,

@@ -20,7 +20,7 @@ _PUBLIC = {
     "deconvolve": "deconvolution",
     "simulate": "phantom",
     "evaluate": "metrics",
-    "benchmark": "benchmark",
+    "benchmark": "benchmarking",
 }
 __all__ = sorted(_PUBLIC)
 

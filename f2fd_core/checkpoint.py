@@ -18,11 +18,11 @@ FORMAT = "f2fd"
 VERSION = 1
 
 
-def save(path, network, config, step, voxel_size, **training):
+def save(path, weights, config, step, voxel_size, **training):
     """Write a model file (or, with ``training`` entries, a checkpoint) to a temporary name, then
     rename it. Raises UserError if it can't be written."""
     state = dict(format=FORMAT, version=VERSION, config=config.to_dict(), step=step,
-                 voxel_size=voxel_size, model=network.state_dict(), **training)
+                 voxel_size=voxel_size, model=weights, **training)
     partial = path + ".part"
     try:
         torch.save(state, partial)

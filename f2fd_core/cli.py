@@ -120,7 +120,7 @@ def _evaluate(settings):
 
 def _benchmark(settings):
     _require(settings, "output")
-    from f2fd_core.benchmark import benchmark
+    from f2fd_core.benchmarking import benchmark
     print(benchmark(settings))
 
 

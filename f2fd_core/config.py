@@ -271,7 +271,7 @@ SAMPLE_RUN = dict(
     epochs=50, inversion_probability=0.1, mask_probability=0.5, dropout=0.8, block_size=8,
     pool_size=20, renew_pool=False, samples_per_patch=6, batch_size=2, patch_size=64, features=48,
     learning_rate=1e-4, clip=True, tv_weight=0.0, perturbation="masks", network="published",
-    gradient_clip=0.0, loss="l2norm", schedule="plateau", stop_patience=100,
+    gradient_clip=0.0, loss="l2norm", schedule="plateau", averaging=0.0, stop_patience=100,
     augmentation="published", patch_shift=10, sphere_min=0.05, sphere_max=0.10)
 """The published program's sample run."""
 
@@ -327,8 +327,9 @@ class TrainConfig(Config):
         "those that it was trained on then needs fewer steps. Its network must be the one chosen "
         "here.", TRAINING, advanced=True)
     steps: int = param(
-        1000, "Training steps", "Number of training steps (batches). More steps give a better "
-        "model until the loss is flat, in proportionally more time.", TRAINING, unit="steps", ge=1)
+        0, "Training steps", "Number of training steps (batches). 0: as many as it takes until the "
+        "loss on parts that are kept from the training is flat, and the best model of them.",
+        TRAINING, unit="steps", ge=0, zero="auto")
     epochs: int = param(
         0, "Epochs", "Train for this many epochs instead of a number of steps; one epoch visits "
         "every patch of the grid once. 0: use the number of steps.", TRAINING, unit="epochs", ge=0,
@@ -349,9 +350,14 @@ class TrainConfig(Config):
         1e-3, "Learning rate", "Learning rate of the Adam optimizer at the start.", TRAINING, gt=0,
         le=1, advanced=True, original="lr")
     schedule: str = param(
-        "cosine", "Learning rate schedule", "cosine: falls to zero along half a cosine. plateau: "
-        "divided by 10 after 10 epochs without a lower loss (published). constant: stays.",
-        TRAINING, choices=("cosine", "plateau", "constant"), advanced=True)
+        "constant", "Learning rate schedule", "constant: stays, after a short rise. cosine: falls "
+        "to zero along half a cosine, for a given number of steps. plateau: divided by 10 after 10 "
+        "epochs without a lower loss (published).",
+        TRAINING, choices=("constant", "cosine", "plateau"), advanced=True)
+    averaging: float = param(
+        0.1, "Average the weights over", "The model is the mean of the network's weights over this "
+        "last share of the steps, which takes out the noise of single batches. 0: the last weights "
+        "(published).", TRAINING, ge=0, le=0.5, zero="off", advanced=True)
     gradient_clip: float = param(
         0.5, "Gradient clipping", "Longer gradients are cut to this norm, which keeps an odd batch "
         "from spoiling the training. 0: never (published).", TRAINING, ge=0, advanced=True)
@@ -385,21 +391,25 @@ class TrainConfig(Config):
         "target has 1 / this subtracted. Below 1 the input keeps more signal.", PERTURBATION,
         ge=0.05, le=20, advanced=True, only=("perturbation", "spectrum"))
     spectrum_window: int = param(
-        32, "Spectrum window", "Side of the windows on which the noise spectrum is estimated. "
-        "Larger windows resolve finer spectra and need larger tomograms.", PERTURBATION,
-        unit="voxels", ge=8, le=128, advanced=True, only=("perturbation", "spectrum"))
+        64, "Spectrum window", "Side of the windows on which the noise spectrum is estimated. "
+        "Larger windows resolve finer spectra; small tomograms get smaller ones by themselves.",
+        PERTURBATION, unit="voxels", ge=8, le=128, advanced=True, only=("perturbation", "spectrum"))
     spectrum_quantile: float = param(
-        0.25, "Spectrum quantile", "Quantile of the windows' power that counts as noise. Lower "
+        0.5, "Spectrum quantile", "Quantile of the windows' power that counts as noise. Lower "
         "values keep more signal in crowded tomograms.", PERTURBATION, ge=0.01, le=0.9,
         advanced=True, only=("perturbation", "spectrum"))
     spared_frequency: float = param(
         0.1, "Spared low frequencies", "Below this frequency signal is everywhere and the noise "
         "cannot be told from it, so the perturbation fades out there.", PERTURBATION,
         unit="cycles per voxel", ge=0, le=0.5, advanced=True, only=("perturbation", "spectrum"))
-    refine_at: float = param(
-        0.3, "Refine the spectrum at", "After this share of the training the noise spectrum is "
-        "estimated anew from what the network removes, which is right at low frequencies, too. "
-        "0: never.", PERTURBATION, ge=0, lt=1, zero="never", advanced=True,
+    noise_gain: bool = param(
+        True, "Noise varies in space", "Measure how the noise's strength changes with depth and "
+        "towards the borders, and make the copies' noise alike.", PERTURBATION, advanced=True,
+        only=("perturbation", "spectrum"))
+    refine_after: int = param(
+        200, "Refine the spectrum after", "After this many steps the noise spectrum is estimated "
+        "anew from what the network removes, which is right at low frequencies, too. 0: never.",
+        PERTURBATION, unit="steps", ge=0, zero="never", advanced=True,
         only=("perturbation", "spectrum"))
     point_probability: float = param(
         0.3, "Hidden points", "Probability that a voxel is hidden.", PERTURBATION, gt=0, lt=1,
@@ -453,7 +463,7 @@ class TrainConfig(Config):
         "proportion to their square. 0: the network's own (compact 8, published 48).", NETWORK,
         ge=0, zero="automatic", advanced=True, original="n_features")
     dropout: float = param(
-        0.1, "Dropout", "Dropout probability in the decoder, in training and in prediction.",
+        0.0, "Dropout", "Dropout probability in the decoder, in training and in prediction.",
         NETWORK, ge=0, lt=1, advanced=True, original="dropout_p")
 
     deconvolve: bool = param(
@@ -504,6 +514,9 @@ class TrainConfig(Config):
             raise UserError("--perturbation is %s and --half-maps names %d files; expected halves "
                             "with half-maps, and another without"
                             % (self.perturbation, len(self.half_maps)))
+        if names and self.schedule == "cosine" and self.automatic():
+            raise UserError("--schedule is cosine and --steps 0 (auto); expected a number of steps "
+                            "or another schedule")
         if self.ground_truth and len(self.ground_truth) != len(names):
             raise UserError("--ground-truth names %d volumes; expected %d, one for each tomogram"
                             % (len(self.ground_truth), len(names)))
@@ -515,9 +528,13 @@ class TrainConfig(Config):
         """The paths by which the tomograms are called: their own, or those of the odd halves."""
         return names_of(self)
 
+    def automatic(self):
+        """Whether the number of steps is found during the training."""
+        return not (self.steps or self.epochs)
+
     def refines(self):
         """Whether the noise spectrum is estimated a second time."""
-        return self.perturbation == "spectrum" and self.refine_at > 0
+        return self.perturbation == "spectrum" and self.refine_after > 0
 
     def network_features(self):
         """Features of the network, with 0 replaced by the network's own number."""

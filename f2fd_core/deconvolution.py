@@ -46,14 +46,14 @@ def deconvolved(data, voxel_size, settings):
 
 
 def preparation(settings, defocus=0.0):
-    """What a tomogram's voxels go through first, a function of the MrcVolume; None: nothing.
+    """What a tomogram's voxels go through first, a function of (voxels, voxel size); None: nothing.
 
     ``settings``: the TrainConfig; ``defocus`` (µm), if not 0, is used instead of its own.
     """
     if not settings.deconvolve:
         return None
     own = dataclasses.replace(settings, defocus=defocus or settings.defocus)
-    return lambda source: deconvolved(source.data, source.voxel_size[0], own)
+    return lambda data, voxel_size: deconvolved(data, voxel_size, own)
 
 
 def deconvolve(config):
@@ -67,11 +67,13 @@ def deconvolve(config):
     paths = mrc.output_paths(config.tomograms, config.output, DECONVOLVED)
     mrc.refuse_existing(paths.values(), config.overwrite)
     sources = [mrc.open_volume(name, config.voxel_size) for name in config.tomograms]
+    for source in sources:
+        mrc.refuse_bad_voxels(source)
     mrc.make_folder(config.output)
     for source in sources:
         path = paths[source.path]
         with mrc.new_volume(path, *source.header()) as data:
-            data[:] = deconvolved(source.data, source.voxel_size[0], config)
+            data[:] = deconvolved(source.data, config.voxel_size or source.voxel_size[0], config)
             before, after = ([np.array(values[index], dtype=np.float32)
                               for index in report.central_slices(source.shape)]
                              for values in (source.data, data))

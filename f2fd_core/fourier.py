@@ -13,6 +13,8 @@ import torch
 AXES = (-3, -2, -1)
 SYNTHESIS_MARGIN = 16
 MAXIMUM_WINDOWS = 2048
+MAXIMUM_VALUES = 1 << 26
+LEAST_WINDOWS, SMALLEST_WINDOW = 8, 16
 
 
 def axis_frequencies(shape):
@@ -74,17 +76,26 @@ def block_mask(grid, side, keep_probability, generator=None, device="cpu"):
 
 
 def window_corners(shape, size, maximum=MAXIMUM_WINDOWS):
-    """First voxels of half-overlapping windows of ``size`` in a volume, at most so many of them,
-    spread evenly."""
-    starts = [range(0, length - side + 1, max(side // 2, 1)) for length, side in zip(shape, size)]
+    """First voxels of windows of ``size``, at least half-overlapping, that cover a volume.
+
+    At most ``maximum`` of them, and not more than 64 million voxels in all, spread evenly.
+    """
+    maximum = min(maximum, max(1, MAXIMUM_VALUES // math.prod(size)))
+    starts = []
+    for length, side in zip(shape, size):
+        count = -(-(length - side) // max(side // 2, 1)) + 1
+        starts.append(np.linspace(0, length - side, count).round().astype(int).tolist())
     corners = list(product(*starts))
     chosen = np.linspace(0, len(corners) - 1, min(maximum, len(corners))).round().astype(int)
     return [corners[index] for index in chosen]
 
 
 def window_size(shape, window):
-    """Size of the estimate's windows: cubes, cut where a volume of ``shape`` is thinner."""
-    return tuple(min(window, length) for length in shape)
+    """Size of the estimate's windows: cubes of at most ``window``, cut where a volume of ``shape``
+    is thinner, and smaller where otherwise too few would fit in for a statistic."""
+    largest = (np.prod(shape, dtype=float) / LEAST_WINDOWS) ** (1 / 3)
+    side = min(window, max(SMALLEST_WINDOW, int(largest) // 8 * 8))
+    return tuple(min(side, length) for length in shape)
 
 
 def window_power(region, corners, size):

@@ -2,9 +2,14 @@
 
 
 def mean_squared_error(prediction, target, weights=None):
-    """Mean over all voxels of the squared difference, weighted by ``weights``."""
+    """Mean over all voxels of the squared difference, weighted by ``weights`` of 0 to 1.
+
+    Where no voxel counts, which can happen to a batch, it is 0.
+    """
     square = (prediction - target).square()
-    return square.mean() if weights is None else (weights * square).sum() / weights.sum()
+    if weights is None:
+        return square.mean()
+    return (weights * square).sum() / weights.sum().clamp(min=1)
 
 
 def l2_norm(prediction, target, weights=None):

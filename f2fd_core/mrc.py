@@ -143,6 +143,15 @@ def slabs(shape):
     return [slice(z, min(z + depth, shape[0])) for z in range(0, shape[0], depth)]
 
 
+def refuse_bad_voxels(volume):
+    """Raise UserError if an :class:`MrcVolume` holds NaN or infinite voxels."""
+    for slab in slabs(volume.shape):
+        bad = volume.data[slab].size - int(np.isfinite(volume.data[slab]).sum())
+        if bad:
+            raise UserError("%s holds %d NaN or infinite voxels in sections %d to %d; expected "
+                            "finite ones" % (volume.path, bad, slab.start, slab.stop - 1))
+
+
 def _complete_header(mrc, path):
     """Write the statistics of a finished map; refuses values that are not finite."""
     total = square = 0.0

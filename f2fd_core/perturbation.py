@@ -4,16 +4,19 @@ A perturbation belongs to one tomogram and gives regions of its perturbed copies
 training (:class:`Pairs`), ``copies`` for prediction (inputs only). ``at_step`` brings it to its
 state at a training step.
 """
+import functools
 from typing import NamedTuple, Optional
 
 import numpy as np
 import torch
 
 from f2fd_core import fourier
+from f2fd_core.gain import Gain
 from f2fd_core.volume import crop
 
 TRAINING, PREDICTION = 0, 1
-REFINEMENT_SIDE, REFINEMENT_MARGIN, REFINEMENT_BLOCKS = 80, 8, 24
+REFINEMENT_MARGIN, REFINEMENT_BLOCKS = 8, 12
+GAIN_WINDOW = 24
 
 
 def derived_seed(*numbers):
@@ -45,6 +48,16 @@ class Perturbation:
         """Nothing to prepare: every draw is new."""
 
 
+def _windows(blocks, size):
+    """(first voxels, ``size``, power) of the windows of ``size`` in all the blocks."""
+    places, power = [], []
+    for corner, block, region in blocks:
+        inner = fourier.window_corners(block, size)
+        places += [tuple(map(sum, zip(corner, start))) for start in inner]
+        power.append(fourier.window_power(region, inner, size))
+    return places, size, torch.cat(power)
+
+
 class Spectrum(Perturbation):
     """Noise-matched pairs (X + a n, X - n / a), n synthetic noise of the tomogram's own spectrum.
 
@@ -58,17 +71,35 @@ class Spectrum(Perturbation):
         super().__init__(volume, config, device)
         self.scale = config.noise_scale
         self.window = fourier.window_size(volume.shape, config.spectrum_window)
-        power = fourier.window_power(
-            volume.region, fourier.window_corners(volume.shape, self.window), self.window)
-        self.total_power = power.mean(0)
-        self.set_power(fourier.spare_low_frequencies(
-            fourier.noise_level(power, config.spectrum_quantile), self.window,
-            config.spared_frequency))
+        gain, power, self.total_power = self._measured([((0, 0, 0), volume.shape, volume.region)])
+        self.set_noise(gain, fourier.spare_low_frequencies(power, self.window,
+                                                           config.spared_frequency))
 
-    def set_power(self, power):
-        """Use this noise power spectrum, on the rfft grid of the window."""
-        self.power = power
+    def _measured(self, blocks):
+        """The noise's :class:`Gain`, its power where that is 1, and the mean power of all.
+
+        ``blocks``: a list of (first voxel, size, function that reads regions of the block).
+        """
+        gain = Gain()
+        if self.config.noise_gain:
+            gain = Gain.measured(*_windows(blocks, fourier.window_size(self.volume.shape,
+                                                                       GAIN_WINDOW)))
+        corners, size, power = _windows(blocks, self.window)
+        level = fourier.noise_level(power / gain.of_windows(corners, size),
+                                    self.config.spectrum_quantile)
+        return gain, level, power.mean(0)
+
+    def set_noise(self, gain, power):
+        """Use this noise: a :class:`Gain` and a power spectrum on the rfft grid of the window."""
+        self.gain, self.power = gain, power
         self._amplitudes = {}
+
+    def state_dict(self):
+        """What :meth:`load_state_dict` restores: the noise, as it is known by now."""
+        return {"power": self.power, "gain": self.gain.profiles}
+
+    def load_state_dict(self, state):
+        self.set_noise(Gain(state["gain"]), state["power"])
 
     def refine(self, predictor):
         """Estimate the noise spectrum again, from what a network removes from the tomogram.
@@ -77,26 +108,24 @@ class Spectrum(Perturbation):
         ``predictor`` is a :class:`~f2fd_core.denoising.Predictor`.
         """
         shape = self.volume.shape
-        size = tuple(min(REFINEMENT_SIDE, length) for length in shape)
-        power = []
+        size = tuple(min(2 * side, length) for side, length in zip(self.window, shape))
+        blocks = []
         for corner in fourier.window_corners(shape, size, REFINEMENT_BLOCKS):
             residual = self._region(corner, size).cpu().numpy() - predictor.inner(
                 self, corner, size, REFINEMENT_MARGIN)
-            corners = fourier.window_corners(size, self.window)
-            power.append(fourier.window_power(
-                lambda start, side, values=residual: crop(values, start, side), corners,
-                self.window))
-        self.set_power(fourier.noise_level(torch.cat(power), self.config.spectrum_quantile))
+            blocks.append((corner, size, functools.partial(crop, residual)))
+        self.set_noise(*self._measured(blocks)[:2])
 
-    def _noise(self, size, count):
+    def _noise(self, start, size, count):
         box = fourier.synthesis_shape(size)
         if box not in self._amplitudes:
             power = fourier.resample_power(self.power, self.window, box)
             self._amplitudes[box] = power.sqrt().to(self.device)
-        return fourier.synthesise(self._amplitudes[box], box, size, count)
+        noise = fourier.synthesise(self._amplitudes[box], box, size, count)
+        return noise * self.gain.at(start, size, self.device)
 
     def pairs(self, start, size, count):
-        region, noise = self._region(start, size), self._noise(size, count)
+        region, noise = self._region(start, size), self._noise(start, size, count)
         return Pairs(region + self.scale * noise, region - noise / self.scale)
 
     def copies(self, start, size, count, first=0):
@@ -104,7 +133,7 @@ class Spectrum(Perturbation):
 
         ``first``: how many the prediction has had before.
         """
-        return self._region(start, size) + self.scale * self._noise(size, count)
+        return self._region(start, size) + self.scale * self._noise(start, size, count)
 
 
 class Masks:
@@ -238,9 +267,10 @@ class BlindSpot(Perturbation):
             length = size[axis]
             here = torch.arange(length, device=device).reshape(
                 [-1 if other == axis else 1 for other in range(3)])
-            moved = here + offset // stride % width - self.NEIGHBOURS
-            moved = moved.abs()
-            index = index * length + torch.minimum(moved, 2 * (length - 1) - moved)
+            step = offset // stride % width - self.NEIGHBOURS
+            # Beyond a face, to the other side; mirrored there it could be the voxel itself.
+            outside = (here + step < 0) | (here + step >= length)
+            index = index * length + here + torch.where(outside, -step, step)
         return region.flatten()[index]
 
     def pairs(self, start, size, count):

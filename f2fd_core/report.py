@@ -6,7 +6,7 @@ import sys
 import numpy as np
 
 SCORES = ("ssim", "psnr", "input_ssim", "input_psnr")
-COLUMNS = ("step", "seconds", "loss", "learning_rate", "voxels_per_second")
+COLUMNS = ("step", "seconds", "loss", "learning_rate", "voxels_per_second", "validation_loss")
 CONTRAST_QUANTILES = (0.005, 0.995)
 GAP = 4
 
@@ -99,6 +99,11 @@ def draw_loss(log_path, picture_path):
     mean = np.convolve(loss, np.ones(width) / width, mode="valid")
     axes.plot(step[width - 1:], mean, color="C0", label="mean over %d steps" % width)
     low, high = np.quantile(loss, (0.0, 0.98))
+    checks = [(int(row["step"]), float(row["validation_loss"])) for row in rows
+              if row["validation_loss"]]
+    if checks:
+        axes.plot(*zip(*checks), color="C3", marker=".", label="on parts kept from the training")
+        low = min(low, *(value for _, value in checks))
     axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low) or None)
     axes.set(xlabel="training step", ylabel="loss")
     right = axes.twinx()

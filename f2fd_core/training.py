@@ -11,6 +11,7 @@ import time
 from typing import NamedTuple, Optional
 
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from f2fd_core import checkpoint, metrics, mrc, report, unet
 from f2fd_core.config import NETWORK_MULTIPLE, TrainConfig, UserError
@@ -19,12 +20,13 @@ from f2fd_core.device import arithmetic, autocast, choose_device, repeatable, se
 from f2fd_core.loss import training_loss
 from f2fd_core.patches import PatchOrder, augment, shifted
 from f2fd_core.perturbation import derived_seed, perturbation_for_training
+from f2fd_core.stopping import CHECK_EVERY, Best, HeldOut
 from f2fd_core.volume import open_volumes
 
 STEP_STREAM = 3
 INITIAL_STREAM = 4
 PREVIEW_PREDICTIONS = 2
-WARMUP = 0.03
+WARMUP_STEPS = 30
 PLATEAU = dict(factor=0.1, patience=10, min_lr=1e-8)
 FLAT_LOSS = 1e-4
 RESULTS = ("model.pt", "log.csv", "checkpoints", "loss.png", "slices.png", "histogram.png",
@@ -72,6 +74,14 @@ def open_ground_truth(config, volumes):
     return truths
 
 
+def averaging_over(share):
+    """Update rule of averaged weights: the mean over about the last ``share`` of the steps."""
+    def update(averaged, current, count):
+        return averaged + (current - averaged) / (1 + share * count)
+
+    return update
+
+
 class EarlyStop:
     """Counts epochs whose loss has not fallen by FLAT_LOSS below the best."""
 
@@ -89,17 +99,18 @@ class Schedule:
     """Learning rate and early stop: what changes with steps and with finished epochs."""
 
     def __init__(self, optimizer, config, steps):
+        """``steps``: how many there will be, None if that is not known."""
         self.stop = EarlyStop()
         self.patience = config.stop_patience
         self.losses = []
         self.plateau = self.by_step = None
         if config.schedule == "plateau":
             self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **PLATEAU)
-        elif config.schedule == "cosine":
-            warmup = max(1, round(WARMUP * steps))
+        else:
+            falls = config.schedule == "cosine"
             self.by_step = torch.optim.lr_scheduler.LambdaLR(
-                optimizer, lambda step: min((step + 1) / warmup, 1.0)
-                * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0))))
+                optimizer, lambda step: min((step + 1) / WARMUP_STEPS, 1.0)
+                * (0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0))) if falls else 1.0))
 
     def after_step(self, loss, epoch_ended):
         """Take a step's loss; ``epoch_ended``: whether it was an epoch's last."""
@@ -158,13 +169,20 @@ class Batch(NamedTuple):
     truth: Optional[torch.Tensor]
 
 
-def batch_of(patches, volumes, perturbations, truths, config):
-    """The :class:`Batch` of some patches, all parts of a patch turned alike."""
+def batch_of(patches, volumes, perturbations, truths, config, held_out=None):
+    """The :class:`Batch` of some patches, all parts of a patch turned alike.
+
+    ``held_out``: what is not to be learned from, a :class:`~f2fd_core.stopping.HeldOut`.
+    """
     side, count = (config.patch_size,) * 3, config.samples_per_patch
     stacks = []
     for index, grid_start in patches:
         start = shifted(grid_start, volumes[index].shape, config.patch_size, config.patch_shift)
         pairs = perturbations[index].pairs(start, side, count)
+        if held_out:
+            allowed = held_out.weights(index, start).to(pairs.inputs.device).expand(count, *side)
+            pairs = pairs._replace(weights=allowed if pairs.weights is None
+                                   else allowed * pairs.weights)
         truth = None
         if truths:
             truth = torch.from_numpy(truths[index].region(start, side)).to(pairs.inputs.device)
@@ -206,10 +224,7 @@ def train(config):
             training.resume()
         record(config)
         training.run()
-    path = os.path.join(config.output, "model.pt")
-    checkpoint.save(path, training.network, config, training.step, training.voxel_size)
-    report.say("model written to %s after %d steps" % (path, training.step))
-    return path
+    return training.save_model()
 
 
 class Training:
@@ -225,10 +240,13 @@ class Training:
         self.network = unet.build(config).to(device, memory_format=torch.channels_last_3d)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
         self.order = PatchOrder(self.shapes, config.patch_size, config.batch_size, config.seed)
-        self.steps = self.order.steps(config.epochs) if config.epochs else config.steps
+        self.steps = self.order.steps(config.epochs) if config.epochs else config.steps or None
         self.schedule = Schedule(self.optimizer, config, self.steps)
-        self.refine_step = max(1, round(config.refine_at * self.steps)) if config.refines() \
-            else None
+        self.averaged = AveragedModel(self.network, avg_fn=averaging_over(config.averaging)) \
+            if config.averaging else None
+        self.held_out = HeldOut(self.shapes, config.patch_size, config.seed) \
+            if config.automatic() else None
+        self.best = Best()
         self.refined = False
         self.loss_of = training_loss(config)
         self.perturbations = [perturbation_for_training(volume, config, device)
@@ -244,7 +262,12 @@ class Training:
             if here != there:
                 raise UserError("--%s is %s; expected %s as in the initial model %s"
                                 % (name, here, there, path))
-        self.network.load_state_dict(network.state_dict())
+        for copy in {self.network, self.model()}:
+            copy.load_state_dict(network.state_dict())
+
+    def model(self):
+        """The network whose predictions count: with averaged weights, if they are averaged."""
+        return self.averaged.module if self.averaged else self.network
 
     def resume(self):
         """Continue from the newest checkpoint, if there is one."""
@@ -254,19 +277,26 @@ class Training:
                        % self.config.output)
             return
         earlier = compare(state, self.config, self.shapes, path)
-        self.network.load_state_dict(state["model"])
+        self.model().load_state_dict(state["model"])
+        self.network.load_state_dict(state["network"])
+        if self.averaged:
+            self.averaged.n_averaged.fill_(state["step"])
+        self.best.loss, self.best.step, self.best.model = (
+            state["best"]["loss"], state["best"]["step"], state["best"]["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         for group in self.optimizer.param_groups:
             group["lr"] *= self.config.learning_rate / earlier.learning_rate
         self.schedule.load_state_dict(state["schedule"])
         self.step = state["step"]
-        if state["noise_power"]:
-            for perturbation, power in zip(self.perturbations, state["noise_power"]):
-                perturbation.set_power(power)
+        if state["noise"]:
+            for perturbation, noise in zip(self.perturbations, state["noise"]):
+                perturbation.load_state_dict(noise)
             self.refined = True
         report.say("resuming from %s" % path)
 
     def finished(self):
+        if self.steps is None:
+            return self.best.reached(self.step)
         return self.step >= self.steps or self.schedule.stops()
 
     def run(self):
@@ -278,26 +308,36 @@ class Training:
         self.network.train()
         with log, report.progress(self.steps, "step", self.step) as bar:
             while not self.finished():
-                if self.step == self.refine_step and not self.refined:
+                if self.step == self.config.refine_after and self.config.refines() \
+                        and not self.refined:
                     self.refine()
                 began = time.monotonic()
                 row = self.take_step()
                 now = time.monotonic()
                 voxels = row.pop("voxels")
-                log.write(step=self.step, seconds=now - started,
-                          voxels_per_second=voxels / (now - began), **row)
                 self.step += 1
+                if self.held_out and self.step % CHECK_EVERY == 0:
+                    row["validation_loss"] = self.check()
+                log.write(step=self.step - 1, seconds=now - started,
+                          voxels_per_second=voxels / (now - began), **row)
                 bar.update()
                 bar.set_postfix(loss="%.4g" % row["loss"], refresh=False)
                 if self.step % self.config.checkpoint_every == 0 or self.finished():
                     self.save_checkpoint()
                     self.draw(log.path)
 
+    def check(self):
+        """Loss of the model on the held-out parts, remembered if it is the best."""
+        loss = self.held_out.loss(self.model(), self.perturbations, self.device, self.dtype)
+        self.best.offer(loss, self.step, self.model())
+        return loss
+
     def refine(self):
         """Estimate the noise spectra anew from what the network removes by now."""
-        refined(self.perturbations, self.network, self.device, self.dtype)
+        refined(self.perturbations, self.model(), self.device, self.dtype)
         self.network.train()
         self.refined = True
+        self.best.forget()
         self.draw_spectrum()
 
     def take_step(self):
@@ -306,7 +346,8 @@ class Training:
         patches = self.order.batch(self.step)
         for index in sorted({index for index, _ in patches}):
             self.perturbations[index].at_step(self.step)
-        batch = batch_of(patches, self.volumes, self.perturbations, self.truths, self.config)
+        batch = batch_of(patches, self.volumes, self.perturbations, self.truths, self.config,
+                         self.held_out)
         with autocast(self.dtype, self.device):
             prediction = self.network(batch.inputs.contiguous(memory_format=torch.channels_last_3d))
         prediction = prediction.float()
@@ -321,6 +362,8 @@ class Training:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
         rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
+        if self.averaged:
+            self.averaged.update_parameters(self.network)
         ended = self.order.epochs_before(self.step + 1) > self.order.epochs_before(self.step)
         self.schedule.after_step(loss.item(), ended)
         row = {"loss": loss.item(), "learning_rate": rate, "voxels": batch.inputs.numel()}
@@ -329,11 +372,24 @@ class Training:
         return row
 
     def save_checkpoint(self):
-        checkpoint.save(checkpoint.path_of(self.checkpoints, self.step), self.network, self.config,
-                        self.step, self.voxel_size, optimizer=self.optimizer.state_dict(),
+        checkpoint.save(checkpoint.path_of(self.checkpoints, self.step), self.model().state_dict(),
+                        self.config, self.step, self.voxel_size, network=self.network.state_dict(),
+                        optimizer=self.optimizer.state_dict(),
                         schedule=self.schedule.state_dict(), shapes=self.shapes,
-                        noise_power=[perturbation.power for perturbation in self.perturbations]
+                        best={"loss": self.best.loss, "step": self.best.step,
+                              "model": self.best.model},
+                        noise=[perturbation.state_dict() for perturbation in self.perturbations]
                         if self.refined else [])
+
+    def save_model(self):
+        """Write model.pt, the best model if there was a choice; returns its path."""
+        weights, step = self.best.model, self.best.step
+        if weights is None:
+            weights, step = self.model().state_dict(), self.step
+        path = os.path.join(self.config.output, "model.pt")
+        checkpoint.save(path, weights, self.config, step, self.voxel_size)
+        report.say("model of step %d written to %s after %d steps" % (step, path, self.step))
+        return path
 
     def draw_spectrum(self):
         """spectrum.png: what the noise spectrum of the first tomogram is taken to be."""
@@ -345,7 +401,7 @@ class Training:
     def draw(self, log_path):
         """Renew loss.png, slices.png and histogram.png."""
         folder = self.config.output
-        predictor = Predictor(self.network, self.device, self.dtype, PREVIEW_PREDICTIONS, 1)
+        predictor = Predictor(self.model(), self.device, self.dtype, PREVIEW_PREDICTIONS, 1)
         before, after = preview(predictor, self.perturbations[0], self.volumes[0], self.config)
         self.network.train()
         title = "%s, step %d" % (self.volumes[0].source.name, self.step)

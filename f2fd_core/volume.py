@@ -74,7 +74,7 @@ class Volume(Standardised):
     def __init__(self, path, clip=True, voxel_size=0.0, prepare=None):
         """Open and measure; raises UserError for unusable content, naming the file.
 
-        ``prepare(source)`` returns the voxels to be used instead of the file's own, in memory.
+        ``prepare(voxels, voxel size)`` returns the voxels to be used instead of the file's own.
         """
         self.source = mrc.open_volume(path, voxel_size)
         self.shape = self.source.shape
@@ -93,18 +93,10 @@ class Volume(Standardised):
                                  % (path, size[0], voxel_size))
         self.voxel_size = voxel_size or size[0]
         self.data = self.source.data
-        self._refuse_bad_voxels(path)
+        mrc.refuse_bad_voxels(self.source)
         if prepare:
-            self.data = prepare(self.source)
+            self.data = prepare(self.data, self.voxel_size)
         self._measure(path, clip)
-
-    def _refuse_bad_voxels(self, path):
-        data = self.data
-        for slab in mrc.slabs(self.shape):
-            bad = data[slab].size - int(np.isfinite(data[slab]).sum())
-            if bad:
-                raise UserError("%s holds %d NaN or infinite voxels in sections %d to %d; expected "
-                                "finite ones" % (path, bad, slab.start, slab.stop - 1))
 
     def _measure(self, path, clip):
         data = self.data

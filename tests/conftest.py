@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, mrc, simulate, train
+from f2fd_core import (
+    DenoiseConfig,
+    SimulateConfig,
+    TrainConfig,
+    checkpoint,
+    denoise,
+    mrc,
+    simulate,
+    train,
+)
 
 torch.set_num_threads(2)
 TINY = dict(steps=6, patch_size=16, batch_size=2, features=4, checkpoint_every=3, device="cpu",
@@ -27,11 +36,34 @@ class Memory:
         return self.array
 
 
+def data(path):
+    """The voxels of an MRC file."""
+    return np.array(mrc.open_volume(path).data)
+
+
+def weights(path):
+    """The weights in a model file."""
+    return checkpoint.load(str(path))["model"]
+
+
+def assert_same_weights(one, other):
+    one, other = weights(one), weights(other)
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory):
     """Paths of a simulated cell of 48 x 64 x 72 voxels: {name: path}."""
     folder = tmp_path_factory.mktemp("phantom")
     return simulate(SimulateConfig(output=str(folder), shape=(48, 64, 72), snr=0.3, seed=3))
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """The same of 24 x 40 x 32 voxels, where any tomogram will do."""
+    folder = tmp_path_factory.mktemp("small")
+    return simulate(SimulateConfig(output=str(folder), shape=(24, 40, 32), snr=0.3, seed=4))
 
 
 @pytest.fixture(scope="session")

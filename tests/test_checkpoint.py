@@ -30,7 +30,7 @@ def refused(tmp_path, content, words):
 def test_round_trip(tmp_path):
     torch.manual_seed(0)
     network, path = unet.build(CONFIG), str(tmp_path / "model.pt")
-    checkpoint.save(path, network, CONFIG, 7, 12.5)
+    checkpoint.save(path, network.state_dict(), CONFIG, 7, 12.5)
     state = checkpoint.load(path)
     restored, config = checkpoint.restore(state, path)
     assert (config, state["step"], state["voxel_size"]) == (CONFIG, 7, 12.5)
@@ -81,8 +81,8 @@ def test_damaged_models_are_refused(tmp_path, state):
 def test_newest_passes_over_a_broken_checkpoint(tmp_path):
     warnings = []
     for step in (10, 20):
-        checkpoint.save(checkpoint.path_of(str(tmp_path), step), unet.build(CONFIG), CONFIG, step,
-                        1.0)
+        checkpoint.save(checkpoint.path_of(str(tmp_path), step), unet.build(CONFIG).state_dict(),
+                        CONFIG, step, 1.0)
     path, state = checkpoint.newest(str(tmp_path), warnings.append)
     assert state["step"] == 20 and not warnings
     with open(path, "r+b") as stream:

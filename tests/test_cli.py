@@ -4,9 +4,12 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import data
 from test_mrc import FAULTS, faulty
 
+from f2fd_core import DeconvolveConfig
 from f2fd_core.cli import main
+from f2fd_core.deconvolution import deconvolved
 
 
 def refused(arguments, words, capsys):
@@ -20,13 +23,15 @@ def refused(arguments, words, capsys):
         assert word in lines[0]
 
 
-@pytest.mark.parametrize("command", ["train", "denoise"])
-@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize(("command", "kind"), [
+    (command, kind) for command in ("train", "denoise", "deconvolve") for kind in FAULTS
+    if command != "deconvolve" or kind not in ("constant", "thin")])  # a filter can take those
 def test_bad_tomograms(command, kind, tmp_path, tiny_model, capsys):
     path, words = faulty(tmp_path, kind)
     output = tmp_path / "out"
     model = [tiny_model / "model.pt"] if command == "denoise" else []
-    refused([command, *model, path, "--output", output], ["bad.mrc", *words], capsys)
+    more = ["--defocus", 3] if command == "deconvolve" else []
+    refused([command, *model, path, "--output", output, *more], ["bad.mrc", *words], capsys)
     assert not output.exists()
 
 
@@ -42,6 +47,7 @@ def test_output_that_is_a_file_or_not_writable(phantom, tiny_model, tmp_path, ca
     blocked = tmp_path / "file"
     blocked.write_text("keep me")
     for arguments in (["train", phantom["tomogram"]],
+                      ["deconvolve", phantom["tomogram"], "--defocus", 3],
                       ["denoise", tiny_model / "model.pt", phantom["tomogram"]]):
         refused([*arguments, "--output", blocked / "out"], [str(blocked)], capsys)
         refused([*arguments, "--output", blocked], [str(blocked)], capsys)
@@ -55,10 +61,17 @@ def test_output_that_is_a_file_or_not_writable(phantom, tiny_model, tmp_path, ca
     (["train"], ["TOMOGRAMS is missing"]),
     (["train", "a.mrc"], ["--output is missing"]),
     (["denoise", "m.pt"], ["TOMOGRAMS is missing"]),
+    (["deconvolve", "--output", "o"], ["TOMOGRAMS is missing"]),
+    (["deconvolve", "a.mrc", "--defocus", "3"], ["--output is missing"]),
+    (["deconvolve", "a.mrc", "--output", "o"], ["--defocus is 0", "in µm"]),
+    (["train", "a.mrc", "--output", "o", "--deconvolve"], ["--defocus is 0", "in µm"]),
+    (["train", "--half-maps", "a.mrc", "b.mrc"], ["--output is missing"]),
+    (["train", "--half-maps", "a.mrc", "--output", "o"], ["--half-maps names 1 files"]),
+    (["denoise", "m.pt", "--half-maps", "a", "b", "--output", "o"], ["m.pt does not exist"]),
     (["evaluate", "a.mrc"], ["--reference is missing"]),
     (["train", "a.mrc", "--output", "o", "--patchsize", "3"], ["--patchsize"]),
     (["train", "a.mrc", "--output", "o", "--steps", "x"], ["--steps", "'x'"]),
-    (["train", "a.mrc", "--output", "o", "--steps", "-1"], ["--steps is -1", "at least 1"]),
+    (["train", "a.mrc", "--output", "o", "--steps", "-1"], ["--steps is -1", "at least 0"]),
     (["train", "--config", "none.json"], ["none.json"]),
     (["simulate", "o", "--shape", "5", "5"], ["--shape"]),
     (["simulate", "o", "--snr", "0"], ["--snr is 0", "above 0"]),
@@ -105,6 +118,19 @@ def test_whole_chain_as_a_program(tmp_path):
     described = json.loads(run("info", folder / "run" / "model.pt"))
     assert described["step"] == 2 and described["voxel_size"] == 10.0
     assert json.loads(run("info"))["device"] in ("cpu", "cuda:0")
+
+
+def test_deconvolve_as_a_command(small, tmp_path, capsys):
+    words = ["deconvolve", small["tomogram"], small["odd"], "--output", str(tmp_path / "out"),
+             "--defocus", "2", "--phase-flipped", "--threads", "all"]
+    assert main(words) == 0
+    assert "written to %s" % (tmp_path / "out" / "odd_deconvolved.mrc") in capsys.readouterr().err
+    for name in ("tomogram", "odd"):
+        expected = deconvolved(data(small[name]), 10.0,
+                               DeconvolveConfig(defocus=2.0, phase_flipped=True))
+        np.testing.assert_allclose(data(tmp_path / "out" / (name + "_deconvolved.mrc")), expected,
+                                   atol=1e-4 * expected.std())
+    refused(words, ["tomogram_deconvolved.mrc exists already", "--overwrite"], capsys)
 
 
 def test_evaluate_refuses_other_shapes_and_empty_masks(phantom, write, capsys):

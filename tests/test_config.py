@@ -27,10 +27,8 @@ def test_config_needs_only_the_standard_library():
 
 
 def test_engine_never_imports_scipion():
-    modules = ["f2fd_core." + name for name in (
-        "arguments", "checkpoint", "cli", "config", "denoising", "device", "fourier", "info",
-        "loss", "metrics", "mrc", "patches", "perturbation", "phantom", "report", "training",
-        "unet", "volume")]
+    modules = ["f2fd_core." + path.stem for path in Path(config.__file__).parent.glob("[!_]*.py")]
+    assert "f2fd_core.training" in modules
     result = import_with_blocked({"pyworkflow", "pwem", "tomo"}, modules)
     assert result.returncode == 0, result.stderr
 
@@ -90,6 +88,7 @@ def test_original_names_are_aliases():
                   "n_bernoulli_samples": ("samples_per_patch", 5), "batch_size": ("batch_size", 3),
                   "subtomo_length": ("patch_size", 96), "n_features": ("features", 16),
                   "lr": ("learning_rate", 0.01), "alpha": ("tv_weight", 0.5),
+                  "Vmask_probability": ("block_probability", 0.25),
                   "dataset": ("perturbation", "masks")},
         "denoise": {"total_samples_prediction": ("pool_size", 9),
                     "n_bernoulli_samples_prediction": ("batch_size", 3),
@@ -100,14 +99,16 @@ def test_original_names_are_aliases():
             settings, _ = cli.parse([command, "--" + original, str(value)])
             assert getattr(settings, field) == value
     assert cli.parse(["train", "--no-clip", "--clip"])[0].clip is True
+    assert cli.parse(["train", "--deconv_kwargs"])[0].deconvolve is True
 
 
 def other_value(field, kind, default, spec):
     """A valid value of a field that is not its default."""
     if field in ("patch_size", "tile_size", "shape"):
         return (96, 104, 112) if config.item_type(kind) else 96
-    if config.item_type(kind):
-        return ("one.mrc",)
+    item = config.item_type(kind)
+    if item:
+        return (spec.choices[-1] if spec.choices else {str: "one.mrc", int: 5, float: 0.5}[item],)
     if kind is bool:
         return not default
     if kind is str:
@@ -120,7 +121,8 @@ def other_value(field, kind, default, spec):
 def test_every_option_reaches_its_field():
     for command, (config_class, _) in cli.COMMANDS.items():
         for field, kind, default, spec in config.parameters(config_class):
-            if spec.positional or field in ("ground_truth", "half_maps", "perturbation"):
+            if spec.positional or field in (
+                    "ground_truth", "half_maps", "perturbation", "reference", "membrane"):
                 continue
             value = other_value(field, kind, default, spec)
             words = [config.flag(field)]
@@ -130,12 +132,14 @@ def test_every_option_reaches_its_field():
                 words += [str(item) for item in (value if isinstance(value, tuple) else [value])]
             if value == "published":
                 words += ["--patch-size", "64"]
+            if command == "benchmark" and field != "tomogram":
+                words += ["--tomogram", "one.mrc"]
             settings, _ = cli.parse([command, *words])
             assert getattr(settings, field) == value != default
 
 
 @pytest.mark.parametrize(("values", "words"), [
-    ({"steps": 0}, "--steps is 0; expected at least 1"),
+    ({"batch_size": 0}, "--batch-size is 0; expected at least 1"),
     ({"steps": "many"}, "--steps is 'many'; expected a whole number"),
     ({"steps": True}, "--steps is True; expected a whole number"),
     ({"learning_rate": float("nan")}, "--learning-rate is nan; expected a finite number"),
@@ -150,6 +154,17 @@ def test_every_option_reaches_its_field():
     ({"sphere_min": 0.2, "sphere_max": 0.1}, "--sphere-min is 0.2; expected at most"),
     ({"resume": True, "overwrite": True}, "--resume and --overwrite exclude each other"),
     ({"ground_truth": ["a"], "tomograms": ["a", "b"]}, "--ground-truth names 1 volumes"),
+    ({"half_maps": ["a", "b", "c"]}, "--half-maps names 3 files; expected two for each tomogram"),
+    ({"half_maps": ["a", "b"], "tomograms": ["c", "d"]}, "--half-maps names 2 files; expected two"),
+    ({"half_maps": ["a", "b"], "perturbation": "points"},
+     "--perturbation is points and --half-maps names 2 files; expected halves with half-maps"),
+    ({"perturbation": "halves", "tomograms": ["a"]},
+     "--perturbation is halves and --half-maps names 0 files; expected halves with half-maps"),
+    ({"half_maps": ["a", "b"], "ground_truth": ["c", "d"]},
+     "--ground-truth names 2 volumes; expected 1, one for each tomogram"),
+    ({"deconvolve": True, "tomograms": ["a"]}, "--defocus is 0; expected the tomograms' defocus"),
+    ({"point_probability": 0.0}, "--point-probability is 0.0; expected above 0"),
+    ({"blind_share": 0.6}, "--blind-share is 0.6; expected at most 0.5"),
     ({"stpes": 3}, "'stpes' is no parameter of TrainConfig"),
 ])
 def test_bad_values_get_one_sentence(values, words):
@@ -157,6 +172,96 @@ def test_bad_values_get_one_sentence(values, words):
         TrainConfig.create(values)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_half_maps_imply_their_perturbation():
+    given = {"half_maps": ["odd.mrc", "even.mrc"]}
+    for more in ({}, {"preset": "published"}):
+        made = TrainConfig.create(dict(given, **more))
+        assert made.perturbation == "halves"
+        assert made.names() == ("odd.mrc",)
+    assert TrainConfig.create(dict(given, tomograms=["a.mrc"])).names() == ("a.mrc",)
+    # No half-maps, as the form gives them for other perturbations, imply nothing.
+    published = TrainConfig.create({"preset": "published", "half_maps": [], "tomograms": ["a.mrc"]})
+    assert published.perturbation == "masks"
+    settings, _ = cli.parse(["train", "--half-maps", "odd.mrc", "even.mrc", "--output", "o"])
+    assert (settings.half_maps, settings.perturbation) == (("odd.mrc", "even.mrc"), "halves")
+
+
+def test_recorded_half_maps_and_perturbation_are_taken_up(tmp_path):
+    """A configuration file with half-maps, and one without to which they are given."""
+    for recorded, words in ((dict(half_maps=("a.mrc", "b.mrc"), perturbation="halves"), []),
+                            (dict(perturbation="masks"), ["--half-maps", "a.mrc", "b.mrc"])):
+        path = tmp_path / "train.json"
+        path.write_text(TrainConfig(**recorded).to_json())
+        settings, _ = cli.parse(["train", "--config", str(path), *words])
+        assert (settings.half_maps, settings.perturbation) == (("a.mrc", "b.mrc"), "halves")
+
+
+def test_what_is_left_of_a_denoising_without_the_finished_tomograms():
+    halves = tuple("%s_%s" % (name, half) for name in "abc" for half in ("odd", "even"))
+    for tomograms in ((), ("a", "b", "c")):
+        whole = DenoiseConfig(tomograms=tomograms, half_maps=halves, seed=7)
+        names = whole.names()
+        assert names == (tomograms or halves[::2])
+        left = whole.without({names[1]})
+        assert left.half_maps == halves[:2] + halves[4:]
+        assert left.tomograms == tuple(name for name in tomograms if name != "b")
+        assert left.names() == (names[0], names[2]) and left.seed == 7
+        assert whole.without(set()) == whole
+        assert whole.without(set(names)).names() == ()
+    plain = DenoiseConfig(tomograms=("a", "b")).without({"a"})
+    assert (plain.tomograms, plain.half_maps) == (("b",), ())
+
+
+@pytest.mark.parametrize(("trained", "values", "words"), [
+    ({}, {"half_maps": ["a", "b"]}, "--half-maps names 2 files; expected none for a model trained "
+                                    "with the perturbation spectrum"),
+    ({"perturbation": "halves"}, {"tomograms": ["a"]}, "--half-maps names 0 files; expected two a "
+     "tomogram for a model trained with the perturbation halves"),
+    ({}, {"defocus": 2.5}, "--defocus is 2.5; expected 0, since the model was trained on tomograms "
+                           "that were not deconvolved"),
+    ({"network": "published", "patch_size": 64}, {"tile_size": 72},
+     "--tile-size is 72; expected a multiple of 32 for the model's published network"),
+])
+def test_denoising_has_to_suit_the_model(trained, values, words):
+    with pytest.raises(UserError) as caught:
+        DenoiseConfig.create(values).for_model(TrainConfig.create(trained))
+    assert str(caught.value) == words
+
+
+@pytest.mark.parametrize(("trained", "predictions"), [
+    ({}, 4), ({"perturbation": "points"}, 20), ({"perturbation": "blindspot"}, 4),
+    ({"preset": "published"}, 100), ({"preset": "published", "perturbation": "points"}, 100),
+])
+def test_predictions_as_the_model_wants_them(trained, predictions):
+    trained = TrainConfig.create(trained)
+    assert DenoiseConfig().for_model(trained).predictions == predictions
+    assert DenoiseConfig(predictions=3).for_model(trained).predictions == 3
+
+
+def test_the_word_for_zero_is_taken_and_told():
+    words = {}
+    for command, (config_class, _) in cli.COMMANDS.items():
+        for field, kind, _, spec in config.parameters(config_class):
+            if spec.zero:
+                settings, _ = cli.parse([command, config.flag(field), spec.zero])
+                assert getattr(settings, field) == 0 and type(getattr(settings, field)) is kind
+                with pytest.raises(UserError, match="invalid %s value" % kind.__name__):
+                    cli.parse([command, config.flag(field), spec.zero + "?"])
+                words[command, field] = spec.zero
+    assert words["train", "epochs"] == "by steps" and words["denoise", "threads"] == "all"
+    assert "| `--epochs` | Epochs | `epochs` | 0 (by steps) |" in arguments.table(TrainConfig)
+    # A word that is none for this option is no number, either.
+    with pytest.raises(UserError, match="--epochs"):
+        cli.parse(["train", "--epochs", "all"])
+
+
+def test_help_says_with_what_a_parameter_is_used():
+    helps = {name: spec.full_help() for name, _, _, spec in config.parameters(TrainConfig)}
+    assert helps["block_size"].endswith("Used with perturbation 'masks' or 'points' only.")
+    assert helps["defocus"].endswith("Used with deconvolve only.")
+    assert "Used with" not in helps["deconvolve"]
 
 
 def test_shape_needs_three_sides():

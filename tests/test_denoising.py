@@ -2,13 +2,10 @@ import mrcfile
 import numpy as np
 import pytest
 import torch
+from conftest import data
 
-from f2fd_core import DenoiseConfig, UserError, denoise, mrc
+from f2fd_core import DenoiseConfig, UserError, denoise
 from f2fd_core.denoising import Predictor, tiling
-
-
-def data(path):
-    return np.array(mrc.open_volume(path).data)
 
 
 class Sum(torch.nn.Module):

@@ -25,6 +25,19 @@ def test_arithmetic_is_what_was_asked_for():
             assert layer(values).dtype is dtype
 
 
+@pytest.mark.parametrize(("fast", "deepest", "chosen"), [
+    (True, 3, torch.bfloat16), (True, 2, torch.float32), (False, 3, torch.float32)])
+def test_automatic_arithmetic_on_cpus(monkeypatch, fast, deepest, chosen):
+    """bfloat16 where the hardware has it and the network's deepest level is wide enough for it."""
+    monkeypatch.setattr(device, "_fast_bfloat16", lambda place: fast)
+    cpu = torch.device("cpu")
+    assert device.arithmetic("auto", cpu, deepest) is chosen
+    assert device.arithmetic("auto", torch.device("cuda"), deepest) \
+        is (torch.bfloat16 if fast else torch.float32)
+    assert device.arithmetic("bfloat16", cpu, deepest) is torch.bfloat16
+    assert device.arithmetic("float32", cpu, deepest) is torch.float32
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_auto_is_the_cpu_where_there_is_no_gpu():
     assert device.choose_device("auto").type == "cpu"

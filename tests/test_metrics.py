@@ -124,3 +124,35 @@ def test_losses_against_their_definitions():
     assert float(loss.total_variation(slope)) == pytest.approx(1)
     weighted = loss.training_loss(TrainConfig(loss="l2norm", tv_weight=0.5))
     assert float(weighted(slope, slope)) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.9])
+def test_weighted_losses_against_a_loop(share):
+    rng = np.random.default_rng(5)
+    one, two = rng.normal(size=(2, 3, 1, 4, 5, 6))
+    weights = (rng.random((3, 1, 4, 5, 6)) < share).astype(float)
+    squares, count = np.zeros(3), 0.0
+    for index in np.ndindex(*weights.shape):
+        squares[index[0]] += weights[index] * (one[index] - two[index]) ** 2
+        count += weights[index]
+    tensors = [torch.from_numpy(part) for part in (one, two, weights)]
+    assert float(loss.mean_squared_error(*tensors)) == pytest.approx(squares.sum() / count)
+    assert float(loss.l2_norm(*tensors)) == pytest.approx(np.sqrt(squares).mean())
+    # The total variation is that of the whole prediction, whatever the weights are.
+    smooth = loss.training_loss(TrainConfig(loss="mse", tv_weight=0.5))
+    assert float(smooth(*tensors) - loss.mean_squared_error(*tensors)) == pytest.approx(
+        0.5 * float(loss.total_variation(tensors[0])))
+
+
+@pytest.mark.parametrize("name", ["mse", "l2norm"])
+def test_weights_of_one_change_nothing_and_of_zero_leave_nothing_to_learn(name):
+    torch.manual_seed(6)
+    prediction, target = torch.randn(2, 2, 1, 4, 4, 4)
+    prediction.requires_grad_()
+    distance = loss.training_loss(TrainConfig(loss=name))
+    torch.testing.assert_close(distance(prediction, target, torch.ones_like(target)),
+                               distance(prediction, target, None))
+    nothing = distance(prediction, target, torch.zeros_like(target))
+    nothing.backward()
+    assert nothing.item() == 0
+    assert (prediction.grad == 0).all()

@@ -5,7 +5,16 @@ from conftest import Memory
 
 from f2fd_core import fourier
 from f2fd_core.config import TrainConfig
-from f2fd_core.perturbation import PREDICTION, Masks, Spectrum, derived_seed
+from f2fd_core.loss import training_loss
+from f2fd_core.perturbation import (
+    PREDICTION,
+    BlindSpot,
+    Halves,
+    Masks,
+    Points,
+    Spectrum,
+    derived_seed,
+)
 
 SHAPES = [(16, 24, 40), (17, 21, 33)]
 
@@ -156,7 +165,8 @@ def test_refined_spectrum_is_right_at_all_frequencies():
     signal = fourier.synthesise(5 * torch.exp(-(k / 0.1) ** 2), shape, shape, 1)[0]
     truth = fourier.shell_means(0.2 + torch.exp(-(fourier.radial_frequency(size) / 0.2) ** 2),
                                 size)[1]
-    perturbation = Spectrum(Memory(noise + signal), TrainConfig(spared_frequency=0.0))
+    perturbation = Spectrum(Memory(noise + signal),
+                            TrainConfig(spared_frequency=0.0, spectrum_window=32))
     first = fourier.shell_means(perturbation.power, size)[1]
     assert first[2] > 3 * truth[2]
     before = perturbation.copies((0, 0, 0), (16, 16, 16), 1)
@@ -178,3 +188,166 @@ def test_spectrum_pair_surrounds_the_tomogram():
                                rtol=1e-4, atol=1e-4)
     copies = torch.cat([perturbation.copies((4, 5, 6), (16, 16, 16), 1) for _ in range(2)])
     assert not torch.allclose(copies[0], copies[1])
+
+
+def points(volume, **options):
+    return Points(Memory(volume), TrainConfig(perturbation="points", **options))
+
+
+def blind_spots(volume, **options):
+    return BlindSpot(Memory(volume), TrainConfig(perturbation="blindspot", **options))
+
+
+def ramp(*shape):
+    """A volume whose every voxel holds its own index, so a value tells where it comes from."""
+    return torch.arange(float(np.prod(shape))).reshape(shape)
+
+
+@pytest.mark.parametrize("probability", [0.1, 0.6])
+def test_points_hide_their_share_and_target_the_rest(probability):
+    torch.manual_seed(1)
+    volume = torch.randn(40, 44, 48)
+    region = volume[4:36, 5:37, 6:38]
+    inputs, targets, weights = points(volume, point_probability=probability).pairs(
+        (4, 5, 6), (32, 32, 32), 3)
+    assert set(weights.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(inputs, region * (1 - weights))
+    assert torch.equal(targets, region.expand(3, -1, -1, -1))
+    assert weights.mean().item() == pytest.approx(probability, abs=0.01)
+    # Every voxel is drawn for itself: neighbours and copies have nothing to do with each other.
+    hidden = weights - weights.mean()
+    for other in (hidden.roll(1, 0), hidden.roll(1, 3), hidden.roll(1, 1)):
+        assert abs((hidden * other).mean() / hidden.var()) < 0.03
+
+
+@pytest.mark.parametrize("probability", [0.25, 0.5])
+def test_hidden_blocks_are_blocks(probability):
+    torch.manual_seed(2)
+    _, _, weights = points(torch.randn(32, 32, 32), block_probability=1.0, block_size=4,
+                           mask_probability=probability).pairs((0, 0, 0), (32, 32, 32), 4)
+    blocks = weights.reshape(4, 8, 4, 8, 4, 8, 4).permute(0, 1, 3, 5, 2, 4, 6).flatten(4)
+    assert torch.equal(blocks.amin(-1), blocks.amax(-1))
+    assert weights.mean().item() == pytest.approx(probability, abs=0.04)
+    assert not torch.equal(weights[0], weights[1])
+
+
+def test_share_of_copies_with_blocks_instead_of_points():
+    """Blocks hide half of a copy here, points a tenth."""
+    torch.manual_seed(3)
+    perturbation = points(torch.randn(16, 16, 16), block_probability=0.3, block_size=2,
+                          mask_probability=0.5, point_probability=0.1)
+    shares = [(perturbation.copies((0, 0, 0), (16, 16, 16), 1) == 0).float().mean().item()
+              for _ in range(200)]
+    assert np.mean(np.array(shares) > 0.3) == pytest.approx(0.3, abs=0.1)
+
+
+def test_copies_for_prediction_hide_other_points_each():
+    torch.manual_seed(4)
+    volume = torch.randn(24, 24, 24)
+    copies = points(volume, point_probability=0.3).copies((2, 3, 4), (16, 16, 16), 4)
+    region = volume[2:18, 3:19, 4:20].expand_as(copies)
+    kept = copies != 0
+    assert torch.equal(copies[kept], region[kept])
+    assert kept.float().mean().item() == pytest.approx(0.7, abs=0.02)
+    assert (kept[0] != kept[1]).float().mean().item() == pytest.approx(2 * 0.3 * 0.7, abs=0.05)
+
+
+@pytest.mark.parametrize("kind", [points, blind_spots])
+@pytest.mark.parametrize("loss", ["mse", "l2norm"])
+def test_the_loss_sees_hidden_voxels_only(kind, loss):
+    torch.manual_seed(5)
+    pairs = kind(torch.randn(16, 16, 16)).pairs((0, 0, 0), (16, 16, 16), 2)
+    inputs, targets, weights = (part.unsqueeze(1) for part in pairs)
+    prediction = torch.zeros_like(inputs, requires_grad=True)
+    training_loss(TrainConfig(loss=loss))(prediction, targets, weights).backward()
+    assert 0 < weights.sum() < 0.5 * weights.numel()
+    assert torch.equal(prediction.grad != 0, weights == 1)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3])
+def test_blind_voxels_alone_are_replaced(share):
+    torch.manual_seed(6)
+    volume = ramp(40, 40, 40)
+    region = volume[3:35, 4:36, 5:37]
+    perturbation = blind_spots(volume, blind_share=share)
+    inputs, targets, weights = perturbation.pairs((3, 4, 5), (32, 32, 32), 3)
+    assert torch.equal(inputs != region, weights == 1)
+    assert torch.equal(targets, region.expand(3, -1, -1, -1))
+    assert weights.mean().item() == pytest.approx(share, rel=0.1)
+    assert torch.equal(perturbation.copies((3, 4, 5), (32, 32, 32), 2),
+                       region.expand(2, -1, -1, -1))
+
+
+def test_a_blind_voxel_takes_the_value_of_another_one_nearby():
+    """Never its own, which is the noise to be predicted; also not at the faces."""
+    torch.manual_seed(7)
+    size = (8, 9, 10)
+    inputs, _, weights = blind_spots(ramp(*size), blind_share=0.5).pairs((0, 0, 0), size, 400)
+    seen = set()
+    for copy, blind in zip(inputs.long().numpy(), weights.numpy() == 1):
+        places = np.argwhere(blind)
+        sources = np.stack(np.unravel_index(copy[blind], size), 1)
+        distances = np.abs(sources - places).max(1)
+        assert distances.min() >= 1 and distances.max() <= 2
+        inner = ((places >= 2) & (places < np.array(size) - 2)).all(1)
+        seen |= set(map(tuple, (sources - places)[inner]))
+    assert len(seen) == 5 ** 3 - 1
+
+
+@pytest.mark.parametrize("reach", [1, 3])
+def test_crosses_about_blind_voxels_are_replaced_from_anywhere(reach):
+    torch.manual_seed(8)
+    size = (24, 26, 28)
+    region = ramp(*size)
+    inputs, targets, weights = blind_spots(region, blind_share=0.004, blind_reach=reach).pairs(
+        (0, 0, 0), size, 2)
+    crosses = np.zeros(inputs.shape, dtype=bool)
+    for number, *place in np.argwhere(weights.numpy() == 1):
+        for axis in range(3):
+            arm = [slice(at, at + 1) for at in place]
+            arm[axis] = slice(max(place[axis] - reach, 0), place[axis] + reach + 1)
+            crosses[(number, *arm)] = True
+    replaced = (inputs != region).numpy()
+    assert weights.mean().item() == pytest.approx(0.004, rel=0.3)
+    assert not replaced[~crosses].any()
+    assert replaced[crosses].mean() > 0.99
+    assert torch.equal(targets, region.expand(2, -1, -1, -1))
+    # From anywhere in the region, all alike: the values are spread evenly over its indices.
+    shares, _ = np.histogram(inputs.numpy()[crosses], 4, (0, region.numel()))
+    np.testing.assert_allclose(shares / crosses.sum(), 0.25, atol=0.06)
+
+
+class HalfMapsInMemory:
+    """Two half-maps of the same signal as the perturbation sees them."""
+
+    def __init__(self, odd, even):
+        self.halves = Memory(odd), Memory(even)
+        self.shape = self.halves[0].shape
+
+    def half(self, number, start, size):
+        return self.halves[number].region(start, size)
+
+
+def test_halves_are_paired_in_both_orders():
+    torch.manual_seed(9)
+    odd, even = torch.randn(2, 20, 20, 20)
+    perturbation = Halves(HalfMapsInMemory(odd, even), TrainConfig(perturbation="halves"))
+    inputs, targets, weights = perturbation.pairs((1, 2, 3), (16, 16, 16), 60)
+    assert weights is None
+    parts = [half[1:17, 2:18, 3:19] for half in (odd, even)]
+    orders = [torch.equal(one, parts[0]) for one in inputs]
+    for order, one, other in zip(orders, inputs, targets):
+        assert torch.equal(one, parts[0 if order else 1])
+        assert torch.equal(other, parts[1 if order else 0])
+    assert 15 < sum(orders) < 45
+
+
+@pytest.mark.parametrize("batches", [(6,), (1, 1, 1, 1, 1, 1), (1, 3, 2)])
+def test_prediction_takes_the_halves_in_turn_whatever_the_batches(batches):
+    odd, even = torch.zeros(8, 8, 8), torch.ones(8, 8, 8)
+    perturbation = Halves(HalfMapsInMemory(odd, even), TrainConfig(perturbation="halves"))
+    copies, done = [], 0
+    for count in batches:
+        copies.append(perturbation.copies((0, 0, 0), (8, 8, 8), count, done))
+        done += count
+    assert torch.cat(copies)[:, 0, 0, 0].tolist() == [0, 1, 0, 1, 0, 1]

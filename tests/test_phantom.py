@@ -95,3 +95,42 @@ def test_contrast_transfer_is_phase_flipped_and_rises_from_the_amplitude_contras
     assert float(transfer.max()) <= 0
     assert float(transfer[0, 0]) == pytest.approx(-0.07, abs=1e-6)
     assert float(transfer.min()) == pytest.approx(-1, abs=0.05)
+
+
+def test_a_crowded_cell_fills_a_third():
+    shares = {}
+    for specimen in ("cell", "crowded"):
+        built = phantom.build_specimen((32, 48, 56), 10.0, specimen, 5)
+        shares[specimen] = (built.density > phantom.OCCUPIED).mean()
+        assert built.membrane.any()
+    assert 1 / 3 <= shares["crowded"] < 0.4
+    assert shares["cell"] < 0.9 * shares["crowded"]
+
+
+def test_an_empty_specimen_is_nothing_but_noise():
+    volumes = phantom.simulate_volumes(SimulateConfig(**dict(SMALL, specimen="empty")))
+    for name in ("clean", "density", "membrane"):
+        assert not volumes[name].any()
+    odd, even = volumes["odd"], volumes["even"]
+    assert volumes["tomogram"].std() > 0
+    assert abs(np.corrcoef(odd.ravel(), even.ravel())[0, 1]) < 0.05
+    # Of the strength that the signal-to-noise ratio asks for with a signal of variance 1.
+    fainter = phantom.simulate_volumes(SimulateConfig(**dict(SMALL, specimen="empty", snr=5.0)))
+    ratio = volumes["tomogram"].var() / fainter["tomogram"].var()
+    assert ratio == pytest.approx(10, rel=0.01)
+
+
+@pytest.mark.parametrize("iterations", [1, 10, 50])
+def test_sirt_like_filter_lets_through_what_sirt_does(iterations):
+    """Untilted, each row a cosine of its own frequency k across the tilt axis: weighted
+    back-projection scales it, n iterations by another factor 1 - (1 - a / k)^n."""
+    width = 200
+    number = torch.tensor([1.0, 2, 5, 20, 60])
+    rows = torch.cos(2 * math.pi * number[:, None] * torch.arange(width) / width + 0.3)
+    plain, sirt = (phantom.back_project(rows[None], [0.0], 8, count)[..., :-1]
+                   for count in (0, iterations))
+    frequency = number / width
+    expected = 1 - (1 - 0.00195 / frequency) ** iterations
+    torch.testing.assert_close(sirt, plain * expected[:, None], rtol=1e-3,
+                               atol=1e-3 * float(sirt.abs().max()))
+    assert (expected[0] > 2 * expected[-1]).item()

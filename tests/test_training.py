@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,21 +11,12 @@ import mrcfile
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, Memory, assert_same_weights, data, weights
 
 from f2fd_core import DenoiseConfig, TrainConfig, UserError, checkpoint, denoise, mrc, train
 from f2fd_core.metrics import correlation
-from f2fd_core.training import Schedule
-
-
-def weights(path):
-    return checkpoint.load(str(path))["model"]
-
-
-def assert_same_weights(one, other):
-    one, other = weights(one), weights(other)
-    for name in one:
-        assert torch.equal(one[name], other[name]), name
+from f2fd_core.perturbation import Points
+from f2fd_core.training import WARMUP_STEPS, Schedule, batch_of
 
 
 def test_outputs(tiny_model, phantom):
@@ -39,7 +31,8 @@ def test_outputs(tiny_model, phantom):
     assert recorded["tomograms"] == [phantom["tomogram"]] and recorded["steps"] == 6
     with open(tiny_model / "log.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert list(rows[0]) == ["step", "seconds", "loss", "learning_rate", "voxels_per_second"]
+    assert list(rows[0]) == ["step", "seconds", "loss", "learning_rate", "voxels_per_second",
+                             "validation_loss"]
     assert [int(row["step"]) for row in rows] == list(range(6))
     seconds = [float(row["seconds"]) for row in rows]
     assert seconds == sorted(seconds) and seconds[0] > 0
@@ -47,7 +40,7 @@ def test_outputs(tiny_model, phantom):
 
 @pytest.mark.parametrize("options", [
     dict(perturbation="spectrum", schedule="cosine", dropout=0.3),
-    dict(perturbation="spectrum", schedule="constant", refine_at=0.7, dropout=0.0),
+    dict(perturbation="spectrum", schedule="constant", refine_after=4, dropout=0.0),
     dict(perturbation="masks", schedule="plateau", loss="l2norm", samples_per_patch=2, pool_size=5),
 ])
 def test_resumed_equals_uninterrupted_bit_for_bit(phantom, tmp_path, options, capsys):
@@ -98,8 +91,9 @@ def test_resume_can_lower_the_learning_rate(phantom, tmp_path, recwarn):
     train(TrainConfig(**dict(options, steps=9, resume=True, learning_rate=1e-4)))
     with open(tmp_path / "log.csv", newline="") as stream:
         rates = [float(row["learning_rate"]) for row in csv.DictReader(stream)]
-    assert max(rates[:6]) == pytest.approx(1e-3) and max(rates[6:]) <= 1e-4
-    assert rates[7] == pytest.approx(1e-4 * 0.5 * (1 + np.cos(np.pi * 7 / 9)), rel=1e-3)
+    expected = [rate * (step + 1) / WARMUP_STEPS
+                for step, rate in enumerate(6 * [1e-3] + 3 * [1e-4])]
+    assert rates == pytest.approx(expected, rel=1e-3)
     assert not [entry for entry in recwarn if "lr_scheduler" in str(entry.message)]
 
 
@@ -156,6 +150,26 @@ def test_ground_truth_scores_are_logged(phantom, tmp_path):
     assert_same_weights(tmp_path / "model.pt", tmp_path / "without" / "model.pt")
 
 
+def test_all_parts_of_a_patch_are_turned_alike():
+    """Inputs, targets, weights and truth; here the truth is the tomogram itself."""
+    torch.manual_seed(0)
+    volume = Memory(torch.randn(24, 32, 32))
+    config = TrainConfig(perturbation="points", patch_size=16, patch_shift=0, samples_per_patch=2,
+                         augmentation="published")
+    perturbation = Points(volume, config)
+    region = torch.from_numpy(volume.region((8, 4, 2), (16, 16, 16)))
+    unturned = []
+    for _ in range(20):
+        batch = batch_of([(0, (0, 0, 0)), (0, (8, 4, 2))], [volume], [perturbation], [volume],
+                         config)
+        assert batch.inputs.shape == (4, 1, 16, 16, 16)
+        assert torch.equal(batch.targets, batch.truth)
+        assert torch.equal(batch.inputs, batch.targets * (1 - batch.weights))
+        assert torch.equal(batch.targets[2], batch.targets[3])
+        unturned.append(torch.equal(batch.targets[2, 0], region))
+    assert any(unturned) and not all(unturned)
+
+
 def test_ground_truth_of_another_size_is_refused(phantom, write, tmp_path):
     other = write(np.random.default_rng(0).normal(size=(16, 16, 16)))
     with pytest.raises(UserError, match="the ground truth .* has shape"):
@@ -164,30 +178,48 @@ def test_ground_truth_of_another_size_is_refused(phantom, write, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def planted(seed):
-    """Balls in white noise: (noisy, clean), correlation well below 0.6."""
+def planted(seed, shared):
+    """Balls in noise: (odd, even, clean), the correlation of odd + even with clean below 0.2.
+
+    The noise is white or, if ``shared``, alike in neighbours along X and white otherwise.
+    """
     rng = np.random.default_rng(seed)
-    z, y, x = np.mgrid[:40, :64, :64]
-    clean = np.zeros((40, 64, 64), np.float32)
-    for centre in rng.uniform(4, 36, (14, 3)) * (1, 1.6, 1.6):
+    z, y, x = np.mgrid[:32, :48, :48]
+    clean = np.zeros((32, 48, 48), np.float32)
+    for centre in rng.uniform(4, 28, (8, 3)) * (1, 1.5, 1.5):
         clean += np.exp(-sum((axis - at) ** 2 for axis, at in zip((z, y, x), centre)) / 30)
-    return clean + rng.normal(0, 1.0, clean.shape), clean
+    noise = rng.normal(0, 1.4, (2, *clean.shape))
+    if shared:
+        noise = (noise + np.roll(noise, 1, -1)) / np.sqrt(2)
+    return clean + noise[0], clean + noise[1], clean
 
 
-@pytest.mark.parametrize(("options", "gain"), [
-    (dict(perturbation="spectrum"), 2.0),
-    (dict(perturbation="masks", pool_size=6), 1.3),
+@pytest.mark.parametrize(("shared", "options", "least", "most"), [
+    (False, dict(perturbation="spectrum"), 3.5, np.inf),
+    (False, dict(perturbation="masks", pool_size=6), 2.0, np.inf),
+    (False, dict(perturbation="points"), 3.5, np.inf),
+    (False, dict(perturbation="blindspot"), 3.5, np.inf),
+    (False, dict(perturbation="halves"), 3.5, np.inf),
+    # What neighbours share can be predicted, and so stays in, unless they are hidden, too.
+    (True, dict(perturbation="blindspot"), 1.0, 3.2),
+    (True, dict(perturbation="blindspot", blind_reach=1), 4.0, np.inf),
+    (True, dict(perturbation="points", block_probability=1.0, block_size=3), 4.0, np.inf),
 ])
-def test_a_planted_signal_is_recovered(write, tmp_path, options, gain):
-    noisy, clean = planted(1)
-    model = train(TrainConfig(tomograms=(write(noisy, "noisy.mrc"),), output=str(tmp_path / "run"),
-                              steps=80, patch_size=32, batch_size=4, features=4,
-                              learning_rate=2e-3, device="cpu", checkpoint_every=1000, **options))
-    result = denoise(DenoiseConfig(model=model, tomograms=(str(tmp_path / "noisy.mrc"),),
-                                   output=str(tmp_path / "out"), tile_size=64))[0]
-    before = correlation(torch.from_numpy(noisy), torch.from_numpy(clean))
-    denoised = torch.from_numpy(np.array(mrc.open_volume(result).data))
-    assert correlation(denoised, torch.from_numpy(clean)) > gain * before
+def test_a_planted_signal_is_recovered(write, tmp_path, shared, options, least, most):
+    """The correlation with the clean volume grows by a factor of ``least`` to ``most``."""
+    odd, even, clean = planted(1, shared)
+    halves = (write(odd, "odd.mrc"), write(even, "even.mrc"))
+    given = dict(half_maps=halves) if options["perturbation"] == "halves" \
+        else dict(tomograms=(write((odd + even) / 2, "noisy.mrc"),))
+    model = train(TrainConfig(output=str(tmp_path / "run"), steps=60, patch_size=24, batch_size=2,
+                              features=4, dropout=0.0, learning_rate=3e-3, device="cpu",
+                              checkpoint_every=1000, **given, **options))
+    result, = denoise(DenoiseConfig(model=model, output=str(tmp_path / "out"), tile_size=64,
+                                    predictions=4, device="cpu", **given))
+    before, after = (correlation(torch.from_numpy(volume), torch.from_numpy(clean))
+                     for volume in (((odd + even) / 2).astype(np.float32), data(result)))
+    assert before < 0.2
+    assert least < after / before < most
 
 
 def test_published_network_and_masks_run_end_to_end(phantom, tmp_path):
@@ -198,6 +230,61 @@ def test_published_network_and_masks_run_end_to_end(phantom, tmp_path):
     result = denoise(DenoiseConfig(model=model, tomograms=(phantom["tomogram"],), predictions=2,
                                    batch_size=2, pool_size=2, output=str(tmp_path / "out")))[0]
     assert np.isfinite(mrc.open_volume(result).data).all()
+
+
+def largest_difference(one, other):
+    """Of two models' weights."""
+    one, other = weights(one), weights(other)
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+def test_training_starts_from_the_initial_model(tiny_model, small, tmp_path):
+    """Hardly moved, its weights are those of that model; without, they are far from them."""
+    initial = str(tiny_model / "model.pt")
+    options = dict(TINY, tomograms=(small["tomogram"],), steps=2, learning_rate=1e-5, seed=1)
+    fresh = train(TrainConfig(**dict(options, output=str(tmp_path / "fresh"))))
+    started = train(TrainConfig(**dict(options, output=str(tmp_path / "started"),
+                                       initial_model=initial)))
+    assert 0 < largest_difference(started, initial) < 1e-4
+    assert largest_difference(fresh, initial) > 0.1
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (dict(features=5), "--features is 5; expected 4 as in the initial model "),
+    (dict(network="published", features=4, patch_size=32),
+     "--network is published; expected compact as in the initial model "),
+])
+def test_an_initial_model_with_another_network_is_refused(tiny_model, small, tmp_path, options,
+                                                          words):
+    initial = str(tiny_model / "model.pt")
+    options = {**TINY, "tomograms": (small["tomogram"],), "initial_model": initial, **options}
+    with pytest.raises(UserError) as caught:
+        train(TrainConfig(output=str(tmp_path / "run"), **options))
+    assert words + initial in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_resuming_goes_on_from_the_checkpoint_not_from_the_initial_model(tiny_model, small,
+                                                                         tmp_path):
+    options = dict(TINY, tomograms=(small["tomogram"],), seed=1, schedule="constant")
+    whole = train(TrainConfig(output=str(tmp_path / "whole"), **options))
+    parts = tmp_path / "parts"
+    train(TrainConfig(**dict(options, output=str(parts), steps=3)))
+    resumed = train(TrainConfig(output=str(parts), resume=True,
+                                initial_model=str(tiny_model / "model.pt"), **options))
+    assert_same_weights(resumed, whole)
+
+
+def test_a_run_can_be_replaced_by_one_that_starts_from_it(small, tmp_path):
+    """And a bad initial model is found before the earlier run is removed."""
+    options = dict(TINY, tomograms=(small["tomogram"],), output=str(tmp_path / "run"), steps=2)
+    first = train(TrainConfig(**options))
+    kept = shutil.copyfile(first, tmp_path / "first.pt")
+    options.update(overwrite=True, learning_rate=1e-5)
+    with pytest.raises(UserError, match="gone.pt does not exist"):
+        train(TrainConfig(initial_model=str(tmp_path / "gone.pt"), **options))
+    assert_same_weights(first, kept)
+    assert 0 < largest_difference(train(TrainConfig(initial_model=first, **options)), kept) < 1e-4
 
 
 def test_plateau_divides_the_rate_and_patience_stops():
@@ -234,7 +321,7 @@ def test_gradients_are_clipped_and_never_for_the_published_method(phantom, tmp_p
 
 def test_cosine_schedule_warms_up_and_falls_to_zero():
     optimizer = torch.optim.Adam(torch.nn.Linear(1, 1).parameters(), lr=1e-3)
-    schedule = Schedule(optimizer, TrainConfig(), 100)
+    schedule = Schedule(optimizer, TrainConfig(schedule="cosine", steps=100), 100)
     rates = []
     for _ in range(100):
         rates.append(optimizer.param_groups[0]["lr"])

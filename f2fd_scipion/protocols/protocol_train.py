@@ -80,7 +80,9 @@ class ProtF2FdTrain(ProtF2FdBase):
         return [path]
 
     def _usesHalves(self):
-        return self.getEnumText("perturbation") == "halves"
+        # A preset that sets the perturbation hides what was chosen before.
+        return (self.evalParamCondition("perturbation")
+                and self.getEnumText("perturbation") == "halves")
 
     # -------------------------- Values for the engine ------------------------
     def _supply(self):

@@ -58,6 +58,8 @@ class TestF2FdForms(BaseTest):
             self.assertIs(type(value), int if spec.choices else kind)
             self.assertTrue(param.getLabel().startswith(spec.label))
             self.assertIn(spec.unit.lower(), param.getLabel().lower())
+            self.assertEqual("0: " in param.getLabel(), bool(spec.zero))
+            self.assertIn(spec.zero, param.getLabel())
             self.assertEqual(param.getHelp(), spec.full_help())
             self.assertEqual(param.isExpert(), spec.advanced)
             if spec.choices:
@@ -114,6 +116,43 @@ class TestF2FdForms(BaseTest):
         self.assertTrue(protocol.evalParamCondition("mask_probability"))
         self.assertNotIn("noise_scale", train_values(protocol))
 
+    def testEachPerturbationShowsItsOwnParameters(self):
+        own = {"masks": {"mask_probability", "inversion_probability", "block_size", "sphere_min",
+                         "sphere_max", "pool_size", "renew_pool"},
+               "points": {"point_probability", "block_probability", "mask_probability",
+                          "block_size"},
+               "blindspot": {"blind_share", "blind_reach"},
+               "halves": set()}
+        protocol = ProtF2FdTrain()
+        names = {name for name, _, _, spec in parameters(TrainConfig)
+                 if spec.only[:1] == ("perturbation",)}
+        self.assertTrue(set.union(*own.values()) < names)
+        for perturbation, expected in own.items():
+            protocol.perturbation.set(choice("perturbation", perturbation))
+            protocol.preset.set(choice("preset", "default"))
+            self.assertEqual({name for name in names if protocol.evalParamCondition(name)},
+                             expected)
+            self.assertEqual(names & set(train_values(protocol)), expected)
+            protocol.preset.set(choice("preset", "published"))  # sets the perturbation itself
+            self.assertEqual([name for name in names if protocol.evalParamCondition(name)], [])
+
+    def testDeconvolvingAsksForTheDefocus(self):
+        names = {"defocus", "phase_shift", "phase_flipped", "strength", "snr_falloff", "highpass"}
+        protocol = ProtF2FdTrain()
+        protocol.defocus.set(2.5)
+        for preset in ("default", "published"):
+            protocol.preset.set(choice("preset", preset))
+            protocol.deconvolve.set(False)
+            self.assertEqual(names & set(train_values(protocol)), set())
+            protocol.deconvolve.set(True)
+            self.assertTrue(all(protocol.evalParamCondition(name) for name in names))
+            made = TrainConfig.create(dict(train_values(protocol), tomograms=["a.mrc"]))
+            self.assertEqual((made.deconvolve, made.defocus), (True, 2.5))
+        protocol.defocus.set(0)
+        with self.assertRaises(UserError) as raised:
+            TrainConfig.create(dict(train_values(protocol), tomograms=["a.mrc"]))
+        self.assertIn("'Defocus' is 0; expected", in_form_words(raised.exception, TrainConfig))
+
     def testPublishedMethodHidesWhatItSets(self):
         protocol = ProtF2FdTrain()
         protocol.steps.set(5)
@@ -152,13 +191,13 @@ class TestF2FdForms(BaseTest):
 
     def testValidatorsAndTheDataclassDontBothComplain(self):
         protocol = ProtF2FdTrain()
-        protocol.steps.set(0)
-        errors = [error for error in protocol.validate() if "steps" in error.lower()]
-        self.assertEqual(errors, ["*Training steps* must be at least 1"])
+        protocol.batch_size.set(0)
+        errors = [error for error in protocol.validate() if "batch" in error.lower()]
+        self.assertEqual(errors, ["*Patches per batch* must be at least 1"])
 
     def testPointersAreNoEnumOrText(self):
         """What Scipion supplies as an object is chosen as one."""
-        for name in ("inTomos", "groundTruth"):
+        for name in ("inTomos", "groundTruth", "initialModel"):
             self.assertIsInstance(ProtF2FdTrain().getParam(name), params.PointerParam)
         for name in ("inTomos", "inModel"):
             self.assertIsInstance(ProtF2FdDenoise().getParam(name), params.PointerParam)

@@ -20,8 +20,9 @@ from tomo.tests.test_base_centralized_layer import TestBaseCentralizedLayer
 
 import f2fd_core
 import f2fd_scipion
-from f2fd_core.config import TrainConfig
+from f2fd_core.config import PERTURBATIONS, TrainConfig
 from f2fd_scipion.constants import F2FD_ENV_ACTIVATION
+from f2fd_scipion.objects import F2FdModel
 from f2fd_scipion.protocols import ProtF2FdDenoise, ProtF2FdImportModel, ProtF2FdTrain
 from f2fd_scipion.tests.simulation import SHAPES, simulated
 from f2fd_scipion.viewers import F2FdDenoiseViewer, F2FdTrainViewer
@@ -31,6 +32,9 @@ SMALL = {"steps": 6, "patch_size": 16, "batch_size": 2, "checkpoint_every": 6,
 ONE_THREAD = {"binThreads": 1, "predictions": 2, "precision": 1}
 SET_VOXEL_SIZE = 7.5  # not the headers'
 ORIGIN = (-10.0, 20.0, -30.5)  # X, Y, Z in Å
+HALVES = PERTURBATIONS.index("halves")
+NO_HALVES = ("Tomograms: there are no half-maps (odd and even) of first, second, which the "
+             "perturbation 'halves' needs.")
 AWKWARD_NAME = "50% of 'my' tömogram (1).mrc"
 
 
@@ -73,6 +77,18 @@ class TestF2FdProjects(TestBaseCentralizedLayer):
         for tsId, path in tomograms.items():
             shutil.copyfile(path, os.path.join(folder, tsId + ".mrc"))
         return self.importTomograms(folder), folder
+
+    @staticmethod
+    def setHalfMaps(tomograms, files):
+        """Give a set's tomograms their half-maps, {tsId: [odd, even]}."""
+        for tomogram in tomograms.iterItems(iterate=False):
+            tomogram.setHalfMaps(files[tomogram.getTsId()])
+            tomograms.update(tomogram)
+        tomograms._hasOddEven.set(True)
+        tomograms.write()
+
+    def halves(self, tsId):
+        return [os.path.join(self.data, tsId, name + ".mrc") for name in ("odd", "even")]
 
     def setUp(self):
         self.setupTestOutput()
@@ -156,6 +172,80 @@ class TestF2FdProjects(TestBaseCentralizedLayer):
         self.assertEqual(train.validate(), [])
         self.assertEqual(train._configure(train._supply()).device, "cpu")
         self.assertIn("many times longer", " ".join(train.warnings()))
+
+    # -------------------------- Half-maps, initial model ----------------------
+    def testHalfMapsOfASet(self):
+        imported, _ = self.importCopies("halves", {tsId: self.path(tsId) for tsId in SHAPES})
+        self.setHalfMaps(imported.Tomograms, {tsId: self.halves(tsId) for tsId in SHAPES})
+        train = self.launch(ProtF2FdTrain, inTomos=imported.Tomograms, perturbation=HALVES,
+                            initialModel=self.train.model, learning_rate=1e-4, **SMALL)
+        config = train.model.getTrainConfig()
+        self.assertEqual(config.perturbation, "halves")
+        self.assertEqual([os.path.basename(path) for path in config.tomograms],
+                         [tsId + ".mrc" for tsId in SHAPES])
+        self.assertEqual(list(config.half_maps), self.halves("first") + self.halves("second"))
+        self.assertEqual(config.initial_model, self.train.model.getPath())
+        self.assertEqual(len(self.log(train)), 6)
+        denoise = self.launch(ProtF2FdDenoise, inTomos=imported.Tomograms, inModel=train.model,
+                              **ONE_THREAD)
+        self.checkDenoised(denoise, SHAPES)
+        for tomogram in imported.Tomograms:
+            self.assertEqual(denoise._supply(tomogram)["half_maps"],
+                             self.halves(tomogram.getTsId()))
+        # Half-maps are needed again, and for no other model are they used.
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
+                                   inModel=train.model)
+        self.assertEqual(denoise.validate(), [NO_HALVES])
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=imported.Tomograms,
+                                   inModel=self.train.model)
+        self.assertEqual(denoise.validate(), [])
+        self.assertEqual(denoise._supply()["half_maps"], [])
+
+    def testHalfMapsThatAreMissing(self):
+        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms,
+                                 perturbation=HALVES)
+        self.assertEqual(train.validate(), [NO_HALVES])
+        imported, folder = self.importCopies("halfgone", {"x": self.path("first")})
+        gone = os.path.join(folder, "gone.mrc")
+        self.setHalfMaps(imported.Tomograms, {"x": [self.halves("first")[0], gone]})
+        train.inTomos.set(imported.Tomograms)
+        self.assertEqual(train.validate(), ["Tomograms: no file is there for x (%s)." % gone])
+        train.perturbation.set(0)
+        self.assertEqual(train.validate(), [])
+        self.assertEqual(train._supply()["half_maps"], [])
+
+    def testThePublishedMethodUsesItsOwnPerturbation(self):
+        """Also where half-maps are there, and were asked for before that method was chosen."""
+        imported, _ = self.importCopies("published", {"x": self.path("first")})
+        self.setHalfMaps(imported.Tomograms, {"x": self.halves("first")})
+        train = self.newProtocol(ProtF2FdTrain, inTomos=imported.Tomograms, perturbation=HALVES,
+                                 preset=1)
+        self.assertEqual(train.validate(), [])
+        config = train._configure(train._supply())
+        self.assertEqual((config.preset, config.perturbation, config.half_maps),
+                         ("published", "masks", ()))
+
+    def testTheInitialModelMustBeThere(self):
+        model = F2FdModel(path="gone/model.pt")
+        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms)
+        self.assertEqual(train._supply()["initial_model"], "")
+        train.initialModel.set(model)
+        self.assertEqual(train.validate(), ["Initial model: its file gone/model.pt is not there."])
+        train.initialModel.set(self.train.model)
+        self.assertEqual(train.validate(), [])
+        self.assertEqual(train._supply()["initial_model"], self.train.model.getPath())
+
+    def testDefocusIsForModelsOfDeconvolvedTomograms(self):
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
+                                   inModel=self.train.model, defocus=3.0)
+        self.assertEqual(denoise.validate(), [
+            "'Defocus' is 3; expected 0, since the model was trained on tomograms that were not "
+            "deconvolved."])
+        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms, deconvolve=True)
+        self.assertEqual(len(train.validate()), 1)
+        self.assertIn("'Defocus' is 0; expected the tomograms' defocus", train.validate()[0])
+        train.defocus.set(3.0)
+        self.assertEqual(train.validate(), [])
 
     # -------------------------- Denoising -------------------------------------
     def path(self, tsId):
@@ -245,13 +335,10 @@ class TestF2FdProjects(TestBaseCentralizedLayer):
             os.makedirs(folder)
             name = os.path.join(folder, AWKWARD_NAME)
             shutil.copyfile(tomogram.getFileName(), name)
-            half = os.path.join(folder, "half.mrc")
-            os.symlink(os.path.abspath(name), half)
             tomogram.setFileName(name)
-            tomogram.setHalfMaps([half, half])
             imported.Tomograms.update(tomogram)
-        imported.Tomograms._hasOddEven.set(True)
-        imported.Tomograms.write()
+        self.setHalfMaps(imported.Tomograms, {"x": self.halves("first"),
+                                              "y": self.halves("second")})
         activate, used = self.environment()
         variables = f2fd_scipion.Plugin.getVars()
         with mock.patch.dict(os.environ, {F2FD_ENV_ACTIVATION: activate}), \

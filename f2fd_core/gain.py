@@ -1,0 +1,79 @@
+"""How the strength of the noise changes over a tomogram: with depth and towards the borders.
+
+The noise is taken to be stationary noise times g(z, y, x) = gz(z) gy(y) gx(x). Windows tell g: the
+power at high frequencies, where there is little signal, relative to the mean over the windows.
+Medians along each axis in turn (Tukey's median polish, 1977) pass over the windows with signal.
+"""
+import numpy as np
+import torch
+
+from f2fd_core import fourier
+
+LEAST_FREQUENCY = 0.15
+POLISHES = 3
+
+
+def band(power, size):
+    """The rfft-grid coefficients by which windows are compared: a boolean tensor.
+
+    The upper half of the power, but nothing below LEAST_FREQUENCY. ``power`` is the mean over the
+    windows of ``size`` (Z, Y, X).
+    """
+    radius = fourier.radial_frequency(size)
+    order = radius.flatten().argsort()
+    share = power.flatten()[order].cumsum(0) / power.sum().clamp(min=1e-30)
+    middle = radius.flatten()[order][int((share < 0.5).sum().clamp(max=len(order) - 1))]
+    return radius >= torch.clamp(middle, min=LEAST_FREQUENCY)
+
+
+def _medians(values, groups):
+    """Median of the values of each group, {group: median}."""
+    return {group: np.median(values[groups == group]) for group in np.unique(groups)}
+
+
+class Gain:
+    """Three profiles along Z, Y and X, whose product is the noise's relative amplitude."""
+
+    def __init__(self, profiles=None):
+        """``profiles``: for each axis (positions in voxels, amplitudes), two lists of floats."""
+        self.profiles = profiles or [([0.0], [1.0])] * 3
+
+    @classmethod
+    def measured(cls, corners, size, power):
+        """From the power of windows (windows, z, y, x // 2 + 1) with first voxels ``corners``."""
+        chosen = band(power.mean(0), size)
+        level = power[:, chosen].sum(1).double().numpy()
+        if not (level > 0).all():
+            return cls()
+        rest = np.log(level)
+        corners = np.asarray(corners)
+        logs = [dict.fromkeys(np.unique(corners[:, axis]), 0.0) for axis in range(3)]
+        for _ in range(POLISHES):
+            for axis in range(3):
+                for group, median in _medians(rest - np.median(rest), corners[:, axis]).items():
+                    logs[axis][group] += median
+                    rest[corners[:, axis] == group] -= median
+        profiles = []
+        for axis, found in enumerate(logs):
+            amplitude = np.exp(np.array(list(found.values())) / 2)
+            amplitude /= np.sqrt(np.mean(amplitude ** 2))
+            centres = np.array(list(found), dtype=float) + (size[axis] - 1) / 2
+            profiles.append((centres.tolist(), amplitude.tolist()))
+        return cls(profiles)
+
+    def at(self, start, size, device="cpu"):
+        """The amplitude in a region, a tensor that broadcasts to (Z, Y, X).
+
+        Linear between the windows' centres and constant beyond the outermost.
+        """
+        parts = [torch.from_numpy(np.interp(np.arange(first, first + side), *profile)
+                                  .astype(np.float32)).to(device)
+                 for first, side, profile in zip(start, size, self.profiles)]
+        return parts[0][:, None, None] * parts[1][None, :, None] * parts[2][None, None, :]
+
+    def of_windows(self, corners, size):
+        """Mean power gain of each window: tensor (windows, 1, 1, 1)."""
+        centres = np.asarray(corners) + (np.asarray(size) - 1) / 2
+        amplitude = np.prod([np.interp(centres[:, axis], *self.profiles[axis])
+                             for axis in range(3)], axis=0)
+        return torch.from_numpy(np.square(amplitude).astype(np.float32))[:, None, None, None]

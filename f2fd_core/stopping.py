@@ -1,0 +1,97 @@
+"""When a training has learned what there is to learn: measured on parts that it never learns from.
+
+The loss of an independent pair differs from the error against the unknown signal by a constant
+(Noise2Noise), so on voxels whose targets the network has not seen it is an honest measure.
+"""
+import torch
+
+from f2fd_core.device import autocast
+from f2fd_core.patches import patch_grid
+from f2fd_core.perturbation import derived_seed
+from f2fd_core.volume import reflected
+
+HOLD_STREAM, VALIDATION_STREAM = 6, 7
+HELD_SHARE, MAXIMUM_HELD = 0.5, 24
+CHECK_EVERY, LEAST_STEPS, MOST_STEPS = 50, 300, 5000
+LEAST_PATIENCE, PATIENCE_SHARE = 200, 0.3
+PAIRS = 2
+
+
+class HeldOut:
+    """Cubes in the middle of some grid patches, whose voxels are no targets in the training."""
+
+    def __init__(self, shapes, patch_size, seed):
+        """``shapes`` (Z, Y, X) of the tomograms; the cubes are half as wide as a patch."""
+        self.shapes, self.patch_size = shapes, patch_size
+        patches = [(index, start) for index, shape in enumerate(shapes)
+                   for start in patch_grid(shape, patch_size)]
+        count = min(MAXIMUM_HELD, -(-len(patches) // int(1 / HELD_SHARE)))
+        generator = torch.Generator().manual_seed(derived_seed(seed, HOLD_STREAM))
+        chosen = torch.randperm(len(patches), generator=generator)[:count].tolist()
+        self.patches = [patches[number] for number in sorted(chosen)]
+        self.seed = seed
+
+    def _inner(self):
+        quarter = self.patch_size // 4
+        return slice(quarter, self.patch_size - quarter)
+
+    def weights(self, index, start):
+        """1 where a patch of tomogram ``index`` at ``start`` may be learned from, 0 in the cubes.
+
+        Where the patch reaches beyond the volume, its voxels count as those that they mirror.
+        """
+        size, inner = self.patch_size, self._inner()
+        weights = torch.ones((size,) * 3)
+        positions = [torch.from_numpy(reflected(first, size, length))
+                     for first, length in zip(start, self.shapes[index])]
+        for other, corner in self.patches:
+            if other == index:
+                z, y, x = ((position >= first + inner.start) & (position < first + inner.stop)
+                           for position, first in zip(positions, corner))
+                weights[z[:, None, None] & y[None, :, None] & x[None, None, :]] = 0
+        return weights
+
+    @torch.no_grad()
+    def loss(self, network, perturbations, device, dtype):
+        """Mean squared error in the cubes, always over the same pairs."""
+        was_training = network.training
+        network.eval()
+        inner = (Ellipsis,) + (self._inner(),) * 3
+        total = count = 0.0
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(derived_seed(self.seed, VALIDATION_STREAM))
+            for index, start in self.patches:
+                pairs = perturbations[index].pairs(start, (self.patch_size,) * 3, PAIRS)
+                with autocast(dtype, device):
+                    prediction = network(pairs.inputs.unsqueeze(1).contiguous(
+                        memory_format=torch.channels_last_3d))[:, 0]
+                square = (prediction.float() - pairs.targets).square()[inner]
+                weights = torch.ones_like(square) if pairs.weights is None else pairs.weights[inner]
+                total += float((square * weights).sum())
+                count += float(weights.sum())
+        network.train(was_training)
+        return total / max(count, 1.0)
+
+
+class Best:
+    """The best model so far by its loss on held-out parts, and whether to go on."""
+
+    def __init__(self):
+        self.loss, self.step, self.model = float("inf"), 0, None
+
+    def offer(self, loss, step, network):
+        """Take a check's result."""
+        if loss < self.loss:
+            self.loss, self.step = loss, step
+            self.model = {name: value.detach().cpu().clone()
+                          for name, value in network.state_dict().items()}
+
+    def forget(self):
+        """Start the comparison anew: another noise spectrum makes other losses."""
+        self.loss = float("inf")
+
+    def reached(self, step):
+        """Whether waiting longer is not worth it: the last good check is too long ago."""
+        waited = step - self.step
+        return step >= MOST_STEPS or (step >= LEAST_STEPS and waited >= max(
+            LEAST_PATIENCE, PATIENCE_SHARE * step))

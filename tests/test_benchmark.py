@@ -1,0 +1,163 @@
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from f2fd_core import BenchmarkConfig, UserError, benchmark, fourier, mrc
+from f2fd_core.benchmarking import means, scores_of, simulated_case
+from f2fd_core.metrics import correlation, crossing, fourier_shell_correlation
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+SHAPE = (32, 48, 48)
+
+
+def read(path):
+    return np.array(mrc.open_volume(path).data, dtype=np.float64)
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    """A case by its name, as {volume's name: array}, with the case itself."""
+    made = {}
+
+    def simulated(name):
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name)
+            config = BenchmarkConfig(output=str(folder), shape=SHAPE)
+            one = simulated_case(name, config, 0.1, 1, str(folder))
+            made[name] = one, {path.stem: read(str(path)) for path in folder.glob("*.mrc")}
+        return made[name]
+    return simulated
+
+
+def test_uneven_noise_changes_with_depth_and_the_specimen_does_not(case):
+    (_, even), (_, uneven) = case("cell"), case("uneven")
+    np.testing.assert_array_equal(even["clean"], uneven["clean"])
+    ratio = ((uneven["tomogram"] - uneven["clean"]).std((1, 2))
+             / (even["tomogram"] - even["clean"]).std((1, 2)))
+    assert ratio[-1] / ratio[0] > 1.5
+    np.testing.assert_allclose(uneven["tomogram"], (uneven["odd"] + uneven["even"]) / 2, atol=1e-5)
+
+
+def test_low_passed_volumes_have_an_empty_band(case):
+    _, volumes = case("lowpass")
+    high = fourier.radial_frequency(SHAPE) > 0.3
+    for name in ("tomogram", "clean", "odd", "even"):
+        power = torch.fft.rfftn(torch.from_numpy(volumes[name])).abs() ** 2
+        assert power[high].sum() < 1e-6 * power.sum()
+
+
+def test_binned_volumes_have_the_asked_size_and_the_mean_of_eight_voxels(case):
+    one, volumes = case("binned")
+    assert volumes["tomogram"].shape == SHAPE
+    assert mrc.open_volume(one.tomogram).voxel_size[0] == pytest.approx(10.0)
+
+
+def test_rounded_volumes_have_few_values(case):
+    _, volumes = case("int8")
+    assert 50 < len(np.unique(volumes["tomogram"])) <= 256
+    assert len(np.unique(volumes["clean"])) > 1000
+
+
+def test_cases_without_noise_or_signal(case):
+    one, volumes = case("noisefree")
+    np.testing.assert_array_equal(volumes["tomogram"], volumes["clean"])
+    assert scores_of(one.tomogram, one)["correlation"] == pytest.approx(1)
+    empty, _ = case("empty")
+    assert empty.reference is None and empty.membrane is None
+    assert scores_of(empty.tomogram, empty) == {"contrast": 1.0}
+
+
+def rows_of(folder):
+    with open(folder / "scores.csv", newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_all_kinds_of_methods_on_a_simulated_tomogram(tmp_path):
+    pytest.importorskip("skimage")
+    config = BenchmarkConfig(output=str(tmp_path), shape=SHAPE, cases=("cell",), steps=3, threads=2,
+                             methods=("spectrum", "halves", "gaussian", "tv", "nlm", "deconvolve"),
+                             device="cpu")
+    table = benchmark(config)
+    rows = {row["method"]: row for row in rows_of(tmp_path)}
+    # Filters first, then the default method, whose time the others get.
+    assert list(rows) == ["input", "gaussian", "tv", "nlm", "deconvolve", "spectrum", "halves"]
+    folder = tmp_path / "cell_snr0.1_seed1"
+    clean = torch.from_numpy(read(str(folder / "clean.mrc")))
+    for name, row in rows.items():
+        path = folder / ("%s.mrc" % ("tomogram" if name == "input" else name))
+        found = correlation(torch.from_numpy(read(str(path))), clean)
+        assert float(row["correlation"]) == pytest.approx(found, abs=1e-4)
+        assert mrc.open_volume(str(path)).voxel_size[0] == pytest.approx(10.0)
+    for name in ("gaussian", "tv", "nlm"):
+        assert float(rows[name]["correlation"]) > float(rows["input"]["correlation"])
+        assert rows[name]["setting"]
+    assert rows["spectrum"]["steps"] == "3" and int(rows["halves"]["steps"]) >= 1
+    assert float(rows["spectrum"]["train_seconds"]) > 0
+    assert 0.05 < float(rows["spectrum"]["peak_gib"]) < 8
+    assert table == (tmp_path / "scores.md").read_text(encoding="utf-8").rstrip("\n")
+    assert (tmp_path / "methods.png").read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(UserError, match="exists already"):
+        benchmark(config)
+
+
+def test_a_tomogram_of_ones_own_with_half_maps(phantom, tmp_path):
+    benchmark(BenchmarkConfig(
+        output=str(tmp_path), tomogram=phantom["tomogram"], steps=2, device="cpu",
+        half_maps=(phantom["odd"], phantom["even"]), methods=("deconvolve",)))
+    rows = {row["method"]: row for row in rows_of(tmp_path)}
+    odd, even = (torch.from_numpy(read(str(tmp_path / "volumes" / ("deconvolve_half_%d.mrc" % n))))
+                 for n in (0, 1))
+    expected = crossing(*fourier_shell_correlation(odd.float(), even.float()), 0.143)
+    assert float(rows["deconvolve"]["fsc_halves_0.143"]) == pytest.approx(expected, rel=1e-3)
+    assert rows["deconvolve"]["correlation"] == ""
+
+
+def test_means_are_over_the_seeds_only():
+    rows = [dict(case="cell", snr=snr, seed=seed, method=method, correlation=snr + seed, steps=seed)
+            for snr in (0.1, 1.0) for seed in (1, 2) for method in ("input", "spectrum")]
+    found = means(rows)
+    assert [(row["snr"], row["method"], row["seeds"]) for row in found] == [
+        (0.1, "input", 2), (0.1, "spectrum", 2), (1.0, "input", 2), (1.0, "spectrum", 2)]
+    assert found[1]["correlation"] == pytest.approx(1.6)
+    assert found[1]["psnr"] is None
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (dict(reference="r.mrc"), "--reference is given without --tomogram"),
+    (dict(tomogram="t.mrc", half_maps=("a.mrc",)), "--half-maps names 1 files; expected two"),
+    (dict(cases=("cell", "sponge")), "--cases is 'sponge'; expected one of cell"),
+    (dict(methods=("magic",)), "--methods is 'magic'; expected one of"),
+])
+def test_bad_options(options, words):
+    with pytest.raises(UserError, match=words):
+        BenchmarkConfig(output="x", **options)
+
+
+def program(name, *arguments):
+    return subprocess.run([sys.executable, str(BENCHMARKS / name), *map(str, arguments)],
+                          capture_output=True, text=True, check=False)
+
+
+def test_published_sample_run_on_a_folder_of_its_form(phantom, tmp_path):
+    folder = tmp_path / "shrec" / "model_0"
+    folder.mkdir(parents=True)
+    density = read(phantom["density"])
+    mrc.write_volume(str(folder / "grandmodel.mrc"), density[8:-8], 10.0)
+    mrc.write_volume(str(folder / "reconstruction.mrc"), read(phantom["tomogram"]), 10.0)
+    done = program("shrec.py", folder.parent, "--output", tmp_path / "out", "--steps", 3,
+                   "--published-epochs", 1, "--features", 2, "--methods", "default",
+                   "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    lines = {line.split("|")[1].strip(): line for line in done.stdout.splitlines()[2:]}
+    assert list(lines)[:2] == ["input", "default"]
+    assert "| 0.10 | 6.98 |" in lines["publication: F2Fd"]
+    # Matter is dark in the reconstruction and bright in the grand model.
+    assert float(lines["input"].split("|")[4]) > 0.1
+    inverted = program("shrec.py", tmp_path, "--output", tmp_path / "out2")
+    assert inverted.returncode == 2
+    assert "reconstruction.mrc" in inverted.stderr and "10.2312/3dor.20211307" in inverted.stderr

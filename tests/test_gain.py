@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+import torch
+from conftest import Memory
+
+from f2fd_core import fourier
+from f2fd_core.config import TrainConfig
+from f2fd_core.gain import Gain
+from f2fd_core.perturbation import Spectrum
+
+SHAPE = (64, 96, 112)
+
+
+def profiles_of():
+    z, y, x = (np.linspace(-1, 1, side) for side in SHAPE)
+    return 1 + 0.4 * np.tanh(2 * z), 1 - 0.3 * y ** 4, 1 - 0.3 * x ** 4
+
+
+def noise(seed=0):
+    torch.manual_seed(seed)
+    power = 0.3 + torch.exp(-(fourier.radial_frequency(SHAPE) / 0.2) ** 2)
+    return fourier.synthesise(power.sqrt(), SHAPE, SHAPE, 1)[0].numpy()
+
+
+def measured(volume):
+    size = (24, 24, 24)
+    corners = fourier.window_corners(SHAPE, size)
+    return Gain.measured(corners, size, fourier.window_power(Memory(volume).region, corners, size))
+
+
+def assert_close(gain, expected, tolerance):
+    for (centres, amplitude), profile in zip(gain.profiles, expected):
+        centre = np.round(centres).astype(int)
+        # A window sees the mean square over its 24 voxels.
+        truth = np.array([np.sqrt(np.mean(profile[at - 11:at + 13] ** 2)) for at in centre])
+        truth /= np.sqrt(np.mean(truth ** 2))
+        np.testing.assert_allclose(amplitude, truth, rtol=tolerance)
+
+
+def test_profiles_of_uneven_noise():
+    gz, gy, gx = profiles_of()
+    uneven = noise() * gz[:, None, None] * gy[None, :, None] * gx[None, None, :]
+    assert_close(measured(uneven), (gz, gy, gx), 0.05)
+
+
+def test_even_noise_has_no_profile_whatever_signal_there_is():
+    ones = [np.ones(side) for side in SHAPE]
+    assert_close(measured(noise()), ones, 0.03)
+    signal = np.zeros(SHAPE)
+    signal[20:40, 30:60, 10:40] = 4.0
+    assert_close(measured(noise() + signal), ones, 0.03)
+
+
+def test_a_constant_volume_has_no_profile():
+    assert measured(np.zeros(SHAPE)).profiles == Gain().profiles
+
+
+def test_amplitude_of_a_region_is_linear_between_centres_and_constant_beyond():
+    gain = Gain([([4.0, 8.0], [1.0, 2.0]), ([0.0], [3.0]), ([0.0], [1.0])])
+    found = gain.at((-2, 5, 7), (12, 2, 2))
+    assert found.shape == (12, 1, 1) or found.shape == (12, 2, 2)
+    expected = 3 * np.interp(np.arange(-2, 10), [4, 8], [1, 2])
+    np.testing.assert_allclose(found[:, 0, 0], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("gain", [True, False])
+def test_copies_have_the_local_strength_of_the_noise(gain):
+    gz, gy, gx = profiles_of()
+    volume = Memory(noise() * gz[:, None, None] * gy[None, :, None] * gx[None, None, :])
+    perturbation = Spectrum(volume, TrainConfig(noise_gain=gain, noise_scale=1.0,
+                                                spared_frequency=0.0))
+    added = perturbation.copies((0, 0, 0), SHAPE, 2) - torch.from_numpy(volume.array)
+    ratio = float(added[:, 48:].std() / added[:, :16].std())
+    truth = float(np.std(volume.array[48:]) / np.std(volume.array[:16]))
+    assert truth > 1.8
+    assert ratio == pytest.approx(truth if gain else 1.0, rel=0.1)

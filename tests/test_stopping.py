@@ -1,0 +1,140 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from test_training import assert_same_weights
+
+from f2fd_core import TrainConfig, checkpoint, stopping, train, training
+from f2fd_core.stopping import Best, HeldOut
+from f2fd_core.volume import crop
+
+SHAPES = [(40, 48, 64), (12, 40, 32)]
+SIDE = 16
+
+
+def held_voxels(held_out, index):
+    """The held-out cubes as a boolean volume, voxel by voxel."""
+    volume = np.zeros(SHAPES[index], dtype=bool)
+    for other, corner in held_out.patches:
+        if other == index:
+            for voxel in itertools.product(range(SIDE // 4, SIDE - SIDE // 4), repeat=3):
+                place = tuple(first + at for first, at in zip(corner, voxel))
+                if all(0 <= at < length for at, length in zip(place, volume.shape)):
+                    volume[place] = True
+    return volume
+
+
+@pytest.mark.parametrize(("index", "start"), [
+    (0, (0, 0, 0)), (0, (7, 13, 29)), (0, (24, 32, 48)), (1, (-2, 3, 5)), (1, (-2, 24, 16))])
+def test_no_voxel_of_the_cubes_is_a_target(index, start):
+    """Also not where a patch beyond the faces of a thin volume mirrors it."""
+    held_out = HeldOut(SHAPES, SIDE, seed=3)
+    weights = held_out.weights(index, start)
+    expected = crop(held_voxels(held_out, index), start, (SIDE,) * 3)
+    np.testing.assert_array_equal(weights.numpy(), ~expected)
+
+
+def test_cubes_are_a_small_part_of_every_tomogram_of_some_size():
+    held_out = HeldOut([(96, 160, 160)], 48, seed=0)
+    assert len(held_out.patches) == 16
+    share = 16 * 24 ** 3 / (96 * 160 * 160)
+    assert 0.05 < share < 0.1
+    assert HeldOut([(96, 160, 160)], 48, seed=1).patches != held_out.patches
+    assert len(HeldOut([(400, 800, 800)], 48, seed=0).patches) == stopping.MAXIMUM_HELD
+
+
+class Plain:
+    """Pairs of a known signal with new independent noise."""
+
+    def pairs(self, start, size, count):
+        from f2fd_core.perturbation import Pairs
+        z = torch.arange(start[0], start[0] + size[0]).float()[:, None, None]
+        signal = torch.sin(z / 5).expand(count, *size)
+        return Pairs(signal + torch.randn(count, *size), signal + torch.randn(count, *size))
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor(factor))
+
+    def forward(self, values):
+        return self.factor * values
+
+
+def test_loss_on_held_out_parts_ranks_networks_by_their_true_error():
+    held_out = HeldOut([(64, 64, 64)], SIDE, seed=0)
+
+    def loss(factor):
+        return held_out.loss(Scaled(factor), [Plain()], torch.device("cpu"), torch.float32)
+
+    # Against the signal, a y = a s + a n errs by (1 - a)^2 s^2 + a^2, which a third of s^2 / (s^2
+    # + 1) with s^2 near 0.5 makes smallest.
+    losses = {factor: loss(factor) for factor in (0.0, 0.33, 1.0)}
+    assert losses[0.33] < losses[0.0] < losses[1.0]
+    state = torch.random.get_rng_state()
+    assert loss(0.33) == losses[0.33]  # the same pairs every time
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_best_keeps_the_best_model_and_stops_when_waiting_is_in_vain():
+    best = Best()
+    for step in range(50, 1001, 50):
+        best.offer(1 / step, step, Scaled(float(step)))
+        assert not best.reached(step)
+    for step in range(1050, 5000, 50):
+        best.offer(1.0, step, Scaled(0.0))
+        if best.reached(step):
+            break
+    assert step == 1450  # 0.3 of the steps without a better check
+    assert best.step == 1000 and float(best.model["factor"]) == 1000
+    best.forget()
+    best.offer(2.0, 1500, Scaled(7.0))
+    assert best.step == 1500
+
+
+def test_training_never_goes_on_for_ever():
+    best = Best()
+    best.offer(0.0, stopping.MOST_STEPS, Scaled(1.0))
+    assert best.reached(stopping.MOST_STEPS)
+    assert not Best().reached(stopping.LEAST_STEPS - 1)
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """Checks every third step, and stops after few."""
+    monkeypatch.setattr(training, "CHECK_EVERY", 3)
+    for name, value in (("LEAST_STEPS", 6), ("LEAST_PATIENCE", 3), ("MOST_STEPS", 12)):
+        monkeypatch.setattr(stopping, name, value)
+
+
+def test_automatic_training_saves_its_best_model(phantom, tmp_path, hasty):
+    train(TrainConfig(**dict(TINY, steps=0, tomograms=(phantom["tomogram"],),
+                             output=str(tmp_path), refine_after=4)))
+    _, state = checkpoint.newest(str(tmp_path / "checkpoints"), pytest.fail)
+    assert 6 <= state["step"] <= 12
+    model = checkpoint.load(str(tmp_path / "model.pt"))
+    assert model["step"] == state["best"]["step"]
+    for name, value in model["model"].items():
+        assert torch.equal(value, state["best"]["model"][name])
+    rows = training.report.read_log(str(tmp_path / "log.csv"))
+    checks = {int(row["step"]) + 1: float(row["validation_loss"]) for row in rows
+              if row["validation_loss"]}
+    assert list(checks) == list(range(3, state["step"] + 1, 3))
+    # Step 3 was checked with the first estimate of the noise, which the second made void.
+    assert min((loss, step) for step, loss in checks.items() if step > 4)[1] == model["step"]
+
+
+def test_automatic_training_resumes_bit_for_bit(phantom, tmp_path, hasty):
+    options = dict(TINY, steps=0, tomograms=(phantom["tomogram"],), refine_after=4)
+    train(TrainConfig(output=str(tmp_path / "whole"), **options))
+    parts = tmp_path / "parts"
+    train(TrainConfig(output=str(parts), **options))
+    for path in (parts / "checkpoints").iterdir():
+        if path.name not in ("step_00000003.pt", "step_00000006.pt"):
+            path.unlink()
+    (parts / "model.pt").unlink()
+    train(TrainConfig(output=str(parts), resume=True, **options))
+    assert_same_weights(tmp_path / "whole" / "model.pt", parts / "model.pt")
