@@ -281,8 +281,9 @@ PREDICTION_DEFAULTS = {
 }
 """What 0 ("as the model's preset") means in :class:`DenoiseConfig`."""
 
-POINTS_PREDICTIONS = 20
-"""The same for models trained with points: each copy lacks voxels, so more have to be averaged."""
+DISTINCT_PREDICTIONS = {"points": 20, "halves": 2, "blindspot": 1}
+"""Predictions of the default preset for these perturbations, whose copies lack more of the tomogram
+or, without dropout, don't differ further."""
 
 EXCLUSIVE = {"resume": {"overwrite": False}, "overwrite": {"resume": False}}
 """Giving one of these replaces the other where a recorded configuration has it."""
@@ -394,10 +395,11 @@ class TrainConfig(Config):
         64, "Spectrum window", "Side of the windows on which the noise spectrum is estimated. "
         "Larger windows resolve finer spectra; small tomograms get smaller ones by themselves.",
         PERTURBATION, unit="voxels", ge=8, le=128, advanced=True, only=("perturbation", "spectrum"))
-    spectrum_quantile: float = param(
-        0.5, "Spectrum quantile", "Quantile of the windows' power that counts as noise. Lower "
-        "values keep more signal in crowded tomograms.", PERTURBATION, ge=0.01, le=0.9,
-        advanced=True, only=("perturbation", "spectrum"))
+    spectrum_share: float = param(
+        0.5, "Windows without signal", "Share of the windows, those with the lowest power, from "
+        "which the noise is first estimated. More make a steadier estimate, fewer one that is less "
+        "led astray by signal.", PERTURBATION, gt=0, le=1, advanced=True,
+        only=("perturbation", "spectrum"))
     spared_frequency: float = param(
         0.1, "Spared low frequencies", "Below this frequency signal is everywhere and the noise "
         "cannot be told from it, so the perturbation fades out there.", PERTURBATION,
@@ -563,8 +565,8 @@ class DenoiseConfig(Config):
     predictions: int = param(
         0, "Predictions", "Predictions that are averaged, each on a new noisy copy and with new "
         "dropout. More are smoother, in proportionally more time. 0: as the model's preset says "
-        "(default 4, or 20 with points; published 100).", PREDICTION, ge=0, zero="automatic",
-        original="predict_N_times")
+        "(default 4, with points 20, halves 2, blindspot 1; published 100).", PREDICTION, ge=0,
+        zero="automatic", original="predict_N_times")
     batch_size: int = param(
         0, "Predictions per batch", "Noisy copies of a tile that the network takes at once. Lower "
         "it if the GPU's memory does not suffice. 0: as the model's preset says (default 1, "
@@ -593,8 +595,6 @@ class DenoiseConfig(Config):
     def check(self):
         if self.resume and self.overwrite:
             raise UserError("--resume and --overwrite exclude each other; expected one of them")
-        if self.std and self.predictions == 1:
-            raise UserError("--predictions is 1; expected at least 2 for --std")
         check_half_maps(self)
 
     def names(self):
@@ -623,10 +623,17 @@ class DenoiseConfig(Config):
             raise UserError("--defocus is %g; expected 0, since the model was trained on tomograms "
                             "that were not deconvolved" % self.defocus)
         defaults = dict(PREDICTION_DEFAULTS[train_config.preset])
-        if train_config.perturbation == "points":
-            defaults["predictions"] = max(defaults["predictions"], POINTS_PREDICTIONS)
+        if train_config.preset == "default":
+            distinct = DISTINCT_PREDICTIONS.get(train_config.perturbation, 0)
+            least = defaults["predictions"] if train_config.dropout else 0
+            defaults["predictions"] = max(distinct, least) or defaults["predictions"]
         filled = dataclasses.replace(
             self, **{name: getattr(self, name) or value for name, value in defaults.items()})
+        if train_config.perturbation == "halves" and filled.predictions % 2:
+            raise UserError("--predictions is %d; expected an even number, since the half-maps are "
+                            "taken in turn" % filled.predictions)
+        if filled.std and filled.predictions == 1:
+            raise UserError("--predictions is 1; expected at least 2 for --std")
         multiple = NETWORK_MULTIPLE[train_config.network]
         if filled.tile_size % multiple:
             raise UserError("--tile-size is %d; expected a multiple of %d for the model's %s "
@@ -718,7 +725,7 @@ class BenchmarkConfig(Config):
         BENCHMARK_METHODS[:-1], "Methods", "What to compare. gaussian, tv (total variation) and "
         "nlm (non-local means) need scikit-image; published is the whole published program, which "
         "takes long.", TRAINING, choices=BENCHMARK_METHODS)
-    steps: int = param(200, "Training steps", "Steps of the default method, spectrum. The others "
+    steps: int = param(300, "Training steps", "Steps of the default method, spectrum. The others "
                        "train for as long as it took.", TRAINING, unit="steps", ge=1)
     published_steps: int = param(
         0, "Published steps", "Steps of the published program, which counts neither in time nor in "

@@ -113,27 +113,20 @@ def window_power(region, corners, size):
     return torch.stack(power)
 
 
-def exponential_quantile(count, quantile):
-    """Expected sample quantile of ``count`` draws from an exponential distribution of mean 1.
+def noise_level(power, share):
+    """Mean power of the noise from the power of windows, (windows, ...), some of them with signal.
 
-    The k-th smallest is expected at 1/n + ... + 1/(n - k + 1) (Rényi, 1953), between two of which
-    numpy's quantile interpolates; for many draws it tends to -ln(1 - quantile).
+    At every frequency the power of noise over n windows is exponentially distributed, and signal
+    lifts the upper tail. The mean of an exponential distribution from its k = ``share`` n smallest
+    draws x_1 <= ... <= x_k, unbiased and with the relative variance 1 / k, is
+    (x_1 + ... + x_k + (n - k) x_k) / k (Epstein & Sobel, J. Am. Stat. Assoc. 48 (1953) 486).
     """
-    expected = np.cumsum(1.0 / np.arange(count, 0, -1))
-    return float(np.interp(quantile * (count - 1), np.arange(count), expected))
-
-
-def noise_level(power, quantile):
-    """Mean power of the noise from the power of windows, (windows, ...), most of them without
-    signal.
-
-    At every frequency the power of noise over the windows is exponentially distributed, and
-    sparse signal lifts only its upper tail; a low quantile over that of a unit exponential is
-    therefore the noise's mean power.
-    """
-    # numpy's: torch.quantile refuses more than 16 million values.
-    level = np.quantile(power.numpy(), quantile, axis=0).astype(np.float32)
-    return torch.from_numpy(level) / exponential_quantile(len(power), quantile)
+    count = len(power)
+    kept = min(max(1, round(share * count)), count)
+    smallest = np.partition(power.numpy(), kept - 1, axis=0)[:kept]
+    largest = smallest[-1]
+    total = smallest.sum(axis=0, dtype=np.float64) + (count - kept) * largest
+    return torch.from_numpy((total / kept).astype(np.float32))
 
 
 def spare_low_frequencies(power, size, limit):

@@ -17,6 +17,7 @@ from f2fd_core.volume import crop
 TRAINING, PREDICTION = 0, 1
 REFINEMENT_MARGIN, REFINEMENT_BLOCKS = 8, 12
 GAIN_WINDOW = 24
+REFINED_SHARE = 0.9
 
 
 def derived_seed(*numbers):
@@ -71,22 +72,23 @@ class Spectrum(Perturbation):
         super().__init__(volume, config, device)
         self.scale = config.noise_scale
         self.window = fourier.window_size(volume.shape, config.spectrum_window)
-        gain, power, self.total_power = self._measured([((0, 0, 0), volume.shape, volume.region)])
+        gain, power, self.total_power = self._measured(
+            [((0, 0, 0), volume.shape, volume.region)], config.spectrum_share)
         self.set_noise(gain, fourier.spare_low_frequencies(power, self.window,
                                                            config.spared_frequency))
 
-    def _measured(self, blocks):
+    def _measured(self, blocks, share):
         """The noise's :class:`Gain`, its power where that is 1, and the mean power of all.
 
-        ``blocks``: a list of (first voxel, size, function that reads regions of the block).
+        ``blocks``: a list of (first voxel, size, function that reads regions of the block);
+        ``share`` of the windows, those with the lowest power, counts as noise.
         """
         gain = Gain()
         if self.config.noise_gain:
             gain = Gain.measured(*_windows(blocks, fourier.window_size(self.volume.shape,
                                                                        GAIN_WINDOW)))
         corners, size, power = _windows(blocks, self.window)
-        level = fourier.noise_level(power / gain.of_windows(corners, size),
-                                    self.config.spectrum_quantile)
+        level = fourier.noise_level(power / gain.of_windows(corners, size), share)
         return gain, level, power.mean(0)
 
     def set_noise(self, gain, power):
@@ -114,7 +116,7 @@ class Spectrum(Perturbation):
             residual = self._region(corner, size).cpu().numpy() - predictor.inner(
                 self, corner, size, REFINEMENT_MARGIN)
             blocks.append((corner, size, functools.partial(crop, residual)))
-        self.set_noise(*self._measured(blocks)[:2])
+        self.set_noise(*self._measured(blocks, REFINED_SHARE)[:2])
 
     def _noise(self, start, size, count):
         box = fourier.synthesis_shape(size)

@@ -231,13 +231,22 @@ def test_denoising_has_to_suit_the_model(trained, values, words):
 
 
 @pytest.mark.parametrize(("trained", "predictions"), [
-    ({}, 4), ({"perturbation": "points"}, 20), ({"perturbation": "blindspot"}, 4),
+    ({}, 4), ({"perturbation": "points"}, 20), ({"perturbation": "blindspot"}, 1),
+    ({"perturbation": "blindspot", "dropout": 0.1}, 4), ({"perturbation": "halves"}, 2),
     ({"preset": "published"}, 100), ({"preset": "published", "perturbation": "points"}, 100),
 ])
 def test_predictions_as_the_model_wants_them(trained, predictions):
     trained = TrainConfig.create(trained)
-    assert DenoiseConfig().for_model(trained).predictions == predictions
-    assert DenoiseConfig(predictions=3).for_model(trained).predictions == 3
+    halves = ("odd.mrc", "even.mrc") if trained.perturbation == "halves" else ()
+    assert DenoiseConfig(half_maps=halves).for_model(trained).predictions == predictions
+    stated = DenoiseConfig(half_maps=halves, predictions=6)
+    assert stated.for_model(trained).predictions == 6
+
+
+def test_half_maps_are_predicted_in_turn():
+    with pytest.raises(UserError, match="--predictions is 3; expected an even number"):
+        DenoiseConfig(half_maps=("a.mrc", "b.mrc"), predictions=3).for_model(
+            TrainConfig(perturbation="halves"))
 
 
 def test_the_word_for_zero_is_taken_and_told():
@@ -271,7 +280,9 @@ def test_shape_needs_three_sides():
 
 def test_std_needs_two_predictions():
     with pytest.raises(UserError, match="--predictions is 1; expected at least 2 for --std"):
-        DenoiseConfig(predictions=1, std=True)
+        DenoiseConfig(predictions=1, std=True).for_model(TrainConfig())
+    with pytest.raises(UserError, match="--predictions is 1; expected at least 2 for --std"):
+        DenoiseConfig(std=True).for_model(TrainConfig(perturbation="blindspot"))
 
 
 def test_readme_shows_the_current_arguments():

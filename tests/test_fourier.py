@@ -102,11 +102,20 @@ def test_windows_cover_the_volume_or_are_spread_over_it():
     assert some[0] == (0, 0, 0) and some[-1] == (168, 168, 168)
 
 
-def test_expected_quantile_of_exponential_draws():
-    draws = np.random.default_rng(0).exponential(size=(20000, 30))
-    found = np.quantile(draws, 0.25, axis=1).mean()
-    assert fourier.exponential_quantile(30, 0.25) == pytest.approx(found, rel=0.01)
-    assert fourier.exponential_quantile(10 ** 5, 0.25) == pytest.approx(-np.log(0.75), rel=1e-3)
+@pytest.mark.parametrize("share", [0.05, 0.25, 0.5, 0.9, 1.0])
+def test_noise_level_is_unbiased_and_as_steady_as_its_share_allows(share):
+    draws = torch.from_numpy(np.random.default_rng(0).exponential(3.0, size=(30, 40000)))
+    found = fourier.noise_level(draws, share).numpy()
+    kept = max(1, round(30 * share))
+    assert found.mean() == pytest.approx(3.0, rel=0.02)
+    assert found.var() / 9 == pytest.approx(1 / kept, rel=0.05)
+
+
+def test_noise_level_passes_over_windows_with_signal():
+    draws = np.random.default_rng(0).exponential(size=(100, 2000))
+    draws[:30] += 1000.0
+    assert fourier.noise_level(torch.from_numpy(draws), 0.5).mean() == pytest.approx(1.5, abs=0.3)
+    assert fourier.noise_level(torch.from_numpy(draws), 1.0).mean() > 200
 
 
 @pytest.mark.parametrize("size", [(24, 24, 24), (17, 24, 33)])

@@ -58,14 +58,14 @@ class F2FdTrainViewer(ProtocolViewer):
         return [] if self._readLog() else ["There is no training step to show yet."]
 
     def _readLog(self):
-        """{column: array with one value a step} of log.csv; empty without a step."""
+        """{column: array with one value a step, NaN if none} of log.csv; empty without a step."""
         path = self.protocol._getExtraPath(LOG)
         if not os.path.exists(path):
             return {}
         with open(path, newline="") as stream:
             rows = list(csv.DictReader(stream))
-        return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]} if rows \
-            else {}
+        return {name: np.array([float(row[name] or "nan") for row in rows])
+                for name in rows[0]} if rows else {}
 
     def _plotSmoothed(self, axes, steps, values, color, label):
         width = max(1, len(steps) // MEAN_OF)

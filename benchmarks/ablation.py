@@ -1,0 +1,125 @@
+"""What each choice of the default method is worth, on one simulated tomogram, in one run.
+
+Every variant trains for the same number of steps and differs from the default in the settings
+named; "true spectrum" is told the noise's spectrum, "half-maps" learns from the true halves. Prints
+a table with the scores of the denoised tomogram, the power of the noise as estimated over the true
+one in low, middle and high Fourier shells, and the seconds of training.
+
+    python benchmarks/ablation.py --steps 400 --seed 1 [--variants 'default' 'half-maps' ...]
+"""
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from f2fd_core import SimulateConfig, TrainConfig, fourier, mrc, simulate
+from f2fd_core.denoising import Predictor, denoised_region
+from f2fd_core.device import set_threads
+from f2fd_core.gain import Gain
+from f2fd_core.metrics import score
+from f2fd_core.training import open_for_training, prepare_folder
+from f2fd_core.volume import crop
+
+TRUE = "true spectrum"
+VARIANTS = {
+    "default": {},
+    TRUE: {"refine_after": 0},
+    "half-maps": {"perturbation": "halves"},
+    "spectrum once": {"refine_after": 0},
+    "windows of 32": {"spectrum_window": 32},
+    "a quarter of the windows": {"spectrum_share": 0.25},
+    "no gain": {"noise_gain": False},
+    "noise scale 1": {"noise_scale": 1.0},
+    "noise scale 0.75": {"noise_scale": 0.75},
+    "noise scale 0.35": {"noise_scale": 0.35},
+    "cosine schedule": {"schedule": "cosine"},
+    "last weights": {"averaging": 0.0},
+    "dropout 0.1": {"dropout": 0.1},
+    "16 features": {"features": 16},
+    "2 patches a batch": {"batch_size": 2},
+    "L2 norm": {"loss": "l2norm"},
+    "no augmentation": {"augmentation": "none"},
+    "quarter turns, too": {"augmentation": "published"},
+    "patches of 32": {"patch_size": 32},
+    "learning rate 0.002": {"learning_rate": 2e-3},
+    "learning rate 0.0005": {"learning_rate": 5e-4},
+}
+SHELLS = {"low": (0.02, 0.1), "middle": (0.1, 0.25), "high": (0.25, 0.5)}
+SCORES = ("correlation", "psnr", "ssim", "fsc_mean", "membrane_average_precision")
+
+
+def read(path):
+    return torch.from_numpy(np.array(mrc.open_volume(path).data, dtype=np.float32))
+
+
+def true_power(noise, window):
+    """Mean power of the windows of a volume of pure noise, a numpy array."""
+    corners = fourier.window_corners(noise.shape, window)
+    return fourier.window_power(lambda start, size: crop(noise, start, size), corners,
+                                window).mean(0)
+
+
+def power_ratios(perturbation, truth):
+    """The estimated over the true power, means over the shells of SHELLS."""
+    frequency, found = fourier.shell_means(perturbation.power, perturbation.window)
+    ratio = found / fourier.shell_means(truth, perturbation.window)[1]
+    return ["%.2f" % float(ratio[(frequency >= low) & (frequency < high)].mean())
+            for low, high in SHELLS.values()]
+
+
+def run(name, paths, folder, steps):
+    """Train and denoise a variant; returns (denoised volume, power ratios, seconds)."""
+    settings = dict(VARIANTS[name], tomograms=(paths["tomogram"],), steps=steps, output=folder,
+                    checkpoint_every=steps)
+    halves = settings.get("perturbation") == "halves"
+    if halves:
+        settings["half_maps"] = (paths["odd"], paths["even"])
+    config = TrainConfig(**settings)
+    prepare_folder(config)
+    training = open_for_training(config)
+    perturbation, = training.perturbations
+    if not halves:
+        noise = (read(paths["tomogram"]) - read(paths["clean"])).numpy() / perturbation.volume.std
+        truth = true_power(noise, perturbation.window)
+    if name == TRUE:
+        perturbation.set_noise(Gain(), truth)
+    began = time.monotonic()
+    training.run()
+    seconds = time.monotonic() - began
+    predictor = Predictor(training.model(), training.device, training.dtype, 4, 1)
+    denoised = denoised_region(predictor, perturbation, (0, 0, 0), perturbation.volume.shape, 96,
+                               config.network)
+    ratios = ["", "", ""] if halves else power_ratios(perturbation, truth)
+    return torch.from_numpy(denoised), ratios, seconds
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", type=int, nargs=3, default=(96, 160, 160))
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--snr", type=float, default=0.1)
+    parser.add_argument("--specimen", default="cell")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
+    options = parser.parse_args(argv)
+    set_threads(0)
+    columns = [*SCORES, *("noise, " + name for name in SHELLS), "seconds"]
+    print("| variant | %s |\n%s|" % (" | ".join(columns), "|---" * (1 + len(columns))))
+    with tempfile.TemporaryDirectory() as folder:
+        paths = simulate(SimulateConfig(output=folder, shape=tuple(options.shape),
+                                        specimen=options.specimen, seed=options.seed,
+                                        snr=options.snr))
+        clean, membrane = read(paths["clean"]), read(paths["membrane"]) > 0.5
+        for number, name in enumerate(options.variants):
+            denoised, ratios, seconds = run(name, paths, str(Path(folder) / str(number)),
+                                            options.steps)
+            scores = score(denoised, clean, membrane if membrane.any() else None)
+            cells = ["%.3f" % scores[column] if column in scores else "" for column in SCORES]
+            print("| %s | %s | %.0f |" % (name, " | ".join(cells + ratios), seconds), flush=True)
+
+
+if __name__ == "__main__":
+    main()
