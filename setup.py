@@ -31,9 +31,10 @@ setup(
     install_requires=["numpy", "mrcfile", "matplotlib>=3.6", "tqdm"],
     extras_require={
         "engine": ["torch>=2.1", "pytorch-msssim"],
+        "benchmark": ["scikit-image"],
         "scipion": ["scipion-pyworkflow>=3.11", "scipion-em>=3.11", "scipion-em-tomo>=3.12",
                     "setuptools<81"],
-        "test": ["pytest", "ruff", "scipion-app", "scipion-em-membrain",
+        "test": ["pytest", "ruff", "scikit-image", "scipion-app", "scipion-em-membrain",
                  "scipion-em-tomosegmemtv"],
     },
     entry_points={

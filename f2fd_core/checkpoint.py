@@ -15,7 +15,10 @@ from f2fd_core import unet
 from f2fd_core.config import TrainConfig, UserError
 
 FORMAT = "f2fd"
-VERSION = 1
+VERSION = 2
+# Fields of version 1 that are gone, and what they became: of either, denoising needs only whether
+# the noise spectrum is refined.
+REFINE_AT, QUANTILE, REFINE_STEPS = "refine_at", "spectrum_quantile", 200
 
 
 def save(path, weights, config, step, voxel_size, **training):
@@ -51,10 +54,20 @@ def load(path):
         raise UserError("%s is no F2Fd model; expected a file from 'f2fd train'" % path)
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError("%s is no F2Fd model; expected a file from 'f2fd train'" % path)
+    if state.get("version") == 1 and isinstance(state.get("config"), dict):
+        return _from_version_1(state)
     if state.get("version") != VERSION:
-        raise UserError("%s has format version %s; expected %d (this is an older or newer F2Fd's)"
+        raise UserError("%s has format version %s; expected 1 to %d (this is a newer F2Fd's)"
                         % (path, state.get("version"), VERSION))
     return state
+
+
+def _from_version_1(state):
+    """A model of version 1 in today's words: usable, but not resumable."""
+    config = dict(state["config"])
+    config.pop(QUANTILE, None)
+    config["refine_after"] = REFINE_STEPS if config.pop(REFINE_AT, 0) else 0
+    return dict(state, config=config)
 
 
 def restore(state, path):

@@ -507,6 +507,9 @@ class TrainConfig(Config):
         if self.sphere_min > self.sphere_max:
             raise UserError("--sphere-min is %g; expected at most --sphere-max, which is %g"
                             % (self.sphere_min, self.sphere_max))
+        if self.perturbation == "points" and self.block_size > self.patch_size:
+            raise UserError("--block-size is %d; expected at most --patch-size, which is %d"
+                            % (self.block_size, self.patch_size))
         if self.perturbation == "masks" and self.pool_size < 2 * self.samples_per_patch:
             raise UserError("--pool-size is %d; expected at least %d, twice --samples-per-patch"
                             % (self.pool_size, 2 * self.samples_per_patch))

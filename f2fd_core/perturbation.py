@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from f2fd_core import fourier
+from f2fd_core.config import UserError
 from f2fd_core.gain import Gain
 from f2fd_core.volume import crop
 
@@ -65,7 +66,8 @@ class Spectrum(Perturbation):
     If X = S + m with Gaussian noise m of that spectrum, the noises of the pair, m + a n and
     m - n / a, are uncorrelated, so training from one to the other is Noise2Noise although only
     one X exists (Recorrupted-to-Recorrupted, Pang et al., CVPR 2021, in Fourier space). n is
-    stationary, so it is made region by region: nothing of the tomogram's size is held.
+    stationary noise times a smooth gain, so it is made region by region: nothing of the tomogram's
+    size is held.
     """
 
     def __init__(self, volume, config, device="cpu"):
@@ -312,7 +314,13 @@ KINDS = {"spectrum": Spectrum, "masks": Masks, "points": Points, "blindspot": Bl
 
 
 def perturbation_for_training(volume, config, device):
-    """The perturbation that a TrainConfig asks for."""
+    """The perturbation that a TrainConfig asks for.
+
+    Raises UserError for blocks of Fourier coefficients that are larger than the volume.
+    """
+    if config.perturbation == "masks" and config.block_size > min(volume.shape):
+        raise UserError("--block-size is %d; expected at most %d, the shortest side of %s"
+                        % (config.block_size, min(volume.shape), volume.source.path))
     return KINDS[config.perturbation](volume, config, device)
 
 

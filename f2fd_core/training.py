@@ -276,6 +276,9 @@ class Training:
             report.say("no checkpoint in %s yet: starting from the beginning"
                        % self.config.output)
             return
+        if "network" not in state:
+            raise UserError("%s was written by an older F2Fd, from which a training can't be "
+                            "resumed; expected --overwrite, or it as the --initial-model" % path)
         earlier = compare(state, self.config, self.shapes, path)
         self.model().load_state_dict(state["model"])
         self.network.load_state_dict(state["network"])

@@ -3,7 +3,7 @@ import pickle
 import pytest
 import torch
 
-from f2fd_core import checkpoint, info, unet
+from f2fd_core import checkpoint, info, train, unet
 from f2fd_core.config import TrainConfig, UserError
 
 CONFIG = TrainConfig(features=2)
@@ -11,7 +11,7 @@ CONFIG = TrainConfig(features=2)
 
 @pytest.fixture
 def state():
-    return dict(format="f2fd", version=1, config=CONFIG.to_dict(), step=7, voxel_size=10.0,
+    return dict(format="f2fd", version=2, config=CONFIG.to_dict(), step=7, voxel_size=10.0,
                 model=unet.build(CONFIG).state_dict())
 
 
@@ -68,7 +68,7 @@ def test_code_in_a_file_is_not_run(tmp_path, state):
 
 
 def test_damaged_models_are_refused(tmp_path, state):
-    refused(tmp_path, dict(state, version=2), "format version 2; expected 1")
+    refused(tmp_path, dict(state, version=3), "format version 3; expected 1 to 2")
     refused(tmp_path, dict(state, config={}), "is damaged")
     refused(tmp_path, dict(state, config=dict(state["config"], features=3)), "is damaged")
     refused(tmp_path, dict(state, config=dict(state["config"], dropout=7.0)), "is damaged")
@@ -95,3 +95,33 @@ def test_newest_passes_over_a_broken_checkpoint(tmp_path):
     with pytest.raises(UserError, match="none of the 2 checkpoints"):
         checkpoint.newest(str(tmp_path), warnings.append)
     assert checkpoint.newest(str(tmp_path / "none"), warnings.append) == (None, None)
+
+
+def test_models_of_version_1_are_read(tmp_path):
+    """As 1.0.0 wrote them: with --refine-at, a share, and --spectrum-quantile."""
+    torch.manual_seed(0)
+    network = unet.build(CONFIG)
+    for refine_at, refines in ((0.3, True), (0.0, False)):
+        old = {name: value for name, value in CONFIG.to_dict().items()
+               if name not in ("refine_after", "spectrum_share", "noise_gain", "averaging")}
+        old.update(refine_at=refine_at, spectrum_quantile=0.25, spectrum_window=32, steps=1000,
+                   dropout=0.1)
+        path = str(tmp_path / "checkpoints" / "step_00000007.pt")
+        (tmp_path / "checkpoints").mkdir(exist_ok=True)
+        torch.save(dict(format="f2fd", version=1, config=old, step=7, voxel_size=10.0,
+                        model=network.state_dict()), path)
+        restored, config = checkpoint.restore(checkpoint.load(path), path)
+        assert config.refines() == refines
+        assert (config.steps, config.spectrum_window, config.dropout) == (1000, 32, 0.1)
+        for one, other in zip(network.parameters(), restored.parameters()):
+            assert torch.equal(one, other)
+
+
+def test_training_of_version_1_is_not_resumed(tmp_path, phantom):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    torch.save(dict(format="f2fd", version=1, config=CONFIG.to_dict(), step=7, voxel_size=10.0,
+                    model=unet.build(CONFIG).state_dict()), str(folder / "step_00000007.pt"))
+    with pytest.raises(UserError, match="written by an older F2Fd.*--initial-model"):
+        train(TrainConfig(tomograms=(phantom["tomogram"],), output=str(tmp_path), resume=True,
+                          features=2))

@@ -141,3 +141,10 @@ def test_evaluate_refuses_other_shapes_and_empty_masks(phantom, write, capsys):
     refused(["evaluate", phantom["tomogram"], "--reference", phantom["clean"], "--membrane", empty],
             ["empty.mrc", "no membrane"], capsys)
     refused(["evaluate", empty, "--reference", phantom["clean"]], ["empty.mrc", "constant"], capsys)
+
+
+def test_blocks_larger_than_the_volume(phantom, tmp_path, capsys):
+    refused(["train", phantom["tomogram"], "--output", tmp_path / "run", "--perturbation", "masks",
+             "--block-size", 49],
+            ["--block-size is 49", "expected at most 48", phantom["tomogram"]], capsys)
+    assert not (tmp_path / "run").exists()

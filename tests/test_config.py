@@ -139,6 +139,8 @@ def test_every_option_reaches_its_field():
 
 
 @pytest.mark.parametrize(("values", "words"), [
+    ({"perturbation": "points", "block_size": 49}, "--block-size is 49; expected at most "
+     "--patch-size, which is 48"),
     ({"batch_size": 0}, "--batch-size is 0; expected at least 1"),
     ({"steps": "many"}, "--steps is 'many'; expected a whole number"),
     ({"steps": True}, "--steps is True; expected a whole number"),
