@@ -409,8 +409,9 @@ class TrainConfig(Config):
         "towards the borders, and make the copies' noise alike.", PERTURBATION, advanced=True,
         only=("perturbation", "spectrum"))
     refine_after: int = param(
-        200, "Refine the spectrum after", "After this many steps the noise spectrum is estimated "
-        "anew from what the network removes, which is right at low frequencies, too. 0: never.",
+        200, "Refine the spectrum after", "After this many steps, and again after twice as many, "
+        "the noise spectrum is estimated anew from what the network removes, which is right at low "
+        "frequencies, too. 0: never.",
         PERTURBATION, unit="steps", ge=0, zero="never", advanced=True,
         only=("perturbation", "spectrum"))
     point_probability: float = param(

@@ -129,6 +129,21 @@ def noise_level(power, share):
     return torch.from_numpy((total / kept).astype(np.float32))
 
 
+def symmetrised(power, variance):
+    """Power on an rfft grid, averaged with its mirror images where it agrees with them.
+
+    The mirror along the tilt axis Y is expected of any tomogram, the one along X of a symmetric
+    range of tilts. Two estimates with the relative ``variance`` each differ by twice that in the
+    mean square of their logarithms; a mirror is taken if it differs by no more than twice as much.
+    """
+    for axes in ((1,), (0, 1)):  # k_x turns its sign with k_z and k_y: power is the same at -k
+        mirror = power.flip(axes).roll((1,) * len(axes), axes)
+        difference = (power.clamp(min=1e-30).log() - mirror.clamp(min=1e-30).log()).square().mean()
+        if difference < 4 * variance:
+            power = (power + mirror) / 2
+    return power
+
+
 def spare_low_frequencies(power, size, limit):
     """Power on the rfft grid of ``size``, fading out below ``limit`` k0 (cycles per voxel) as
     (k / k0)²: in a tomogram signal is everywhere there, and noise can't be told from it."""

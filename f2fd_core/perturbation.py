@@ -91,6 +91,7 @@ class Spectrum(Perturbation):
                                                                        GAIN_WINDOW)))
         corners, size, power = _windows(blocks, self.window)
         level = fourier.noise_level(power / gain.of_windows(corners, size), share)
+        level = fourier.symmetrised(level, 1 / (share * len(power)))
         return gain, level, power.mean(0)
 
     def set_noise(self, gain, power):

@@ -25,6 +25,7 @@ from f2fd_core.volume import open_volumes
 
 STEP_STREAM = 3
 INITIAL_STREAM = 4
+REFINEMENTS = (1, 2)
 PREVIEW_PREDICTIONS = 2
 WARMUP_STEPS = 30
 PLATEAU = dict(factor=0.1, patience=10, min_lr=1e-8)
@@ -247,7 +248,7 @@ class Training:
         self.held_out = HeldOut(self.shapes, config.patch_size, config.seed) \
             if config.automatic() else None
         self.best = Best()
-        self.refined = False
+        self.refined_at = 0
         self.loss_of = training_loss(config)
         self.perturbations = [perturbation_for_training(volume, config, device)
                               for volume in volumes]
@@ -294,7 +295,7 @@ class Training:
         if state["noise"]:
             for perturbation, noise in zip(self.perturbations, state["noise"]):
                 perturbation.load_state_dict(noise)
-            self.refined = True
+        self.refined_at = state["refined_at"]
         report.say("resuming from %s" % path)
 
     def finished(self):
@@ -311,8 +312,7 @@ class Training:
         self.network.train()
         with log, report.progress(self.steps, "step", self.step) as bar:
             while not self.finished():
-                if self.step == self.config.refine_after and self.config.refines() \
-                        and not self.refined:
+                if self.refinement_due():
                     self.refine()
                 began = time.monotonic()
                 row = self.take_step()
@@ -335,11 +335,16 @@ class Training:
         self.best.offer(loss, self.step, self.model())
         return loss
 
+    def refinement_due(self):
+        """Whether the noise is to be estimated anew before the next step."""
+        steps = [times * self.config.refine_after for times in REFINEMENTS]
+        return self.config.refines() and self.step in steps and self.step != self.refined_at
+
     def refine(self):
         """Estimate the noise spectra anew from what the network removes by now."""
         refined(self.perturbations, self.model(), self.device, self.dtype)
         self.network.train()
-        self.refined = True
+        self.refined_at = self.step
         self.best.forget()
         self.draw_spectrum()
 
@@ -382,7 +387,7 @@ class Training:
                         best={"loss": self.best.loss, "step": self.best.step,
                               "model": self.best.model},
                         noise=[perturbation.state_dict() for perturbation in self.perturbations]
-                        if self.refined else [])
+                        if self.refined_at else [], refined_at=self.refined_at)
 
     def save_model(self):
         """Write model.pt, the best model if there was a choice; returns its path."""

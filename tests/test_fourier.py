@@ -152,3 +152,27 @@ def test_resampling_a_smooth_spectrum_keeps_its_values():
 def test_resampling_to_the_same_grid_changes_nothing():
     power = torch.rand((12, 16, 11))
     torch.testing.assert_close(fourier.resample_power(power, (12, 16, 20), (12, 16, 20)), power)
+
+
+def wedge_power(size, low, high):
+    """Power of a tilt range from ``low`` to ``high`` degrees about Y, on the rfft grid."""
+    z, _, x = fourier.axis_frequencies(size)
+    angle = torch.rad2deg(torch.atan2(z[:, None, None], x[None, None, :]))
+    inside = (angle >= low) & (angle <= high)
+    return torch.where(inside, 1.0, 0.01).expand(size[0], size[1], size[2] // 2 + 1).clone()
+
+
+@pytest.mark.parametrize("size", [(16, 16, 16), (15, 18, 21)])
+def test_mirrors_are_taken_where_they_agree_and_only_there(size):
+    torch.manual_seed(0)
+    draws = torch.distributions.Gamma(40.0, 40.0).sample((size[0], size[1], size[2] // 2 + 1))
+    even, odd = wedge_power(size, -60, 60), wedge_power(size, -20, 60)
+    variance = 1 / 40
+    steadier = fourier.symmetrised(even * draws, variance)
+    errors = [float((found / even - 1)[1:, 1:, 1:-1].square().mean())
+              for found in (even * draws, steadier)]
+    assert errors[1] == pytest.approx(errors[0] / 4, rel=0.2)
+    # An asymmetric range of tilts has one mirror only, along the tilt axis.
+    kept = fourier.symmetrised(odd * draws, variance)
+    error = float((kept / odd - 1)[1:, 1:, 1:-1].square().mean())
+    assert error == pytest.approx(errors[0] / 2, rel=0.2)

@@ -1,0 +1,60 @@
+"""How many steps a trained model saves on another tomogram, in one run.
+
+A model is trained on one simulated tomogram and goes on (--initial-model) on a second one, of other
+seed; beside it, a training from random weights on the second. Prints the correlation of the second,
+denoised, with its noise-free reconstruction after each number of steps.
+
+    python benchmarks/finetune.py --steps 50 100 200
+"""
+import argparse
+import tempfile
+
+from ablation import read
+
+from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, simulate, train
+from f2fd_core.metrics import correlation
+
+
+def simulated(folder, options, seed):
+    return simulate(SimulateConfig(output="%s/seed%d" % (folder, seed), seed=seed,
+                                   shape=tuple(options.shape), snr=options.snr))
+
+
+def trained(paths, output, steps, initial=""):
+    """Path of a model trained on a simulated tomogram."""
+    return train(TrainConfig(tomograms=(paths["tomogram"],), output=output, steps=steps,
+                             initial_model=initial, checkpoint_every=steps))
+
+
+def quality(model, paths, output):
+    """Correlation of the tomogram, denoised by the model, with its noise-free reconstruction."""
+    result, = denoise(DenoiseConfig(model=model, tomograms=(paths["tomogram"],), output=output))
+    return correlation(read(result), read(paths["clean"]))
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", type=int, nargs=3, default=(64, 128, 128))
+    parser.add_argument("--snr", type=float, default=0.1)
+    parser.add_argument("--first", type=int, default=300, help="steps on the first tomogram")
+    parser.add_argument("--steps", type=int, nargs="+", default=(50, 100, 200))
+    options = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = (simulated(folder, options, seed) for seed in (1, 2))
+        model = trained(first, folder + "/first", options.first)
+        rows = [(0, correlation(read(second["tomogram"]), read(second["clean"])),
+                 quality(model, second, folder + "/unchanged"))]
+        for steps in options.steps:
+            pair = []
+            for start in ("", model):
+                place = "%s/%s%d" % (folder, "on" if start else "anew", steps)
+                pair.append(quality(trained(second, place, steps, start), second, place + "/out"))
+            rows.append((steps, *pair))
+    print("| steps on the second | from random weights | from the first's model |\n|---|---|---|")
+    for steps, anew, onwards in rows:
+        print("| %s | %.3f | %.3f |" % (steps or "0 (the input; the model unchanged)", anew,
+                                        onwards))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Whether the loss on held-out parts ends a training where it should, in one run.
+
+Trains the default on a simulated tomogram beyond the point where --steps 0 (auto) would have ended,
+and prints at every check the loss on the held-out parts and the true correlation and SSIM of the
+denoised tomogram; then the best step by either, and where the rule stops.
+
+    python benchmarks/stopping.py --steps 1500
+"""
+import argparse
+import tempfile
+
+import torch
+from ablation import read
+
+from f2fd_core import SimulateConfig, TrainConfig, simulate
+from f2fd_core.denoising import Predictor, denoised_region
+from f2fd_core.device import arithmetic, choose_device, set_threads
+from f2fd_core.metrics import score
+from f2fd_core.training import Training, prepare_folder
+from f2fd_core.volume import open_volumes
+
+
+class Watched(Training):
+    """A training that notes at every check what the rule can't know."""
+
+    def watch(self, clean, steps):
+        self.clean, self.most, self.rows, self.stopped = clean, steps, [], None
+
+    def finished(self):
+        if self.stopped is None and super().finished():
+            self.stopped = self.step, self.best.step
+        return self.step >= self.most
+
+    def check(self):
+        loss = super().check()
+        perturbation, = self.perturbations
+        predictor = Predictor(self.model(), self.device, self.dtype, 2, 1)
+        denoised = denoised_region(predictor, perturbation, (0, 0, 0), self.clean.shape, 96,
+                                   self.config.network)
+        self.network.train()
+        scores = score(torch.from_numpy(denoised), self.clean)
+        self.rows.append((self.step, loss, scores["correlation"], scores["ssim"]))
+        return loss
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", type=int, nargs=3, default=(64, 128, 128))
+    parser.add_argument("--snr", type=float, default=0.1)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=1500)
+    options = parser.parse_args(argv)
+    set_threads(0)
+    device = choose_device("auto")
+    with tempfile.TemporaryDirectory() as folder:
+        paths = simulate(SimulateConfig(output=folder, shape=tuple(options.shape),
+                                        seed=options.seed, snr=options.snr))
+        config = TrainConfig(tomograms=(paths["tomogram"],), output=folder + "/run",
+                             checkpoint_every=options.steps)
+        prepare_folder(config)
+        training = Watched(config, open_volumes(config), [], device, arithmetic("auto", device))
+        training.watch(read(paths["clean"]), options.steps)
+        training.run()
+    print("| step | loss on held-out parts | correlation | SSIM |\n|---|---|---|---|")
+    for row in training.rows:
+        print("| %d | %.4f | %.3f | %.3f |" % row)
+    settled = [row for row in training.rows if row[0] > config.refine_after]
+    print("\nlowest loss after the second estimate: step %d; highest correlation: step %d"
+          % (min(settled, key=lambda row: row[1])[0], max(settled, key=lambda row: row[2])[0]))
+    if training.stopped:
+        print("the rule stops at step %d and takes the model of step %d" % training.stopped)
+
+
+if __name__ == "__main__":
+    main()
