@@ -5,7 +5,7 @@ plugin needs) imports without torch, numpy or mrcfile.
 """
 import importlib
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"
 
 _PUBLIC = {
     "TrainConfig": "config",
