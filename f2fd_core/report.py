@@ -104,7 +104,8 @@ def draw_loss(log_path, picture_path):
     if checks:
         axes.plot(*zip(*checks), color="C3", marker=".", label="on parts kept from the training")
         low = min(low, *(value for _, value in checks))
-    axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low) or None)
+    if high > low:
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     axes.set(xlabel="training step", ylabel="loss")
     right = axes.twinx()
     right.plot(step, rate, color="C1", linewidth=1, linestyle="--")
