@@ -38,18 +38,26 @@ CHANGEABLE = ("tomograms", "half_maps", "ground_truth", "initial_model", "output
 """What a resumed run may change. Tomograms may have moved; their sizes are compared."""
 
 
-def prepare_folder(config):
-    """Create the output folder; refuse or clear what an earlier run left there.
+def present_results(config):
+    """Names of what an earlier run left in the output folder.
 
-    Raises UserError if it can't be written or holds results and neither resume nor overwrite is
-    set.
+    Raises UserError if there is something and neither resume nor overwrite is set.
     """
-    mrc.make_folder(config.output)
     present = [name for name in RESULTS if os.path.exists(os.path.join(config.output, name))]
     if present and not (config.resume or config.overwrite):
         raise UserError("%s already holds a training (%s); expected an empty folder, --resume to "
                         "continue it or --overwrite to replace it"
                         % (config.output, ", ".join(present)))
+    return present
+
+
+def prepare_folder(config):
+    """Create the output folder; refuse or clear what an earlier run left there.
+
+    Raises UserError if it can't be written or holds results, see :func:`present_results`.
+    """
+    mrc.make_folder(config.output)
+    present = present_results(config)
     if config.overwrite:
         for name in present:
             path = os.path.join(config.output, name)
@@ -215,6 +223,7 @@ def train(config):
     and when the loss is no longer finite.
     """
     set_threads(config.threads)
+    present_results(config)
     with repeatable():
         training = open_for_training(config)
         if config.initial_model:
