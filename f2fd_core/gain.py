@@ -3,6 +3,7 @@
 The noise is taken to be stationary noise times g(z, y, x) = gz(z) gy(y) gx(x). Windows tell g: the
 power at high frequencies, where there is little signal, relative to the mean over the windows.
 Medians along each axis in turn (Tukey's median polish, 1977) pass over the windows with signal.
+Where signal outweighs the noise in most windows, nothing can be said of g, and it is taken to be 1.
 """
 import numpy as np
 import torch
@@ -11,6 +12,9 @@ from f2fd_core import fourier
 
 LEAST_FREQUENCY = 0.15
 POLISHES = 3
+# Median absolute deviation of the windows' log power from the profiles: some hundredths for noise,
+# whose power varies by chance alone, and more where the windows differ by their signal.
+LARGEST_SPREAD = 0.2
 
 
 def band(power, size):
@@ -32,11 +36,15 @@ def _medians(values, groups):
 
 
 class Gain:
-    """Three profiles along Z, Y and X, whose product is the noise's relative amplitude."""
+    """Three profiles along Z, Y and X, whose product is the noise's relative amplitude.
 
-    def __init__(self, profiles=None):
+    ``noisy``: whether noise outweighs signal in most windows.
+    """
+
+    def __init__(self, profiles=None, noisy=True):
         """``profiles``: for each axis (positions in voxels, amplitudes), two lists of floats."""
         self.profiles = profiles or [([0.0], [1.0])] * 3
+        self.noisy = noisy
 
     @classmethod
     def measured(cls, corners, size, power):
@@ -53,6 +61,8 @@ class Gain:
                 for group, median in _medians(rest - np.median(rest), corners[:, axis]).items():
                     logs[axis][group] += median
                     rest[corners[:, axis] == group] -= median
+        if np.median(np.abs(rest - np.median(rest))) > LARGEST_SPREAD:
+            return cls(noisy=False)
         profiles = []
         for axis, found in enumerate(logs):
             amplitude = np.exp(np.array(list(found.values())) / 2)

@@ -18,7 +18,7 @@ from f2fd_core.volume import crop
 TRAINING, PREDICTION = 0, 1
 REFINEMENT_MARGIN, REFINEMENT_BLOCKS = 8, 12
 GAIN_WINDOW = 24
-REFINED_SHARE = 0.9
+REFINED_SHARE, EMPTIEST_SHARE = 0.9, 0.05
 
 
 def derived_seed(*numbers):
@@ -83,12 +83,14 @@ class Spectrum(Perturbation):
         """The noise's :class:`Gain`, its power where that is 1, and the mean power of all.
 
         ``blocks``: a list of (first voxel, size, function that reads regions of the block);
-        ``share`` of the windows, those with the lowest power, counts as noise.
+        ``share`` of the windows, those with the lowest power, counts as noise; where signal
+        outweighs the noise in most, only the emptiest do.
         """
         gain = Gain()
         if self.config.noise_gain:
             gain = Gain.measured(*_windows(blocks, fourier.window_size(self.volume.shape,
                                                                        GAIN_WINDOW)))
+        share = share if gain.noisy else EMPTIEST_SHARE
         corners, size, power = _windows(blocks, self.window)
         level = fourier.noise_level(power / gain.of_windows(corners, size), share)
         level = fourier.symmetrised(level, 1 / (share * len(power)))

@@ -74,3 +74,21 @@ def test_copies_have_the_local_strength_of_the_noise(gain):
     truth = float(np.std(volume.array[48:]) / np.std(volume.array[:16]))
     assert truth > 1.8
     assert ratio == pytest.approx(truth if gain else 1.0, rel=0.1)
+
+
+def test_signal_is_not_taken_for_uneven_noise():
+    """Without noise, windows differ by their signal: no profile, and hardly any noise."""
+    torch.manual_seed(1)
+    z, y, x = np.meshgrid(*(np.arange(side) for side in SHAPE), indexing="ij")
+    signal = np.zeros(SHAPE, dtype=np.float32)
+    for _ in range(12):
+        centre = [np.random.default_rng(_).uniform(0, side) for side in SHAPE]
+        distance = np.sqrt(sum((axis - at) ** 2 for axis, at in zip((z, y, x), centre)))
+        signal += np.cos(distance) * np.exp(-distance / 6)
+    gain = measured(signal)
+    assert not gain.noisy and gain.profiles == Gain().profiles
+    assert measured(noise()).noisy
+    config = TrainConfig(spared_frequency=0.0)
+    found, noisy = (Spectrum(Memory(volume), config) for volume in (signal, noise()))
+    assert found.power.sum() < 0.05 * found.total_power.sum()
+    assert noisy.power.sum() > 0.8 * noisy.total_power.sum()
