@@ -64,20 +64,31 @@ def add_arguments(parser, config_class):
         group.add_argument(*names, **options)
 
 
-def _parser():
+def _parsers():
+    """The parser of ``f2fd`` itself, and those of the commands, {name: parser}."""
     parser = _Parser(prog="f2fd", description="Denoise cryo-electron tomograms from one "
                      "reconstructed volume.")
     parser.add_argument("--version", action="version", version="f2fd " + __version__)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    listed = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     for name, (config_class, _) in COMMANDS.items():
         summary = config_class.__doc__.splitlines()[0]
         # No abbreviated options: --p is an original name, not short for --patch-size.
-        command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        command = listed.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         if config_class in (config.TrainConfig, config.DenoiseConfig):
             command.add_argument("--config", metavar="FILE", help="JSON file with any of these "
                                  "parameters; options given beside it win")
         add_arguments(command, config_class)
-    return parser
+    return parser, listed.choices
+
+
+def _parsed(argv):
+    """(command, {field: value}); files may stand before, between and after the options."""
+    parser, commands = _parsers()
+    if argv and argv[0] in commands:
+        return argv[0], vars(commands[argv[0]].parse_intermixed_args(argv[1:]))
+    parser.parse_args(argv)
+    raise UserError("no command given; expected one of %s (see 'f2fd --help')"
+                    % ", ".join(COMMANDS))
 
 
 def _require(settings, *names):
@@ -143,11 +154,7 @@ COMMANDS = {
 
 def parse(argv):
     """Return (configuration, function that runs it); raises UserError for bad options."""
-    explicit = vars(_parser().parse_args(argv))
-    command = explicit.pop("command", None)
-    if command is None:
-        raise UserError("no command given; expected one of %s (see 'f2fd --help')"
-                        % ", ".join(COMMANDS))
+    command, explicit = _parsed(argv)
     config_class, run = COMMANDS[command]
     base = {}
     path = explicit.pop("config", None)

@@ -229,10 +229,9 @@ def back_project(series, angles, depth, sirt_iterations=0):
     flat = weighted.new_zeros(series.shape[:-3] + (series.shape[-2], depth * width))
     for number, angle in enumerate(angles):
         position = (x * math.cos(angle) + z * math.sin(angle) + (width - 1) / 2).flatten()
-        below = position.floor().long()
+        below = position.floor().long().clamp(0, width - 2)
         weight = position - below
-        inside = (below >= 0) & (below < width - 1)
-        below = below.clamp(0, width - 2)
+        inside = (position >= 0) & (position <= width - 1)
         image = weighted[..., number, :, :]
         flat += (image[..., below] * ((1 - weight) * inside)
                  + image[..., below + 1] * (weight * inside))

@@ -8,7 +8,7 @@ from conftest import data
 from test_mrc import FAULTS, faulty
 
 from f2fd_core import DeconvolveConfig
-from f2fd_core.cli import main
+from f2fd_core.cli import main, parse
 from f2fd_core.deconvolution import deconvolved
 
 
@@ -84,6 +84,15 @@ def test_bad_options(arguments, words, capsys):
 def test_bad_devices(device, phantom, tmp_path, capsys):
     refused(["train", phantom["tomogram"], "--output", tmp_path / "out", "--device", device],
             ["--device is '%s'" % device], capsys)
+
+
+@pytest.mark.parametrize("order", [
+    "denoise m.pt a.mrc b.mrc --output out", "denoise --output out m.pt a.mrc b.mrc",
+    "denoise m.pt --output out a.mrc b.mrc", "denoise m.pt a.mrc --output out b.mrc"])
+def test_files_and_options_in_any_order(order):
+    settings, _ = parse(order.split())
+    assert (settings.model, settings.tomograms, settings.output) == (
+        "m.pt", ("a.mrc", "b.mrc"), "out")
 
 
 def test_broken_configuration_file(tmp_path, capsys):
