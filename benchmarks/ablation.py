@@ -1,9 +1,10 @@
 """What each choice of the default method is worth, on one simulated tomogram, in one run.
 
 Every variant trains for the same number of steps and differs from the default in the settings
-named; "true spectrum" is told the noise's spectrum, "half-maps" learns from the true halves. Prints
-a table with the scores of the denoised tomogram, the power of the noise as estimated over the true
-one in low, middle and high Fourier shells, and the seconds of training.
+named; "true spectrum" is told the noise's spectrum, "half-maps" learns from the true halves; with
+--predictions the default's model denoises in other ways, too. Prints a table with the scores of the
+denoised tomogram, the power of the noise as estimated over the true one in low, middle and high
+Fourier shells, and the seconds of training.
 
     python benchmarks/ablation.py --steps 400 --seed 1 [--variants 'default' 'half-maps' ...]
 """
@@ -11,6 +12,7 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -21,14 +23,15 @@ from f2fd_core.device import set_threads
 from f2fd_core.gain import Gain
 from f2fd_core.metrics import score
 from f2fd_core.training import open_for_training, prepare_folder
+from f2fd_core.unet import CompactUNet
 from f2fd_core.volume import crop
 
 TRUE = "true spectrum"
 VARIANTS = {
     "default": {},
-    TRUE: {"refine_after": 0},
+    TRUE: {"refine_every": 0},
     "half-maps": {"perturbation": "halves"},
-    "spectrum once": {"refine_after": 0},
+    "spectrum once": {"refine_every": 0},
     "windows of 32": {"spectrum_window": 32},
     "a quarter of the windows": {"spectrum_share": 0.25},
     "no gain": {"noise_gain": False},
@@ -39,6 +42,8 @@ VARIANTS = {
     "last weights": {"averaging": 0.0},
     "dropout 0.1": {"dropout": 0.1},
     "16 features": {"features": 16},
+    "2 poolings": {"poolings": 2},
+    "4 poolings": {"poolings": 4},
     "2 patches a batch": {"batch_size": 2},
     "L2 norm": {"loss": "l2norm"},
     "no augmentation": {"augmentation": "none"},
@@ -47,6 +52,13 @@ VARIANTS = {
     "learning rate 0.002": {"learning_rate": 2e-3},
     "learning rate 0.0005": {"learning_rate": 5e-4},
 }
+PREDICTIONS = {
+    "1 prediction": (1, 0.5),
+    "16 predictions": (16, 0.5),
+    "1 prediction, no noise added": (1, 0.0),
+    "4 predictions, noise scale 0.25": (4, 0.25),
+}
+"""Number of predictions and noise scale, with the default's model; the default is 4 and 0.5."""
 SHELLS = {"low": (0.02, 0.1), "middle": (0.1, 0.25), "high": (0.25, 0.5)}
 SCORES = ("correlation", "psnr", "ssim", "fsc_mean", "membrane_average_precision")
 
@@ -70,16 +82,27 @@ def power_ratios(perturbation, truth):
             for low, high in SHELLS.values()]
 
 
-def run(name, paths, folder, steps):
-    """Train and denoise a variant; returns (denoised volume, power ratios, seconds)."""
+def denoised(training, predictions=4):
+    """The tomogram, denoised by the training's model."""
+    perturbation, = training.perturbations
+    predictor = Predictor(training.model(), training.device, training.dtype, predictions, 1)
+    shape = perturbation.volume.shape
+    return torch.from_numpy(denoised_region(predictor, perturbation, (0, 0, 0), shape, 96,
+                                            training.config.network))
+
+
+def trained(name, paths, folder, steps):
+    """Train a variant; returns (the Training, power ratios, seconds)."""
     settings = dict(VARIANTS[name], tomograms=(paths["tomogram"],), steps=steps, output=folder,
                     checkpoint_every=steps)
+    poolings = settings.pop("poolings", CompactUNet.POOLINGS)
     halves = settings.get("perturbation") == "halves"
     if halves:
         settings["half_maps"] = (paths["odd"], paths["even"])
     config = TrainConfig(**settings)
     prepare_folder(config)
-    training = open_for_training(config)
+    with mock.patch.object(CompactUNet, "POOLINGS", poolings):
+        training = open_for_training(config)
     perturbation, = training.perturbations
     if not halves:
         noise = (read(paths["tomogram"]) - read(paths["clean"])).numpy() / perturbation.volume.std
@@ -89,11 +112,8 @@ def run(name, paths, folder, steps):
     began = time.monotonic()
     training.run()
     seconds = time.monotonic() - began
-    predictor = Predictor(training.model(), training.device, training.dtype, 4, 1)
-    denoised = denoised_region(predictor, perturbation, (0, 0, 0), perturbation.volume.shape, 96,
-                               config.network)
     ratios = ["", "", ""] if halves else power_ratios(perturbation, truth)
-    return torch.from_numpy(denoised), ratios, seconds
+    return training, ratios, seconds
 
 
 def main(argv=None):
@@ -104,6 +124,8 @@ def main(argv=None):
     parser.add_argument("--snr", type=float, default=0.1)
     parser.add_argument("--specimen", default="cell")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
+    parser.add_argument("--predictions", action="store_true",
+                        help="denoise in other ways with the default's model, too")
     options = parser.parse_args(argv)
     set_threads(0)
     columns = [*SCORES, *("noise, " + name for name in SHELLS), "seconds"]
@@ -113,12 +135,20 @@ def main(argv=None):
                                         specimen=options.specimen, seed=options.seed,
                                         snr=options.snr))
         clean, membrane = read(paths["clean"]), read(paths["membrane"]) > 0.5
-        for number, name in enumerate(options.variants):
-            denoised, ratios, seconds = run(name, paths, str(Path(folder) / str(number)),
-                                            options.steps)
-            scores = score(denoised, clean, membrane if membrane.any() else None)
+
+        def show(name, volume, *rest):
+            scores = score(volume, clean, membrane if membrane.any() else None)
             cells = ["%.3f" % scores[column] if column in scores else "" for column in SCORES]
-            print("| %s | %s | %.0f |" % (name, " | ".join(cells + ratios), seconds), flush=True)
+            print("| %s | %s |" % (name, " | ".join([*cells, *rest])), flush=True)
+
+        for number, name in enumerate(options.variants):
+            training, ratios, seconds = trained(name, paths, str(Path(folder) / str(number)),
+                                                options.steps)
+            show(name, denoised(training), *ratios, "%.0f" % seconds)
+            if name == "default" and options.predictions:
+                for name, (predictions, scale) in PREDICTIONS.items():
+                    training.perturbations[0].scale = scale
+                    show(name, denoised(training, predictions), "", "", "", "")
 
 
 if __name__ == "__main__":

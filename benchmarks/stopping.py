@@ -16,7 +16,7 @@ from f2fd_core import SimulateConfig, TrainConfig, simulate
 from f2fd_core.denoising import Predictor, denoised_region
 from f2fd_core.device import arithmetic, choose_device, set_threads
 from f2fd_core.metrics import score
-from f2fd_core.training import Training, prepare_folder
+from f2fd_core.training import REFINEMENTS, Training, prepare_folder
 from f2fd_core.volume import open_volumes
 
 
@@ -64,8 +64,8 @@ def main(argv=None):
     print("| step | loss on held-out parts | correlation | SSIM |\n|---|---|---|---|")
     for row in training.rows:
         print("| %d | %.4f | %.3f | %.3f |" % row)
-    settled = [row for row in training.rows if row[0] > config.refine_after]
-    print("\nlowest loss after the second estimate: step %d; highest correlation: step %d"
+    settled = [row for row in training.rows if row[0] > REFINEMENTS * config.refine_every]
+    print("\nlowest loss after the last estimate of noise: step %d; highest correlation: step %d"
           % (min(settled, key=lambda row: row[1])[0], max(settled, key=lambda row: row[2])[0]))
     if training.stopped:
         print("the rule stops at step %d and takes the model of step %d" % training.stopped)

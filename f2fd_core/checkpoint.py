@@ -66,7 +66,7 @@ def _from_version_1(state):
     """A model of version 1 in today's words: usable, but not resumable."""
     config = dict(state["config"])
     config.pop(QUANTILE, None)
-    config["refine_after"] = REFINE_STEPS if config.pop(REFINE_AT, 0) else 0
+    config["refine_every"] = REFINE_STEPS if config.pop(REFINE_AT, 0) else 0
     return dict(state, config=config)
 
 

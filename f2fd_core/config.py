@@ -408,11 +408,10 @@ class TrainConfig(Config):
         True, "Noise varies in space", "Measure how the noise's strength changes with depth and "
         "towards the borders, and make the copies' noise alike.", PERTURBATION, advanced=True,
         only=("perturbation", "spectrum"))
-    refine_after: int = param(
-        200, "Refine the spectrum after", "After this many steps, and again after twice as many, "
-        "the noise spectrum is estimated anew from what the network removes, which is right at low "
-        "frequencies, too. 0: never.",
-        PERTURBATION, unit="steps", ge=0, zero="never", advanced=True,
+    refine_every: int = param(
+        100, "Refine the spectrum every", "At the first four multiples of so many steps the noise "
+        "spectrum is estimated anew from what the network removes, in which there is less and less "
+        "signal. 0: never.", PERTURBATION, unit="steps", ge=0, zero="never", advanced=True,
         only=("perturbation", "spectrum"))
     point_probability: float = param(
         0.3, "Hidden points", "Probability that a voxel is hidden.", PERTURBATION, gt=0, lt=1,
@@ -539,8 +538,8 @@ class TrainConfig(Config):
         return not (self.steps or self.epochs)
 
     def refines(self):
-        """Whether the noise spectrum is estimated a second time."""
-        return self.perturbation == "spectrum" and self.refine_after > 0
+        """Whether the noise spectrum is estimated again during the training."""
+        return self.perturbation == "spectrum" and self.refine_every > 0
 
     def network_features(self):
         """Features of the network, with 0 replaced by the network's own number."""

@@ -25,7 +25,7 @@ from f2fd_core.volume import open_volumes
 
 STEP_STREAM = 3
 INITIAL_STREAM = 4
-REFINEMENTS = (1, 2)
+REFINEMENTS = 4
 PREVIEW_PREDICTIONS = 2
 WARMUP_STEPS = 30
 PLATEAU = dict(factor=0.1, patience=10, min_lr=1e-8)
@@ -346,8 +346,10 @@ class Training:
 
     def refinement_due(self):
         """Whether the noise is to be estimated anew before the next step."""
-        steps = [times * self.config.refine_after for times in REFINEMENTS]
-        return self.config.refines() and self.step in steps and self.step != self.refined_at
+        if not self.config.refines() or self.step in (0, self.refined_at):
+            return False
+        number, rest = divmod(self.step, self.config.refine_every)
+        return rest == 0 and number <= REFINEMENTS
 
     def refine(self):
         """Estimate the noise spectra anew from what the network removes by now."""

@@ -103,7 +103,7 @@ def test_models_of_version_1_are_read(tmp_path):
     network = unet.build(CONFIG)
     for refine_at, refines in ((0.3, True), (0.0, False)):
         old = {name: value for name, value in CONFIG.to_dict().items()
-               if name not in ("refine_after", "spectrum_share", "noise_gain", "averaging")}
+               if name not in ("refine_every", "spectrum_share", "noise_gain", "averaging")}
         old.update(refine_at=refine_at, spectrum_quantile=0.25, spectrum_window=32, steps=1000,
                    dropout=0.1)
         path = str(tmp_path / "checkpoints" / "step_00000007.pt")

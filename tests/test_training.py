@@ -40,7 +40,7 @@ def test_outputs(tiny_model, phantom):
 
 @pytest.mark.parametrize("options", [
     dict(perturbation="spectrum", schedule="cosine", dropout=0.3),
-    dict(perturbation="spectrum", schedule="constant", refine_after=2, dropout=0.0),
+    dict(perturbation="spectrum", schedule="constant", refine_every=2, dropout=0.0),
     dict(perturbation="masks", schedule="plateau", loss="l2norm", samples_per_patch=2, pool_size=5),
 ])
 def test_resumed_equals_uninterrupted_bit_for_bit(phantom, tmp_path, options, capsys):
