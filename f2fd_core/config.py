@@ -402,7 +402,8 @@ class TrainConfig(Config):
         only=("perturbation", "spectrum"))
     spared_frequency: float = param(
         0.1, "Spared low frequencies", "Below this frequency signal is everywhere and the noise "
-        "cannot be told from it, so the perturbation fades out there.", PERTURBATION,
+        "cannot be told from it: the perturbation fades out there at first, and later continues "
+        "there by a power law.", PERTURBATION,
         unit="cycles per voxel", ge=0, le=0.5, advanced=True, only=("perturbation", "spectrum"))
     noise_gain: bool = param(
         True, "Noise varies in space", "Measure how the noise's strength changes with depth and "

@@ -15,6 +15,7 @@ SYNTHESIS_MARGIN = 16
 MAXIMUM_WINDOWS = 2048
 MAXIMUM_VALUES = 1 << 26
 LEAST_WINDOWS, SMALLEST_WINDOW = 16, 16
+LEAST_SHELLS, TINY = 3, 1e-30
 
 
 def axis_frequencies(shape):
@@ -138,7 +139,7 @@ def symmetrised(power, variance):
     """
     for axes in ((1,), (0, 1)):  # k_x turns its sign with k_z and k_y: power is the same at -k
         mirror = power.flip(axes).roll((1,) * len(axes), axes)
-        difference = (power.clamp(min=1e-30).log() - mirror.clamp(min=1e-30).log()).square().mean()
+        difference = (power.clamp(min=TINY).log() - mirror.clamp(min=TINY).log()).square().mean()
         if difference < 4 * variance:
             power = (power + mirror) / 2
     return power
@@ -150,6 +151,27 @@ def spare_low_frequencies(power, size, limit):
     if limit == 0:
         return power
     return power * (radial_frequency(size) / limit).clamp(max=1.0) ** 2
+
+
+def continue_to_low_frequencies(power, size, limit):
+    """Power on the rfft grid of ``size``, bounded by a power law below ``limit`` cycles per voxel.
+
+    The law |k|^p is found on the shells between ``limit`` and twice that, with -1 <= p <= 0: the
+    noise of a weighted back-projection is about white there, and falls as 1 / |k| without the
+    weight, as in SIRT. What exceeds that is signal.
+    """
+    if limit == 0:
+        return power
+    frequency, mean = shell_means(power, size)
+    first = min(limit, float(frequency[-LEAST_SHELLS]))
+    last = max(2 * limit, float(frequency[frequency >= first][LEAST_SHELLS - 1]))
+    fitted = (frequency >= first) & (frequency <= last)
+    x, y = frequency[fitted].log().numpy(), mean[fitted].clamp(min=TINY).log().numpy()
+    exponent = np.clip(np.polyfit(x, y, 1)[0], -1.0, 0.0)
+    expected = (exponent * (frequency.log() - x.mean()) + y.mean()).exp()
+    factor = (expected / mean.clamp(min=TINY)).clamp(max=1.0).masked_fill(frequency >= limit, 1.0)
+    radius = radial_frequency(size).numpy()
+    return power * torch.from_numpy(np.interp(radius, frequency, factor).astype(np.float32))
 
 
 def resample_power(power, window, shape):

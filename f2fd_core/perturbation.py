@@ -111,7 +111,8 @@ class Spectrum(Perturbation):
     def refine(self, predictor):
         """Estimate the noise spectrum again, from what a network removes from the tomogram.
 
-        Hardly any signal is left in that, so low frequencies need no special treatment.
+        The better the network, the less signal is left in that; most at low frequencies, where the
+        spectrum is bounded by what it is above the spared frequency.
         ``predictor`` is a :class:`~f2fd_core.denoising.Predictor`.
         """
         shape = self.volume.shape
@@ -121,7 +122,9 @@ class Spectrum(Perturbation):
             residual = self._region(corner, size).cpu().numpy() - predictor.inner(
                 self, corner, size, REFINEMENT_MARGIN)
             blocks.append((corner, size, functools.partial(crop, residual)))
-        self.set_noise(*self._measured(blocks, REFINED_SHARE)[:2])
+        gain, power, _ = self._measured(blocks, REFINED_SHARE)
+        self.set_noise(gain, fourier.continue_to_low_frequencies(power, self.window,
+                                                                 self.config.spared_frequency))
 
     def _noise(self, start, size, count):
         box = fourier.synthesis_shape(size)
