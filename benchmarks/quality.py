@@ -1,13 +1,17 @@
-"""The table and the figure of the README and docs/method.md: all methods side by side.
+"""The tables and the figure of the README and docs/method.md: all methods side by side.
 
     python benchmarks/quality.py --output out            # quick: within half an hour on 2 cores
     python benchmarks/quality.py --output out --full     # all cases, ratios and seeds: hours
+    python benchmarks/quality.py --join out1 out2 ...    # a table a score, of several runs
 
 Any further option goes to 'f2fd benchmark' and wins, for example --cases, --snr, --seeds, --steps.
 """
 import argparse
+import csv
+import os
 import sys
 
+from f2fd_core.benchmarking import MEASURED, means
 from f2fd_core.cli import main as f2fd
 
 QUICK = []
@@ -16,13 +20,47 @@ FULL = ["--shape", "96", "160", "160", "--snr", "0.1", "0.3", "1", "--seeds", "1
         "empty", "noisefree", "--steps", "600",
         "--methods", "gaussian", "tv", "nlm", "deconvolve", "spectrum", "masks", "points",
         "blindspot", "halves", "published", "--published-steps", "same time"]
+JOINED = ("correlation", "ssim", "fsc_mean", "membrane_average_precision", "contrast")
+
+
+def read_rows(folder):
+    """The rows of a run's scores.csv, with numbers for the scores."""
+    with open(os.path.join(folder, "scores.csv"), newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows:
+        row.update((name, float(row[name]) if row[name] else None) for name in MEASURED)
+    return rows
+
+
+def joined(folders):
+    """One Markdown table for each score of JOINED: a row a case, a column a method."""
+    rows = [row for folder in folders for row in read_rows(folder)]
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    found = {(row["case"], row["snr"], row["method"]): row for row in means(rows)}
+    cases = list(dict.fromkeys((row["case"], row["snr"]) for row in rows))
+    parts = []
+    for score in JOINED:
+        lines = ["| %s | %s |" % (score, " | ".join(methods)), "|---" * (1 + len(methods)) + "|"]
+        for case, snr in cases:
+            values = [found.get((case, snr, method), {}).get(score) for method in methods]
+            if any(value is not None for value in values):
+                lines.append("| %s, SNR %s | %s |" % (case, snr, " | ".join(
+                    "" if value is None else "%.3f" % value for value in values)))
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", required=True)
+    parser.add_argument("--output")
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--join", nargs="+", metavar="FOLDER")
     options, rest = parser.parse_known_args(argv)
+    if options.join:
+        print(joined(options.join))
+        return 0
+    if not options.output:
+        parser.error("--output is missing; expected a folder for tables and volumes")
     return f2fd(["benchmark", options.output, *(FULL if options.full else QUICK), *rest])
 
 

@@ -170,10 +170,10 @@ def _filter_settings(name, config):
         return _wiener_like, [
             DeconvolveConfig(defocus=config.defocus, phase_flipped=not config.tomogram,
                              strength=strength, snr_falloff=falloff)
-            for strength in (-1.0, 0.0, 1.0) for falloff in (0.5, 1.0)]
+            for strength in (-2.0, -1.0, 0.0, 1.0, 2.0) for falloff in (0.3, 0.5, 1.0, 2.0)]
     return {"gaussian": (_gaussian, (0.7, 1.0, 1.5, 2.0, 3.0)),
             "tv": (_total_variation, (0.3, 0.6, 1.0, 1.5, 2.0, 3.0, 5.0)),
-            "nlm": (_non_local_means, (0.3, 0.5, 0.8, 1.2, 2.0))}[name]
+            "nlm": (_non_local_means, (0.5, 0.8, 1.2, 2.0, 3.0))}[name]
 
 
 def _told(setting):
