@@ -17,12 +17,12 @@ from unittest import mock
 import numpy as np
 import torch
 
-from f2fd_core import SimulateConfig, TrainConfig, fourier, mrc, simulate
+from f2fd_core import SimulateConfig, TrainConfig, fourier, mrc, simulate, training
 from f2fd_core.denoising import Predictor, denoised_region
 from f2fd_core.device import set_threads
 from f2fd_core.gain import Gain
 from f2fd_core.metrics import score
-from f2fd_core.training import open_for_training, prepare_folder
+from f2fd_core.training import prepare_folder
 from f2fd_core.unet import CompactUNet
 from f2fd_core.volume import crop
 
@@ -31,7 +31,10 @@ VARIANTS = {
     "default": {},
     TRUE: {"refine_every": 0},
     "half-maps": {"perturbation": "halves"},
-    "spectrum once": {"refine_every": 0},
+    "spectrum never refined": {"refine_every": 0},
+    "refined once": {"refinements": 1},
+    "refined nine times": {"refinements": 9, "refine_every": 40},
+    "low frequencies not bounded": {"spared_frequency": 0.0},
     "windows of 32": {"spectrum_window": 32},
     "a quarter of the windows": {"spectrum_share": 0.25},
     "no gain": {"noise_gain": False},
@@ -82,13 +85,13 @@ def power_ratios(perturbation, truth):
             for low, high in SHELLS.values()]
 
 
-def denoised(training, predictions=4):
-    """The tomogram, denoised by the training's model."""
-    perturbation, = training.perturbations
-    predictor = Predictor(training.model(), training.device, training.dtype, predictions, 1)
+def denoised(run, predictions=4):
+    """The tomogram, denoised by the model of a Training."""
+    perturbation, = run.perturbations
+    predictor = Predictor(run.model(), run.device, run.dtype, predictions, 1)
     shape = perturbation.volume.shape
     return torch.from_numpy(denoised_region(predictor, perturbation, (0, 0, 0), shape, 96,
-                                            training.config.network))
+                                            run.config.network))
 
 
 def trained(name, paths, folder, steps):
@@ -96,24 +99,26 @@ def trained(name, paths, folder, steps):
     settings = dict(VARIANTS[name], tomograms=(paths["tomogram"],), steps=steps, output=folder,
                     checkpoint_every=steps)
     poolings = settings.pop("poolings", CompactUNet.POOLINGS)
+    refinements = settings.pop("refinements", training.REFINEMENTS)
     halves = settings.get("perturbation") == "halves"
     if halves:
         settings["half_maps"] = (paths["odd"], paths["even"])
     config = TrainConfig(**settings)
     prepare_folder(config)
     with mock.patch.object(CompactUNet, "POOLINGS", poolings):
-        training = open_for_training(config)
-    perturbation, = training.perturbations
+        run = training.open_for_training(config)
+    perturbation, = run.perturbations
     if not halves:
         noise = (read(paths["tomogram"]) - read(paths["clean"])).numpy() / perturbation.volume.std
         truth = true_power(noise, perturbation.window)
     if name == TRUE:
         perturbation.set_noise(Gain(), truth)
     began = time.monotonic()
-    training.run()
+    with mock.patch.object(training, "REFINEMENTS", refinements):
+        run.run()
     seconds = time.monotonic() - began
     ratios = ["", "", ""] if halves else power_ratios(perturbation, truth)
-    return training, ratios, seconds
+    return run, ratios, seconds
 
 
 def main(argv=None):
@@ -142,13 +147,13 @@ def main(argv=None):
             print("| %s | %s |" % (name, " | ".join([*cells, *rest])), flush=True)
 
         for number, name in enumerate(options.variants):
-            training, ratios, seconds = trained(name, paths, str(Path(folder) / str(number)),
-                                                options.steps)
-            show(name, denoised(training), *ratios, "%.0f" % seconds)
+            run, ratios, seconds = trained(name, paths, str(Path(folder) / str(number)),
+                                           options.steps)
+            show(name, denoised(run), *ratios, "%.0f" % seconds)
             if name == "default" and options.predictions:
                 for name, (predictions, scale) in PREDICTIONS.items():
-                    training.perturbations[0].scale = scale
-                    show(name, denoised(training, predictions), "", "", "", "")
+                    run.perturbations[0].scale = scale
+                    show(name, denoised(run, predictions), "", "", "", "")
 
 
 if __name__ == "__main__":
