@@ -13,7 +13,8 @@ from f2fd_core import checkpoint, mrc, report, unet
 from f2fd_core.config import NETWORK_MULTIPLE
 from f2fd_core.device import arithmetic, autocast, choose_device, repeatable, set_threads
 from f2fd_core.patches import Tiling
-from f2fd_core.perturbation import derived_seed, perturbation_for_prediction
+from f2fd_core.perturbation import perturbation_for_prediction
+from f2fd_core.randomness import Randomness, derived_seed
 from f2fd_core.volume import open_volumes
 
 TILE_STREAM = 5
@@ -37,13 +38,15 @@ class Predictor:
         """Mean and variance over the predictions of a tile, numpy arrays (Z, Y, X)."""
         self.network.eval()
         unet.enable_dropout(self.network)
-        torch.manual_seed(derived_seed(self.seed, TILE_STREAM, *(at % 2 ** 32 for at in start)))
+        place = (self.seed, TILE_STREAM, *(at % 2 ** 32 for at in start))
+        random = Randomness.of(self.device, *place)
+        torch.manual_seed(derived_seed(*place))  # for dropout
         mean = torch.zeros(size, device=self.device)
         squares = torch.zeros(size, device=self.device)
         done = 0
         while done < self.predictions:
             count = min(self.batch_size, self.predictions - done)
-            copies = perturbation.copies(start, size, count, done).unsqueeze(1)
+            copies = perturbation.copies(start, size, count, done, random).unsqueeze(1)
             with autocast(self.dtype, self.device):
                 predicted = self.network(copies.contiguous(memory_format=torch.channels_last_3d))
             for sample in predicted[:, 0].float():

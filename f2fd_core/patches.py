@@ -4,7 +4,7 @@ from itertools import product
 import numpy as np
 import torch
 
-from f2fd_core.perturbation import derived_seed
+from f2fd_core.randomness import GLOBAL, derived_seed
 
 ORDER_STREAM = 2
 
@@ -24,9 +24,9 @@ def patch_grid(shape, side):
     return list(product(*(grid_starts(length, side) for length in shape)))
 
 
-def shifted(start, shape, side, shift):
+def shifted(start, shape, side, shift, random=GLOBAL):
     """Move a patch at random by up to ``shift`` voxels an axis, kept inside the volume."""
-    offsets = torch.randint(-shift, shift + 1, (3,)).tolist()
+    offsets = torch.randint(-shift, shift + 1, (3,), generator=random.host).tolist()
     return tuple(first if length <= side else min(max(first + offset, 0), length - side)
                  for first, offset, length in zip(start, offsets, shape))
 
@@ -66,7 +66,7 @@ class PatchOrder:
         return [self._at(number) for number in range(first, first + self.batch_size)]
 
 
-def augment(volumes, mode):
+def augment(volumes, mode, random=GLOBAL):
     """Turn a stack (..., Z, Y, X) of cubes at random, all alike; each turn with probability 0.5.
 
     wedge: half turns about Y and X. They map the missing wedge of a tilt axis along Y onto
@@ -74,13 +74,14 @@ def augment(volumes, mode):
     """
     if mode == "none":
         return volumes
-    about_y, about_x, about_z = (torch.rand(3) < 0.5).tolist()
+    about_y, about_x, about_z = (torch.rand(3, generator=random.host) < 0.5).tolist()
     if about_y:
         volumes = volumes.flip((-3, -1))
     if about_x:
         volumes = volumes.flip((-3, -2))
     if mode == "published" and about_z:
-        volumes = torch.rot90(volumes, int(torch.randint(1, 4, ())), (-2, -1))
+        quarters = int(torch.randint(1, 4, (), generator=random.host))
+        volumes = torch.rot90(volumes, quarters, (-2, -1))
     return volumes
 
 

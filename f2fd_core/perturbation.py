@@ -2,28 +2,24 @@
 
 A perturbation belongs to one tomogram and gives regions of its perturbed copies: ``pairs`` for
 training (:class:`Pairs`), ``copies`` for prediction (inputs only). ``at_step`` brings it to its
-state at a training step.
+state at a training step. Random numbers come from the :class:`~f2fd_core.randomness.Randomness`
+given, by default from PyTorch's own generators.
 """
 import functools
 from typing import NamedTuple, Optional
 
-import numpy as np
 import torch
 
 from f2fd_core import fourier
 from f2fd_core.config import UserError
 from f2fd_core.gain import Gain
+from f2fd_core.randomness import GLOBAL, derived_seed
 from f2fd_core.volume import crop
 
 TRAINING, PREDICTION = 0, 1
 REFINEMENT_MARGIN, REFINEMENT_BLOCKS = 8, 12
 GAIN_WINDOW = 24
 REFINED_SHARE, EMPTIEST_SHARE = 0.9, 0.05
-
-
-def derived_seed(*numbers):
-    """A 63-bit seed that depends on all the numbers, in order."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 class Pairs(NamedTuple):
@@ -126,24 +122,24 @@ class Spectrum(Perturbation):
         self.set_noise(gain, fourier.continue_to_low_frequencies(power, self.window,
                                                                  self.config.spared_frequency))
 
-    def _noise(self, start, size, count):
+    def _noise(self, start, size, count, random):
         box = fourier.synthesis_shape(size)
         if box not in self._amplitudes:
             power = fourier.resample_power(self.power, self.window, box)
             self._amplitudes[box] = power.sqrt().to(self.device)
-        noise = fourier.synthesise(self._amplitudes[box], box, size, count)
+        noise = fourier.synthesise(self._amplitudes[box], box, size, count, random.device)
         return noise * self.gain.at(start, size, self.device)
 
-    def pairs(self, start, size, count):
-        region, noise = self._region(start, size), self._noise(start, size, count)
+    def pairs(self, start, size, count, random=GLOBAL):
+        region, noise = self._region(start, size), self._noise(start, size, count, random)
         return Pairs(region + self.scale * noise, region - noise / self.scale)
 
-    def copies(self, start, size, count, first=0):
+    def copies(self, start, size, count, first=0, random=GLOBAL):
         """``count`` perturbed copies of a region as the network's input, (count, Z, Y, X).
 
         ``first``: how many the prediction has had before.
         """
-        return self._region(start, size) + self.scale * self._noise(start, size, count)
+        return self._region(start, size) + self.scale * self._noise(start, size, count, random)
 
 
 class Masks:
@@ -198,18 +194,18 @@ class Masks:
             if self.numbers[slot] != number:
                 self.pool[slot], self.numbers[slot] = self.draw(number), number
 
-    def _samples(self, start, size, count):
-        chosen = torch.randperm(len(self.pool))[:count]
+    def _samples(self, start, size, count, random):
+        chosen = torch.randperm(len(self.pool), generator=random.host)[:count]
         return torch.stack([crop(self.pool[slot], start, size) for slot in chosen]).to(self.device)
 
-    def pairs(self, start, size, count):
+    def pairs(self, start, size, count, random=GLOBAL):
         """Pairs from 2 x ``count`` distinct copies."""
-        samples = self._samples(start, size, 2 * count)
+        samples = self._samples(start, size, 2 * count, random)
         return Pairs(samples[:count], samples[count:])
 
-    def copies(self, start, size, count, first=0):
+    def copies(self, start, size, count, first=0, random=GLOBAL):
         """``count`` distinct perturbed copies of a region, (count, Z, Y, X)."""
-        return self._samples(start, size, count)
+        return self._samples(start, size, count, random)
 
 
 class Points(Perturbation):
@@ -219,22 +215,24 @@ class Points(Perturbation):
     taken where the mask is 0. Noise that neighbours share can be predicted, too, and stays in.
     """
 
-    def _kept(self, size, count):
+    def _kept(self, size, count, random):
         """Masks (count, Z, Y, X), True where a voxel is kept."""
         config, device = self.config, self.device
-        if torch.rand(()) < config.block_probability:
+        if torch.rand((), generator=random.host) < config.block_probability:
             return torch.stack([fourier.block_mask(size, config.block_size,
-                                                   1 - config.mask_probability, device=device)
+                                                   1 - config.mask_probability, random.device,
+                                                   device)
                                 for _ in range(count)])
-        return torch.rand((count,) + tuple(size), device=device) >= config.point_probability
+        drawn = torch.rand((count,) + tuple(size), generator=random.device, device=device)
+        return drawn >= config.point_probability
 
-    def pairs(self, start, size, count):
-        region, kept = self._region(start, size), self._kept(size, count)
+    def pairs(self, start, size, count, random=GLOBAL):
+        region, kept = self._region(start, size), self._kept(size, count, random)
         return Pairs(region * kept, region.expand(count, *size), (~kept).float())
 
-    def copies(self, start, size, count, first=0):
+    def copies(self, start, size, count, first=0, random=GLOBAL):
         """``count`` copies of a region, each with other voxels hidden, (count, Z, Y, X)."""
-        return self._region(start, size) * self._kept(size, count)
+        return self._region(start, size) * self._kept(size, count, random)
 
 
 class BlindSpot(Perturbation):
@@ -247,8 +245,8 @@ class BlindSpot(Perturbation):
     """
     NEIGHBOURS = 2
 
-    def _blind(self, size, count):
-        share = torch.rand((count,) + tuple(size), device=self.device)
+    def _blind(self, size, count, random):
+        share = torch.rand((count,) + tuple(size), generator=random.device, device=self.device)
         return share < self.config.blind_share
 
     def _hidden(self, blind):
@@ -262,15 +260,17 @@ class BlindSpot(Perturbation):
             padding=[reach if other == axis else 0 for other in range(3)]) for axis in range(3)]
         return torch.stack(crosses).amax(0)[:, 0] > 0
 
-    def _replacements(self, region, count):
+    def _replacements(self, region, count, random):
         """For every voxel the value of another one, (count, Z, Y, X)."""
         size, device = region.shape, region.device
         if self.config.blind_reach:
-            chosen = torch.randint(region.numel(), (count,) + tuple(size), device=device)
+            chosen = torch.randint(region.numel(), (count,) + tuple(size),
+                                   generator=random.device, device=device)
             return region.flatten()[chosen]
         width = 2 * self.NEIGHBOURS + 1
         # Offsets of the cube but its centre.
-        offset = torch.randint(width ** 3 - 1, (count,) + tuple(size), device=device)
+        offset = torch.randint(width ** 3 - 1, (count,) + tuple(size), generator=random.device,
+                               device=device)
         offset += (offset >= width ** 3 // 2).long()
         index = 0
         for axis, stride in enumerate((width ** 2, width, 1)):
@@ -283,12 +283,13 @@ class BlindSpot(Perturbation):
             index = index * length + here + torch.where(outside, -step, step)
         return region.flatten()[index]
 
-    def pairs(self, start, size, count):
-        region, blind = self._region(start, size), self._blind(size, count)
-        inputs = torch.where(self._hidden(blind), self._replacements(region, count), region)
+    def pairs(self, start, size, count, random=GLOBAL):
+        region, blind = self._region(start, size), self._blind(size, count, random)
+        replacements = self._replacements(region, count, random)
+        inputs = torch.where(self._hidden(blind), replacements, region)
         return Pairs(inputs, region.expand(count, *size), blind.float())
 
-    def copies(self, start, size, count, first=0):
+    def copies(self, start, size, count, first=0, random=GLOBAL):
         """The region itself, ``count`` times, (count, Z, Y, X)."""
         return self._region(start, size).expand(count, *size)
 
@@ -303,13 +304,13 @@ class Halves(Perturbation):
     def _half(self, number, start, size):
         return torch.from_numpy(self.volume.half(number, start, size)).to(self.device)
 
-    def pairs(self, start, size, count):
-        drawn = torch.randint(2, (count,)).tolist()
+    def pairs(self, start, size, count, random=GLOBAL):
+        drawn = torch.randint(2, (count,), generator=random.host).tolist()
         inputs, targets = (torch.stack([self._half(number ^ other, start, size)
                                         for number in drawn]) for other in (0, 1))
         return Pairs(inputs, targets)
 
-    def copies(self, start, size, count, first=0):
+    def copies(self, start, size, count, first=0, random=GLOBAL):
         """The odd and the even half-map in turn, (count, Z, Y, X)."""
         return torch.stack([self._half((first + number) % 2, start, size)
                             for number in range(count)])

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from f2fd_core import mrc, report
 from f2fd_core.ctf import contrast_transfer
-from f2fd_core.perturbation import derived_seed
+from f2fd_core.randomness import derived_seed
 
 LEAFLET_DISTANCE, LEAFLET_WIDTH, MEMBRANE_THICKNESS = 40.0, 8.0, 60.0
 VOLUME_PER_VESICLE, VOLUME_PER_PARTICLE, VOLUME_PER_SPHERE = 7e8, 1.2e7, 6e7

@@ -7,7 +7,7 @@ import torch
 
 from f2fd_core.device import autocast
 from f2fd_core.patches import patch_grid
-from f2fd_core.perturbation import derived_seed
+from f2fd_core.randomness import Randomness, derived_seed
 from f2fd_core.volume import reflected
 
 HOLD_STREAM, VALIDATION_STREAM = 6, 7
@@ -58,17 +58,16 @@ class HeldOut:
         network.eval()
         inner = (Ellipsis,) + (self._inner(),) * 3
         total = count = 0.0
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(derived_seed(self.seed, VALIDATION_STREAM))
-            for index, start in self.patches:
-                pairs = perturbations[index].pairs(start, (self.patch_size,) * 3, PAIRS)
-                with autocast(dtype, device):
-                    prediction = network(pairs.inputs.unsqueeze(1).contiguous(
-                        memory_format=torch.channels_last_3d))[:, 0]
-                square = (prediction.float() - pairs.targets).square()[inner]
-                weights = torch.ones_like(square) if pairs.weights is None else pairs.weights[inner]
-                total += float((square * weights).sum())
-                count += float(weights.sum())
+        random = Randomness.of(device, self.seed, VALIDATION_STREAM)
+        for index, start in self.patches:
+            pairs = perturbations[index].pairs(start, (self.patch_size,) * 3, PAIRS, random)
+            with autocast(dtype, device):
+                prediction = network(pairs.inputs.unsqueeze(1).contiguous(
+                    memory_format=torch.channels_last_3d))[:, 0]
+            square = (prediction.float() - pairs.targets).square()[inner]
+            weights = torch.ones_like(square) if pairs.weights is None else pairs.weights[inner]
+            total += float((square * weights).sum())
+            count += float(weights.sum())
         network.train(was_training)
         return total / max(count, 1.0)
 

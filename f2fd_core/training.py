@@ -4,6 +4,7 @@ Every random number of step n comes from (seed, n), so a resumed run repeats wha
 uninterrupted one would have done without storing generator states.
 """
 import dataclasses
+import itertools
 import math
 import os
 import shutil
@@ -19,7 +20,8 @@ from f2fd_core.denoising import Predictor, preview, refined
 from f2fd_core.device import arithmetic, autocast, choose_device, repeatable, set_threads
 from f2fd_core.loss import training_loss
 from f2fd_core.patches import PatchOrder, augment, shifted
-from f2fd_core.perturbation import derived_seed, perturbation_for_training
+from f2fd_core.perturbation import perturbation_for_training
+from f2fd_core.randomness import GLOBAL, Randomness, derived_seed
 from f2fd_core.stopping import CHECK_EVERY, Best, HeldOut
 from f2fd_core.volume import open_volumes
 
@@ -178,16 +180,19 @@ class Batch(NamedTuple):
     truth: Optional[torch.Tensor]
 
 
-def batch_of(patches, volumes, perturbations, truths, config, held_out=None):
+def batch_of(patches, volumes, perturbations, truths, config, held_out=None,
+             randoms=None):
     """The :class:`Batch` of some patches, all parts of a patch turned alike.
 
-    ``held_out``: what is not to be learned from, a :class:`~f2fd_core.stopping.HeldOut`.
+    ``held_out``: what is not to be learned from, a :class:`~f2fd_core.stopping.HeldOut`;
+    ``randoms``: a :class:`~f2fd_core.randomness.Randomness` for each patch, None: PyTorch's own.
     """
     side, count = (config.patch_size,) * 3, config.samples_per_patch
     stacks = []
-    for index, grid_start in patches:
-        start = shifted(grid_start, volumes[index].shape, config.patch_size, config.patch_shift)
-        pairs = perturbations[index].pairs(start, side, count)
+    for (index, grid_start), random in zip(patches, randoms or itertools.repeat(GLOBAL)):
+        start = shifted(grid_start, volumes[index].shape, config.patch_size, config.patch_shift,
+                        random)
+        pairs = perturbations[index].pairs(start, side, count, random)
         if held_out:
             allowed = held_out.weights(index, start).to(pairs.inputs.device).expand(count, *side)
             pairs = pairs._replace(weights=allowed if pairs.weights is None
@@ -198,7 +203,7 @@ def batch_of(patches, volumes, perturbations, truths, config, held_out=None):
             truth = truth.expand(count, *side)
         parts = Batch(*pairs, truth)
         turned = iter(augment(torch.stack([part for part in parts if part is not None]),
-                              config.augmentation))
+                              config.augmentation, random))
         stacks.append([part if part is None else next(turned) for part in parts])
     return Batch(*(None if parts[0] is None else torch.cat(parts).unsqueeze(1)
                    for parts in zip(*stacks)))
@@ -359,14 +364,20 @@ class Training:
         self.best.forget()
         self.draw_spectrum()
 
+    def prepare(self, step):
+        """The :class:`Batch` of a step."""
+        patches = self.order.batch(step)
+        for index in sorted({index for index, _ in patches}):
+            self.perturbations[index].at_step(step)
+        randoms = [Randomness.of(self.device, self.config.seed, STEP_STREAM, step, number)
+                   for number in range(len(patches))]
+        return batch_of(patches, self.volumes, self.perturbations, self.truths, self.config,
+                        self.held_out, randoms)
+
     def take_step(self):
         """One step of the optimizer; returns its loss, learning rate, voxels and scores."""
-        torch.manual_seed(derived_seed(self.config.seed, STEP_STREAM, self.step))
-        patches = self.order.batch(self.step)
-        for index in sorted({index for index, _ in patches}):
-            self.perturbations[index].at_step(self.step)
-        batch = batch_of(patches, self.volumes, self.perturbations, self.truths, self.config,
-                         self.held_out)
+        batch = self.prepare(self.step)
+        torch.manual_seed(derived_seed(self.config.seed, STEP_STREAM, self.step))  # for dropout
         with autocast(self.dtype, self.device):
             prediction = self.network(batch.inputs.contiguous(memory_format=torch.channels_last_3d))
         prediction = prediction.float()

@@ -25,7 +25,7 @@ class Counting:
     def __init__(self):
         self.number = 0
 
-    def copies(self, start, size, count, first=0):
+    def copies(self, start, size, count, first=0, random=None):
         numbers = torch.arange(self.number, self.number + count, dtype=torch.float32)
         self.number += count
         return numbers[:, None, None, None].expand(count, *size)
@@ -41,7 +41,7 @@ def test_moments_against_a_loop(batch_size):
 
 def test_dropout_is_on_and_new_in_every_prediction():
     class Ones(Counting):
-        def copies(self, start, size, count, first=0):
+        def copies(self, start, size, count, first=0, random=None):
             return torch.ones((count, *size))
 
     predictor = Predictor(Sum(0.5), torch.device("cpu"), torch.float32, 400, 100)

@@ -13,8 +13,8 @@ from f2fd_core.perturbation import (
     Masks,
     Points,
     Spectrum,
-    derived_seed,
 )
+from f2fd_core.randomness import derived_seed
 
 SHAPES = [(16, 24, 40), (17, 21, 33)]
 

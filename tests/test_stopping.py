@@ -48,11 +48,12 @@ def test_cubes_are_a_small_part_of_every_tomogram_of_some_size():
 class Plain:
     """Pairs of a known signal with new independent noise."""
 
-    def pairs(self, start, size, count):
+    def pairs(self, start, size, count, random):
         from f2fd_core.perturbation import Pairs
         z = torch.arange(start[0], start[0] + size[0]).float()[:, None, None]
         signal = torch.sin(z / 5).expand(count, *size)
-        return Pairs(signal + torch.randn(count, *size), signal + torch.randn(count, *size))
+        noise = torch.randn(2, count, *size, generator=random.device)
+        return Pairs(signal + noise[0], signal + noise[1])
 
 
 class Scaled(torch.nn.Module):

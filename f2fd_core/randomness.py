@@ -1,0 +1,27 @@
+"""Random numbers that depend on a seed and a place alone, whoever draws them and when."""
+from typing import NamedTuple, Optional
+
+import numpy as np
+import torch
+
+
+def derived_seed(*numbers):
+    """A 63-bit seed that depends on all the numbers, in order."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class Randomness(NamedTuple):
+    """Random generators for choices (``host``) and for arrays (``device``); None: PyTorch's own."""
+    host: Optional[torch.Generator] = None
+    device: Optional[torch.Generator] = None
+
+    @classmethod
+    def of(cls, device, *numbers):
+        """Generators on the CPU and on ``device`` that depend on all the numbers, in order."""
+        seed = derived_seed(*numbers)
+        host = torch.Generator().manual_seed(seed)
+        on_cpu = torch.device(device).type == "cpu"
+        return cls(host, host if on_cpu else torch.Generator(device).manual_seed(seed))
+
+
+GLOBAL = Randomness()
