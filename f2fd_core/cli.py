@@ -45,8 +45,8 @@ def add_arguments(parser, config_class):
             continue
         options["dest"] = name
         names = [config.flag(name)]
-        if spec.original and "--" + spec.original not in names:
-            names.append("--" + spec.original)
+        names += ["--" + other for other in (spec.original, spec.alias)
+                  if other and "--" + other not in names]
         if kind is bool:
             # Both spellings work; the help shows the one that changes something.
             negative = dict(options, help=options["help"] if default else argparse.SUPPRESS)

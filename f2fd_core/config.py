@@ -26,7 +26,7 @@ class Param:
     ``ge``, ``gt``, ``le`` and ``lt`` bound numbers. ``only`` = (other field, values...) says when
     the parameter applies at all; without values, when the other field, a yes or no, is yes.
     ``zero`` is what 0 stands for, and the command line takes the word, too. ``original`` is the
-    published program's name for it, taken by the command line as an alias.
+    published program's name for it, taken by the command line as an alias, as is ``alias``.
     """
     label: str
     help: str
@@ -43,6 +43,7 @@ class Param:
     zero: str = ""
     only: Tuple[str, ...] = ()
     original: str = ""
+    alias: str = ""
 
     def full_help(self):
         """The help text with the unit and, for a conditional parameter, its condition."""
@@ -228,7 +229,8 @@ def _seed():
 
 def _device():
     return param("auto", "Device", "Where to compute: auto (the first GPU, else the CPU with a "
-                 "warning), cpu, cuda, or cuda:N for GPU number N.", RUN)
+                 "warning), cpu, cuda, cuda:N or N for GPU number N, or several GPUs such as 0,1, "
+                 "which share the work.", RUN, alias="devices")
 
 
 def _threads():

@@ -4,18 +4,27 @@ z = 1 / (K T) sum_k sum_t f_t(p_k): p_k are perturbed copies of the tomogram and
 under dropout masks; here every copy meets a new mask, so K = T = the number of predictions.
 """
 import contextlib
+import copy
 import os
 
 import numpy as np
 import torch
 
 from f2fd_core import checkpoint, mrc, report, unet
-from f2fd_core.config import NETWORK_MULTIPLE
-from f2fd_core.device import arithmetic, autocast, choose_device, repeatable, set_threads
+from f2fd_core.config import NETWORK_MULTIPLE, UserError
+from f2fd_core.device import (
+    arithmetic,
+    autocast,
+    choose_devices,
+    repeatable,
+    seed_dropout,
+    set_threads,
+)
 from f2fd_core.patches import Tiling
 from f2fd_core.perturbation import perturbation_for_prediction
 from f2fd_core.randomness import Randomness, derived_seed
 from f2fd_core.volume import open_volumes
+from f2fd_core.workers import in_order
 
 TILE_STREAM = 5
 DENOISED = "_denoised.mrc"
@@ -24,6 +33,7 @@ PREVIEW_SIDE = 256
 VOXEL_SIZE_TOLERANCE = 0.1
 SUITS_ALL = max(NETWORK_MULTIPLE.values())
 REFINEMENT_PREDICTIONS = 2
+SMALLEST_TILE = 32
 
 
 class Predictor:
@@ -40,15 +50,24 @@ class Predictor:
         unet.enable_dropout(self.network)
         place = (self.seed, TILE_STREAM, *(at % 2 ** 32 for at in start))
         random = Randomness.of(self.device, *place)
-        torch.manual_seed(derived_seed(*place))  # for dropout
+        seed_dropout(self.device, derived_seed(*place))
         mean = torch.zeros(size, device=self.device)
         squares = torch.zeros(size, device=self.device)
         done = 0
         while done < self.predictions:
             count = min(self.batch_size, self.predictions - done)
             copies = perturbation.copies(start, size, count, done, random).unsqueeze(1)
-            with autocast(self.dtype, self.device):
-                predicted = self.network(copies.contiguous(memory_format=torch.channels_last_3d))
+            try:
+                with autocast(self.dtype, self.device):
+                    predicted = self.network(
+                        copies.contiguous(memory_format=torch.channels_last_3d))
+            except torch.cuda.OutOfMemoryError:
+                if count == 1:
+                    raise
+                self.batch_size = count // 2
+                report.warn("the memory of %s does not suffice for %d predictions at once; going "
+                            "on with %d" % (self.device, count, self.batch_size))
+                continue
             for sample in predicted[:, 0].float():
                 done += 1  # Welford's recurrence: no cancellation however small the spread
                 difference = sample - mean
@@ -58,10 +77,25 @@ class Predictor:
 
 
     def inner(self, perturbation, start, size, margin):
-        """Mean over the predictions of a region, computed with ``margin`` more voxels around."""
+        """Mean over the predictions of a region, computed with ``margin`` more voxels around.
+
+        In halves, if a GPU's memory does not suffice for all.
+        """
         padded = tuple(-(-(side + 2 * margin) // SUITS_ALL) * SUITS_ALL for side in size)
         corner = tuple(first - margin for first in start)
-        mean, _ = self.moments(perturbation, corner, padded)
+        try:
+            mean, _ = self.moments(perturbation, corner, padded)
+        except torch.cuda.OutOfMemoryError:
+            longest = int(np.argmax(size))
+            if size[longest] <= SMALLEST_TILE:
+                raise
+            first, second = list(size), list(size)
+            first[longest] //= 2
+            second[longest] -= first[longest]
+            middle = list(start)
+            middle[longest] += first[longest]
+            return np.concatenate([self.inner(perturbation, start, first, margin),
+                                   self.inner(perturbation, middle, second, margin)], longest)
         return mean[tuple(slice(margin, margin + side) for side in size)]
 
 
@@ -78,11 +112,10 @@ def denoised_region(predictor, perturbation, start, size, tile_size, network):
     """A small region, denoised, standardised: array (Z, Y, X) of shape ``size``."""
     region = np.zeros(size, dtype=np.float32)
 
-    def predict(at, side):
-        corner = tuple(first + offset for first, offset in zip(start, at))
-        return predictor.moments(perturbation, corner, side)[:1]
-
-    for _ in tiling(size, tile_size, network).blend(predict, [region]):
+    tiles = tiling(size, tile_size, network)
+    corners = [[first + offset for first, offset in zip(start, at)] for at in tiles.starts()]
+    results = (predictor.moments(perturbation, corner, tiles.size)[:1] for corner in corners)
+    for _ in tiles.blend(results, [region]):
         pass
     return region
 
@@ -119,8 +152,8 @@ def denoise(config):
     start indices. Everything is checked before the first is computed; raises UserError.
     """
     set_threads(config.threads)
-    device = choose_device(config.device)
-    dtype = arithmetic(config.precision, device)
+    devices = choose_devices(config.device)
+    dtype = arithmetic(config.precision, devices[0])
     state = checkpoint.load(config.model)
     network, trained = checkpoint.restore(state, config.model)
     config = config.for_model(trained)
@@ -134,10 +167,10 @@ def denoise(config):
     volumes = open_volumes(config.without(done), trained)
     mrc.make_folder(config.output)
 
-    report.announce_device(device, dtype, "denoising")
-    network.to(device, memory_format=torch.channels_last_3d)
-    predictor = Predictor(network, device, dtype, config.predictions, config.batch_size,
-                          config.seed)
+    report.announce_devices(devices, dtype, "denoising")
+    predictors = [Predictor(copy.deepcopy(network).to(device, memory_format=torch.channels_last_3d),
+                            device, dtype, config.predictions, config.batch_size, config.seed)
+                  for device in devices]
     with repeatable():
         for number, volume in enumerate(volumes, 1):
             expected = state["voxel_size"]
@@ -145,7 +178,7 @@ def denoise(config):
                 report.warn("%s has voxels of %g Å, but the model was trained at %g Å; results may "
                             "suffer" % (volume.source.path, volume.voxel_size, expected))
             report.say("tomogram %d of %d: %s" % (number, len(volumes), volume.source.path))
-            _denoise_one(volume, paths[volume.source.path], predictor, config, trained)
+            _denoise_one(volume, paths[volume.source.path], predictors, config, trained)
     return list(paths.values())
 
 
@@ -156,30 +189,51 @@ def refined(perturbations, network, device, dtype):
         perturbation.refine(predictor)
 
 
-def _denoise_one(volume, path, predictor, config, trained):
-    perturbation = perturbation_for_prediction(volume, trained, predictor.device, config.pool_size)
+def _denoise_one(volume, path, predictors, config, trained):
+    """Denoise a tomogram, in smaller tiles if a GPU's memory does not suffice."""
+    first = predictors[0]
+    perturbation = perturbation_for_prediction(volume, trained, first.device, config.pool_size)
     if trained.refines():
-        refined([perturbation], predictor.network, predictor.device, predictor.dtype)
-    tiles = tiling(volume.shape, config.tile_size, trained.network)
+        refined([perturbation], first.network, first.device, first.dtype)
+    workers = [(predictor, perturbation.on(predictor.device)) for predictor in predictors]
+    side = config.tile_size
+    while True:
+        try:
+            _denoise_in_tiles(volume, path, workers, tiling(volume.shape, side, trained.network),
+                              config.std)
+            break
+        except torch.cuda.OutOfMemoryError:
+            if side <= SMALLEST_TILE:
+                raise UserError("the GPU's memory does not suffice even for tiles of %d voxels; "
+                                "expected a GPU with more free memory, or --device cpu" % side)
+            side = max(SMALLEST_TILE, side // 2 // SUITS_ALL * SUITS_ALL)
+            report.warn("the GPU's memory does not suffice; starting %s again with tiles of %d "
+                        "voxels" % (volume.source.path, side))
+            torch.cuda.empty_cache()
+    report.say("written to %s" % path)
+
+
+def _denoise_in_tiles(volume, path, workers, tiles, std):
+    """Write the denoised tomogram, with ``std`` its companion, and the picture.
+
+    ``workers``: a list of (Predictor, perturbation), which share the ``tiles``.
+    """
     source = volume.source
 
-    def predict(start, size):
-        mean, variance = predictor.moments(perturbation, start, size)
-        tile = [volume.restore(mean)]
-        if config.std:
-            tile.append(variance * volume.std ** 2)
-        return tile
+    def predict(worker, start):
+        predictor, perturbation = worker
+        mean, variance = predictor.moments(perturbation, start, tiles.size)
+        return [volume.restore(mean), variance * volume.std ** 2][:1 + std]
 
     with contextlib.ExitStack() as stack:
-        files = [path, _companion(path, "_std.mrc")] if config.std else [path]
+        files = [path, _companion(path, "_std.mrc")] if std else [path]
         outputs = [stack.enter_context(mrc.new_volume(name, *source.header())) for name in files]
-        with report.progress(len(tiles), "tile") as bar:
-            for _ in tiles.blend(predict, outputs):
-                bar.update()
-        if config.std:
+        bar = stack.enter_context(report.progress(len(tiles), "tile"))
+        for _ in tiles.blend(in_order(predict, tiles.starts(), workers), outputs):
+            bar.update()
+        if std:
             for slab in mrc.slabs(volume.shape):
                 outputs[1][slab] = np.sqrt(outputs[1][slab])
         after = [np.array(outputs[0][index]) for index in report.central_slices(volume.shape)]
     report.draw_slices(volume.central_sections(), after, _companion(path, "_slices.png"),
                        source.name)
-    report.say("written to %s" % path)

@@ -13,20 +13,40 @@ LEAST_DEEPEST = 3
 CPU_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
-def choose_device(name):
-    """The torch device for auto, cpu, cuda or cuda:N; raises UserError for one that isn't there."""
+def _one_device(name, wanted):
+    """The torch device of one name out of the ``wanted`` list; raises UserError."""
     gpus = torch.cuda.device_count()
     if name == "auto":
         return torch.device("cuda:0" if gpus else "cpu")
     if name == "cpu":
         return torch.device("cpu")
-    kind, _, number = name.partition(":")
-    if kind != "cuda" or not (number.isdigit() or name == "cuda"):
-        raise UserError("--device is '%s'; expected auto, cpu, cuda or cuda:N" % name)
-    if int(number or 0) >= gpus:
+    number = {"cuda": "0"}.get(name, name[len("cuda:"):] if name.startswith("cuda:") else name)
+    if not number.isdigit():
+        raise UserError("--device is '%s'; expected auto, cpu, cuda, cuda:N or several such as 0,1"
+                        % wanted)
+    if int(number) >= gpus:
         raise UserError("--device is '%s'; expected one of the %d GPUs that PyTorch sees here "
-                        "(counted from 0)" % (name, gpus))
-    return torch.device("cuda:%d" % int(number or 0))
+                        "(counted from 0)" % (wanted, gpus))
+    return torch.device("cuda:%d" % int(number))
+
+
+def choose_devices(wanted):
+    """The torch devices for a list such as '0,1'; raises UserError for one that isn't there.
+
+    'cpu,cpu' makes two workers on the CPU; a GPU can't be named twice.
+    """
+    devices = [_one_device(name.strip(), wanted) for name in wanted.split(",")]
+    gpus = [device for device in devices if device.type == "cuda"]
+    if len(set(gpus)) < len(gpus):
+        raise UserError("--device is '%s'; expected every GPU once" % wanted)
+    return devices
+
+
+def seed_dropout(device, seed):
+    """Seed the generator from which dropout on this device draws, and no other."""
+    on_gpu = device.type == "cuda"
+    generator = torch.cuda.default_generators[device.index] if on_gpu else torch.default_generator
+    generator.manual_seed(seed)
 
 
 def repeatable():

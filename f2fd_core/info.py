@@ -9,7 +9,7 @@ from f2fd_core import __version__, checkpoint, device
 
 def describe_machine():
     """Versions, devices and memory (GiB)."""
-    auto = device.choose_device("auto")
+    auto, = device.choose_devices("auto")
     gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {

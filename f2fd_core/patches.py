@@ -125,14 +125,18 @@ class Tiling:
             inside = (slice(z, z + len(wz)), slice(y, y + len(wy)), slice(x, x + len(wx)))
             yield (z, y, x), inside, wz[:, None, None] * wy[None, :, None] * wx[None, None, :]
 
-    def blend(self, predict, outputs):
-        """Add ``predict(start, size)``, one (Z, Y, X) array for each of ``outputs``, into them.
+    def blend(self, results, outputs):
+        """Add the ``results`` of the tiles, in their order, into ``outputs``.
 
-        ``outputs`` are arrays of the region's shape that start as zeros; memory maps will do.
-        Yields after every tile, for a progress bar.
+        A result holds one (Z, Y, X) array for each of ``outputs``, arrays of the region's shape
+        that start as zeros; memory maps will do. Yields after every tile, for a progress bar.
         """
-        for start, inside, weights in self:
-            for output, tile in zip(outputs, predict(start, self.size)):
+        for (start, inside, weights), result in zip(self, results):
+            for output, tile in zip(outputs, result):
                 part = tile[tuple(slice(0, side) for side in weights.shape)]
                 output[inside] += weights * part
             yield start
+
+    def starts(self):
+        """First voxels (z, y, x) of the tiles, in their order."""
+        return [start for start, _, _ in self]

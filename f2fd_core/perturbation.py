@@ -5,6 +5,7 @@ training (:class:`Pairs`), ``copies`` for prediction (inputs only). ``at_step`` 
 state at a training step. Random numbers come from the :class:`~f2fd_core.randomness.Randomness`
 given, by default from PyTorch's own generators.
 """
+import copy
 import functools
 from typing import NamedTuple, Optional
 
@@ -33,7 +34,7 @@ class Pairs(NamedTuple):
 
 
 class Perturbation:
-    """What most perturbations have in common: nothing to keep but the tomogram."""
+    """What perturbations have in common."""
 
     def __init__(self, volume, config, device="cpu"):
         """``volume``: standardised, see :mod:`f2fd_core.volume`; ``config``: the TrainConfig."""
@@ -44,6 +45,12 @@ class Perturbation:
 
     def at_step(self, step):
         """Nothing to prepare: every draw is new."""
+
+    def on(self, device):
+        """The same perturbation with its results on another device."""
+        other = copy.copy(self)
+        other.device = device
+        return other
 
 
 def _windows(blocks, size):
@@ -122,6 +129,11 @@ class Spectrum(Perturbation):
         self.set_noise(gain, fourier.continue_to_low_frequencies(power, self.window,
                                                                  self.config.spared_frequency))
 
+    def on(self, device):
+        other = super().on(device)
+        other.set_noise(self.gain, self.power)
+        return other
+
     def _noise(self, start, size, count, random):
         box = fourier.synthesis_shape(size)
         if box not in self._amplitudes:
@@ -142,7 +154,7 @@ class Spectrum(Perturbation):
         return self._region(start, size) + self.scale * self._noise(start, size, count, random)
 
 
-class Masks:
+class Masks(Perturbation):
     """The published perturbation: Fourier blocks dropped, signs inverted, low frequencies kept.
 
     One copy is the inverse transform of the whole tomogram's spectrum times a mask of -1, 0, 1:
@@ -153,8 +165,8 @@ class Masks:
 
     def __init__(self, volume, config, device="cpu", pool_size=None, stream=TRAINING):
         """``pool_size`` and ``stream`` set a prediction's pool apart from the training's."""
-        self.shape, self.config, self.device = volume.shape, config, device
-        self.stream = stream
+        super().__init__(volume, config, device)
+        self.shape, self.stream = volume.shape, stream
         self.spectrum = torch.fft.rfftn(torch.from_numpy(volume.whole()).to(device))
         self.radius = fourier.radial_frequency(volume.shape).to(device)
         self.pool = [None] * (pool_size or config.pool_size)

@@ -19,11 +19,12 @@ def warn(message):
     say("warning: %s" % message)
 
 
-def announce_device(device, dtype, purpose):
-    """Name the device; a plain warning when it is the CPU."""
+def announce_devices(devices, dtype, purpose):
+    """Name the devices; a plain warning when it is the CPU."""
     from f2fd_core.device import device_name
-    say("%s on %s, %s" % (purpose, device_name(device), str(dtype).split(".")[-1]))
-    if device.type == "cpu":
+    say("%s on %s, %s" % (purpose, " and ".join(map(device_name, devices)),
+                          str(dtype).split(".")[-1]))
+    if devices[0].type == "cpu":
         warn("no GPU is used; on the CPU this takes many times longer")
 
 

@@ -14,10 +14,17 @@ from typing import NamedTuple, Optional
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from f2fd_core import checkpoint, metrics, mrc, report, unet
+from f2fd_core import checkpoint, distributed, metrics, mrc, report, unet
 from f2fd_core.config import NETWORK_MULTIPLE, TrainConfig, UserError
 from f2fd_core.denoising import Predictor, preview, refined
-from f2fd_core.device import arithmetic, autocast, choose_device, repeatable, set_threads
+from f2fd_core.device import (
+    arithmetic,
+    autocast,
+    choose_devices,
+    repeatable,
+    seed_dropout,
+    set_threads,
+)
 from f2fd_core.loss import training_loss
 from f2fd_core.patches import PatchOrder, augment, shifted
 from f2fd_core.perturbation import perturbation_for_training
@@ -209,51 +216,75 @@ def batch_of(patches, volumes, perturbations, truths, config, held_out=None,
                    for parts in zip(*stacks)))
 
 
-def open_for_training(config):
+def open_for_training(config, group=distributed.ALONE):
     """A :class:`Training` at its first step, in the process's own random state.
 
-    Raises UserError for bad input, before anything is written.
+    ``group``: the processes that train together. Raises UserError for bad input, before anything is
+    written.
     """
-    device = choose_device(config.device)
+    device = group.device(choose_devices(config.device), config.device)
     dtype = arithmetic(config.precision, device,
                        config.patch_size // NETWORK_MULTIPLE[config.network])
     volumes = open_volumes(config)
-    return Training(config, volumes, open_ground_truth(config, volumes), device, dtype)
+    return Training(config, volumes, open_ground_truth(config, volumes), device, dtype, group)
 
 
 def train(config):
     """Train a model and write it, its log, checkpoints and pictures into ``config.output``.
 
-    Returns the path of model.pt. Raises UserError for bad input (see config.py for the options)
-    and when the loss is no longer finite.
+    With several devices it starts a process for each; started by torchrun or srun, it joins the
+    others. Returns the path of model.pt. Raises UserError for bad input (see config.py for the
+    options) and when the loss is no longer finite.
     """
+    devices = choose_devices(config.device)
+    with distributed.joined(devices[0].type == "cuda") as group:
+        size = max(group.size, len(devices))
+        if config.batch_size < size:
+            raise UserError("--batch-size is %d; expected at least %d, a patch for every device"
+                            % (config.batch_size, size))
+        if group.size == 1 < size:
+            distributed.start(train, config, size)
+        else:
+            _train_in(group, config)
+    return os.path.join(config.output, "model.pt")
+
+
+def _train_in(group, config):
+    """The whole of a training in one of its processes."""
     set_threads(config.threads)
-    present_results(config)
+    if group.rank == 0:
+        present_results(config)
     with repeatable():
-        training = open_for_training(config)
+        training = open_for_training(config, group)
         if config.initial_model:
             training.start_from(config.initial_model)
-        prepare_folder(config)
-        report.announce_device(training.device, training.dtype, "training")
+        if group.rank == 0:
+            prepare_folder(config)
+        group.agreed(None)  # nobody looks into the folder before it is prepared
+        report.announce_devices([training.device], training.dtype, "training")
         if config.resume:
             training.resume()
-        record(config)
+        if group.rank == 0:
+            record(config)
         training.run()
-    return training.save_model()
+    if group.rank == 0:
+        training.save_model()
 
 
 class Training:
     """A training under way: network, optimizer, data and the number of steps done."""
 
-    def __init__(self, config, volumes, truths, device, dtype):
+    def __init__(self, config, volumes, truths, device, dtype, group=distributed.ALONE):
         self.config, self.volumes, self.truths = config, volumes, truths
-        self.device, self.dtype = device, dtype
+        self.device, self.dtype, self.group = device, dtype, group
         self.checkpoints = os.path.join(config.output, "checkpoints")
         self.shapes = [list(volume.shape) for volume in volumes]
         self.voxel_size = volumes[0].voxel_size
         torch.manual_seed(derived_seed(config.seed, INITIAL_STREAM))
         self.network = unet.build(config).to(device, memory_format=torch.channels_last_3d)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
+        self.forward = group.parallel(self.network, device)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate,
+                                          fused=device.type == "cuda")
         self.order = PatchOrder(self.shapes, config.patch_size, config.batch_size, config.seed)
         self.steps = self.order.steps(config.epochs) if config.epochs else config.steps or None
         self.schedule = Schedule(self.optimizer, config, self.steps)
@@ -318,34 +349,46 @@ class Training:
         return self.step >= self.steps or self.schedule.stops()
 
     def run(self):
-        """All remaining steps, with the log, checkpoints and pictures."""
+        """All remaining steps; process 0 writes the log, checkpoints and pictures."""
+        self.network.train()
+        if self.group.rank == 0:
+            self._run_and_write()
+            return
+        while not self.finished():
+            self.next_step()
+
+    def _run_and_write(self):
         log = report.TrainLog(os.path.join(self.config.output, "log.csv"), bool(self.truths),
                               self.step)
         started = time.monotonic() - log.seconds
         self.draw_spectrum()
-        self.network.train()
         with log, report.progress(self.steps, "step", self.step) as bar:
             while not self.finished():
-                if self.refinement_due():
-                    self.refine()
                 began = time.monotonic()
-                row = self.take_step()
+                row = self.next_step()
                 now = time.monotonic()
-                voxels = row.pop("voxels")
-                self.step += 1
-                if self.held_out and self.step % CHECK_EVERY == 0:
-                    row["validation_loss"] = self.check()
                 log.write(step=self.step - 1, seconds=now - started,
-                          voxels_per_second=voxels / (now - began), **row)
+                          voxels_per_second=row.pop("voxels") / (now - began), **row)
                 bar.update()
                 bar.set_postfix(loss="%.4g" % row["loss"], refresh=False)
                 if self.step % self.config.checkpoint_every == 0 or self.finished():
                     self.save_checkpoint()
                     self.draw(log.path)
 
+    def next_step(self):
+        """One step with what belongs to it: a new estimate of the noise before, a check after."""
+        if self.refinement_due():
+            self.refine()
+        row = self.take_step()
+        self.step += 1
+        if self.held_out and self.step % CHECK_EVERY == 0:
+            row["validation_loss"] = self.check()
+        return row
+
     def check(self):
         """Loss of the model on the held-out parts, remembered if it is the best."""
-        loss = self.held_out.loss(self.model(), self.perturbations, self.device, self.dtype)
+        loss = self.group.agreed(self.held_out.loss(self.model(), self.perturbations, self.device,
+                                                    self.dtype))
         self.best.offer(loss, self.step, self.model())
         return loss
 
@@ -358,36 +401,47 @@ class Training:
 
     def refine(self):
         """Estimate the noise spectra anew from what the network removes by now."""
-        refined(self.perturbations, self.model(), self.device, self.dtype)
+        if self.group.rank == 0:
+            refined(self.perturbations, self.model(), self.device, self.dtype)
+        states = self.group.agreed([perturbation.state_dict()
+                                    for perturbation in self.perturbations])
+        for perturbation, state in zip(self.perturbations, states):
+            perturbation.load_state_dict(state)
         self.network.train()
         self.refined_at = self.step
         self.best.forget()
-        self.draw_spectrum()
+        if self.group.rank == 0:
+            self.draw_spectrum()
 
     def prepare(self, step):
-        """The :class:`Batch` of a step."""
-        patches = self.order.batch(step)
-        for index in sorted({index for index, _ in patches}):
+        """This process's part of a step's patches, as a :class:`Batch`."""
+        patches = self.group.share(self.order.batch(step))
+        for index in sorted({index for _, (index, _) in patches}):
             self.perturbations[index].at_step(step)
         randoms = [Randomness.of(self.device, self.config.seed, STEP_STREAM, step, number)
-                   for number in range(len(patches))]
-        return batch_of(patches, self.volumes, self.perturbations, self.truths, self.config,
-                        self.held_out, randoms)
+                   for number, _ in patches]
+        return batch_of([patch for _, patch in patches], self.volumes, self.perturbations,
+                        self.truths, self.config, self.held_out, randoms)
 
     def take_step(self):
         """One step of the optimizer; returns its loss, learning rate, voxels and scores."""
         batch = self.prepare(self.step)
-        torch.manual_seed(derived_seed(self.config.seed, STEP_STREAM, self.step))  # for dropout
+        seed_dropout(self.device, derived_seed(self.config.seed, STEP_STREAM, self.step,
+                                               self.group.rank))
         with autocast(self.dtype, self.device):
-            prediction = self.network(batch.inputs.contiguous(memory_format=torch.channels_last_3d))
+            prediction = self.forward(batch.inputs.contiguous(memory_format=torch.channels_last_3d))
         prediction = prediction.float()
         loss = self.loss_of(prediction, batch.targets, batch.weights)
-        if not torch.isfinite(loss):
+        total = self.config.batch_size * self.config.samples_per_patch
+        share = len(batch.inputs) / total
+        self.optimizer.zero_grad(set_to_none=True)
+        # Gradients are averaged over the processes; with this factor, over the patches.
+        (loss * share * self.group.size).backward()
+        mean = self.group.total(share * loss.item(), self.device)
+        if not math.isfinite(mean):
             raise UserError("the loss became %s at step %d; expected a finite one: resume from the "
                             "newest checkpoint with a lower --learning-rate than %g"
-                            % (loss.item(), self.step, self.config.learning_rate))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+                            % (mean, self.step, self.config.learning_rate))
         if self.config.gradient_clip:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
         rate = self.optimizer.param_groups[0]["lr"]
@@ -395,8 +449,8 @@ class Training:
         if self.averaged:
             self.averaged.update_parameters(self.network)
         ended = self.order.epochs_before(self.step + 1) > self.order.epochs_before(self.step)
-        self.schedule.after_step(loss.item(), ended)
-        row = {"loss": loss.item(), "learning_rate": rate, "voxels": batch.inputs.numel()}
+        self.schedule.after_step(mean, ended)
+        row = {"loss": mean, "learning_rate": rate, "voxels": total * self.config.patch_size ** 3}
         if batch.truth is not None:
             row.update(metrics.training_scores(prediction.detach(), batch.inputs, batch.truth))
         return row

@@ -138,3 +138,84 @@ def test_tile_size_must_suit_the_network(tiny_model, phantom, tmp_path):
     with pytest.raises(UserError, match="--tile-size is 20; expected a multiple of 8"):
         denoise(DenoiseConfig(model=str(tiny_model / "model.pt"), output=str(tmp_path),
                               tomograms=(phantom["tomogram"],), tile_size=20))
+
+
+def test_two_devices_give_what_one_gives(tiny_model, phantom, tmp_path):
+    results = []
+    for device in ("cpu", "cpu,cpu"):
+        path, = denoise(DenoiseConfig(
+            model=str(tiny_model / "model.pt"), tomograms=(phantom["tomogram"],), tile_size=32,
+            output=str(tmp_path / device), device=device, std=True))
+        results.append((mrcfile.read(path), mrcfile.read(path.replace("_denoised", "_std"))))
+    for one, two in zip(*results):
+        np.testing.assert_array_equal(one, two)
+
+
+class Greedy(torch.nn.Module):
+    """The identity, for which memory suffices for so many voxels at once only."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.most = most
+
+    def forward(self, volumes):
+        if volumes.numel() > self.most:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return volumes
+
+
+def test_predictions_at_once_are_halved_until_they_fit(capsys):
+    class Numbered:
+        def copies(self, start, size, count, first, random):
+            numbers = torch.arange(first, first + count, dtype=torch.float32)
+            return numbers[:, None, None, None].expand(count, *size)
+
+    predictor = Predictor(Greedy(3 * 8 ** 3), torch.device("cpu"), torch.float32, 8, 8)
+    mean, _ = predictor.moments(Numbered(), (0, 0, 0), (8, 8, 8))
+    assert predictor.batch_size == 2
+    np.testing.assert_allclose(mean, np.arange(8).mean(), rtol=1e-6)
+    assert "going on with 4" in capsys.readouterr().err
+
+
+def test_a_region_is_computed_in_parts_that_fit():
+    class Ramp:
+        def copies(self, start, size, count, first, random):
+            parts = [torch.arange(at, at + side).float() for at, side in zip(start, size)]
+            z, y, x = torch.meshgrid(*parts, indexing="ij")
+            return (z + 100 * y + 10000 * x).expand(count, *size)
+
+    size, margin = (40, 64, 70), 8
+    for most in (10 ** 9, 64 ** 3):
+        predictor = Predictor(Greedy(most), torch.device("cpu"), torch.float32, 1, 1)
+        inner = predictor.inner(Ramp(), (1, 2, 3), size, margin)
+        expected = Ramp().copies((1, 2, 3), size, 1, 0, None)[0].numpy()
+        np.testing.assert_array_equal(inner, expected)
+
+
+def test_tiles_are_halved_until_they_fit(phantom, tmp_path, tiny_model, monkeypatch, capsys):
+    """The result is that of the smaller tiles, and nothing of the larger ones is left."""
+    options = dict(model=str(tiny_model / "model.pt"), tomograms=(phantom["tomogram"],),
+                   device="cpu")
+    # The second estimate of the noise has regions, and a test, of its own.
+    monkeypatch.setattr("f2fd_core.denoising.refined", lambda *_: None)
+    small, = denoise(DenoiseConfig(output=str(tmp_path / "small"), tile_size=32, **options))
+    moments = Predictor.moments
+
+    def greedy(self, perturbation, start, size):
+        if size[1] == 64:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return moments(self, perturbation, start, size)
+
+    monkeypatch.setattr(Predictor, "moments", greedy)
+    path, = denoise(DenoiseConfig(output=str(tmp_path / "halved"), tile_size=64, **options))
+    assert "starting %s again with tiles of 32 voxels" % phantom["tomogram"] \
+        in capsys.readouterr().err
+    np.testing.assert_array_equal(mrcfile.read(path), mrcfile.read(small))
+
+    def never(self, *_):
+        raise torch.cuda.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(Predictor, "moments", never)
+    with pytest.raises(UserError, match="does not suffice even for tiles of 32 voxels"):
+        denoise(DenoiseConfig(output=str(tmp_path / "never"), tile_size=64, **options))
+    assert not list((tmp_path / "never").iterdir())

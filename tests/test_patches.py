@@ -90,7 +90,8 @@ def test_tiling_with_an_identity_returns_its_input(shape, side, overlap, multipl
         window = tuple(slice(at, at + edge) for at, edge in zip(start, size))
         return padded[window], np.ones(size, np.float32)
 
-    done = list(tiles.blend(identity, [output, ones]))
+    results = (identity(start, tiles.size) for start in tiles.starts())
+    done = list(tiles.blend(results, [output, ones]))
     assert len(done) == len(tiles)
     np.testing.assert_allclose(ones, 1, atol=1e-5)
     np.testing.assert_allclose(output, volume, atol=1e-5)

@@ -1,0 +1,135 @@
+"""One training in several processes: who this one is, how they start, what they tell each other.
+
+Processes are started here (``--device 0,1``), by torchrun or by Slurm's srun, one a device. Without
+any of these a training is a group of one, and nothing of torch.distributed is touched.
+"""
+import contextlib
+import os
+import re
+import signal
+import socket
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as processes
+
+from f2fd_core.config import UserError
+
+FIRST_PORT, PORTS = 20000, 20000
+
+
+class Group:
+    """The processes that train together; ``rank`` is this one's number, 0 the one that writes."""
+
+    def __init__(self, rank=0, size=1, local_rank=0):
+        self.rank, self.size, self.local_rank = rank, size, local_rank
+
+    def device(self, devices, wanted):
+        """This process's own out of the ``devices``; ``wanted``: the option that they came from."""
+        own = devices[self.local_rank % len(devices)]
+        if own.type == "cuda":
+            if wanted == "auto":
+                own = torch.device("cuda:%d" % (self.local_rank % torch.cuda.device_count()))
+            torch.cuda.set_device(own)
+        return own
+
+    def share(self, items):
+        """This process's part of a list, as [(index, item)]."""
+        return list(enumerate(items))[self.rank::self.size]
+
+    def agreed(self, value):
+        """Process 0's value of something that can be pickled, in all processes."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def total(self, value, device):
+        """Sum of a number over the processes."""
+        if self.size == 1:
+            return value
+        tensor = torch.tensor(value, dtype=torch.float64, device=device)
+        dist.all_reduce(tensor)
+        return tensor.item()
+
+    def parallel(self, network, device):
+        """The network, or what averages its gradients over the processes."""
+        if self.size == 1:
+            return network
+        ids = [device.index] if device.type == "cuda" else None
+        return torch.nn.parallel.DistributedDataParallel(network, device_ids=ids)
+
+
+ALONE = Group()
+
+
+def first_host(nodes):
+    """The first host of a Slurm node list such as ``gpu[03-07,11],login``."""
+    match = re.match(r"([^,\[]+)(?:\[(\w+))?", nodes)
+    return match.group(1) + (match.group(2) or "")
+
+
+def from_environment(environment):
+    """(:class:`Group`, address of process 0 as 'host:port') from torchrun's or srun's variables."""
+    if int(environment.get("WORLD_SIZE", 1)) > 1:
+        group = Group(*(int(environment[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+        return group, "%s:%s" % (environment["MASTER_ADDR"], environment["MASTER_PORT"])
+    # Only srun sets this; in a batch script without srun there is one process, whatever was asked.
+    if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+        group = Group(int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"]),
+                      int(environment["SLURM_LOCALID"]))
+        port = FIRST_PORT + int(environment["SLURM_JOB_ID"]) % PORTS
+        return group, "%s:%d" % (first_host(environment["SLURM_STEP_NODELIST"]), port)
+    return ALONE, ""
+
+
+@contextlib.contextmanager
+def joined(on_gpu):
+    """The :class:`Group` that this process belongs to, connected while the context lasts."""
+    group, address = from_environment(os.environ)
+    if group.size == 1:
+        yield group
+        return
+    dist.init_process_group("nccl" if on_gpu else "gloo", "tcp://" + address, rank=group.rank,
+                            world_size=group.size)
+    try:
+        yield group
+    finally:
+        dist.destroy_process_group()
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _process(rank, function, argument, size, port, sentences):
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size),
+                      MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    try:
+        function(argument)
+    except UserError as error:
+        sentences.put(str(error))
+        raise SystemExit(2)
+
+
+def start(function, argument, size):
+    """Run ``function(argument)`` in ``size`` new processes that form a group.
+
+    If one dies, the others are ended. Raises UserError with what a process said, or which died.
+    """
+    sentences = processes.get_context("spawn").SimpleQueue()
+    try:
+        processes.start_processes(
+            _process, (function, argument, size, _free_port(), sentences), nprocs=size,
+            start_method="spawn")
+    except processes.ProcessExitedException as error:
+        if not sentences.empty():
+            raise UserError(sentences.get())
+        cause = "signal %s" % signal.Signals(-error.exit_code).name if error.exit_code < 0 \
+            else "exit code %d" % error.exit_code
+        raise UserError("process %d of %d ended with %s, and with it the training; expected all to "
+                        "go on: --resume continues from the newest checkpoint"
+                        % (error.error_index + 1, size, cause))

@@ -1,0 +1,106 @@
+import csv
+import os
+import signal
+
+import pytest
+import torch
+from conftest import TINY
+
+from f2fd_core import TrainConfig, UserError, checkpoint, distributed, train
+
+OPTIONS = dict(TINY, batch_size=4, seed=3, refine_every=3, precision="float32", threads=1)
+
+
+def losses(folder):
+    with open(folder / "log.csv", newline="") as stream:
+        return [float(row["loss"]) for row in csv.DictReader(stream)]
+
+
+def run(phantom, output, **options):
+    """Train as in OPTIONS but for ``options``."""
+    train(TrainConfig(**dict(OPTIONS, tomograms=(phantom["tomogram"],), output=str(output),
+                             **options)))
+
+
+@pytest.fixture(scope="module")
+def one_and_two(phantom, tmp_path_factory):
+    """Folders of the same training by one process and by two."""
+    folders = [tmp_path_factory.mktemp("devices") for _ in range(2)]
+    for folder, device in zip(folders, ("cpu", "cpu,cpu")):
+        run(phantom, folder, device=device)
+    return folders
+
+
+def test_one_and_two_processes_learn_the_same(one_and_two):
+    """The same patches with the same noise: only the order of the sums differs."""
+    one, two = one_and_two
+    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+    models = [checkpoint.load(str(folder / "model.pt"))["model"] for folder in one_and_two]
+    for name, weights in models[0].items():
+        torch.testing.assert_close(models[1][name], weights, rtol=0, atol=1e-4)
+
+
+def test_two_processes_resume(one_and_two, phantom, tmp_path):
+    """From a checkpoint that one process wrote, two go on to the same losses."""
+    run(phantom, tmp_path, steps=3)
+    run(phantom, tmp_path, device="cpu,cpu", resume=True)
+    assert losses(tmp_path) == pytest.approx(losses(one_and_two[0]), rel=1e-4)
+
+
+def test_a_patch_for_every_process(phantom, tmp_path):
+    with pytest.raises(UserError, match="--batch-size is 2; expected at least 3"):
+        run(phantom, tmp_path / "run", device="cpu,cpu,cpu", batch_size=2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_input_is_told_in_one_sentence(one_and_two, phantom):
+    with pytest.raises(UserError, match="already holds a training"):
+        run(phantom, one_and_two[0], device="cpu,cpu")
+
+
+def _dies(number):
+    if int(os.environ["RANK"]) == number:
+        os.kill(os.getpid(), signal.SIGKILL)
+    with distributed.joined(False) as group:
+        group.agreed(None)  # waits for the other, in vain
+
+
+def _disagrees(_):
+    raise UserError("process %s says no" % os.environ["RANK"])
+
+
+def test_a_process_that_dies_ends_the_others():
+    with pytest.raises(UserError, match="process 2 of 2 ended with signal SIGKILL"):
+        distributed.start(_dies, 1, 2)
+
+
+def test_what_a_process_refuses_is_said():
+    with pytest.raises(UserError, match="process [01] says no"):
+        distributed.start(_disagrees, None, 2)
+
+
+@pytest.mark.parametrize(("variables", "expected", "address"), [
+    ({}, (0, 1, 0), ""),
+    (dict(RANK="3", WORLD_SIZE="4", LOCAL_RANK="1", MASTER_ADDR="a", MASTER_PORT="7"), (3, 4, 1),
+     "a:7"),
+    (dict(SLURM_PROCID="2", SLURM_STEP_NUM_TASKS="4", SLURM_LOCALID="0", SLURM_JOB_ID="100007",
+          SLURM_STEP_NODELIST="gpu[03-04,9]"), (2, 4, 0), "gpu03:20007"),
+    # In a batch script, without srun.
+    (dict(SLURM_PROCID="0", SLURM_NTASKS="4", SLURM_JOB_ID="7"), (0, 1, 0), ""),
+])
+def test_groups_of_torchrun_and_slurm(variables, expected, address):
+    group, found = distributed.from_environment(variables)
+    assert (group.rank, group.size, group.local_rank) == expected
+    assert found == address
+
+
+@pytest.mark.parametrize(("nodes", "host"), [("a01", "a01"), ("a01,b02", "a01"),
+                                             ("gpu[7,9]", "gpu7"), ("n-[001-014],x", "n-001")])
+def test_first_host_of_a_node_list(nodes, host):
+    assert distributed.first_host(nodes) == host
+
+
+def test_patches_are_shared_without_rest_or_overlap():
+    shares = [distributed.Group(rank, 3).share("abcdefg") for rank in range(3)]
+    assert sorted(sum(shares, [])) == list(enumerate("abcdefg"))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
