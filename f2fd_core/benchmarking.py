@@ -1,7 +1,8 @@
 """All methods side by side, on simulated tomograms or on one of the user's.
 
 Each method runs in a process of its own, so that its peak memory is its own. The default method,
-spectrum, trains for the given number of steps; the other learned methods for as long as that took.
+spectrum, trains for the given number of steps; the other learned methods for as long as that took
+(in seconds of the processor on the CPU, which don't count what else the machine does).
 The filters get the setting, of a list, whose result correlates best with the reference; where
 there is none, the middle one.
 """
@@ -25,7 +26,7 @@ from f2fd_core.config import (
 )
 from f2fd_core.deconvolution import deconvolved
 from f2fd_core.denoising import denoise
-from f2fd_core.device import set_threads
+from f2fd_core.device import choose_devices, set_threads
 from f2fd_core.phantom import simulate_volumes
 from f2fd_core.training import open_for_training, train
 from f2fd_core.volume import crop
@@ -34,7 +35,7 @@ SIRT_ITERATIONS = 10
 LOW_PASS, LOW_PASS_WIDTH = 0.25, 0.03
 INT8_RANGE = 4.0
 TUNING_CROP = (64, 96, 96)
-TIMED_STEPS, WARMING_STEPS = 6, 2
+TIMED_STEPS, WARMING_STEPS = 10, 3
 LEARNED = {
     "spectrum": {},
     "masks": {"perturbation": "masks"},
@@ -219,15 +220,21 @@ def _train_config(name, config, case, folder, steps):
         checkpoint_every=10 ** 9, device=config.device, threads=config.threads, overwrite=True))
 
 
+def _clock(device):
+    """Seconds of this process: of its threads together on the CPU, by the wall with a GPU."""
+    on_cpu = choose_devices(device)[0].type == "cpu"
+    return time.process_time() / torch.get_num_threads() if on_cpu else time.monotonic()
+
+
 def seconds_per_step(settings):
     """Time of a training step, measured on a few of them."""
     training = open_for_training(settings)
     for number in range(WARMING_STEPS + TIMED_STEPS):
         if number == WARMING_STEPS:
-            began = time.monotonic()
+            began = _clock(settings.device)
         training.take_step()
         training.step += 1
-    return (time.monotonic() - began) / TIMED_STEPS
+    return (_clock(settings.device) - began) / TIMED_STEPS
 
 
 def run_learned(name, config, case, path, budget):
@@ -243,13 +250,13 @@ def run_learned(name, config, case, path, budget):
             trial = _train_config(name, config, case, folder + "_trial", steps)
             steps = max(1, round(budget / seconds_per_step(trial)))
     settings = _train_config(name, config, case, folder, steps)
-    began = time.monotonic()
+    began = _clock(config.device)
     model = train(settings)
-    trained = time.monotonic()
+    trained = _clock(config.device)
     result, = denoise(DenoiseConfig(
         model=model, tomograms=(case.tomogram,), half_maps=settings.half_maps, output=folder,
         device=config.device, threads=config.threads, overwrite=True))
-    seconds = time.monotonic() - trained
+    seconds = _clock(config.device) - trained
     os.replace(result, path)
     return Outcome(path, "", steps, trained - began, seconds, _peak_gib())
 
