@@ -153,12 +153,13 @@ def spare_low_frequencies(power, size, limit):
     return power * (radial_frequency(size) / limit).clamp(max=1.0) ** 2
 
 
-def continue_to_low_frequencies(power, size, limit):
-    """Power on the rfft grid of ``size``, bounded by a power law below ``limit`` cycles per voxel.
+def continue_to_low_frequencies(power, size, limit, total):
+    """Noise power on the rfft grid of ``size``, below ``limit`` (cycles per voxel) by a power law.
 
-    The law |k|^p is found on the shells between ``limit`` and twice that, with -1 <= p <= 0: the
+    The law |k|^p is found on the shells between ``limit`` and twice that, with -1.5 <= p <= 0: the
     noise of a weighted back-projection is about white there, and falls as 1 / |k| without the
-    weight, as in SIRT. What exceeds that is signal.
+    weight, as in SIRT. A shell's mean is made to follow the law, but not made more than that of the
+    ``total`` power, of noise and signal.
     """
     if limit == 0:
         return power
@@ -167,9 +168,10 @@ def continue_to_low_frequencies(power, size, limit):
     last = max(2 * limit, float(frequency[frequency >= first][LEAST_SHELLS - 1]))
     fitted = (frequency >= first) & (frequency <= last)
     x, y = frequency[fitted].log().numpy(), mean[fitted].clamp(min=TINY).log().numpy()
-    exponent = np.clip(np.polyfit(x, y, 1)[0], -1.0, 0.0)
-    expected = (exponent * (frequency.log() - x.mean()) + y.mean()).exp()
-    factor = (expected / mean.clamp(min=TINY)).clamp(max=1.0).masked_fill(frequency >= limit, 1.0)
+    exponent = np.clip(np.polyfit(x, y, 1)[0], -1.5, 0.0)
+    law = (exponent * (frequency.log() - x.mean()) + y.mean()).exp()
+    expected = torch.minimum(law, shell_means(total, size)[1])
+    factor = (expected / mean.clamp(min=TINY)).masked_fill(frequency >= limit, 1.0)
     radius = radial_frequency(size).numpy()
     return power * torch.from_numpy(np.interp(radius, frequency, factor).astype(np.float32))
 

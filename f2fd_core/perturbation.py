@@ -114,8 +114,8 @@ class Spectrum(Perturbation):
     def refine(self, predictor):
         """Estimate the noise spectrum again, from what a network removes from the tomogram.
 
-        The better the network, the less signal is left in that; most at low frequencies, where the
-        spectrum is bounded by what it is above the spared frequency.
+        The better the network, the less signal is left in that. Not so at low frequencies, where a
+        network may take noise for signal, too: there the spectrum goes on as it does above them.
         ``predictor`` is a :class:`~f2fd_core.denoising.Predictor`.
         """
         shape = self.volume.shape
@@ -126,8 +126,8 @@ class Spectrum(Perturbation):
                 self, corner, size, REFINEMENT_MARGIN)
             blocks.append((corner, size, functools.partial(crop, residual)))
         gain, power, _ = self._measured(blocks, REFINED_SHARE)
-        self.set_noise(gain, fourier.continue_to_low_frequencies(power, self.window,
-                                                                 self.config.spared_frequency))
+        self.set_noise(gain, fourier.continue_to_low_frequencies(
+            power, self.window, self.config.spared_frequency, self.total_power))
 
     def on(self, device):
         other = super().on(device)

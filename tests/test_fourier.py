@@ -94,34 +94,41 @@ def test_low_frequencies_are_spared():
     torch.testing.assert_close(fourier.spare_low_frequencies(full, size, 0.0), full)
 
 
-@pytest.mark.parametrize("exponent, found", [(0.0, 0.0), (-1.0, -1.0), (-0.5, -0.5), (1.0, 0.0),
-                                             (-4.0, -1.0)])
+@pytest.mark.parametrize(("exponent", "found"), [(0.0, 0.0), (-1.0, -1.0), (-0.5, -0.5),
+                                                 (1.0, 0.0), (-4.0, -1.5)])
 def test_noise_continues_to_low_frequencies_by_a_power_law(exponent, found):
-    """Of a spectrum k^exponent remains what the law with the nearest exponent allows."""
+    """A spectrum k^exponent goes on with the nearest exponent allowed."""
     size, limit = (48, 48, 48), 0.1
     k = fourier.radial_frequency(size).clamp(min=0.01)
-    power = fourier.continue_to_low_frequencies(k ** exponent, size, limit)
+    power = fourier.continue_to_low_frequencies(k ** exponent, size, limit,
+                                                torch.full_like(k, 1e9))
     torch.testing.assert_close(power[k >= limit + 0.02], (k ** exponent)[k >= limit + 0.02])
     frequency, mean = fourier.shell_means(power, size)
     low = (frequency > 0.02) & (frequency < 0.08)
     law = (frequency / 0.15) ** found * 0.15 ** exponent
-    before = fourier.shell_means(k ** exponent, size)[1]
-    torch.testing.assert_close(mean[low], torch.minimum(law, before)[low], rtol=0.25, atol=0)
+    torch.testing.assert_close(mean[low], law[low], rtol=0.25, atol=0)
 
 
-@pytest.mark.parametrize("size, limit", [((8, 8, 8), 0.1), ((16, 24, 9), 0.5), ((48, 48, 48), 0.0)])
+@pytest.mark.parametrize(("size", "limit"), [((8, 8, 8), 0.1), ((16, 24, 9), 0.5),
+                                             ((48, 48, 48), 0.0)])
 def test_white_noise_stays_white(size, limit):
     power = torch.full_like(fourier.radial_frequency(size), 2.5)
-    torch.testing.assert_close(fourier.continue_to_low_frequencies(power, size, limit), power)
+    after = fourier.continue_to_low_frequencies(power, size, limit, 2 * power)
+    torch.testing.assert_close(after, power)
 
 
-def test_signal_at_low_frequencies_is_not_taken_for_noise():
+@pytest.mark.parametrize("height", [30.0, -0.5])
+def test_low_frequencies_go_on_as_those_above(height):
+    """Whether signal was left there or noise taken for signal; but never beyond the tomogram's."""
     size = (48, 48, 48)
     k = fourier.radial_frequency(size)
-    power = fourier.continue_to_low_frequencies(1 + 30 * torch.exp(-(k / 0.03) ** 2), size, 0.1)
-    assert (power < 1.5).all()
-    mean = fourier.shell_means(power, size)[1]
-    torch.testing.assert_close(mean, torch.ones_like(mean), rtol=0.15, atol=0)
+    power = 1 + height * torch.exp(-(k / 0.03) ** 2)
+    total = torch.full_like(k, 1e9)
+    after = fourier.continue_to_low_frequencies(power, size, 0.1, total)
+    mean = fourier.shell_means(after, size)[1]
+    torch.testing.assert_close(mean, torch.ones_like(mean), rtol=0.2, atol=0)
+    bound = fourier.continue_to_low_frequencies(power, size, 0.1, power)
+    assert (bound <= power * 1.2).all()
 
 
 def test_windows_cover_the_volume_or_are_spread_over_it():
