@@ -31,7 +31,6 @@ DENOISED = "_denoised.mrc"
 LEAST_OVERLAP, OVERLAP_SHARE = 16, 6
 PREVIEW_SIDE = 256
 VOXEL_SIZE_TOLERANCE = 0.1
-SUITS_ALL = max(NETWORK_MULTIPLE.values())
 REFINEMENT_PREDICTIONS = 2
 SMALLEST_TILE = 32
 
@@ -76,12 +75,13 @@ class Predictor:
         return mean.cpu().numpy(), (squares / max(done - 1, 1)).cpu().numpy()
 
 
-    def inner(self, perturbation, start, size, margin):
+    def inner(self, perturbation, start, size, margin, multiple):
         """Mean over the predictions of a region, computed with ``margin`` more voxels around.
 
-        In halves, if a GPU's memory does not suffice for all.
+        ``multiple``: of which the network's input has to be. In halves, if a GPU's memory does not
+        suffice for all.
         """
-        padded = tuple(-(-(side + 2 * margin) // SUITS_ALL) * SUITS_ALL for side in size)
+        padded = tuple(-(-(side + 2 * margin) // multiple) * multiple for side in size)
         corner = tuple(first - margin for first in start)
         try:
             mean, _ = self.moments(perturbation, corner, padded)
@@ -94,8 +94,9 @@ class Predictor:
             second[longest] -= first[longest]
             middle = list(start)
             middle[longest] += first[longest]
-            return np.concatenate([self.inner(perturbation, start, first, margin),
-                                   self.inner(perturbation, middle, second, margin)], longest)
+            return np.concatenate(
+                [self.inner(perturbation, corner, part, margin, multiple)
+                 for corner, part in ((start, first), (middle, second))], longest)
         return mean[tuple(slice(margin, margin + side) for side in size)]
 
 
@@ -206,7 +207,8 @@ def _denoise_one(volume, path, predictors, config, trained):
             if side <= SMALLEST_TILE:
                 raise UserError("the GPU's memory does not suffice even for tiles of %d voxels; "
                                 "expected a GPU with more free memory, or --device cpu" % side)
-            side = max(SMALLEST_TILE, side // 2 // SUITS_ALL * SUITS_ALL)
+            multiple = NETWORK_MULTIPLE[trained.network]
+            side = max(SMALLEST_TILE, side // 2 // multiple * multiple)
             report.warn("the GPU's memory does not suffice; starting %s again with tiles of %d "
                         "voxels" % (volume.source.path, side))
             torch.cuda.empty_cache()

@@ -49,6 +49,11 @@ def seed_dropout(device, seed):
     generator.manual_seed(seed)
 
 
+def works_apart(device):
+    """Whether the processor has time for other work while this device computes."""
+    return device.type == "cuda"
+
+
 def repeatable():
     """Context that seeds random generators at will and leaves the caller's as they were."""
     return torch.random.fork_rng(devices=range(torch.cuda.device_count()))

@@ -12,7 +12,7 @@ from typing import NamedTuple, Optional
 import torch
 
 from f2fd_core import fourier
-from f2fd_core.config import UserError
+from f2fd_core.config import NETWORK_MULTIPLE, UserError
 from f2fd_core.gain import Gain
 from f2fd_core.randomness import GLOBAL, derived_seed
 from f2fd_core.volume import crop
@@ -123,7 +123,7 @@ class Spectrum(Perturbation):
         blocks = []
         for corner in fourier.window_corners(shape, size, REFINEMENT_BLOCKS):
             residual = self._region(corner, size).cpu().numpy() - predictor.inner(
-                self, corner, size, REFINEMENT_MARGIN)
+                self, corner, size, REFINEMENT_MARGIN, NETWORK_MULTIPLE[self.config.network])
             blocks.append((corner, size, functools.partial(crop, residual)))
         gain, power, _ = self._measured(blocks, REFINED_SHARE)
         self.set_noise(gain, fourier.continue_to_low_frequencies(

@@ -24,6 +24,7 @@ from f2fd_core.device import (
     repeatable,
     seed_dropout,
     set_threads,
+    works_apart,
 )
 from f2fd_core.loss import training_loss
 from f2fd_core.patches import PatchOrder, augment, shifted
@@ -31,6 +32,7 @@ from f2fd_core.perturbation import perturbation_for_training
 from f2fd_core.randomness import GLOBAL, Randomness, derived_seed
 from f2fd_core.stopping import CHECK_EVERY, Best, HeldOut
 from f2fd_core.volume import open_volumes
+from f2fd_core.workers import Ahead
 
 STEP_STREAM = 3
 INITIAL_STREAM = 4
@@ -297,6 +299,7 @@ class Training:
         self.loss_of = training_loss(config)
         self.perturbations = [perturbation_for_training(volume, config, device)
                               for volume in volumes]
+        self.ahead = Ahead(self.prepare, works_apart(device))
         self.step = 0
 
     def start_from(self, path):
@@ -377,7 +380,7 @@ class Training:
 
     def next_step(self):
         """One step with what belongs to it: a new estimate of the noise before, a check after."""
-        if self.refinement_due():
+        if self.refinement_due(self.step):
             self.refine()
         row = self.take_step()
         self.step += 1
@@ -392,11 +395,11 @@ class Training:
         self.best.offer(loss, self.step, self.model())
         return loss
 
-    def refinement_due(self):
-        """Whether the noise is to be estimated anew before the next step."""
-        if not self.config.refines() or self.step in (0, self.refined_at):
+    def refinement_due(self, step):
+        """Whether the noise is to be estimated anew before a step."""
+        if not self.config.refines() or step in (0, self.refined_at):
             return False
-        number, rest = divmod(self.step, self.config.refine_every)
+        number, rest = divmod(step, self.config.refine_every)
         return rest == 0 and number <= REFINEMENTS
 
     def refine(self):
@@ -425,7 +428,9 @@ class Training:
 
     def take_step(self):
         """One step of the optimizer; returns its loss, learning rate, voxels and scores."""
-        batch = self.prepare(self.step)
+        batch = self.ahead.take(self.step)
+        if not self.refinement_due(self.step + 1):
+            self.ahead.begin(self.step + 1)
         seed_dropout(self.device, derived_seed(self.config.seed, STEP_STREAM, self.step,
                                                self.group.rank))
         with autocast(self.dtype, self.device):
@@ -446,6 +451,7 @@ class Training:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
         rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
+        self.ahead.wait()  # what follows may use the perturbations
         if self.averaged:
             self.averaged.update_parameters(self.network)
         ended = self.order.epochs_before(self.step + 1) > self.order.epochs_before(self.step)

@@ -1,4 +1,4 @@
-"""Work shared by workers (devices, mostly) while its results are taken in order."""
+"""Work done in the background: tiles by several workers, the next batch while a device computes."""
 import collections
 import queue
 from concurrent.futures import ThreadPoolExecutor
@@ -36,3 +36,31 @@ def in_order(function, items, workers):
         finally:
             for future in pending:
                 future.cancel()
+
+
+class Ahead:
+    """``function(number)`` for one number after the other, the next one's begun in the background.
+
+    For work that the processor can do while a GPU is busy. ``enabled``: False does all of it when
+    it is asked for.
+    """
+
+    def __init__(self, function, enabled):
+        self.function = function
+        self.pool = ThreadPoolExecutor(1) if enabled else None
+        self.begun = {}
+
+    def take(self, number):
+        """The result for a number, whether it was begun or not."""
+        begun = self.begun.pop(number, None)
+        return begun.result() if begun else self.function(number)
+
+    def begin(self, number):
+        """Start on a number."""
+        if self.pool:
+            self.begun[number] = self.pool.submit(self.function, number)
+
+    def wait(self):
+        """Come back when nothing is under way."""
+        for begun in self.begun.values():
+            begun.exception()

@@ -187,7 +187,7 @@ def test_a_region_is_computed_in_parts_that_fit():
     size, margin = (40, 64, 70), 8
     for most in (10 ** 9, 64 ** 3):
         predictor = Predictor(Greedy(most), torch.device("cpu"), torch.float32, 1, 1)
-        inner = predictor.inner(Ramp(), (1, 2, 3), size, margin)
+        inner = predictor.inner(Ramp(), (1, 2, 3), size, margin, 8)
         expected = Ramp().copies((1, 2, 3), size, 1, 0, None)[0].numpy()
         np.testing.assert_array_equal(inner, expected)
 

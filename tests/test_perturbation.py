@@ -151,7 +151,7 @@ class Knowing:
     def __init__(self, signal):
         self.signal = signal
 
-    def inner(self, perturbation, start, size, margin):
+    def inner(self, perturbation, start, size, margin, multiple):
         return self.signal[tuple(slice(at, at + side) for at, side in zip(start, size))]
 
 

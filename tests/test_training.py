@@ -13,7 +13,16 @@ import pytest
 import torch
 from conftest import TINY, Memory, assert_same_weights, data, weights
 
-from f2fd_core import DenoiseConfig, TrainConfig, UserError, checkpoint, denoise, mrc, train
+from f2fd_core import (
+    DenoiseConfig,
+    TrainConfig,
+    UserError,
+    checkpoint,
+    denoise,
+    mrc,
+    train,
+    training,
+)
 from f2fd_core.metrics import correlation
 from f2fd_core.perturbation import Points
 from f2fd_core.training import WARMUP_STEPS, Schedule, batch_of
@@ -36,6 +45,17 @@ def test_outputs(tiny_model, phantom):
     assert [int(row["step"]) for row in rows] == list(range(6))
     seconds = [float(row["seconds"]) for row in rows]
     assert seconds == sorted(seconds) and seconds[0] > 0
+
+
+@pytest.mark.parametrize("options", [
+    dict(perturbation="spectrum", refine_every=4, dropout=0.3),
+    dict(perturbation="masks", samples_per_patch=2, pool_size=5)])
+def test_batches_prepared_in_the_background_are_the_same(phantom, tmp_path, options, monkeypatch):
+    for apart in (False, True):
+        monkeypatch.setattr(training, "works_apart", lambda device, apart=apart: apart)
+        train(TrainConfig(output=str(tmp_path / str(apart)), tomograms=(phantom["tomogram"],),
+                          **dict(TINY, **options)))
+    assert_same_weights(tmp_path / "False" / "model.pt", tmp_path / "True" / "model.pt")
 
 
 @pytest.mark.parametrize("options", [

@@ -56,3 +56,28 @@ def test_an_error_ends_the_work():
     with pytest.raises(ValueError, match="item 3"):
         list(workers.in_order(work, range(100), [0, 1]))
     assert len(done) < 20
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_ahead_gives_every_number_once(enabled):
+    calls = []
+
+    def work(number):
+        calls.append((number, threading.current_thread() is threading.main_thread()))
+        return number ** 2
+
+    ahead = workers.Ahead(work, enabled)
+    assert ahead.take(3) == 9
+    ahead.begin(4)
+    ahead.wait()
+    assert calls[1:] == ([(4, False)] if enabled else [])
+    assert ahead.take(4) == 16 and ahead.take(5) == 25
+    assert [number for number, _ in calls] == [3, 4, 5]
+
+
+def test_an_error_in_the_background_is_raised_where_the_result_is_taken():
+    ahead = workers.Ahead(lambda number: 1 / number, True)
+    ahead.begin(0)
+    ahead.wait()
+    with pytest.raises(ZeroDivisionError):
+        ahead.take(0)
