@@ -189,8 +189,7 @@ class Batch(NamedTuple):
     truth: Optional[torch.Tensor]
 
 
-def batch_of(patches, volumes, perturbations, truths, config, held_out=None,
-             randoms=None):
+def batch_of(patches, volumes, perturbations, truths, config, held_out=None, randoms=None):
     """The :class:`Batch` of some patches, all parts of a patch turned alike.
 
     ``held_out``: what is not to be learned from, a :class:`~f2fd_core.stopping.HeldOut`;

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from f2fd_core import BenchmarkConfig, UserError, benchmark, fourier, mrc
-from f2fd_core.benchmarking import means, scores_of, simulated_case
+from f2fd_core.benchmarking import means, scores_of, simulated_case, write_tables
 from f2fd_core.metrics import correlation, crossing, fourier_shell_correlation
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -141,6 +141,25 @@ def test_bad_options(options, words):
 def program(name, *arguments):
     return subprocess.run([sys.executable, str(BENCHMARKS / name), *map(str, arguments)],
                           capture_output=True, text=True, check=False)
+
+
+def test_tables_of_several_runs_are_joined(tmp_path):
+    """A table a score; a run may lack methods, and seeds of a case are averaged."""
+    runs = {"one": [("cell", 1, "input", 0.2), ("cell", 1, "tv", 0.5), ("cell", 2, "input", 0.4),
+                    ("cell", 2, "tv", 0.6)],
+            "two": [("empty", 1, "input", None), ("int8", 1, "input", 0.3)]}
+    for name, rows in runs.items():
+        (tmp_path / name).mkdir()
+        write_tables([dict(case=case, snr=0.1, seed=seed, method=method, correlation=value,
+                           contrast=1.0) for case, seed, method, value in rows],
+                     str(tmp_path / name))
+    done = program("quality.py", "--join", *(tmp_path / name for name in runs))
+    assert done.returncode == 0, done.stderr
+    correlation, *_, contrast = done.stdout.strip().split("\n\n")
+    assert correlation.splitlines()[0] == "| correlation | input | tv |"
+    assert correlation.splitlines()[2:] == ["| cell, SNR 0.1 | 0.300 | 0.550 |",
+                                            "| int8, SNR 0.1 | 0.300 |  |"]
+    assert "| empty, SNR 0.1 | 1.000 |  |" in contrast.splitlines()
 
 
 def test_published_sample_run_on_a_folder_of_its_form(phantom, tmp_path):
