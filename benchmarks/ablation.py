@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from f2fd_core import SimulateConfig, TrainConfig, fourier, mrc, simulate, training
-from f2fd_core import perturbation as perturbations
 from f2fd_core.denoising import Predictor, denoised_region
 from f2fd_core.device import set_threads
 from f2fd_core.gain import Gain
@@ -42,7 +41,6 @@ VARIANTS = {
     "noise scale 1": {"noise_scale": 1.0},
     "noise scale 0.75": {"noise_scale": 0.75},
     "noise scale 0.35": {"noise_scale": 0.35},
-    "noise scale the same at all frequencies": {"largest_scale": 0.5},
     "cosine schedule": {"schedule": "cosine"},
     "last weights": {"averaging": 0.0},
     "dropout 0.1": {"dropout": 0.1},
@@ -58,12 +56,12 @@ VARIANTS = {
     "learning rate 0.0005": {"learning_rate": 5e-4},
 }
 PREDICTIONS = {
-    "1 prediction": (1, 1.0),
-    "16 predictions": (16, 1.0),
+    "1 prediction": (1, 0.5),
+    "16 predictions": (16, 0.5),
     "1 prediction, no noise added": (1, 0.0),
-    "4 predictions, half the noise added": (4, 0.5),
+    "4 predictions, noise scale 0.25": (4, 0.25),
 }
-"""Number of predictions and share of the noise added, with the default's model (4 and 1)."""
+"""Number of predictions and noise scale, with the default's model; the default is 4 and 0.5."""
 SHELLS = {"low": (0.02, 0.1), "middle": (0.1, 0.25), "high": (0.25, 0.5)}
 SCORES = ("correlation", "psnr", "ssim", "fsc_mean", "membrane_average_precision")
 
@@ -87,24 +85,12 @@ def power_ratios(perturbation, truth):
             for low, high in SHELLS.values()]
 
 
-class Fainter:
-    """A perturbation of which a share of what it adds is added."""
-
-    def __init__(self, perturbation, share):
-        self.perturbation, self.share = perturbation, share
-
-    def copies(self, start, size, *rest):
-        region = torch.from_numpy(self.perturbation.volume.region(start, size))
-        return region + self.share * (self.perturbation.copies(start, size, *rest) - region)
-
-
-def denoised(run, predictions=4, share=None):
-    """The tomogram, denoised by the model of a Training; ``share`` as in :class:`Fainter`."""
+def denoised(run, predictions=4):
+    """The tomogram, denoised by the model of a Training."""
     perturbation, = run.perturbations
     predictor = Predictor(run.model(), run.device, run.dtype, predictions, 1)
     shape = perturbation.volume.shape
-    used = perturbation if share is None else Fainter(perturbation, share)
-    return torch.from_numpy(denoised_region(predictor, used, (0, 0, 0), shape, 96,
+    return torch.from_numpy(denoised_region(predictor, perturbation, (0, 0, 0), shape, 96,
                                             run.config.network))
 
 
@@ -114,7 +100,6 @@ def trained(name, paths, folder, steps):
                     checkpoint_every=steps)
     poolings = settings.pop("poolings", CompactUNet.POOLINGS)
     refinements = settings.pop("refinements", training.REFINEMENTS)
-    largest_scale = settings.pop("largest_scale", perturbations.LARGEST_SCALE)
     halves = settings.get("perturbation") == "halves"
     if halves:
         settings["half_maps"] = (paths["odd"], paths["even"])
@@ -129,8 +114,7 @@ def trained(name, paths, folder, steps):
     if name == TRUE:
         perturbation.set_noise(Gain(), truth)
     began = time.monotonic()
-    with mock.patch.object(training, "REFINEMENTS", refinements), \
-            mock.patch.object(perturbations, "LARGEST_SCALE", largest_scale):
+    with mock.patch.object(training, "REFINEMENTS", refinements):
         run.run()
     seconds = time.monotonic() - began
     ratios = ["", "", ""] if halves else power_ratios(perturbation, truth)
@@ -167,8 +151,9 @@ def main(argv=None):
                                            options.steps)
             show(name, denoised(run), *ratios, "%.0f" % seconds)
             if name == "default" and options.predictions:
-                for name, (predictions, share) in PREDICTIONS.items():
-                    show(name, denoised(run, predictions, share), "", "", "", "")
+                for name, (predictions, scale) in PREDICTIONS.items():
+                    run.perturbations[0].scale = scale
+                    show(name, denoised(run, predictions), "", "", "", "")
 
 
 if __name__ == "__main__":

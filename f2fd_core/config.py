@@ -391,9 +391,8 @@ class TrainConfig(Config):
         "Cryo-CARE does).", PERTURBATION, choices=PERTURBATIONS, original="dataset")
     noise_scale: float = param(
         0.5, "Noise scale", "The input gets this many times the tomogram's noise added, the "
-        "target has 1 / this subtracted. Below 1 the input keeps more signal. At frequencies where "
-        "signal outweighs the noise the scale is larger, up to 2.", PERTURBATION, ge=0.05, le=20,
-        advanced=True, only=("perturbation", "spectrum"))
+        "target has 1 / this subtracted. Below 1 the input keeps more signal.", PERTURBATION,
+        ge=0.05, le=20, advanced=True, only=("perturbation", "spectrum"))
     spectrum_window: int = param(
         64, "Spectrum window", "Side of the windows on which the noise spectrum is estimated. "
         "Larger windows resolve finer spectra; small tomograms get smaller ones by themselves.",

@@ -172,7 +172,8 @@ def continue_to_low_frequencies(power, size, limit, total):
     law = (exponent * (frequency.log() - x.mean()) + y.mean()).exp()
     expected = torch.minimum(law, shell_means(total, size)[1])
     factor = (expected / mean.clamp(min=TINY)).masked_fill(frequency >= limit, 1.0)
-    return power * radial(frequency, factor, size)
+    radius = radial_frequency(size).numpy()
+    return power * torch.from_numpy(np.interp(radius, frequency, factor).astype(np.float32))
 
 
 def resample_power(power, window, shape):
@@ -201,20 +202,14 @@ def synthesis_shape(size):
     return tuple(-(-(side + SYNTHESIS_MARGIN) // 8) * 8 for side in size)
 
 
-def synthesise_alike(amplitudes, box, size, count, generator=None):
-    """Noise as by :func:`synthesise` for each of the ``amplitudes``, all from the same draws."""
-    white = torch.randn((count,) + tuple(box), generator=generator, device=amplitudes[0].device)
-    spectrum = torch.fft.rfftn(white, dim=AXES)
-    return [torch.fft.irfftn(spectrum * amplitude, s=box, dim=AXES)[
-        :, :size[0], :size[1], :size[2]] for amplitude in amplitudes]
-
-
 def synthesise(amplitude, box, size, count, generator=None):
     """Gaussian noise whose power spectrum is amplitude², shape (count,) + size, float32.
 
     ``amplitude`` is on the rfft grid of ``box``; the device is the amplitude's.
     """
-    return synthesise_alike([amplitude], box, size, count, generator)[0]
+    white = torch.randn((count,) + tuple(box), generator=generator, device=amplitude.device)
+    noise = torch.fft.irfftn(torch.fft.rfftn(white, dim=AXES) * amplitude, s=box, dim=AXES)
+    return noise[:, :size[0], :size[1], :size[2]]
 
 
 def shell_index(shape, shells):
@@ -237,12 +232,3 @@ def shell_means(values, shape, shells=None):
     count = torch.zeros(shells + 1).index_add_(0, index, weights)
     frequency = (torch.arange(shells) + 0.5) / (2 * shells)
     return frequency, (total / count.clamp(min=1))[:shells]
-
-
-def radial(frequency, values, size):
-    """What has the ``values`` at the shells' centres, on the rfft grid of ``size``.
-
-    Linear between the ``frequency`` of two centres and constant beyond the outermost.
-    """
-    radius = radial_frequency(size).numpy()
-    return torch.from_numpy(np.interp(radius, frequency, values).astype(np.float32))

@@ -20,7 +20,6 @@ from f2fd_core.volume import crop
 TRAINING, PREDICTION = 0, 1
 REFINEMENT_MARGIN, REFINEMENT_BLOCKS = 8, 12
 GAIN_WINDOW = 24
-LARGEST_SCALE = 2.0
 REFINED_SHARE, EMPTIEST_SHARE = 0.9, 0.05
 
 
@@ -69,16 +68,14 @@ class Spectrum(Perturbation):
 
     If X = S + m with Gaussian noise m of that spectrum, the noises of the pair, m + a n and
     m - n / a, are uncorrelated, so training from one to the other is Noise2Noise although only
-    one X exists (Recorrupted-to-Recorrupted, Pang et al., CVPR 2021, in Fourier space). That holds
-    at every frequency by itself, so the scale a depends on it: it is the root of the
-    signal-to-noise ratio within bounds, since where the signal is strong the input can bear noise,
-    and the target had better have little. n is
+    one X exists (Recorrupted-to-Recorrupted, Pang et al., CVPR 2021, in Fourier space). n is
     stationary noise times a smooth gain, so it is made region by region: nothing of the tomogram's
     size is held.
     """
 
     def __init__(self, volume, config, device="cpu"):
         super().__init__(volume, config, device)
+        self.scale = config.noise_scale
         self.window = fourier.window_size(volume.shape, config.spectrum_window)
         gain, power, self.total_power = self._measured(
             [((0, 0, 0), volume.shape, volume.region)], config.spectrum_share)
@@ -137,38 +134,24 @@ class Spectrum(Perturbation):
         other.set_noise(self.gain, self.power)
         return other
 
-    def scales(self):
-        """The scale a on the rfft grid of the window."""
-        frequency, noise = fourier.shell_means(self.power, self.window)
-        total = fourier.shell_means(self.total_power, self.window)[1]
-        ratio = (total / noise.clamp(min=fourier.TINY) - 1).clamp(min=0)
-        least = self.config.noise_scale
-        scale = ratio.sqrt().clamp(least, max(least, LARGEST_SCALE))
-        return fourier.radial(frequency, scale, self.window)
-
-    def _noises(self, start, size, count, random):
-        """a n and n / a."""
+    def _noise(self, start, size, count, random):
         box = fourier.synthesis_shape(size)
         if box not in self._amplitudes:
-            amplitude, scale = (fourier.resample_power(values, self.window, box)
-                                for values in (self.power.sqrt(), self.scales()))
-            self._amplitudes[box] = [amplitude.mul(scale).to(self.device),
-                                     amplitude.div(scale).to(self.device)]
-        gain = self.gain.at(start, size, self.device)
-        return [noise * gain for noise in fourier.synthesise_alike(
-            self._amplitudes[box], box, size, count, random.device)]
+            power = fourier.resample_power(self.power, self.window, box)
+            self._amplitudes[box] = power.sqrt().to(self.device)
+        noise = fourier.synthesise(self._amplitudes[box], box, size, count, random.device)
+        return noise * self.gain.at(start, size, self.device)
 
     def pairs(self, start, size, count, random=GLOBAL):
-        region = self._region(start, size)
-        added, subtracted = self._noises(start, size, count, random)
-        return Pairs(region + added, region - subtracted)
+        region, noise = self._region(start, size), self._noise(start, size, count, random)
+        return Pairs(region + self.scale * noise, region - noise / self.scale)
 
     def copies(self, start, size, count, first=0, random=GLOBAL):
         """``count`` perturbed copies of a region as the network's input, (count, Z, Y, X).
 
         ``first``: how many the prediction has had before.
         """
-        return self._region(start, size) + self._noises(start, size, count, random)[0]
+        return self._region(start, size) + self.scale * self._noise(start, size, count, random)
 
 
 class Masks(Perturbation):
