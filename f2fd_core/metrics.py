@@ -19,7 +19,9 @@ SSIM_WINDOW = 11
 def correlation(first, second):
     """Pearson's correlation coefficient over all voxels."""
     first, second = first - first.mean(), second - second.mean()
-    return float((first * second).sum() / (first.norm() * second.norm()))
+    product, *squares = (torch.sum(one * two, dtype=torch.float64) for one, two in (
+        (first, second), (first, first), (second, second)))
+    return float(product / (squares[0] * squares[1]).sqrt())
 
 
 def matched(volume, reference):
