@@ -19,7 +19,7 @@ FULL = ["--shape", "96", "160", "160", "--snr", "0.1", "0.3", "1", "--seeds", "1
         "--cases", "cell", "spheres", "crowded", "sirt", "uneven", "lowpass", "binned", "int8",
         "empty", "noisefree", "--steps", "600",
         "--methods", "gaussian", "tv", "nlm", "deconvolve", "spectrum", "masks", "points",
-        "blindspot", "halves", "published", "--published-steps", "same time"]
+        "blindspot", "halves", "published", "--published-steps", "as the others"]
 JOINED = ("correlation", "ssim", "fsc_mean", "membrane_average_precision", "contrast")
 
 

@@ -2,7 +2,8 @@
 
 Each method runs in a process of its own, so that its peak memory is its own. The default method,
 spectrum, trains for the given number of steps; the other learned methods for as long as that took
-(in seconds of the processor on the CPU, which don't count what else the machine does).
+(in seconds of the processor on the CPU, which don't count what else the machine does), or for the
+same number of steps.
 The filters get the setting, of a list, whose result correlates best with the reference; where
 there is none, the middle one.
 """
@@ -323,7 +324,7 @@ def run_case(config, case, folder):
         report.say("%s, SNR %s, seed %s: %s" % (case.name, case.snr, case.seed, name))
         path = os.path.join(folder, name + ".mrc")
         outcome = in_own_process(name, config, case, path, budget)
-        if name == "spectrum":
+        if name == "spectrum" and config.equal == "time":
             budget = outcome.train_seconds
         row = dict(about, method=name, **scores_of(path, case))
         row.update(outcome._asdict())

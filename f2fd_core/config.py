@@ -731,12 +731,14 @@ class BenchmarkConfig(Config):
         BENCHMARK_METHODS[:-1], "Methods", "What to compare. gaussian, tv (total variation) and "
         "nlm (non-local means) need scikit-image; published is the whole published program, which "
         "takes long.", TRAINING, choices=BENCHMARK_METHODS)
-    steps: int = param(300, "Training steps", "Steps of the default method, spectrum. The others "
-                       "train for as long as it took.", TRAINING, unit="steps", ge=1)
+    steps: int = param(300, "Training steps", "Steps of the default method, spectrum.", TRAINING,
+                       unit="steps", ge=1)
+    equal: str = param("time", "Equal", "What the other learned methods get as much of as the "
+                       "default: time of training, or steps.", TRAINING, choices=("time", "steps"))
     published_steps: int = param(
         0, "Published steps", "Steps of the published program, which counts neither in time nor in "
-        "steps like the others. 0: as long as the others.", TRAINING, unit="steps", ge=0,
-        zero="same time")
+        "steps like the others. 0: as the others.", TRAINING, unit="steps", ge=0,
+        zero="as the others")
     threads: int = _threads()
     device: str = _device()
     overwrite: bool = _overwrite()

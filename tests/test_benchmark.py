@@ -105,6 +105,12 @@ def test_all_kinds_of_methods_on_a_simulated_tomogram(tmp_path):
         benchmark(config)
 
 
+def test_equal_steps(tmp_path):
+    benchmark(BenchmarkConfig(output=str(tmp_path), shape=SHAPE, cases=("cell",), steps=3,
+                              methods=("points", "spectrum"), equal="steps", device="cpu"))
+    assert [row["steps"] for row in rows_of(tmp_path)] == ["", "3", "3"]
+
+
 def test_a_tomogram_of_ones_own_with_half_maps(phantom, tmp_path):
     benchmark(BenchmarkConfig(
         output=str(tmp_path), tomogram=phantom["tomogram"], steps=2, device="cpu",
