@@ -13,9 +13,10 @@ import torch
 from f2fd_core import fourier, mrc, report
 from f2fd_core.ctf import contrast_transfer
 from f2fd_core.device import set_threads
+from f2fd_core.large import DiskArray, sections_of, spectrum_of
 
 DECONVOLVED = "_deconvolved.mrc"
-FLOOR = 1e-6
+FLOOR, TINY = 1e-6, 1e-30
 
 
 def transfer(radius, voxel_size, settings):
@@ -35,14 +36,33 @@ def transfer(radius, voxel_size, settings):
     return ctf / (ctf.square() + 1 / snr)
 
 
-def deconvolved(data, voxel_size, settings):
-    """A volume (Z, Y, X) filtered, float32, with the mean and standard deviation it had."""
-    volume = torch.from_numpy(np.array(data, dtype=np.float32))
-    mean, std = volume.mean(), volume.std()
-    radius = 2 * fourier.radial_frequency(volume.shape)
-    spectrum = torch.fft.rfftn(volume - mean) * transfer(radius, voxel_size, settings)
-    filtered = torch.fft.irfftn(spectrum, s=volume.shape)
-    return (filtered * (std / filtered.std().clamp(min=1e-30)) + mean).numpy()
+def deconvolved(data, voxel_size, settings, result=None):
+    """A volume (Z, Y, X) filtered, float32, with the mean and standard deviation it had.
+
+    It is written into the array ``result``, if given. Both may be on disk; in memory is one copy of
+    the volume, its spectrum.
+    """
+    shape = data.shape
+    if result is None:
+        result = np.empty(shape, dtype=np.float32)
+    mean = sum(np.asarray(data[slab], dtype=np.float64).sum()
+               for slab in mrc.slabs(shape)) / data.size
+    spectrum = spectrum_of(lambda slab: torch.from_numpy(
+        (np.asarray(data[slab], dtype=np.float64) - mean).astype(np.float32)), shape)
+    z, y, x = fourier.axis_frequencies(shape)
+    weights = fourier.friedel_weights(shape)
+    before = after = 0.0
+    for slab in mrc.slabs(shape):
+        radius = 2 * torch.sqrt(z[slab, None, None] ** 2 + y[None, :, None] ** 2 + x ** 2)
+        part = spectrum[slab]
+        # By Parseval's theorem the sum of squares, up to a factor.
+        before += float((part.abs().square() * weights).sum(dtype=torch.float64))
+        part *= transfer(radius, voxel_size, settings)
+        after += float((part.abs().square() * weights).sum(dtype=torch.float64))
+    scale = math.sqrt(before / max(after, TINY))
+    for slab, sections in sections_of(spectrum, shape):
+        result[slab] = (sections * scale + mean).numpy()
+    return result
 
 
 def preparation(settings, defocus=0.0):
@@ -53,7 +73,8 @@ def preparation(settings, defocus=0.0):
     if not settings.deconvolve:
         return None
     own = dataclasses.replace(settings, defocus=defocus or settings.defocus)
-    return lambda data, voxel_size: deconvolved(data, voxel_size, own)
+    return lambda data, voxel_size: deconvolved(data, voxel_size, own,
+                                                DiskArray(data.shape, np.float32).array)
 
 
 def deconvolve(config):
@@ -73,7 +94,7 @@ def deconvolve(config):
     for source in sources:
         path = paths[source.path]
         with mrc.new_volume(path, *source.header()) as data:
-            data[:] = deconvolved(source.data, config.voxel_size or source.voxel_size[0], config)
+            deconvolved(source.data, config.voxel_size or source.voxel_size[0], config, data)
             before, after = ([np.array(values[index], dtype=np.float32)
                               for index in report.central_slices(source.shape)]
                              for values in (source.data, data))

@@ -47,21 +47,20 @@ def sphere_radius(share):
     return (3.0 * share / (4.0 * math.pi)) ** (1.0 / 3.0)
 
 
-def friedel_symmetric(mask, shape):
-    """Make an rfft-grid mask of a volume of ``shape`` (Z, Y, X) consistent, in place.
+def self_conjugate_columns(shape):
+    """The X indices of the rfft grid that store both members of a conjugate pair k, -k."""
+    return (0, shape[2] // 2) if shape[2] % 2 == 0 else (0,)
 
-    On X index 0 (and at Nyquist, if X is even) both members of a conjugate pair k, -k are stored;
-    the second takes the first one's value. On the other columns the partner is not stored.
-    """
-    depth, height = shape[:2]
+
+def friedel_symmetric_plane(mask):
+    """A mask (Z, Y) of a self-conjugate column, made the same at k and -k: the first of them in
+    the order of indices counts."""
+    depth, height = mask.shape
     z = torch.arange(depth, device=mask.device)[:, None]
     y = torch.arange(height, device=mask.device)[None, :]
     partner_z, partner_y = (-z) % depth, (-y) % height
     second = (z * height + y) > (partner_z * height + partner_y)
-    for column in {0, shape[2] // 2} if shape[2] % 2 == 0 else {0}:
-        plane = mask[:, :, column]
-        mask[:, :, column] = torch.where(second, plane[partner_z, partner_y], plane)
-    return mask
+    return torch.where(second, mask[partner_z, partner_y], mask)
 
 
 def block_mask(grid, side, keep_probability, generator=None, device="cpu"):

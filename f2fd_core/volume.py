@@ -44,10 +44,6 @@ class Standardised:
     standardised voxels as float32, reflected where outside the volume.
     """
 
-    def whole(self):
-        """All standardised voxels as float32 (Z, Y, X)."""
-        return self.region((0, 0, 0), self.shape)
-
     def restore(self, values):
         """Standardised values back in the file's intensity units and contrast."""
         return values * self.std + self.mean

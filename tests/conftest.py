@@ -32,8 +32,10 @@ class Memory:
     def region(self, start, size):
         return self.array[tuple(slice(at, at + side) for at, side in zip(start, size))]
 
-    def whole(self):
-        return self.array
+
+def whole(volume):
+    """All standardised voxels of a volume."""
+    return volume.region((0, 0, 0), volume.shape)
 
 
 def data(path):

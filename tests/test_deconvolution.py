@@ -5,7 +5,7 @@ import mrcfile
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, assert_same_weights, data
+from conftest import TINY, assert_same_weights, data, whole
 from test_mrc import save
 
 from f2fd_core import (
@@ -138,7 +138,7 @@ def test_the_voxel_size_is_the_stated_one(small, tmp_path):
     np.testing.assert_allclose(data(result), expected, atol=2e-3 * values.std())
     volume, = open_volumes(TrainConfig(tomograms=(small["tomogram"],), clip=False, voxel_size=7.5,
                                        deconvolve=True, defocus=3.0))
-    np.testing.assert_allclose(volume.restore(volume.whole()), expected, atol=2e-3 * values.std())
+    np.testing.assert_allclose(volume.restore(whole(volume)), expected, atol=2e-3 * values.std())
 
 
 def test_a_bad_tomogram_is_found_before_anything_is_computed(small, tmp_path):

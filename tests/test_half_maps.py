@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, data
+from conftest import TINY, data, whole
 
 from f2fd_core import TrainConfig, UserError, checkpoint, cli, mrc
 from f2fd_core.config import DenoiseConfig
@@ -37,7 +37,7 @@ def test_both_halves_are_on_one_scale(halves):
 def test_restored_mean_of_the_halves_is_the_mean_of_the_files(halves):
     volume = HalfMaps([Volume(path, clip=False) for path in halves])
     mean = (data(halves[0]) + data(halves[1])) / 2
-    np.testing.assert_allclose(volume.restore(volume.whole()), mean, atol=1e-5)
+    np.testing.assert_allclose(volume.restore(whole(volume)), mean, atol=1e-5)
     start, size = (-2, 3, 15), (8, 9, 12)
     parts = [volume.half(number, start, size) for number in (0, 1)]
     np.testing.assert_allclose(volume.region(start, size), np.mean(parts, 0), atol=1e-6)
@@ -66,7 +66,7 @@ def test_pairs_of_files_become_volumes_in_order(halves, write):
     first, second = open_volumes(config)
     assert (first.source.path, second.source.path) == (halves[0], more[0])
     mean = (data(more[0]) + data(more[1])) / 2
-    np.testing.assert_allclose(second.restore(second.whole()), mean, atol=1e-5)
+    np.testing.assert_allclose(second.restore(whole(second)), mean, atol=1e-5)
 
 
 @pytest.fixture(scope="module")

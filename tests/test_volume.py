@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import whole
 
 from f2fd_core.volume import Volume, crop
 
@@ -20,27 +21,27 @@ def test_standardised_and_clipped(write):
     values = np.random.default_rng(1).normal(500, 30, (24, 30, 36))
     values[5, 5, 5] = 1e6
     volume = Volume(write(values))
-    whole = volume.whole()
-    assert abs(whole.mean()) < 1e-4
-    assert whole.std() == pytest.approx(1, abs=1e-4)
-    assert whole.max() < 4
-    assert Volume(write(values), clip=False).whole().max() > 100
+    voxels = whole(volume)
+    assert abs(voxels.mean()) < 1e-4
+    assert voxels.std() == pytest.approx(1, abs=1e-4)
+    assert voxels.max() < 4
+    assert whole(Volume(write(values), clip=False)).max() > 100
 
 
 def test_restore_inverts_the_standardisation(write):
     values = np.random.default_rng(2).normal(-7, 0.01, (16, 16, 16)).astype(np.float32)
     volume = Volume(write(values), clip=False)
-    np.testing.assert_allclose(volume.restore(volume.whole()), values, atol=1e-6)
+    np.testing.assert_allclose(volume.restore(whole(volume)), values, atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1e-25, 1.0, 1e25])
 def test_standardised_voxels_do_not_depend_on_the_intensity_scale(write, scale):
     values = np.random.default_rng(3).normal(0, 1, (16, 16, 16))
-    np.testing.assert_allclose(Volume(write(values * scale, "scaled.mrc")).whole(),
-                               Volume(write(values)).whole(), atol=1e-5)
+    np.testing.assert_allclose(whole(Volume(write(values * scale, "scaled.mrc"))),
+                               whole(Volume(write(values))), atol=1e-5)
 
 
 def test_mostly_empty_volume_is_not_clipped_to_a_constant(write):
     values = np.zeros((32, 32, 32))
     values[4, 4, 4] = 5
-    assert Volume(write(values)).whole().max() > 100
+    assert whole(Volume(write(values))).max() > 100

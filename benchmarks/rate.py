@@ -1,0 +1,172 @@
+"""Where the time of training and of denoising goes, against what the bare network takes.
+
+On one simulated tomogram, in one run: a training step and its parts; the network on patches as they
+come from memory; denoising tile by tile against the network on one tile again and again; and the
+network's rate by number type and memory layout and, if asked for, compiled. The operations of the
+network are counted, so that the rate can be set against the device's.
+
+    python benchmarks/rate.py [--device cuda] [--compile]
+"""
+import argparse
+import tempfile
+import time
+
+import torch
+
+from f2fd_core import SimulateConfig, TrainConfig, simulate, unet
+from f2fd_core.denoising import Predictor, denoised_region, refined
+from f2fd_core.device import arithmetic, autocast, choose_devices, device_name, set_threads
+from f2fd_core.perturbation import perturbation_for_prediction
+from f2fd_core.training import open_for_training, prepare_folder
+
+WARMING = 3
+
+
+def waited(device):
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def seconds_of(function, device, repeats):
+    """Mean time of a call."""
+    for _ in range(WARMING):
+        function()
+    began = waited(device)
+    for _ in range(repeats):
+        function()
+    return (waited(device) - began) / repeats
+
+
+def operations(network, shape):
+    """Multiplications and additions of the network's convolutions for an input of ``shape``."""
+    total = 0
+
+    def count(module, inputs, output):
+        nonlocal total
+        total += 2 * module.weight.numel() * output.numel() // output.shape[1]
+
+    hooks = [module.register_forward_hook(count) for module in network.modules()
+             if isinstance(module, torch.nn.Conv3d)]
+    with torch.inference_mode():
+        network(torch.zeros(shape))
+    for hook in hooks:
+        hook.remove()
+    return total
+
+
+def training_rows(training, repeats):
+    """(name, seconds) of a step and of its parts."""
+    config, device = training.config, training.device
+    batch = training.prepare(0)
+    inputs = batch.inputs.contiguous(memory_format=torch.channels_last_3d)
+
+    def passes(backward=True):
+        with autocast(training.dtype, device):
+            prediction = training.network(inputs)
+        if backward:
+            training.loss_of(prediction.float(), batch.targets, batch.weights).backward()
+
+    def step():
+        training.take_step()
+        training.step += 1
+
+    numbers = iter(range(10 ** 9))
+    training.network.train()
+    whole = seconds_of(step, device, repeats)
+    yield "training step of %d patches of %d³" % (config.batch_size, config.patch_size), whole
+    yield "- its data: perturbation, sampling, augmentation", seconds_of(
+        lambda: training.prepare(next(numbers)), device, repeats)
+    yield "- the network forwards and backwards", seconds_of(passes, device, repeats)
+    with torch.no_grad():
+        yield "- the network forwards", seconds_of(lambda: passes(False), device, repeats)
+
+
+def network_seconds(network, dtype, layout, device, shape, repeats):
+    network = network.to(device, memory_format=layout).eval()
+    values = torch.randn(shape, device=device).contiguous(memory_format=layout)
+    with torch.inference_mode(), autocast(dtype, device):
+        return seconds_of(lambda: network(values), device, repeats)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--shape", type=int, nargs=3, default=(96, 176, 176))
+    parser.add_argument("--tile-size", type=int, default=96)
+    parser.add_argument("--predictions", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--compile", action="store_true")
+    options = parser.parse_args(argv)
+    set_threads(options.threads)
+    device, = choose_devices(options.device)
+    print("%s, PyTorch %s\n" % (device_name(device), torch.__version__))
+    with tempfile.TemporaryDirectory() as folder:
+        paths = simulate(SimulateConfig(output=folder, shape=tuple(options.shape)))
+        config = TrainConfig(tomograms=(paths["tomogram"],), output=folder + "/run", steps=10 ** 6,
+                             device=options.device)
+        prepare_folder(config)
+        training = open_for_training(config)
+        volume, = training.volumes
+        print("| part | seconds | share of the step |\n|---|---|---|")
+        whole = None
+        for name, seconds in training_rows(training, options.repeats):
+            whole = whole or seconds
+            print("| %s | %.4f | %.0f %% |" % (name, seconds, 100 * seconds / whole), flush=True)
+
+        network, dtype = training.network, arithmetic("auto", device)
+        side = (options.tile_size,) * 3
+        bare = network_seconds(network, dtype, torch.channels_last_3d, device, (1, 1) + side,
+                               options.repeats)
+        predictor = Predictor(network, device, dtype, options.predictions, 1)
+        began = waited(device)
+        perturbation = perturbation_for_prediction(volume, config, device, 4)
+        first = waited(device) - began
+        refined([perturbation], network, device, dtype)
+        second = waited(device) - began - first
+        computed = []
+        moments = predictor.moments
+
+        def counted(perturbation, start, size):
+            computed.append(torch.Size(size).numel() * predictor.predictions)
+            return moments(perturbation, start, size)
+
+        predictor.moments = counted
+        began = waited(device)
+        denoised_region(predictor, perturbation, (0, 0, 0), volume.shape, options.tile_size,
+                        config.network)
+        seconds = waited(device) - began
+        rate, least = sum(computed) / seconds, torch.Size(side).numel() / bare
+        print("\n| denoising | |\n|---|---|")
+        print("| network on one tile of %d³, million voxels/s | %.2f |"
+              % (options.tile_size, least / 1e6))
+        print("| tiles of the tomogram, million voxels/s | %.2f |" % (rate / 1e6))
+        print("| ratio | %.2f |" % (rate / least))
+        print("| voxels computed for each voxel and prediction | %.2f |"
+              % (sum(computed) / options.predictions / torch.Size(volume.shape).numel()))
+        print("| seconds: noise, first and second estimate, all tiles | %.2f, %.2f, %.2f |"
+              % (first, second, seconds))
+
+        print("\n| network forwards, tile of %d³ | seconds | ratio | 10⁹ operations/s |\n"
+              "|---|---|---|---|" % options.tile_size)
+        count = operations(unet.build(config), (1, 1) + side)
+        plain = None
+        variants = [("float32, default layout", torch.float32, torch.contiguous_format, False),
+                    ("float32, channels last", torch.float32, torch.channels_last_3d, False),
+                    ("bfloat16, default layout", torch.bfloat16, torch.contiguous_format, False),
+                    ("bfloat16, channels last", torch.bfloat16, torch.channels_last_3d, False)]
+        if options.compile:
+            variants.append(("bfloat16, channels last, compiled", torch.bfloat16,
+                             torch.channels_last_3d, True))
+        for name, number_type, layout, compiled in variants:
+            own = unet.build(config)
+            seconds = network_seconds(torch.compile(own) if compiled else own, number_type, layout,
+                                      device, (1, 1) + side, options.repeats)
+            plain = plain or seconds
+            print("| %s | %.3f | %.2f | %.0f |" % (name, seconds, plain / seconds,
+                                                   count / seconds / 1e9), flush=True)
+
+
+if __name__ == "__main__":
+    main()
