@@ -19,7 +19,7 @@ import torch
 
 from f2fd_core import SimulateConfig, TrainConfig, fourier, mrc, simulate, training
 from f2fd_core.denoising import Predictor, denoised_region
-from f2fd_core.device import set_threads
+from f2fd_core.device import prepare_cpu
 from f2fd_core.gain import Gain
 from f2fd_core.metrics import score
 from f2fd_core.training import prepare_folder
@@ -132,7 +132,7 @@ def main(argv=None):
     parser.add_argument("--predictions", action="store_true",
                         help="denoise in other ways with the default's model, too")
     options = parser.parse_args(argv)
-    set_threads(0)
+    prepare_cpu(0)
     columns = [*SCORES, *("noise, " + name for name in SHELLS), "seconds"]
     print("| variant | %s |\n%s|" % (" | ".join(columns), "|---" * (1 + len(columns))))
     with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,7 @@ import torch
 
 from f2fd_core import SimulateConfig, TrainConfig, simulate, unet
 from f2fd_core.denoising import Predictor, denoised_region, refined
-from f2fd_core.device import arithmetic, autocast, choose_devices, device_name, set_threads
+from f2fd_core.device import arithmetic, autocast, choose_devices, device_name, prepare_cpu
 from f2fd_core.perturbation import perturbation_for_prediction
 from f2fd_core.training import open_for_training, prepare_folder
 
@@ -99,7 +99,7 @@ def main(argv=None):
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args(argv)
-    set_threads(options.threads)
+    prepare_cpu(options.threads)
     device, = choose_devices(options.device)
     print("%s, PyTorch %s\n" % (device_name(device), torch.__version__))
     with tempfile.TemporaryDirectory() as folder:

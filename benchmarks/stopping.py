@@ -14,7 +14,7 @@ from ablation import read
 
 from f2fd_core import SimulateConfig, TrainConfig, simulate
 from f2fd_core.denoising import Predictor, denoised_region
-from f2fd_core.device import arithmetic, choose_devices, set_threads
+from f2fd_core.device import arithmetic, choose_devices, prepare_cpu
 from f2fd_core.metrics import score
 from f2fd_core.training import REFINEMENTS, Training, prepare_folder
 from f2fd_core.volume import open_volumes
@@ -50,7 +50,7 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=1500)
     options = parser.parse_args(argv)
-    set_threads(0)
+    prepare_cpu(0)
     device, = choose_devices("auto")
     with tempfile.TemporaryDirectory() as folder:
         paths = simulate(SimulateConfig(output=folder, shape=tuple(options.shape),

@@ -27,7 +27,8 @@ from f2fd_core.config import (
 )
 from f2fd_core.deconvolution import deconvolved
 from f2fd_core.denoising import denoise
-from f2fd_core.device import choose_devices, set_threads
+from f2fd_core.device import choose_devices, prepare_cpu
+from f2fd_core.estimate import resident_gib
 from f2fd_core.phantom import simulate_volumes
 from f2fd_core.training import open_for_training, train
 from f2fd_core.volume import crop
@@ -209,7 +210,7 @@ def run_filter(name, config, case, path):
     result = function(volume, best, source)
     seconds = time.monotonic() - began
     mrc.write_volume(path, np.asarray(result, dtype=np.float32) * std + mean, source.voxel_size[0])
-    return Outcome(path, _told(best), 0, 0.0, seconds, _peak_gib())
+    return Outcome(path, _told(best), 0, 0.0, seconds, resident_gib(peak=True))
 
 
 # The methods that learn.
@@ -259,19 +260,12 @@ def run_learned(name, config, case, path, budget):
         device=config.device, threads=config.threads, overwrite=True))
     seconds = _clock(config.device) - trained
     os.replace(result, path)
-    return Outcome(path, "", steps, trained - began, seconds, _peak_gib())
-
-
-def _peak_gib():
-    """Peak resident memory of this process."""
-    with open("/proc/self/status", encoding="ascii") as stream:
-        line, = [line for line in stream if line.startswith("VmHWM")]
-    return int(line.split()[1]) / 2 ** 20
+    return Outcome(path, "", steps, trained - began, seconds, resident_gib(peak=True))
 
 
 def _run(name, config, case, path, budget):
     """One method on one case, in the process made for it."""
-    set_threads(config.threads)
+    prepare_cpu(config.threads)
     if name in FILTERS:
         return run_filter(name, config, case, path)
     return run_learned(name, config, case, path, budget)

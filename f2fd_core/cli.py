@@ -136,9 +136,8 @@ def _benchmark(settings):
 
 
 def _info(settings):
-    from f2fd_core.info import describe_machine, describe_model
-    print(json.dumps(describe_model(settings.model) if settings.model else describe_machine(),
-                     indent=2))
+    from f2fd_core.info import describe
+    print(json.dumps(describe(settings), indent=2))
 
 
 COMMANDS = {

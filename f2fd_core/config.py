@@ -244,6 +244,17 @@ def _precision():
                  choices=("auto", "float32", "bfloat16"), advanced=True)
 
 
+def _deterministic():
+    return param(False, "Deterministic", "Use only algorithms that give the same bits every time. "
+                 "On the CPU that is so anyway; on a GPU it may be slower.", RUN, advanced=True)
+
+
+def _compile():
+    return param(False, "Compile the network", "Compile the network first (torch.compile), which "
+                 "takes a minute or two. It may pay in long runs on a GPU; on the CPU it was "
+                 "slower.", RUN, advanced=True)
+
+
 def _overwrite():
     return param(False, "Overwrite", "Replace what an earlier run left in the output folder. "
                  "Without it, existing results are kept and the run is refused.", RUN)
@@ -493,6 +504,8 @@ class TrainConfig(Config):
     device: str = _device()
     threads: int = _threads()
     precision: str = _precision()
+    deterministic: bool = _deterministic()
+    compile: bool = _compile()
 
     @classmethod
     def presets(cls):
@@ -548,6 +561,15 @@ class TrainConfig(Config):
         """Features of the network, with 0 replaced by the network's own number."""
         return self.features or NETWORK_FEATURES[self.network]
 
+    def prediction_defaults(self):
+        """What 0 means in a DenoiseConfig for models of this training, {field: value}."""
+        defaults = dict(PREDICTION_DEFAULTS[self.preset])
+        if self.preset == "default":
+            distinct = DISTINCT_PREDICTIONS.get(self.perturbation, 0)
+            least = defaults["predictions"] if self.dropout else 0
+            defaults["predictions"] = max(distinct, least) or defaults["predictions"]
+        return defaults
+
 
 @dataclass(frozen=True)
 class DenoiseConfig(Config):
@@ -575,13 +597,15 @@ class DenoiseConfig(Config):
         zero="automatic", original="predict_N_times")
     batch_size: int = param(
         0, "Predictions per batch", "Noisy copies of a tile that the network takes at once. Lower "
-        "it if the GPU's memory does not suffice. 0: as the model's preset says (default 1, "
-        "published 10).", PREDICTION, ge=0, zero="automatic", advanced=True,
+        "it if the GPU's memory does not suffice. 0: on the CPU as the model's preset says "
+        "(default 1, published 10); on a GPU all that its free memory has room for (published at "
+        "most 10).", PREDICTION, ge=0, zero="automatic", advanced=True,
         original="n_bernoulli_samples_prediction")
     tile_size: int = param(
         0, "Tile size", "Side of the cubic tiles in which the tomogram is denoised; they overlap "
         "and are blended. Lower it if the GPU's memory does not suffice. 0: as the model's preset "
-        "says (default 96, published 64).", PREDICTION, unit="voxels", ge=0, zero="automatic",
+        "says (default 96, published 64), smaller where a GPU's free memory is too small for it.",
+        PREDICTION, unit="voxels", ge=0, zero="automatic",
         advanced=True)
     pool_size: int = param(
         0, "Pool of samples", "Perturbed copies of the whole tomogram held in memory, for "
@@ -597,6 +621,8 @@ class DenoiseConfig(Config):
     device: str = _device()
     threads: int = _threads()
     precision: str = _precision()
+    deterministic: bool = _deterministic()
+    compile: bool = _compile()
 
     def check(self):
         if self.resume and self.overwrite:
@@ -628,13 +654,9 @@ class DenoiseConfig(Config):
         if self.defocus and not train_config.deconvolve:
             raise UserError("--defocus is %g; expected 0, since the model was trained on tomograms "
                             "that were not deconvolved" % self.defocus)
-        defaults = dict(PREDICTION_DEFAULTS[train_config.preset])
-        if train_config.preset == "default":
-            distinct = DISTINCT_PREDICTIONS.get(train_config.perturbation, 0)
-            least = defaults["predictions"] if train_config.dropout else 0
-            defaults["predictions"] = max(distinct, least) or defaults["predictions"]
         filled = dataclasses.replace(
-            self, **{name: getattr(self, name) or value for name, value in defaults.items()})
+            self, **{name: getattr(self, name) or value
+                     for name, value in train_config.prediction_defaults().items()})
         if train_config.perturbation == "halves" and filled.predictions % 2:
             raise UserError("--predictions is %d; expected an even number, since the half-maps are "
                             "taken in turn" % filled.predictions)
@@ -778,3 +800,10 @@ class InfoConfig(Config):
     """Print versions, devices and memory, or what a model file holds."""
 
     model: str = param("", "Model", "Model file to describe.", INPUT, positional=True)
+    benchmark: bool = param(
+        False, "Benchmark", "Measure this machine for about half a minute: how long training and "
+        "denoising with the default settings take, and how much memory they need.", RUN)
+    shape: Tuple[int, ...] = param((512, 512, 256), "Shape", "Size Z Y X of the tomogram that "
+                                   "--benchmark speaks of.", RUN, unit="voxels", ge=8, length=3)
+    device: str = _device()
+    threads: int = _threads()

@@ -12,7 +12,7 @@ import torch
 
 from f2fd_core import fourier, mrc, report
 from f2fd_core.ctf import contrast_transfer
-from f2fd_core.device import set_threads
+from f2fd_core.device import prepare_cpu
 from f2fd_core.large import DiskArray, sections_of, spectrum_of
 
 DECONVOLVED = "_deconvolved.mrc"
@@ -84,7 +84,7 @@ def deconvolve(config):
     size, origin and start indices. Everything is checked before the first is computed; raises
     UserError.
     """
-    set_threads(config.threads)
+    prepare_cpu(config.threads)
     paths = mrc.output_paths(config.tomograms, config.output, DECONVOLVED)
     mrc.refuse_existing(paths.values(), config.overwrite)
     sources = [mrc.open_volume(name, config.voxel_size) for name in config.tomograms]

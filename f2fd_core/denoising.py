@@ -5,6 +5,7 @@ under dropout masks; here every copy meets a new mask, so K = T = the number of 
 """
 import contextlib
 import copy
+import dataclasses
 import os
 
 import numpy as np
@@ -16,15 +17,22 @@ from f2fd_core.device import (
     arithmetic,
     autocast,
     choose_devices,
+    compiled,
+    free_memory,
+    prepare_cpu,
     repeatable,
     seed_dropout,
-    set_threads,
+    works_apart,
 )
 from f2fd_core.patches import Tiling
-from f2fd_core.perturbation import perturbation_for_prediction
+from f2fd_core.perturbation import (
+    LEAST_BLOCKS,
+    REFINEMENT_BLOCKS,
+    perturbation_for_prediction,
+)
 from f2fd_core.randomness import Randomness, derived_seed
 from f2fd_core.volume import open_volumes
-from f2fd_core.workers import in_order
+from f2fd_core.workers import Ahead, in_order
 
 TILE_STREAM = 5
 DENOISED = "_denoised.mrc"
@@ -32,15 +40,17 @@ LEAST_OVERLAP, OVERLAP_SHARE = 16, 6
 PREVIEW_SIDE = 256
 VOXEL_SIZE_TOLERANCE = 0.1
 REFINEMENT_PREDICTIONS = 2
-SMALLEST_TILE = 32
+SMALLEST_TILE, PROBE_SIDE = 32, 64
+MEMORY_SHARE = 0.6
 
 
 class Predictor:
     """Averages predictions of a network over perturbed copies, with dropout on."""
 
-    def __init__(self, network, device, dtype, predictions, batch_size, seed=0):
+    def __init__(self, network, device, dtype, predictions, batch_size, seed=0, compile=False):
         self.network, self.device, self.dtype = network, device, dtype
         self.predictions, self.batch_size, self.seed = predictions, batch_size, seed
+        self.forward = compiled(network, device) if compile else network
 
     @torch.inference_mode()
     def moments(self, perturbation, start, size):
@@ -58,7 +68,7 @@ class Predictor:
             copies = perturbation.copies(start, size, count, done, random).unsqueeze(1)
             try:
                 with autocast(self.dtype, self.device):
-                    predicted = self.network(
+                    predicted = self.forward(
                         copies.contiguous(memory_format=torch.channels_last_3d))
             except torch.cuda.OutOfMemoryError:
                 if count == 1:
@@ -74,6 +84,16 @@ class Predictor:
                 squares += difference * (sample - mean)
         return mean.cpu().numpy(), (squares / max(done - 1, 1)).cpu().numpy()
 
+    @torch.inference_mode()
+    def bytes_per_voxel(self):
+        """GPU memory that a prediction takes for each voxel, measured on a small tile."""
+        self.network.eval()
+        values = torch.zeros((1, 1) + (PROBE_SIDE,) * 3, device=self.device)
+        before = torch.cuda.memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        with autocast(self.dtype, self.device):
+            self.network(values.contiguous(memory_format=torch.channels_last_3d))
+        return (torch.cuda.max_memory_allocated(self.device) - before) / values.numel()
 
     def inner(self, perturbation, start, size, margin, multiple):
         """Mean over the predictions of a region, computed with ``margin`` more voxels around.
@@ -107,6 +127,40 @@ def tiling(shape, side, network):
     """
     overlap = min(max(LEAST_OVERLAP, side // OVERLAP_SHARE), side // 2)
     return Tiling(shape, side, overlap, NETWORK_MULTIPLE[network])
+
+
+def batch_and_tile(voxels, side, most, multiple):
+    """How many predictions at once, at most ``most``, and tiles of which side, at most ``side``,
+    for a memory of so many ``voxels``. Smaller tiles only where not even one prediction fits."""
+    while side > SMALLEST_TILE and side ** 3 > voxels:
+        side = halved(side, multiple)
+    return max(1, min(most, int(voxels) // side ** 3)), side
+
+
+def halved(side, multiple):
+    """The next smaller tile."""
+    return max(SMALLEST_TILE, side // 2 // multiple * multiple)
+
+
+def _fit_to_memory(predictors, asked, config, trained):
+    """Choose what was left to choose (0) in the DenoiseConfig ``asked`` by the GPUs' free memory.
+
+    Gives the predictors their batch size; returns the tile size.
+    """
+    side = config.tile_size
+    for predictor in predictors:
+        if predictor.device.type != "cuda":
+            continue
+        voxels = MEMORY_SHARE * free_memory(predictor.device) / predictor.bytes_per_voxel()
+        # The copies of the published method are drawn in batches of a fixed size.
+        most = config.predictions if trained.preset == "default" else config.batch_size
+        batch, fitting = batch_and_tile(voxels, config.tile_size, most,
+                                        NETWORK_MULTIPLE[trained.network])
+        if not asked.batch_size:
+            predictor.batch_size = batch
+        if not asked.tile_size:
+            side = min(side, fitting)
+    return side
 
 
 def denoised_region(predictor, perturbation, start, size, tile_size, network):
@@ -152,12 +206,12 @@ def denoise(config):
     Each ``<name>_denoised.mrc`` is float32 in the input's units, with its voxel size, origin and
     start indices. Everything is checked before the first is computed; raises UserError.
     """
-    set_threads(config.threads)
+    prepare_cpu(config.threads)
     devices = choose_devices(config.device)
     dtype = arithmetic(config.precision, devices[0])
     state = checkpoint.load(config.model)
     network, trained = checkpoint.restore(state, config.model)
-    config = config.for_model(trained)
+    asked, config = config, config.for_model(trained)
     paths = mrc.output_paths(config.names(), config.output, DENOISED)
     results = list(paths.values())
     if config.std:
@@ -170,30 +224,44 @@ def denoise(config):
 
     report.announce_devices(devices, dtype, "denoising")
     predictors = [Predictor(copy.deepcopy(network).to(device, memory_format=torch.channels_last_3d),
-                            device, dtype, config.predictions, config.batch_size, config.seed)
+                            device, dtype, config.predictions, config.batch_size, config.seed,
+                            config.compile)
                   for device in devices]
-    with repeatable():
-        for number, volume in enumerate(volumes, 1):
+    config = dataclasses.replace(
+        config, tile_size=_fit_to_memory(predictors, asked, config, trained))
+    # A pool of masked copies would be there twice.
+    ahead = Ahead(lambda number: perturbation_for_prediction(
+        volumes[number], trained, devices[0], config.pool_size),
+        works_apart(devices[0]) and trained.perturbation != "masks")
+    with repeatable(config.deterministic):
+        for number, volume in enumerate(volumes):
             expected = state["voxel_size"]
             if abs(volume.voxel_size - expected) > VOXEL_SIZE_TOLERANCE * expected:
                 report.warn("%s has voxels of %g Å, but the model was trained at %g Å; results may "
                             "suffer" % (volume.source.path, volume.voxel_size, expected))
-            report.say("tomogram %d of %d: %s" % (number, len(volumes), volume.source.path))
-            _denoise_one(volume, paths[volume.source.path], predictors, config, trained)
+            report.say("tomogram %d of %d: %s" % (number + 1, len(volumes), volume.source.path))
+            perturbation = ahead.take(number)
+            if number + 1 < len(volumes):
+                ahead.begin(number + 1)
+            _denoise_one(volume, perturbation, paths[volume.source.path], predictors, config,
+                         trained)
     return list(paths.values())
 
 
 def refined(perturbations, network, device, dtype):
-    """Let perturbations take their noise spectrum from what the network removes."""
+    """Let perturbations take their noise spectrum from what the network removes.
+
+    The more tomograms there are, the less of each is looked at.
+    """
     predictor = Predictor(network, device, dtype, REFINEMENT_PREDICTIONS, 1)
+    blocks = max(LEAST_BLOCKS, REFINEMENT_BLOCKS // len(perturbations))
     for perturbation in perturbations:
-        perturbation.refine(predictor)
+        perturbation.refine(predictor, blocks)
 
 
-def _denoise_one(volume, path, predictors, config, trained):
+def _denoise_one(volume, perturbation, path, predictors, config, trained):
     """Denoise a tomogram, in smaller tiles if a GPU's memory does not suffice."""
     first = predictors[0]
-    perturbation = perturbation_for_prediction(volume, trained, first.device, config.pool_size)
     if trained.refines():
         refined([perturbation], first.network, first.device, first.dtype)
     workers = [(predictor, perturbation.on(predictor.device)) for predictor in predictors]
@@ -207,8 +275,7 @@ def _denoise_one(volume, path, predictors, config, trained):
             if side <= SMALLEST_TILE:
                 raise UserError("the GPU's memory does not suffice even for tiles of %d voxels; "
                                 "expected a GPU with more free memory, or --device cpu" % side)
-            multiple = NETWORK_MULTIPLE[trained.network]
-            side = max(SMALLEST_TILE, side // 2 // multiple * multiple)
+            side = halved(side, NETWORK_MULTIPLE[trained.network])
             report.warn("the GPU's memory does not suffice; starting %s again with tiles of %d "
                         "voxels" % (volume.source.path, side))
             torch.cuda.empty_cache()

@@ -1,5 +1,6 @@
 """Where and how to compute: the device, its arithmetic, and what the machine offers."""
 import contextlib
+import ctypes
 import os
 
 import torch
@@ -7,6 +8,8 @@ import torch
 from f2fd_core.config import UserError
 
 AMPERE = 8
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+KEPT_BYTES = 1 << 30
 # On CPUs, PyTorch's bfloat16 gradients of 3 x 3 x 3 convolutions over 2 x 2 x 2 voxels are now and
 # then NaN (seen with PyTorch 2.13 on AVX-512; never over 3 x 3 x 3 or more).
 LEAST_DEEPEST = 3
@@ -49,20 +52,65 @@ def seed_dropout(device, seed):
     generator.manual_seed(seed)
 
 
+def free_memory(device):
+    """Bytes of a GPU's memory that this process can still take."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
 def works_apart(device):
     """Whether the processor has time for other work while this device computes."""
     return device.type == "cuda"
 
 
-def repeatable():
-    """Context that seeds random generators at will and leaves the caller's as they were."""
-    return torch.random.fork_rng(devices=range(torch.cuda.device_count()))
+@contextlib.contextmanager
+def repeatable(deterministic=False):
+    """Context that seeds random generators at will and leaves the caller's as they were.
+
+    ``deterministic``: only algorithms that give the same bits every time are used.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    if deterministic:
+        # cuBLAS reads this when it starts; without it PyTorch refuses what uses it.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.use_deterministic_algorithms(deterministic or before)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before)
 
 
-def set_threads(threads):
+def prepare_cpu(threads):
     """Use this many CPU threads; 0, or more than this process may use, means all of those."""
     available = len(os.sched_getaffinity(0))
     torch.set_num_threads(min(threads or available, available))
+    _keep_freed_memory()
+
+
+def _keep_freed_memory():
+    """Let the C library keep what is freed for the next layer.
+
+    By default glibc gives large arrays back to the system at once, and gets them anew, zeroed page
+    by page, which took up to a third of the time (benchmarks/rate.py).
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "gnu_get_libc_version"):
+        library.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+        library.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+
+
+def compiled(network, device):
+    """The network through torch.compile, for inputs of few different sizes.
+
+    Raises UserError where PyTorch can't compile, shown on something small.
+    """
+    try:
+        torch.compile(torch.sin)(torch.zeros(8, device=device))
+    except RuntimeError as error:
+        raise UserError("--compile is given, but PyTorch can't compile here (%s); expected a C++ "
+                        "compiler and, for a GPU, Triton" % str(error).strip().splitlines()[0])
+    return torch.compile(network, dynamic=False)
 
 
 def _fast_bfloat16(device):

@@ -4,7 +4,15 @@ import platform
 
 import torch
 
-from f2fd_core import __version__, checkpoint, device
+from f2fd_core import __version__, checkpoint, device, estimate
+
+
+def describe(config):
+    """What an InfoConfig asks for."""
+    if config.model:
+        return describe_model(config.model)
+    return dict(describe_machine(), **{"benchmark": estimate.measure(config)}
+                if config.benchmark else {})
 
 
 def describe_machine():

@@ -21,7 +21,7 @@ from f2fd_core.randomness import GLOBAL, derived_seed
 from f2fd_core.volume import crop
 
 TRAINING, PREDICTION = 0, 1
-REFINEMENT_MARGIN, REFINEMENT_BLOCKS = 8, 12
+REFINEMENT_MARGIN, REFINEMENT_BLOCKS, LEAST_BLOCKS = 8, 12, 2
 GAIN_WINDOW = 24
 REFINED_SHARE, EMPTIEST_SHARE = 0.9, 0.05
 
@@ -114,17 +114,18 @@ class Spectrum(Perturbation):
     def load_state_dict(self, state):
         self.set_noise(Gain(state["gain"]), state["power"])
 
-    def refine(self, predictor):
+    def refine(self, predictor, most=REFINEMENT_BLOCKS):
         """Estimate the noise spectrum again, from what a network removes from the tomogram.
 
         The better the network, the less signal is left in that. Not so at low frequencies, where a
         network may take noise for signal, too: there the spectrum goes on as it does above them.
-        ``predictor`` is a :class:`~f2fd_core.denoising.Predictor`.
+        ``predictor`` is a :class:`~f2fd_core.denoising.Predictor`; ``most``: the number of blocks
+        of the tomogram that are looked at, where there is room for so many.
         """
         shape = self.volume.shape
         size = tuple(min(2 * side, length) for side, length in zip(self.window, shape))
         blocks = []
-        for corner in fourier.window_corners(shape, size, REFINEMENT_BLOCKS):
+        for corner in fourier.window_corners(shape, size, most):
             residual = self._region(corner, size).cpu().numpy() - predictor.inner(
                 self, corner, size, REFINEMENT_MARGIN, NETWORK_MULTIPLE[self.config.network])
             blocks.append((corner, size, functools.partial(crop, residual)))

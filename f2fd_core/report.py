@@ -12,7 +12,9 @@ GAP = 4
 
 
 def say(message):
-    print("f2fd: %s" % message, file=sys.stderr, flush=True)
+    from tqdm import tqdm
+    tqdm.write("f2fd: %s" % message, file=sys.stderr)  # above a progress bar, if there is one
+    sys.stderr.flush()
 
 
 def warn(message):

@@ -14,16 +14,17 @@ from typing import NamedTuple, Optional
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from f2fd_core import checkpoint, distributed, metrics, mrc, report, unet
+from f2fd_core import checkpoint, distributed, estimate, metrics, mrc, report, unet
 from f2fd_core.config import NETWORK_MULTIPLE, TrainConfig, UserError
 from f2fd_core.denoising import Predictor, preview, refined
 from f2fd_core.device import (
     arithmetic,
     autocast,
     choose_devices,
+    compiled,
+    prepare_cpu,
     repeatable,
     seed_dropout,
-    set_threads,
     works_apart,
 )
 from f2fd_core.loss import training_loss
@@ -45,7 +46,8 @@ RESULTS = ("model.pt", "log.csv", "checkpoints", "loss.png", "slices.png", "hist
            "spectrum.png")
 CHANGEABLE = ("tomograms", "half_maps", "ground_truth", "initial_model", "output", "voxel_size",
               "steps", "epochs", "preset", "learning_rate", "stop_patience", "checkpoint_every",
-              "resume", "overwrite", "device", "threads", "precision")
+              "resume", "overwrite", "device", "threads", "precision", "deterministic",
+              "compile")
 """What a resumed run may change. Tomograms may have moved; their sizes are compared."""
 
 
@@ -252,10 +254,10 @@ def train(config):
 
 def _train_in(group, config):
     """The whole of a training in one of its processes."""
-    set_threads(config.threads)
+    prepare_cpu(config.threads)
     if group.rank == 0:
         present_results(config)
-    with repeatable():
+    with repeatable(config.deterministic):
         training = open_for_training(config, group)
         if config.initial_model:
             training.start_from(config.initial_model)
@@ -284,6 +286,8 @@ class Training:
         torch.manual_seed(derived_seed(config.seed, INITIAL_STREAM))
         self.network = unet.build(config).to(device, memory_format=torch.channels_last_3d)
         self.forward = group.parallel(self.network, device)
+        if config.compile:
+            self.forward = compiled(self.forward, device)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate,
                                           fused=device.type == "cuda")
         self.order = PatchOrder(self.shapes, config.patch_size, config.batch_size, config.seed)
@@ -362,6 +366,7 @@ class Training:
     def _run_and_write(self):
         log = report.TrainLog(os.path.join(self.config.output, "log.csv"), bool(self.truths),
                               self.step)
+        estimate_at = self.step + estimate.WARMING_STEPS + estimate.TIMED_STEPS
         started = time.monotonic() - log.seconds
         self.draw_spectrum()
         with log, report.progress(self.steps, "step", self.step) as bar:
@@ -369,6 +374,11 @@ class Training:
                 began = time.monotonic()
                 row = self.next_step()
                 now = time.monotonic()
+                if self.step == estimate_at - estimate.TIMED_STEPS:
+                    timed_from = now
+                elif self.step == estimate_at:
+                    report.say(estimate.of_training(self, (now - timed_from)
+                                                    / estimate.TIMED_STEPS))
                 log.write(step=self.step - 1, seconds=now - started,
                           voxels_per_second=row.pop("voxels") / (now - began), **row)
                 bar.update()

@@ -41,6 +41,17 @@ def _activation():
     return nn.LeakyReLU(SLOPE)
 
 
+def pool(values):
+    """Maximum over blocks of 2 x 2 x 2 voxels; of odd sides the last voxel is left out."""
+    if not (values.is_cuda and torch.are_deterministic_algorithms_enabled()):
+        return functional.max_pool3d(values, 2)
+    # PyTorch has no deterministic gradient of max_pool3d on GPUs.
+    for axis in (-3, -2, -1):
+        half = values.shape[axis] // 2
+        values = values.narrow(axis, 0, 2 * half).unflatten(axis, (half, 2)).amax(axis)
+    return values
+
+
 def _upsample(values):
     return functional.interpolate(values, scale_factor=2, mode="nearest")
 
@@ -75,7 +86,7 @@ class PublishedUNet(nn.Module):
         skips = [volumes]
         values = self.first(volumes)
         for stage in self.encoder[:-1]:
-            values = functional.max_pool3d(stage(values), 2)
+            values = pool(stage(values))
             skips.append(values)
         skips.pop()
         values = self.encoder[-1](values)
@@ -116,7 +127,7 @@ class CompactUNet(nn.Module):
         skips, values = [], volumes
         for stage in self.encoder[:-1]:
             skips.append(stage(values))
-            values = functional.max_pool3d(skips[-1], 2)
+            values = pool(skips[-1])
         values = self.encoder[-1](values)
         for stage in self.decoder:
             values = stage(torch.cat([_upsample(values), skips.pop()], 1))

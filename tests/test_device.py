@@ -11,7 +11,7 @@ def test_threads_never_exceed_the_cores_of_the_process(monkeypatch, asked, cores
     set_to = []
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
     monkeypatch.setattr(torch, "set_num_threads", set_to.append)
-    device.set_threads(asked)
+    device.prepare_cpu(asked)
     assert set_to == [used]
 
 
