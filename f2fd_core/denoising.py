@@ -39,7 +39,6 @@ DENOISED = "_denoised.mrc"
 LEAST_OVERLAP, OVERLAP_SHARE = 16, 6
 PREVIEW_SIDE = 256
 VOXEL_SIZE_TOLERANCE = 0.1
-REFINEMENT_PREDICTIONS = 2
 SMALLEST_TILE, PROBE_SIDE = 32, 64
 MEMORY_SHARE = 0.6
 
@@ -253,7 +252,7 @@ def refined(perturbations, network, device, dtype):
 
     The more tomograms there are, the less of each is looked at.
     """
-    predictor = Predictor(network, device, dtype, REFINEMENT_PREDICTIONS, 1)
+    predictor = Predictor(network, device, dtype, 1, 1)
     blocks = max(LEAST_BLOCKS, REFINEMENT_BLOCKS // len(perturbations))
     for perturbation in perturbations:
         perturbation.refine(predictor, blocks)

@@ -4,6 +4,7 @@ Layout: real volumes (..., Z, Y, X); spectra on the ``rfftn`` grid (..., Z, Y, X
 frequency at index 0. Frequencies are in cycles per voxel, 0.5 being Nyquist. Power is scaled so
 that white noise of variance 1 has power 1 at every frequency.
 """
+import functools
 import math
 from itertools import product
 
@@ -16,6 +17,7 @@ MAXIMUM_WINDOWS = 2048
 MAXIMUM_VALUES = 1 << 26
 LEAST_WINDOWS, SMALLEST_WINDOW = 16, 16
 LEAST_SHELLS, TINY = 3, 1e-30
+TRANSFERS = (-0.5, 0.75)
 
 
 def axis_frequencies(shape):
@@ -98,19 +100,53 @@ def window_size(shape, window):
     return tuple(min(side, length) for length in shape)
 
 
-def window_power(region, corners, size):
+def window_power(region, corners, size, other=None):
     """Power of Hann-windowed windows, each minus its mean: tensor (windows, z, y, x // 2 + 1).
 
-    ``region(start, size)`` returns the voxels of a window.
+    ``region(start, size)`` returns the voxels of a window. With ``other``, which returns those of
+    another volume, it is the power that both have in common: the real part of the cross-spectrum.
     """
-    hann = [torch.hann_window(side, periodic=True) for side in size]
-    taper = hann[0][:, None, None] * hann[1][None, :, None] * hann[2][None, None, :]
     power = []
     for corner in corners:
-        values = torch.from_numpy(region(corner, size))
-        spectrum = torch.fft.rfftn((values - values.mean()) * taper, dim=AXES)
-        power.append(spectrum.abs() ** 2 / taper.square().sum())
+        spectrum = _windowed_spectrum(region(corner, size), size)
+        partner = _windowed_spectrum(other(corner, size), size) if other else spectrum
+        power.append((spectrum * partner.conj()).real)
     return torch.stack(power)
+
+
+@functools.lru_cache(maxsize=4)
+def _taper(size):
+    """A Hann window in three dimensions, scaled so that white noise keeps its power."""
+    hann = [torch.hann_window(side, periodic=True) for side in size]
+    taper = hann[0][:, None, None] * hann[1][None, :, None] * hann[2][None, None, :]
+    return taper / taper.square().sum().sqrt()
+
+
+def _windowed_spectrum(values, size):
+    values = torch.from_numpy(values)
+    return torch.fft.rfftn((values - values.mean()) * _taper(tuple(size)), dim=AXES)
+
+
+def window_transfer(before, after, corners, size):
+    """How much of what is added to its input a network passes on, by window and Fourier shell.
+
+    ``before(start, size)`` reads regions of the difference of two inputs, ``after`` those of the
+    outputs' difference. The transfer is the real part of their cross-spectrum over the power of
+    the first; a shell has at least four coefficients along an axis, and the result, of shape
+    (windows, z, y, x // 2 + 1), is constant in it. Kept in the range TRANSFERS.
+    """
+    shells = max(1, min(size) // 4)
+    index = shell_index(size, shells)
+    weights = friedel_weights(size).expand(index.shape).flatten()
+    transfer = []
+    for corner in corners:
+        first, second = (_windowed_spectrum(region(corner, size), size)
+                         for region in (before, after))
+        sums = [torch.zeros(shells + 1).index_add_(0, index.flatten(), values.flatten() * weights)
+                for values in ((second * first.conj()).real, first.abs() ** 2)]
+        ratio = sums[0] / sums[1].clamp(min=TINY)
+        transfer.append(ratio.clamp(*TRANSFERS)[index])
+    return torch.stack(transfer)
 
 
 def noise_level(power, share):

@@ -17,10 +17,11 @@ from f2fd_core.config import NETWORK_MULTIPLE, UserError
 from f2fd_core.gain import Gain
 from f2fd_core.large import DiskArray, sections_of, spectrum_of
 from f2fd_core.mrc import slabs
-from f2fd_core.randomness import GLOBAL, derived_seed
+from f2fd_core.randomness import GLOBAL, Randomness, derived_seed
 from f2fd_core.volume import crop
 
 TRAINING, PREDICTION = 0, 1
+PROBE_STREAM = 8
 REFINEMENT_MARGIN, REFINEMENT_BLOCKS, LEAST_BLOCKS = 8, 12, 2
 GAIN_WINDOW = 24
 REFINED_SHARE, EMPTIEST_SHARE = 0.9, 0.05
@@ -59,11 +60,27 @@ class Perturbation:
 def _windows(blocks, size):
     """(first voxels, ``size``, power) of the windows of ``size`` in all the blocks."""
     places, power = [], []
-    for corner, block, region in blocks:
+    for corner, block, power_of in blocks:
         inner = fourier.window_corners(block, size)
         places += [tuple(map(sum, zip(corner, start))) for start in inner]
-        power.append(fourier.window_power(region, inner, size))
+        power.append(power_of(inner, size))
     return places, size, torch.cat(power)
+
+
+def _reader(array):
+    """What reads regions of an array, for the functions on windows."""
+    return functools.partial(crop, array)
+
+
+class _Given:
+    """One perturbed copy of a region that begins at ``corner``, in the place of a perturbation."""
+
+    def __init__(self, values, corner):
+        self.values, self.corner = values, corner
+
+    def copies(self, start, size, count, first=0, random=GLOBAL):
+        inside = tuple(at - corner for at, corner in zip(start, self.corner))
+        return crop(self.values, inside, size).expand(count, *size)
 
 
 class Spectrum(Perturbation):
@@ -81,14 +98,16 @@ class Spectrum(Perturbation):
         self.scale = config.noise_scale
         self.window = fourier.window_size(volume.shape, config.spectrum_window)
         gain, power, self.total_power = self._measured(
-            [((0, 0, 0), volume.shape, volume.region)], config.spectrum_share)
+            [((0, 0, 0), volume.shape, functools.partial(fourier.window_power, volume.region))],
+            config.spectrum_share)
         self.set_noise(gain, fourier.spare_low_frequencies(power, self.window,
                                                            config.spared_frequency))
 
     def _measured(self, blocks, share):
         """The noise's :class:`Gain`, its power where that is 1, and the mean power of all.
 
-        ``blocks``: a list of (first voxel, size, function that reads regions of the block);
+        ``blocks``: a list of (first voxel, size, function of windows' first voxels and size that
+        gives their power);
         ``share`` of the windows, those with the lowest power, counts as noise; where signal
         outweighs the noise in most, only the emptiest do.
         """
@@ -117,8 +136,11 @@ class Spectrum(Perturbation):
     def refine(self, predictor, most=REFINEMENT_BLOCKS):
         """Estimate the noise spectrum again, from what a network removes from the tomogram.
 
-        The better the network, the less signal is left in that. Not so at low frequencies, where a
-        network may take noise for signal, too: there the spectrum goes on as it does above them.
+        The better the network, the less signal is left in that. But it passes noise, too: of the
+        noise's power (1 - t)² is left, where t is the share that it passes of synthetic noise at
+        the same place, measured with two copies. Divided by that, a window's power is the noise's
+        or, with signal left in it, more. At low frequencies t is large and hardly known: there the
+        spectrum goes on as it does above them.
         ``predictor`` is a :class:`~f2fd_core.denoising.Predictor`; ``most``: the number of blocks
         of the tomogram that are looked at, where there is room for so many.
         """
@@ -126,12 +148,34 @@ class Spectrum(Perturbation):
         size = tuple(min(2 * side, length) for side, length in zip(self.window, shape))
         blocks = []
         for corner in fourier.window_corners(shape, size, most):
-            residual = self._region(corner, size).cpu().numpy() - predictor.inner(
-                self, corner, size, REFINEMENT_MARGIN, NETWORK_MULTIPLE[self.config.network])
-            blocks.append((corner, size, functools.partial(crop, residual)))
+            blocks.append((corner, size, self._removed(predictor, corner, size)))
         gain, power, _ = self._measured(blocks, REFINED_SHARE)
         self.set_noise(gain, fourier.continue_to_low_frequencies(
             power, self.window, self.config.spared_frequency, self.total_power))
+
+    def _removed(self, predictor, corner, size):
+        """A function of windows' first voxels and size: power of the noise that a network removes
+        there, with what it passes."""
+        start = tuple(first - REFINEMENT_MARGIN for first in corner)
+        wide = tuple(side + 2 * REFINEMENT_MARGIN for side in size)
+        random = Randomness.of(self.device, self.config.seed, PROBE_STREAM,
+                               *(at % 2 ** 32 for at in start))
+        copies = self.copies(start, wide, 2, 0, random)
+        first, second = (predictor.inner(_Given(copy, start), corner, size, REFINEMENT_MARGIN,
+                                         NETWORK_MULTIPLE[self.config.network])
+                         for copy in copies)
+        margin = (slice(REFINEMENT_MARGIN, -REFINEMENT_MARGIN),) * 3
+        before, after = (copies[0] - copies[1])[margin].cpu().numpy(), first - second
+        region = self._region(corner, size).cpu().numpy()
+        removed = [_reader(region - predicted) for predicted in (first, second)]
+
+        def power(corners, window):
+            transfer = fourier.window_transfer(_reader(before), _reader(after), corners, window)
+            # What both have in common is free of the synthetic noise.
+            common = fourier.window_power(removed[0], corners, window, removed[1])
+            return common.clamp(min=0) / (1 - transfer)
+
+        return power
 
     def on(self, device):
         other = super().on(device)

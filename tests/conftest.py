@@ -16,6 +16,7 @@ from f2fd_core import (
     simulate,
     train,
 )
+from f2fd_core.volume import crop
 
 torch.set_num_threads(2)
 TINY = dict(steps=6, patch_size=16, batch_size=2, features=4, checkpoint_every=3, device="cpu",
@@ -30,7 +31,7 @@ class Memory:
         self.shape = self.array.shape
 
     def region(self, start, size):
-        return self.array[tuple(slice(at, at + side) for at, side in zip(start, size))]
+        return np.ascontiguousarray(crop(self.array, start, size))
 
 
 def whole(volume):

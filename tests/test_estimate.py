@@ -9,7 +9,8 @@ from f2fd_core.estimate import duration, predicted_voxels
 
 
 @pytest.mark.parametrize(("seconds", "words"), [
-    (3.4, "3 s"), (99, "99 s"), (100, "2 min"), (5900, "98 min"), (6000, "1.7 h"), (72000, "20.0 h")])
+    (3.4, "3 s"), (99, "99 s"), (100, "2 min"), (5900, "98 min"), (6000, "1.7 h"),
+    (72000, "20.0 h")])
 def test_durations_in_words(seconds, words):
     assert duration(seconds) == words
 

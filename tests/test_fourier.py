@@ -73,6 +73,24 @@ def test_noise_estimate_is_right_within_five_percent_a_shell():
     np.testing.assert_allclose(found[2:], truth[2:], rtol=0.05)
 
 
+@pytest.mark.parametrize("size", [(32, 32, 32), (24, 16, 40)])
+def test_transfer_of_windows_is_that_of_a_filter(size):
+    """A filter passes 60 % below 0.25 cycles per voxel and inverts 20 % above."""
+    shape = (48, 48, 56)
+    noise = coloured(shape, 0)[0]
+    k = fourier.radial_frequency(shape)
+    after = torch.fft.irfftn(torch.fft.rfftn(noise) * torch.where(k < 0.25, 0.6, -0.2), s=shape)
+    transfer = fourier.window_transfer(
+        Memory(noise).region, Memory(after + 5).region,
+        fourier.window_corners(shape, size), size)
+    k = fourier.radial_frequency(size)
+    assert transfer.shape[1:] == k.shape
+    for chosen, expected in ((k < 0.15, 0.6), ((k > 0.37) & (k < 0.5), -0.2)):
+        found = transfer[:, chosen]
+        assert found.mean().item() == pytest.approx(expected, abs=0.04)
+        assert found.std() < 0.1
+
+
 def test_sparse_signal_hardly_lifts_the_noise_estimate():
     noise, power = coloured((64, 96, 96), 1)
     noise[20:26, 30:36, 40:46] += 30
