@@ -6,6 +6,7 @@ under dropout masks; here every copy meets a new mask, so K = T = the number of 
 import contextlib
 import copy
 import dataclasses
+import math
 import os
 
 import numpy as np
@@ -40,6 +41,7 @@ LEAST_OVERLAP, OVERLAP_SHARE = 16, 6
 PREVIEW_SIDE = 256
 VOXEL_SIZE_TOLERANCE = 0.1
 SMALLEST_TILE, PROBE_SIDE = 32, 64
+LARGEST_REGION = 112 ** 3
 MEMORY_SHARE = 0.6
 
 
@@ -97,26 +99,27 @@ class Predictor:
     def inner(self, perturbation, start, size, margin, multiple):
         """Mean over the predictions of a region, computed with ``margin`` more voxels around.
 
-        ``multiple``: of which the network's input has to be. In halves, if a GPU's memory does not
-        suffice for all.
+        ``multiple``: of which the network's input has to be. In halves, if it is large or a GPU's
+        memory does not suffice for all.
         """
         padded = tuple(-(-(side + 2 * margin) // multiple) * multiple for side in size)
-        corner = tuple(first - margin for first in start)
-        try:
-            mean, _ = self.moments(perturbation, corner, padded)
-        except torch.cuda.OutOfMemoryError:
-            longest = int(np.argmax(size))
-            if size[longest] <= SMALLEST_TILE:
-                raise
-            first, second = list(size), list(size)
-            first[longest] //= 2
-            second[longest] -= first[longest]
-            middle = list(start)
-            middle[longest] += first[longest]
-            return np.concatenate(
-                [self.inner(perturbation, corner, part, margin, multiple)
-                 for corner, part in ((start, first), (middle, second))], longest)
-        return mean[tuple(slice(margin, margin + side) for side in size)]
+        splits = max(size) > SMALLEST_TILE
+        if math.prod(padded) <= LARGEST_REGION or not splits:
+            corner = tuple(first - margin for first in start)
+            try:
+                mean, _ = self.moments(perturbation, corner, padded)
+                return mean[tuple(slice(margin, margin + side) for side in size)]
+            except torch.cuda.OutOfMemoryError:
+                if not splits:
+                    raise
+        longest = int(np.argmax(size))
+        first, second = list(size), list(size)
+        first[longest] //= 2
+        second[longest] -= first[longest]
+        middle = list(start)
+        middle[longest] += first[longest]
+        return np.concatenate([self.inner(perturbation, corner, part, margin, multiple)
+                               for corner, part in ((start, first), (middle, second))], longest)
 
 
 def tiling(shape, side, network):

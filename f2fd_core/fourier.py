@@ -156,10 +156,13 @@ def noise_level(power, share):
     lifts the upper tail. The mean of an exponential distribution from its k = ``share`` n smallest
     draws x_1 <= ... <= x_k, unbiased and with the relative variance 1 / k, is
     (x_1 + ... + x_k + (n - k) x_k) / k (Epstein & Sobel, J. Am. Stat. Assoc. 48 (1953) 486).
+    The windows' order in ``power`` is changed.
     """
     count = len(power)
     kept = min(max(1, round(share * count)), count)
-    smallest = np.partition(power.numpy(), kept - 1, axis=0)[:kept]
+    smallest = power.numpy()
+    smallest.partition(kept - 1, axis=0)
+    smallest = smallest[:kept]
     largest = smallest[-1]
     total = smallest.sum(axis=0, dtype=np.float64) + (count - kept) * largest
     return torch.from_numpy((total / kept).astype(np.float32))

@@ -57,14 +57,15 @@ class Perturbation:
         return other
 
 
-def _windows(blocks, size):
-    """(first voxels, ``size``, power) of the windows of ``size`` in all the blocks."""
-    places, power = [], []
+def _windows(blocks, sizes):
+    """For each of ``sizes``: (first voxels, size, power) of its windows in all the blocks."""
+    places, powers = [[] for _ in sizes], [[] for _ in sizes]
     for corner, block, power_of in blocks:
-        inner = fourier.window_corners(block, size)
-        places += [tuple(map(sum, zip(corner, start))) for start in inner]
-        power.append(power_of(inner, size))
-    return places, size, torch.cat(power)
+        for size, found, power in zip(sizes, places, powers):
+            inner = fourier.window_corners(block, size)
+            found += [tuple(map(sum, zip(corner, start))) for start in inner]
+            power.append(power_of(inner, size))
+    return [(found, size, torch.cat(power)) for size, found, power in zip(sizes, places, powers)]
 
 
 def _reader(array):
@@ -106,20 +107,21 @@ class Spectrum(Perturbation):
     def _measured(self, blocks, share):
         """The noise's :class:`Gain`, its power where that is 1, and the mean power of all.
 
-        ``blocks``: a list of (first voxel, size, function of windows' first voxels and size that
+        ``blocks`` yields (first voxel, size, function of windows' first voxels and size that
         gives their power);
         ``share`` of the windows, those with the lowest power, counts as noise; where signal
         outweighs the noise in most, only the emptiest do.
         """
-        gain = Gain()
+        sizes = [self.window]
         if self.config.noise_gain:
-            gain = Gain.measured(*_windows(blocks, fourier.window_size(self.volume.shape,
-                                                                       GAIN_WINDOW)))
+            sizes.append(fourier.window_size(self.volume.shape, GAIN_WINDOW))
+        (corners, size, power), *smaller = _windows(blocks, sizes)
+        gain = Gain.measured(*smaller[0]) if smaller else Gain()
         share = share if gain.noisy else EMPTIEST_SHARE
-        corners, size, power = _windows(blocks, self.window)
-        level = fourier.noise_level(power / gain.of_windows(corners, size), share)
-        level = fourier.symmetrised(level, 1 / (share * len(power)))
-        return gain, level, power.mean(0)
+        mean = power.mean(0)
+        power /= gain.of_windows(corners, size)
+        level = fourier.noise_level(power, share)
+        return gain, fourier.symmetrised(level, 1 / (share * len(power))), mean
 
     def set_noise(self, gain, power):
         """Use this noise: a :class:`Gain` and a power spectrum on the rfft grid of the window."""
@@ -146,9 +148,8 @@ class Spectrum(Perturbation):
         """
         shape = self.volume.shape
         size = tuple(min(2 * side, length) for side, length in zip(self.window, shape))
-        blocks = []
-        for corner in fourier.window_corners(shape, size, most):
-            blocks.append((corner, size, self._removed(predictor, corner, size)))
+        blocks = ((corner, size, self._removed(predictor, corner, size))
+                  for corner in fourier.window_corners(shape, size, most))
         gain, power, _ = self._measured(blocks, REFINED_SHARE)
         self.set_noise(gain, fourier.continue_to_low_frequencies(
             power, self.window, self.config.spared_frequency, self.total_power))

@@ -43,9 +43,14 @@ def _activation():
 
 def pool(values):
     """Maximum over blocks of 2 x 2 x 2 voxels; of odd sides the last voxel is left out."""
-    if not (values.is_cuda and torch.are_deterministic_algorithms_enabled()):
-        return functional.max_pool3d(values, 2)
-    # PyTorch has no deterministic gradient of max_pool3d on GPUs.
+    # PyTorch's gradient of max_pool3d on GPUs adds in any order.
+    if values.is_cuda and torch.are_deterministic_algorithms_enabled():
+        return deterministic_pool(values)
+    return functional.max_pool3d(values, 2)
+
+
+def deterministic_pool(values):
+    """:func:`pool`, axis by axis."""
     for axis in (-3, -2, -1):
         half = values.shape[axis] // 2
         values = values.narrow(axis, 0, 2 * half).unflatten(axis, (half, 2)).amax(axis)

@@ -3,7 +3,7 @@ import os
 import pytest
 import torch
 
-from f2fd_core import device
+from f2fd_core import UserError, device
 
 
 @pytest.mark.parametrize(("asked", "cores", "used"), [(0, 3, 3), (2, 3, 2), (8, 3, 3)])
@@ -41,3 +41,31 @@ def test_automatic_arithmetic_on_cpus(monkeypatch, fast, deepest, chosen):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_auto_is_the_cpu_where_there_is_no_gpu():
     assert device.choose_devices("auto")[0].type == "cpu"
+
+
+def test_deterministic_algorithms_while_the_context_lasts():
+    state = torch.are_deterministic_algorithms_enabled
+    for asked in (False, True):
+        with pytest.raises(ValueError), device.repeatable(asked):
+            assert state() is asked
+            raise ValueError
+        assert state() is False
+
+
+def test_seeds_of_the_caller_are_kept():
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    with device.repeatable():
+        torch.manual_seed(99)
+        torch.rand(7)
+    torch.testing.assert_close(torch.rand(4), expected, rtol=0, atol=0)
+
+
+def test_a_machine_without_a_compiler_is_told(monkeypatch):
+    def cannot(function):
+        raise RuntimeError("no working C++ compiler found\nin a long text")
+
+    monkeypatch.setattr(torch, "compile", cannot)
+    with pytest.raises(UserError, match=r"--compile is given.*\(no working C\+\+ compiler found\)"):
+        device.compiled(torch.nn.Identity(), torch.device("cpu"))

@@ -58,6 +58,21 @@ def test_batches_prepared_in_the_background_are_the_same(phantom, tmp_path, opti
     assert_same_weights(tmp_path / "False" / "model.pt", tmp_path / "True" / "model.pt")
 
 
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_compiled_equals_eager(phantom, tmp_path):
+    options = dict(TINY, tomograms=(phantom["tomogram"],), precision="float32")
+    models = [train(TrainConfig(output=str(tmp_path / str(compile)), compile=compile, **options))
+              for compile in (False, True)]
+    for name, eager in weights(models[0]).items():
+        torch.testing.assert_close(weights(models[1])[name], eager, rtol=1e-3, atol=1e-4)
+    results = [denoise(DenoiseConfig(model=models[0], tomograms=(phantom["tomogram"],),
+                                     output=str(tmp_path / ("out%s" % compile)), tile_size=32,
+                                     predictions=2, compile=compile))[0]
+               for compile in (False, True)]
+    eager, compiled = (torch.from_numpy(data(path)) for path in results)
+    assert correlation(compiled, eager) > 0.999
+
+
 @pytest.mark.parametrize("options", [
     dict(perturbation="spectrum", schedule="cosine", dropout=0.3),
     dict(perturbation="spectrum", schedule="constant", refine_every=2, dropout=0.0),

@@ -64,3 +64,18 @@ def test_compact_network_ignores_what_lies_beyond_its_field_of_view():
         part = model(volume[..., 8:, 8:, 8:])
     torch.testing.assert_close(part[..., 48:56, 48:56, 48:56], whole[..., 56:64, 56:64, 56:64],
                                rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 8), (5, 7, 9)])
+def test_deterministic_pooling_is_pooling(shape):
+    """Forwards and backwards, where no two voxels are equal."""
+    weights = torch.randn((2, 3) + tuple(side // 2 for side in shape))
+    values = torch.randn((2, 3) + shape)
+    found = []
+    for function in (unet.pool, unet.deterministic_pool):
+        own = values.clone().requires_grad_()
+        pooled = function(own)
+        (pooled * weights).sum().backward()
+        found.append((pooled.detach(), own.grad))
+    for plain, other in zip(*found):
+        torch.testing.assert_close(other, plain, rtol=0, atol=0)

@@ -1,0 +1,72 @@
+"""How the time of denoising grows with voxels and predictions, and of training with steps.
+
+Three sizes of each, with the seconds per unit beside them: constant where time grows linearly. The
+noise's estimate takes about the same for any large tomogram and is told apart.
+
+    python benchmarks/scaling.py --threads 1
+"""
+import argparse
+import math
+import tempfile
+import time
+
+from memory import write_noise
+
+from f2fd_core import TrainConfig, train
+from f2fd_core.config import DenoiseConfig
+from f2fd_core.denoising import Predictor, denoised_region, refined
+from f2fd_core.device import prepare_cpu
+from f2fd_core.perturbation import perturbation_for_prediction
+from f2fd_core.training import open_for_training, prepare_folder
+from f2fd_core.volume import open_volumes
+
+
+def denoising_seconds(training, path, predictions):
+    """(seconds of the noise's estimates, seconds of all tiles) of a tomogram."""
+    volume, = open_volumes(DenoiseConfig(tomograms=(path,)), training.config)
+    began = time.monotonic()
+    perturbation = perturbation_for_prediction(volume, training.config, training.device, 4)
+    refined([perturbation], training.model(), training.device, training.dtype)
+    estimated = time.monotonic()
+    predictor = Predictor(training.model(), training.device, training.dtype, predictions, 1)
+    denoised_region(predictor, perturbation, (0, 0, 0), volume.shape, 96, training.config.network)
+    return estimated - began, time.monotonic() - estimated
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args(argv)
+    prepare_cpu(options.threads)
+    print("| what | size | seconds | per unit | the noise's estimates, s |\n|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {}
+        for shape in ((96, 176, 176), (96, 256, 256), (96, 336, 336)):
+            paths[shape] = folder + "/noise%d.mrc" % shape[1]
+            write_noise(paths[shape], shape)
+        first = next(iter(paths))
+        config = TrainConfig(tomograms=(paths[first],), output=folder + "/run", steps=10,
+                             device=options.device, threads=options.threads)
+        prepare_folder(config)
+        training = open_for_training(config)
+        cases = [(shape, 2) for shape in paths] + [(first, count) for count in (4, 8)]
+        for shape, predictions in cases:
+            estimates, seconds = denoising_seconds(training, paths[shape], predictions)
+            million = math.prod(shape) / 1e6
+            print("| denoising, %d predictions | %.1f million voxels | %.1f | %.3f for a million "
+                  "voxels and a prediction | %.1f |"
+                  % (predictions, million, seconds, seconds / million / predictions, estimates),
+                  flush=True)
+        for steps in (25, 50, 100):
+            began = time.monotonic()
+            train(TrainConfig(tomograms=(paths[first],), output=folder + "/steps%d" % steps,
+                              steps=steps, refine_every=0, checkpoint_every=10 ** 6,
+                              device=options.device, threads=options.threads))
+            seconds = time.monotonic() - began
+            print("| training | %d steps | %.1f | %.3f a step | |" % (steps, seconds,
+                                                                    seconds / steps), flush=True)
+
+
+if __name__ == "__main__":
+    main()
