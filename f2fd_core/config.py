@@ -229,8 +229,8 @@ def _seed():
 
 def _device():
     return param("auto", "Device", "Where to compute: auto (the first GPU, else the CPU with a "
-                 "warning), cpu, cuda, cuda:N or N for GPU number N, or several GPUs such as 0,1, "
-                 "which share the work.", RUN, alias="devices")
+                 "warning), cpu, cuda, cuda:N or N for GPU number N, several GPUs such as 0,1, or "
+                 "all; they share the work.", RUN, alias="devices")
 
 
 def _threads():
@@ -549,6 +549,12 @@ class TrainConfig(Config):
         """The paths by which the tomograms are called: their own, or those of the odd halves."""
         return names_of(self)
 
+    def check_devices(self, count):
+        """Every device needs a patch of each batch; raises UserError."""
+        if self.batch_size < count:
+            raise UserError("--batch-size is %d; expected at least %d, a patch for every device"
+                            % (self.batch_size, count))
+
     def automatic(self):
         """Whether the number of steps is found during the training."""
         return not (self.steps or self.epochs)
@@ -608,7 +614,7 @@ class DenoiseConfig(Config):
         PREDICTION, unit="voxels", ge=0, zero="automatic",
         advanced=True)
     pool_size: int = param(
-        0, "Pool of samples", "Perturbed copies of the whole tomogram held in memory, for "
+        0, "Pool of samples", "Perturbed copies of the whole tomogram in a temporary file, for "
         "models trained with masks. 0: as the model's preset says (default 4, published 20).",
         PREDICTION, ge=0, zero="automatic", advanced=True, original="total_samples_prediction")
     std: bool = param(

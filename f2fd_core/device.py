@@ -25,7 +25,8 @@ def _one_device(name, wanted):
         return torch.device("cpu")
     number = {"cuda": "0"}.get(name, name[len("cuda:"):] if name.startswith("cuda:") else name)
     if not number.isdigit():
-        raise UserError("--device is '%s'; expected auto, cpu, cuda, cuda:N or several such as 0,1"
+        raise UserError("--device is '%s'; expected auto, all, cpu, cuda, cuda:N or several such as "
+                        "0,1"
                         % wanted)
     if int(number) >= gpus:
         raise UserError("--device is '%s'; expected one of the %d GPUs that PyTorch sees here "
@@ -36,8 +37,11 @@ def _one_device(name, wanted):
 def choose_devices(wanted):
     """The torch devices for a list such as '0,1'; raises UserError for one that isn't there.
 
-    'cpu,cpu' makes two workers on the CPU; a GPU can't be named twice.
+    'all' are all GPUs, or the CPU where there is none; 'cpu,cpu' makes two workers on the CPU; a
+    GPU can't be named twice.
     """
+    if wanted == "all":
+        wanted = ",".join(map(str, range(torch.cuda.device_count()))) or "cpu"
     devices = [_one_device(name.strip(), wanted) for name in wanted.split(",")]
     gpus = [device for device in devices if device.type == "cuda"]
     if len(set(gpus)) < len(gpus):

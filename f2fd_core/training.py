@@ -242,9 +242,7 @@ def train(config):
     devices = choose_devices(config.device)
     with distributed.joined(devices[0].type == "cuda") as group:
         size = max(group.size, len(devices))
-        if config.batch_size < size:
-            raise UserError("--batch-size is %d; expected at least %d, a patch for every device"
-                            % (config.batch_size, size))
+        config.check_devices(size)
         if group.size == 1 < size:
             distributed.start(train, config, size)
         else:

@@ -38,6 +38,14 @@ def test_automatic_arithmetic_on_cpus(monkeypatch, fast, deepest, chosen):
     assert device.arithmetic("float32", cpu, deepest) is torch.float32
 
 
+@pytest.mark.parametrize(("gpus", "wanted", "found"), [
+    (0, "all", ["cpu"]), (1, "all", ["cuda:0"]), (3, "all", ["cuda:0", "cuda:1", "cuda:2"]),
+    (3, "auto", ["cuda:0"]), (3, "2,cuda:0", ["cuda:2", "cuda:0"]), (0, "auto", ["cpu"])])
+def test_devices_by_name(monkeypatch, gpus, wanted, found):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert [str(one) for one in device.choose_devices(wanted)] == found
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_auto_is_the_cpu_where_there_is_no_gpu():
     assert device.choose_devices("auto")[0].type == "cpu"

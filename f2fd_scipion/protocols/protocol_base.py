@@ -32,6 +32,8 @@ class ProtF2FdBase(EMProtocol):
     _devStatus = BETA
     CONFIG = None
     SUPPLIED = {}
+    GPU_HELP = ("Numbers of the GPUs, separated by spaces; 0 is the first. Several share the work "
+                "of every step.")
 
     def _addEngineParams(self, form):
         add_parameters(form, self.CONFIG, self.SUPPLIED)
@@ -40,8 +42,7 @@ class ProtF2FdBase(EMProtocol):
                        help="No: compute on the CPU, which takes many times longer.")
         form.addHidden(GPU_LIST, StringParam, default="0", expertLevel=LEVEL_ADVANCED,
                        label="GPU IDs",
-                       help="Number of the GPU, 0 for the first. The engine computes on one GPU "
-                            "at a time.")
+                       help=self.GPU_HELP)
 
     @classmethod
     def _threadsHelp(cls):
@@ -60,7 +61,8 @@ class ProtF2FdBase(EMProtocol):
         return self.CONFIG.create(dict(shown_values(self, self.CONFIG, self.SUPPLIED), **supplied))
 
     def _device(self):
-        return "auto" if self.usesGpu() else "cpu"
+        # Scipion lets the engine see the step's own GPUs only.
+        return "all" if self.usesGpu() else "cpu"
 
     def _runEngine(self, name, config, path, about=()):
         """Write the configuration to ``path`` and run the engine's command ``name`` with it."""

@@ -49,6 +49,10 @@ class ProtF2FdDenoise(ProtF2FdBase):
         "threads": "the protocol's number of threads",
     }
 
+    GPU_HELP = (ProtF2FdBase.GPU_HELP + " With more threads, several tomograms are denoised side "
+                "by side, and the GPUs are divided among them: with 3 threads, one of which only "
+                "hands out the work, two GPUs denoise a tomogram each.")
+
     # -------------------------- Form -----------------------------------------
     def _defineParams(self, form):
         form.addSection(label=Message.LABEL_INPUT)

@@ -105,6 +105,10 @@ class ProtF2FdTrain(ProtF2FdBase):
         }
 
     # -------------------------- Information ----------------------------------
+    def _checkSettings(self, config):
+        if self.usesGpu():
+            config.check_devices(len(self.getGpuList()))
+
     def _inputErrors(self):
         tomograms, truths = self.inTomos.get(), self.groundTruth.get()
         errors = missing_files(tomograms, "Tomograms", halves=self._usesHalves())

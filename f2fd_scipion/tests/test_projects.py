@@ -164,8 +164,13 @@ class TestF2FdProjects(TestBaseCentralizedLayer):
 
     def testGpuOrCpu(self):
         train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms)
-        self.assertEqual(train._configure(train._supply()).device, "auto")
+        self.assertEqual(train._configure(train._supply()).device, "all")
         self.assertEqual(train.warnings(), [])
+        train.gpuList.set("0 1 2 3 4")
+        train.batch_size.set(4)
+        self.assertIn("'Patches per batch' is 4; expected at least 5", " ".join(train.validate()))
+        train.gpuList.set("0 1 2 3")
+        self.assertEqual(train.validate(), [])
         train.gpuList.set("")
         self.assertIn("No GPU is named", " ".join(train.validate()))
         train.useGpu.set(False)
