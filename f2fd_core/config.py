@@ -462,8 +462,8 @@ class TrainConfig(Config):
         "most this share of the spectrum's volume.", PERTURBATION, ge=0, le=0.5, advanced=True,
         only=("perturbation", "masks"))
     pool_size: int = param(
-        20, "Pool of samples", "Perturbed copies of the whole tomogram held in memory; each patch "
-        "draws its pairs from them without replacement.", PERTURBATION, ge=2, advanced=True,
+        20, "Pool of samples", "Perturbed copies of the whole tomogram in a temporary file; each "
+        "patch draws its pairs from them without replacement.", PERTURBATION, ge=2, advanced=True,
         only=("perturbation", "masks"), original="total_samples")
     renew_pool: bool = param(
         True, "Renew the pool", "Replace one copy of the pool by a new one at every step. The "

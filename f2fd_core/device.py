@@ -25,8 +25,8 @@ def _one_device(name, wanted):
         return torch.device("cpu")
     number = {"cuda": "0"}.get(name, name[len("cuda:"):] if name.startswith("cuda:") else name)
     if not number.isdigit():
-        raise UserError("--device is '%s'; expected auto, all, cpu, cuda, cuda:N or several such as "
-                        "0,1"
+        raise UserError("--device is '%s'; expected auto, all, cpu, cuda, cuda:N or several such "
+                        "as 0,1"
                         % wanted)
     if int(number) >= gpus:
         raise UserError("--device is '%s'; expected one of the %d GPUs that PyTorch sees here "

@@ -57,12 +57,13 @@ class Perturbation:
         return other
 
 
-def _windows(blocks, sizes):
-    """For each of ``sizes``: (first voxels, size, power) of its windows in all the blocks."""
+def _windows(blocks, sizes, most):
+    """For each of ``sizes``: (first voxels, size, power) of its windows in all the blocks, at most
+    so many a block."""
     places, powers = [[] for _ in sizes], [[] for _ in sizes]
     for corner, block, power_of in blocks:
         for size, found, power in zip(sizes, places, powers):
-            inner = fourier.window_corners(block, size)
+            inner = fourier.window_corners(block, size, most)
             found += [tuple(map(sum, zip(corner, start))) for start in inner]
             power.append(power_of(inner, size))
     return [(found, size, torch.cat(power)) for size, found, power in zip(sizes, places, powers)]
@@ -104,18 +105,18 @@ class Spectrum(Perturbation):
         self.set_noise(gain, fourier.spare_low_frequencies(power, self.window,
                                                            config.spared_frequency))
 
-    def _measured(self, blocks, share):
+    def _measured(self, blocks, share, count=1):
         """The noise's :class:`Gain`, its power where that is 1, and the mean power of all.
 
-        ``blocks`` yields (first voxel, size, function of windows' first voxels and size that
-        gives their power);
-        ``share`` of the windows, those with the lowest power, counts as noise; where signal
-        outweighs the noise in most, only the emptiest do.
+        ``blocks`` yields ``count`` times (first voxel, size, function of windows' first voxels and
+        size that gives their power); ``share`` of the windows, those with the lowest power, counts
+        as noise; where signal outweighs the noise in most, only the emptiest do.
         """
         sizes = [self.window]
         if self.config.noise_gain:
             sizes.append(fourier.window_size(self.volume.shape, GAIN_WINDOW))
-        (corners, size, power), *smaller = _windows(blocks, sizes)
+        (corners, size, power), *smaller = _windows(
+            blocks, sizes, fourier.MAXIMUM_WINDOWS // count)
         gain = Gain.measured(*smaller[0]) if smaller else Gain()
         share = share if gain.noisy else EMPTIEST_SHARE
         mean = power.mean(0)
@@ -148,9 +149,9 @@ class Spectrum(Perturbation):
         """
         shape = self.volume.shape
         size = tuple(min(2 * side, length) for side, length in zip(self.window, shape))
-        blocks = ((corner, size, self._removed(predictor, corner, size))
-                  for corner in fourier.window_corners(shape, size, most))
-        gain, power, _ = self._measured(blocks, REFINED_SHARE)
+        corners = fourier.window_corners(shape, size, most)
+        blocks = ((corner, size, self._removed(predictor, corner, size)) for corner in corners)
+        gain, power, _ = self._measured(blocks, REFINED_SHARE, len(corners))
         self.set_noise(gain, fourier.continue_to_low_frequencies(
             power, self.window, self.config.spared_frequency, self.total_power))
 
