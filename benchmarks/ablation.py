@@ -27,6 +27,13 @@ from f2fd_core.unet import CompactUNet
 from f2fd_core.volume import crop
 
 TRUE = "true spectrum"
+
+
+def nothing_passes(before, after, corners, size):
+    """In the place of fourier.window_transfer."""
+    return torch.zeros(len(corners), size[0], size[1], size[2] // 2 + 1)
+
+
 VARIANTS = {
     "default": {},
     TRUE: {"refine_every": 0},
@@ -34,6 +41,7 @@ VARIANTS = {
     "spectrum never refined": {"refine_every": 0},
     "refined once": {"refinements": 1},
     "refined nine times": {"refinements": 9, "refine_every": 40},
+    "what the network passes not counted": {"transfer": nothing_passes},
     "low frequencies not bounded": {"spared_frequency": 0.0},
     "windows of 32": {"spectrum_window": 32},
     "a quarter of the windows": {"spectrum_share": 0.25},
@@ -100,6 +108,7 @@ def trained(name, paths, folder, steps):
                     checkpoint_every=steps)
     poolings = settings.pop("poolings", CompactUNet.POOLINGS)
     refinements = settings.pop("refinements", training.REFINEMENTS)
+    transfer = settings.pop("transfer", fourier.window_transfer)
     halves = settings.get("perturbation") == "halves"
     if halves:
         settings["half_maps"] = (paths["odd"], paths["even"])
@@ -114,7 +123,8 @@ def trained(name, paths, folder, steps):
     if name == TRUE:
         perturbation.set_noise(Gain(), truth)
     began = time.monotonic()
-    with mock.patch.object(training, "REFINEMENTS", refinements):
+    with mock.patch.object(training, "REFINEMENTS", refinements), \
+            mock.patch.object(fourier, "window_transfer", transfer):
         run.run()
     seconds = time.monotonic() - began
     ratios = ["", "", ""] if halves else power_ratios(perturbation, truth)

@@ -2,10 +2,11 @@ import mrcfile
 import numpy as np
 import pytest
 import torch
-from conftest import data
+from conftest import TINY, data
 
-from f2fd_core import DenoiseConfig, UserError, denoise
+from f2fd_core import DenoiseConfig, TrainConfig, UserError, denoise, train
 from f2fd_core.denoising import Predictor, tiling
+from f2fd_core.metrics import correlation
 
 
 class Sum(torch.nn.Module):
@@ -138,6 +139,27 @@ def test_tile_size_must_suit_the_network(tiny_model, phantom, tmp_path):
     with pytest.raises(UserError, match="--tile-size is 20; expected a multiple of 8"):
         denoise(DenoiseConfig(model=str(tiny_model / "model.pt"), output=str(tmp_path),
                               tomograms=(phantom["tomogram"],), tile_size=20))
+
+
+@pytest.fixture(scope="module")
+def blind_model(phantom, tmp_path_factory):
+    """A model whose predictions have nothing random."""
+    return train(TrainConfig(**dict(
+        TINY, steps=60, perturbation="blindspot", tomograms=(phantom["tomogram"],),
+        output=str(tmp_path_factory.mktemp("blind")), learning_rate=3e-3)))
+
+
+@pytest.mark.parametrize("options", [dict(tile_size=32), dict(precision="bfloat16")])
+def test_fast_paths_give_what_the_plain_one_gives(blind_model, phantom, tmp_path, options):
+    """Tiles against the whole volume at once, bfloat16 against float32."""
+    results = [denoise(DenoiseConfig(**dict(
+        dict(model=blind_model, tomograms=(phantom["tomogram"],), tile_size=96, device="cpu",
+             precision="float32", output=str(tmp_path / str(number))), **own)))[0]
+        for number, own in enumerate((dict(), options))]
+    plain, fast = (torch.from_numpy(data(path)) for path in results)
+    assert plain.std() > 0.05 * data(phantom["tomogram"]).std()
+    assert not torch.equal(plain, fast)
+    assert correlation(plain, fast) > 0.999
 
 
 def test_two_devices_give_what_one_gives(tiny_model, phantom, tmp_path):

@@ -1,0 +1,84 @@
+"""What only a GPU can show; skipped without one."""
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, assert_same_weights, data
+
+from f2fd_core import DenoiseConfig, TrainConfig, denoise, denoising, train
+from f2fd_core.metrics import correlation
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+ON_GPU = dict(TINY, device="cuda")
+
+
+def trained(phantom, folder, **options):
+    return train(TrainConfig(**dict(ON_GPU, tomograms=(phantom["tomogram"],), output=str(folder),
+                                    **options)))
+
+
+def denoised(model, phantom, folder, **options):
+    path, = denoise(DenoiseConfig(**dict(dict(model=str(model), tomograms=(phantom["tomogram"],),
+                                              output=str(folder), device="cuda"), **options)))
+    return torch.from_numpy(data(path))
+
+
+@pytest.mark.parametrize("options", [dict(), dict(network="published", patch_size=32)])
+def test_deterministic_trainings_are_the_same(phantom, tmp_path, options):
+    for name in "ab":
+        trained(phantom, tmp_path / name, deterministic=True, refine_every=2, **options)
+    assert_same_weights(tmp_path / "a" / "model.pt", tmp_path / "b" / "model.pt")
+
+
+@pytest.mark.parametrize("options", [
+    dict(device="cpu", precision="float32"), dict(precision="bfloat16"), dict(batch_size=1),
+    dict(compile=True), dict(deterministic=True)])
+def test_fast_paths_give_what_the_plain_one_gives(tiny_model, phantom, tmp_path, options):
+    # The mean of many predictions hardly depends on the random numbers, which differ by device.
+    every = dict(predictions=64)
+    plain = denoised(tiny_model / "model.pt", phantom, tmp_path / "plain", precision="float32",
+                     **every)
+    other = denoised(tiny_model / "model.pt", phantom, tmp_path / "other", **every, **options)
+    assert correlation(plain, other) > 0.999
+
+
+def test_compiled_training_equals_eager(phantom, tmp_path):
+    losses = []
+    for compile in (False, True):
+        folder = tmp_path / str(compile)
+        trained(phantom, folder, compile=compile, precision="float32")
+        rows = np.genfromtxt(folder / "log.csv", delimiter=",", names=True)
+        losses.append(rows["loss"])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
+
+
+def test_tiles_are_chosen_for_the_free_memory(tiny_model, phantom, tmp_path, monkeypatch):
+    sizes = set()
+    moments = denoising.Predictor.moments
+
+    def noted(self, perturbation, start, size):
+        sizes.add((size, self.batch_size))
+        return moments(self, perturbation, start, size)
+
+    monkeypatch.setattr(denoising.Predictor, "moments", noted)
+    monkeypatch.setattr(denoising, "refined", lambda *_: None)
+    denoised(tiny_model / "model.pt", phantom, tmp_path / "ample")
+    assert {batch for _, batch in sizes} == {4}
+    sizes.clear()
+    per_voxel = 100.0
+    monkeypatch.setattr(denoising.Predictor, "bytes_per_voxel", lambda self: per_voxel)
+    monkeypatch.setattr(denoising, "free_memory", lambda device: 2 * 40 ** 3 * per_voxel)
+    denoised(tiny_model / "model.pt", phantom, tmp_path / "scarce")
+    assert sizes == {((32, 32, 32), 2)}
+
+
+def test_real_lack_of_memory_is_survived(tiny_model, phantom, tmp_path):
+    """A process that may take little of the GPU's memory goes on with smaller tiles."""
+    properties = torch.cuda.get_device_properties(0)
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(min(1.0, 150e6 / properties.total_memory))
+    try:
+        result = denoised(tiny_model / "model.pt", phantom, tmp_path / "little", batch_size=64,
+                          predictions=64)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert torch.isfinite(result).all() and result.std() > 0
