@@ -38,21 +38,27 @@ def seconds_of(function, device, repeats):
     return (waited(device) - began) / repeats
 
 
-def operations(network, shape):
-    """Multiplications and additions of the network's convolutions for an input of ``shape``."""
-    total = 0
+def work_a_voxel(network, shape):
+    """(operations, bytes) of the network for each voxel of an input of ``shape``.
+
+    Counted are the multiplications and additions of the convolutions, and what convolutions and
+    activations read and write, two bytes a number.
+    """
+    operations = moved = 0
 
     def count(module, inputs, output):
-        nonlocal total
-        total += 2 * module.weight.numel() * output.numel() // output.shape[1]
+        nonlocal operations, moved
+        moved += 2 * (inputs[0].numel() + output.numel())
+        if isinstance(module, torch.nn.Conv3d):
+            operations += 2 * module.weight.numel() * output.numel() // output.shape[1]
 
-    hooks = [module.register_forward_hook(count) for module in network.modules()
-             if isinstance(module, torch.nn.Conv3d)]
+    for module in network.modules():
+        if isinstance(module, (torch.nn.Conv3d, torch.nn.LeakyReLU)):
+            module.register_forward_hook(count)
     with torch.inference_mode():
         network(torch.zeros(shape))
-    for hook in hooks:
-        hook.remove()
-    return total
+    voxels = torch.Size(shape).numel()
+    return operations / voxels, moved / voxels
 
 
 def training_rows(training, repeats):
@@ -150,7 +156,8 @@ def main(argv=None):
 
         print("\n| network forwards, tile of %d³ | seconds | ratio | 10⁹ operations/s |\n"
               "|---|---|---|---|" % options.tile_size)
-        count = operations(unet.build(config), (1, 1) + side)
+        operations, moved = work_a_voxel(unet.build(config), (1, 1) + side)
+        count = operations * torch.Size(side).numel()
         plain = None
         variants = [("float32, default layout", torch.float32, torch.contiguous_format, False),
                     ("float32, channels last", torch.float32, torch.channels_last_3d, False),
@@ -166,6 +173,8 @@ def main(argv=None):
             plain = plain or seconds
             print("| %s | %.3f | %.2f | %.0f |" % (name, seconds, plain / seconds,
                                                    count / seconds / 1e9), flush=True)
+        print("\nfor each voxel: %.1f thousand operations, %.0f bytes read and written (bfloat16)"
+              % (operations / 1e3, moved))
 
 
 if __name__ == "__main__":

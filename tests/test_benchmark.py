@@ -150,10 +150,12 @@ def program(name, *arguments):
 
 
 def test_tables_of_several_runs_are_joined(tmp_path):
-    """A table a score; a run may lack methods, and seeds of a case are averaged."""
+    """A table a score; a run may lack methods, a later one replaces what an earlier one has, and
+    seeds of a case are averaged."""
     runs = {"one": [("cell", 1, "input", 0.2), ("cell", 1, "tv", 0.5), ("cell", 2, "input", 0.4),
                     ("cell", 2, "tv", 0.6)],
-            "two": [("empty", 1, "input", None), ("int8", 1, "input", 0.3)]}
+            "two": [("empty", 1, "input", None), ("int8", 1, "input", 0.3)],
+            "three": [("cell", 2, "tv", 0.8)]}
     for name, rows in runs.items():
         (tmp_path / name).mkdir()
         write_tables([dict(case=case, snr=0.1, seed=seed, method=method, correlation=value,
@@ -163,7 +165,7 @@ def test_tables_of_several_runs_are_joined(tmp_path):
     assert done.returncode == 0, done.stderr
     correlation, *_, contrast = done.stdout.strip().split("\n\n")
     assert correlation.splitlines()[0] == "| correlation | input | tv |"
-    assert correlation.splitlines()[2:] == ["| cell, SNR 0.1 | 0.300 | 0.550 |",
+    assert correlation.splitlines()[2:] == ["| cell, SNR 0.1 | 0.300 | 0.650 |",
                                             "| int8, SNR 0.1 | 0.300 |  |"]
     assert "| empty, SNR 0.1 | 1.000 |  |" in contrast.splitlines()
 
@@ -186,3 +188,30 @@ def test_published_sample_run_on_a_folder_of_its_form(phantom, tmp_path):
     inverted = program("shrec.py", tmp_path, "--output", tmp_path / "out2")
     assert inverted.returncode == 2
     assert "reconstruction.mrc" in inverted.stderr and "10.2312/3dor.20211307" in inverted.stderr
+
+
+def test_memory_is_measured_run_by_run():
+    done = program("memory.py", "--shapes", "24,32,40", "--commands", "denoise", "deconvolve")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|") for line in done.stdout.splitlines()[2:]]
+    assert [row[3].strip() for row in rows] == ["denoise", "deconvolve"]
+    denoising, filtering = (float(row[4]) for row in rows)
+    # Each run counts for itself: the filter needs no network.
+    assert 0.05 < filtering < denoising < 4
+    for row in rows:
+        assert float(row[5]) == pytest.approx(3 * 4 * 24 * 32 * 40 / 2 ** 30 + 1.5, abs=0.01)
+        assert float(row[6]) == pytest.approx(float(row[4]) / float(row[5]), abs=0.01)
+
+
+def test_rates_and_the_work_behind_them():
+    done = program("rate.py", "--shape", 32, 48, 48, "--tile-size", 32, "--predictions", 1,
+                   "--repeats", 1, "--threads", 2, "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    # Layers of 1 to 64 channels, by hand; each level down has an eighth of the voxels.
+    layers = (1 * 8 + 8 * 8 + 24 * 8 + 8 * 8, 8 * 16 + 16 * 16 + 48 * 16 + 16 * 16,
+              16 * 32 + 32 * 32 + 96 * 32 + 32 * 32, 32 * 64 + 64 * 64)
+    expected = 2 * (27 * sum(count / 8 ** level for level, count in enumerate(layers)) + 8)
+    assert "%.1f thousand operations" % (expected / 1e3) in done.stdout
+    whole, *parts = (float(line.split("|")[2]) for line in done.stdout.splitlines()
+                     if "training step" in line or line.startswith("| - "))
+    assert len(parts) == 3 and whole > 0 and parts[1] > parts[2]
