@@ -162,6 +162,19 @@ def test_fast_paths_give_what_the_plain_one_gives(blind_model, phantom, tmp_path
     assert correlation(plain, fast) > 0.999
 
 
+def test_reading_ahead_changes_nothing(tiny_model, phantom, write, tmp_path, monkeypatch):
+    """The next tomogram's noise is estimated while one is denoised, where a GPU does that."""
+    second = write(data(phantom["tomogram"])[:, ::-1].copy(), "second.mrc")
+    results = []
+    for apart in (False, True):
+        monkeypatch.setattr("f2fd_core.denoising.works_apart", lambda device, apart=apart: apart)
+        results.append(denoise(DenoiseConfig(
+            model=str(tiny_model / "model.pt"), tomograms=(phantom["tomogram"], second),
+            output=str(tmp_path / str(apart)), device="cpu")))
+    for plain, ahead in zip(*results):
+        np.testing.assert_array_equal(data(plain), data(ahead))
+
+
 def test_two_devices_give_what_one_gives(tiny_model, phantom, tmp_path):
     results = []
     for device in ("cpu", "cpu,cpu"):

@@ -1,6 +1,8 @@
 import csv
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -45,6 +47,17 @@ def test_two_processes_resume(one_and_two, phantom, tmp_path):
     run(phantom, tmp_path, steps=3)
     run(phantom, tmp_path, device="cpu,cpu", resume=True)
     assert losses(tmp_path) == pytest.approx(losses(one_and_two[0]), rel=1e-4)
+
+
+def test_torchrun_gives_the_same(one_and_two, phantom, tmp_path):
+    options = [word for name, value in dict(OPTIONS, device="cpu").items()
+               for word in ("--" + name.replace("_", "-"), str(value))]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         "-m", "f2fd_core", "train", phantom["tomogram"], "--output", str(tmp_path / "run"),
+         *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "run") == pytest.approx(losses(one_and_two[1]), rel=1e-6)
 
 
 def test_a_patch_for_every_process(phantom, tmp_path):
