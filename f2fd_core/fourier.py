@@ -16,7 +16,7 @@ SYNTHESIS_MARGIN = 16
 MAXIMUM_WINDOWS = 2048
 MAXIMUM_VALUES = 1 << 26
 LEAST_WINDOWS, SMALLEST_WINDOW = 16, 16
-LEAST_SHELLS, TINY = 3, 1e-30
+LEAST_SHELLS, LARGEST_FACTOR, TINY = 3, 1e3, 1e-30
 TRANSFERS = (-0.5, 0.75)
 
 
@@ -197,7 +197,7 @@ def continue_to_low_frequencies(power, size, limit, total):
     The law |k|^p is found on the shells between ``limit`` and twice that, with -1.5 <= p <= 0: the
     noise of a weighted back-projection is about white there, and falls as 1 / |k| without the
     weight, as in SIRT. A shell's mean is made to follow the law, but not made more than that of the
-    ``total`` power, of noise and signal.
+    ``total`` power, of noise and signal. Shells without any power stay so.
     """
     if limit == 0:
         return power
@@ -210,6 +210,9 @@ def continue_to_low_frequencies(power, size, limit, total):
     law = (exponent * (frequency.log() - x.mean()) + y.mean()).exp()
     expected = torch.minimum(law, shell_means(total, size)[1])
     factor = (expected / mean.clamp(min=TINY)).masked_fill(frequency >= limit, 1.0)
+    # A factor is meant for its own shell, but the next one's coefficients get a part of it.
+    known = factor < LARGEST_FACTOR
+    frequency, factor = frequency[known], factor[known]
     radius = radial_frequency(size).numpy()
     return power * torch.from_numpy(np.interp(radius, frequency, factor).astype(np.float32))
 

@@ -136,6 +136,17 @@ def test_white_noise_stays_white(size, limit):
     torch.testing.assert_close(after, power)
 
 
+@pytest.mark.parametrize("empty", [0.02, 0.06, 1.0])
+def test_empty_shells_lift_nothing(empty):
+    """Where an estimate found no power at all, as it may in a tomogram without noise."""
+    size = (40, 40, 40)
+    k = fourier.radial_frequency(size)
+    power = 0.1 * (k > empty)
+    after = fourier.continue_to_low_frequencies(power, size, 0.1, torch.full_like(k, 50.0))
+    assert torch.isfinite(after).all()
+    assert after.max() <= 0.1 * (0.1 / 0.025) ** 1.5 * 2
+
+
 @pytest.mark.parametrize("height", [30.0, -0.5])
 def test_low_frequencies_go_on_as_those_above(height):
     """Whether signal was left there or noise taken for signal; but never beyond the tomogram's."""
