@@ -55,9 +55,8 @@ class ProtF2FdTrain(ProtF2FdBase):
                            "are used for the scores in the log (SSIM, PSNR), never for training.")
         form.addParam("initialModel", PointerParam, pointerClass="F2FdModel", allowsNull=True,
                       expertLevel=LEVEL_ADVANCED, label="Initial model",
-                      help="Start from this model instead of from random weights: tomograms like "
-                           "those that it was trained on then need fewer steps. The network must "
-                           "be the same.")
+                      help="Start from this model, made on similar tomograms, instead of from "
+                           "random weights. The network must be the same.")
         self._addEngineParams(form)
         form.addParallelSection(threads=4, mpi=0, binThreadsHelp=self._threadsHelp())
 
