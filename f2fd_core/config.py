@@ -337,8 +337,8 @@ class TrainConfig(Config):
         "Other options given beside it win over the preset.", TRAINING,
         choices=("default", "published"))
     initial_model: str = param(
-        "", "Initial model", "Model file to start from instead of random weights, made on tomograms "
-        "like these. Its network must be the one chosen here.", TRAINING, advanced=True)
+        "", "Initial model", "Model file to start from instead of random weights, made on "
+        "tomograms like these. Its network must be the one chosen here.", TRAINING, advanced=True)
     steps: int = param(
         0, "Training steps", "Number of training steps (batches). 0: as many as it takes until the "
         "loss on parts that are kept from the training is flat, and the best model of them.",
