@@ -139,11 +139,12 @@ class Spectrum(Perturbation):
     def refine(self, predictor, most=REFINEMENT_BLOCKS):
         """Estimate the noise spectrum again, from what a network removes from the tomogram.
 
-        The better the network, the less signal is left in that. But it passes noise, too: of the
-        noise's power (1 - t)² is left, where t is the share that it passes of synthetic noise at
-        the same place, measured with two copies. Divided by that, a window's power is the noise's
-        or, with signal left in it, more. At low frequencies t is large and hardly known: there the
-        spectrum goes on as it does above them.
+        The better the network, the less signal is left in that. But it passes a share t of the
+        noise, too, which is measured on synthetic noise at the same place; the power of what is
+        removed is divided by 1 - t. For an ideal linear network, t = S / (S + N), that is exact;
+        where there is no signal, a wrong N leads to a t that makes the next one better
+        (docs/method.md). At low frequencies t is large and hardly known: there the spectrum goes on
+        as it does above them.
         ``predictor`` is a :class:`~f2fd_core.denoising.Predictor`; ``most``: the number of blocks
         of the tomogram that are looked at, where there is room for so many.
         """
