@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -45,3 +47,14 @@ def test_mostly_empty_volume_is_not_clipped_to_a_constant(write):
     values = np.zeros((32, 32, 32))
     values[4, 4, 4] = 5
     assert whole(Volume(write(values))).max() > 100
+
+
+def test_many_tomograms_are_mapped_not_read(write):
+    """Neither open files nor memory grow with their number."""
+    values = np.random.default_rng(3).normal(size=(16, 16, 16))
+    paths = [write(values + number, "%d.mrc" % number) for number in range(30)]
+    before = len(os.listdir("/proc/self/fd"))
+    volumes = [Volume(path) for path in paths]
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert all(isinstance(volume.data, np.memmap) for volume in volumes)
+    assert volumes[29].mean == pytest.approx(values.mean() + 29, abs=0.01)
