@@ -50,11 +50,11 @@ def test_mostly_empty_volume_is_not_clipped_to_a_constant(write):
 
 
 def test_many_tomograms_are_mapped_not_read(write):
-    """Neither open files nor memory grow with their number."""
+    """A map, and no more, is open for each."""
     values = np.random.default_rng(3).normal(size=(16, 16, 16))
     paths = [write(values + number, "%d.mrc" % number) for number in range(30)]
     before = len(os.listdir("/proc/self/fd"))
     volumes = [Volume(path) for path in paths]
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before + len(volumes)
     assert all(isinstance(volume.data, np.memmap) for volume in volumes)
     assert volumes[29].mean == pytest.approx(values.mean() + 29, abs=0.01)
