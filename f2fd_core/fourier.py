@@ -18,6 +18,7 @@ MAXIMUM_VALUES = 1 << 26
 LEAST_WINDOWS, SMALLEST_WINDOW = 16, 16
 LEAST_SHELLS, LARGEST_FACTOR, TINY = 3, 1e3, 1e-30
 TRANSFERS = (-0.5, 0.75)
+CELL = 4
 
 
 def axis_frequencies(shape):
@@ -127,22 +128,33 @@ def _windowed_spectrum(values, size):
     return torch.fft.rfftn((values - values.mean()) * _taper(tuple(size)), dim=AXES)
 
 
+def cell_index(size):
+    """Index of the cell in which each rfft-grid coefficient of ``size`` lies, and their number.
+
+    Cells are CELL coefficients wide along each axis; k and its mirror images share one.
+    """
+    along = [(frequency.abs() * side).round().long() // CELL
+             for frequency, side in zip(axis_frequencies(size), size)]
+    z, y, x = (int(numbers.max()) + 1 for numbers in along)
+    index = (along[0][:, None, None] * y + along[1][None, :, None]) * x + along[2][None, None, :]
+    return index, z * y * x
+
+
 def window_transfer(before, after, corners, size):
-    """How much of what is added to its input a network passes on, by window and Fourier shell.
+    """How much of what is added to its input a network passes on, by window and frequency.
 
     ``before(start, size)`` reads regions of the difference of two inputs, ``after`` those of the
     outputs' difference. The transfer is the real part of their cross-spectrum over the power of
-    the first; a shell has at least four coefficients along an axis, and the result, of shape
-    (windows, z, y, x // 2 + 1), is constant in it. Kept in the range TRANSFERS.
+    the first, each summed over cells of the spectrum, see :func:`cell_index`. The result, of shape
+    (windows, z, y, x // 2 + 1), is kept in the range TRANSFERS.
     """
-    shells = max(1, min(size) // 4)
-    index = shell_index(size, shells)
+    index, cells = cell_index(size)
     weights = friedel_weights(size).expand(index.shape).flatten()
     transfer = []
     for corner in corners:
         first, second = (_windowed_spectrum(region(corner, size), size)
                          for region in (before, after))
-        sums = [torch.zeros(shells + 1).index_add_(0, index.flatten(), values.flatten() * weights)
+        sums = [torch.zeros(cells).index_add_(0, index.flatten(), values.flatten() * weights)
                 for values in ((second * first.conj()).real, first.abs() ** 2)]
         ratio = sums[0] / sums[1].clamp(min=TINY)
         transfer.append(ratio.clamp(*TRANSFERS)[index])
