@@ -91,6 +91,30 @@ def test_transfer_of_windows_is_that_of_a_filter(size):
         assert found.std() < 0.1
 
 
+def test_transfer_differs_by_direction():
+    """A filter that passes 60 % along Y and nothing elsewhere, at the same frequencies."""
+    shape, size = (48, 64, 56), (32, 32, 32)
+    noise = coloured(shape, 0)[0]
+    _, y, _ = fourier.axis_frequencies(shape)
+    after = torch.fft.irfftn(
+        torch.fft.rfftn(noise) * 0.6 * (y.abs() > 0.25).float()[None, :, None], s=shape)
+    transfer = fourier.window_transfer(Memory(noise).region, Memory(after).region,
+                                       fourier.window_corners(shape, size), size)
+    assert transfer[:, 0:2, 10:14, 0:2].mean().item() == pytest.approx(0.6, abs=0.05)
+    for elsewhere in (transfer[:, 10:14, 0:2, 0:2], transfer[:, 0:2, 0:2, 10:14]):
+        assert elsewhere.mean().item() == pytest.approx(0, abs=0.05)
+
+
+@pytest.mark.parametrize("size", [(32, 32, 32), (9, 16, 27)])
+def test_cells_hold_every_coefficient_with_its_mirror_images(size):
+    index, cells = fourier.cell_index(size)
+    assert index.shape == fourier.radial_frequency(size).shape
+    assert set(index.unique().tolist()) == set(range(cells))
+    for axis in (0, 1):
+        mirrored = index.flip(axis).roll(1, axis)
+        torch.testing.assert_close(mirrored, index, rtol=0, atol=0)
+
+
 def test_sparse_signal_hardly_lifts_the_noise_estimate():
     noise, power = coloured((64, 96, 96), 1)
     noise[20:26, 30:36, 40:46] += 30
