@@ -100,8 +100,8 @@ def test_transfer_differs_by_direction():
         torch.fft.rfftn(noise) * 0.6 * (y.abs() > 0.25).float()[None, :, None], s=shape)
     transfer = fourier.window_transfer(Memory(noise).region, Memory(after).region,
                                        fourier.window_corners(shape, size), size)
-    assert transfer[:, 0:2, 10:14, 0:2].mean().item() == pytest.approx(0.6, abs=0.05)
-    for elsewhere in (transfer[:, 10:14, 0:2, 0:2], transfer[:, 0:2, 0:2, 10:14]):
+    assert transfer[:, 0:4, 12:16, 0:4].mean().item() == pytest.approx(0.6, abs=0.05)
+    for elsewhere in (transfer[:, 12:16, 0:4, 0:4], transfer[:, 0:4, 0:4, 12:16]):
         assert elsewhere.mean().item() == pytest.approx(0, abs=0.05)
 
 
