@@ -95,8 +95,8 @@ def prepare_cpu(threads):
 def _keep_freed_memory():
     """Let the C library keep what is freed for the next layer.
 
-    By default glibc gives large arrays back to the system at once, and gets them anew, zeroed page
-    by page, which took up to a third of the time (benchmarks/rate.py).
+    By default glibc gives large arrays back to the system at once and gets them anew, zeroed page
+    by page, which takes a good part of a layer's time.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "gnu_get_libc_version"):
