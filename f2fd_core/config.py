@@ -808,7 +808,7 @@ class InfoConfig(Config):
     benchmark: bool = param(
         False, "Benchmark", "Measure this machine for about half a minute: how long training and "
         "denoising with the default settings take, and how much memory they need.", RUN)
-    shape: Tuple[int, ...] = param((512, 512, 256), "Shape", "Size Z Y X of the tomogram that "
+    shape: Tuple[int, ...] = param((256, 512, 512), "Shape", "Size Z Y X of the tomogram that "
                                    "--benchmark speaks of.", RUN, unit="voxels", ge=8, length=3)
     device: str = _device()
     threads: int = _threads()
