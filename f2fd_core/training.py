@@ -236,7 +236,7 @@ def train(config):
     """Train a model and write it, its log, checkpoints and pictures into ``config.output``.
 
     With several devices it starts a process for each; started by torchrun or srun, it joins the
-    others. Returns the path of model.pt. Raises UserError for bad input (see config.py for the
+    others. Returns the path of model.pt. Raises UserError for bad input (see config for the
     options) and when the loss is no longer finite.
     """
     devices = choose_devices(config.device)

@@ -45,8 +45,8 @@ def test_training_tells_what_it_will_take(phantom, tmp_path, capsys):
     train(TrainConfig(tomograms=(phantom["tomogram"],), output=str(tmp_path), steps=9, features=2,
                       patch_size=16, batch_size=1))
     line, = [line for line in capsys.readouterr().err.splitlines() if "a step takes" in line]
-    found = re.fullmatch(r"f2fd: a step takes (\S+) s: 9 steps about (\d+) s, and then denoising the "
-                         r"tomogram about .*; (\S+) GiB of memory in use", line)
+    found = re.fullmatch(r"f2fd: a step takes (\S+) s: 9 steps about (\d+) s, and then denoising "
+                         r"the tomogram about .*; (\S+) GiB of memory in use", line)
     step, steps, memory = map(float, found.groups())
     # However fast the machine is; the step is told to two digits.
     assert step > 0 and steps == pytest.approx(9 * step, rel=0.06, abs=0.5)

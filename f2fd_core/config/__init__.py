@@ -1,0 +1,27 @@
+"""The one definition of every parameter: command line, Scipion form, help and documentation.
+
+Only the standard library, and Python 3.8: the Scipion plugin imports this module in an
+environment that has neither torch nor numpy.
+"""
+from f2fd_core.config.denoise import DenoiseConfig
+from f2fd_core.config.parameter import UserError, flag, item_type, parameters, read_json
+from f2fd_core.config.tools import (
+    FILTERS,
+    BenchmarkConfig,
+    DeconvolveConfig,
+    EvaluateConfig,
+    InfoConfig,
+    SimulateConfig,
+)
+from f2fd_core.config.train import (
+    NETWORK_MULTIPLE,
+    PERTURBATIONS,
+    PREDICTION_DEFAULTS,
+    TrainConfig,
+    recorded,
+)
+
+__all__ = [
+    "FILTERS", "NETWORK_MULTIPLE", "PERTURBATIONS", "PREDICTION_DEFAULTS", "BenchmarkConfig",
+    "DeconvolveConfig", "DenoiseConfig", "EvaluateConfig", "InfoConfig", "SimulateConfig",
+    "TrainConfig", "UserError", "flag", "item_type", "parameters", "read_json", "recorded"]

@@ -1,0 +1,106 @@
+"""Parameters of ``f2fd denoise``."""
+import dataclasses
+from dataclasses import dataclass
+from typing import Tuple
+
+from f2fd_core.config import shared
+from f2fd_core.config.parameter import INPUT, PREDICTION, RUN, Config, UserError, param
+from f2fd_core.config.train import NETWORK_MULTIPLE
+
+
+@dataclass(frozen=True)
+class DenoiseConfig(Config):
+    """Denoise tomograms with a trained model."""
+
+    model: str = param("", "Model", "Model file that 'f2fd train' wrote (model.pt or a "
+                       "checkpoint).", INPUT, positional=True)
+    tomograms: Tuple[str, ...] = shared.tomograms("Tomograms to denoise (MRC), of any size.")
+    output: str = param("", "Output folder", "Folder for the denoised tomograms and pictures.",
+                        INPUT)
+    half_maps: Tuple[str, ...] = shared.half_maps(
+        "Two half-maps a tomogram (MRC), odd and even, for models that were trained on half-maps: "
+        "both are denoised and averaged. The result has the tomogram's name if that is given, "
+        "else the odd half's.")
+    defocus: float = param(
+        0.0, "Defocus", "Defocus of these tomograms, for models that were trained on deconvolved "
+        "ones. 0: that of the training.", INPUT, unit="µm", ge=0, zero="as trained",
+        advanced=True)
+    voxel_size: float = shared.voxel_size()
+
+    predictions: int = param(
+        0, "Predictions", "Predictions that are averaged, each on a new noisy copy and with new "
+        "dropout. More are smoother, in proportionally more time. 0: as the model's preset says "
+        "(default 4, with points 20, halves 2, blindspot 1; published 100).", PREDICTION, ge=0,
+        zero="automatic", original="predict_N_times")
+    batch_size: int = param(
+        0, "Predictions per batch", "Noisy copies of a tile that the network takes at once. Lower "
+        "it if the GPU's memory does not suffice. 0: on the CPU as the model's preset says "
+        "(default 1, published 10); on a GPU all that its free memory has room for (published at "
+        "most 10).", PREDICTION, ge=0, zero="automatic", advanced=True,
+        original="n_bernoulli_samples_prediction")
+    tile_size: int = param(
+        0, "Tile size", "Side of the cubic tiles in which the tomogram is denoised; they overlap "
+        "and are blended. Lower it if the GPU's memory does not suffice. 0: as the model's preset "
+        "says (default 96, published 64), smaller where a GPU's free memory is too small for it.",
+        PREDICTION, unit="voxels", ge=0, zero="automatic",
+        advanced=True)
+    pool_size: int = param(
+        0, "Pool of samples", "Perturbed copies of the whole tomogram in a temporary file, for "
+        "models trained with masks. 0: as the model's preset says (default 4, published 20).",
+        PREDICTION, ge=0, zero="automatic", advanced=True, original="total_samples_prediction")
+    std: bool = param(
+        False, "Standard deviation map", "Also write <name>_std.mrc, the standard deviation over "
+        "the predictions: where it is high, trust the result less.", PREDICTION)
+
+    seed: int = shared.seed()
+    resume: bool = param(False, "Skip finished", "Skip tomograms whose denoised file exists.", RUN)
+    overwrite: bool = shared.overwrite()
+    device: str = shared.device()
+    threads: int = shared.threads()
+    precision: str = shared.precision()
+    deterministic: bool = shared.deterministic()
+    compile: bool = shared.compile()
+
+    def check(self):
+        if self.resume and self.overwrite:
+            raise UserError("--resume and --overwrite exclude each other; expected one of them")
+        shared.check_half_maps(self)
+
+    def names(self):
+        """The paths by which the tomograms are called: their own, or those of the odd halves."""
+        return shared.names_of(self)
+
+    def without(self, finished):
+        """The same for the tomograms whose names are not among the ``finished``."""
+        left = [number for number, name in enumerate(self.names()) if name not in finished]
+        return dataclasses.replace(
+            self, tomograms=tuple(self.tomograms[number] for number in left if self.tomograms),
+            half_maps=tuple(path for number in left for path in
+                            self.half_maps[2 * number:2 * number + 2]))
+
+    @classmethod
+    def implied(cls):
+        return shared.EXCLUSIVE
+
+    def for_model(self, train_config):
+        """Replace every 0 by the value of the model's preset and check against the model."""
+        if (train_config.perturbation == "halves") != bool(self.half_maps):
+            raise UserError("--half-maps names %d files; expected %s for a model trained with the "
+                            "perturbation %s" % (len(self.half_maps), "none" if self.half_maps
+                                                 else "two a tomogram", train_config.perturbation))
+        if self.defocus and not train_config.deconvolve:
+            raise UserError("--defocus is %g; expected 0, since the model was trained on tomograms "
+                            "that were not deconvolved" % self.defocus)
+        filled = dataclasses.replace(
+            self, **{name: getattr(self, name) or value
+                     for name, value in train_config.prediction_defaults().items()})
+        if train_config.perturbation == "halves" and filled.predictions % 2:
+            raise UserError("--predictions is %d; expected an even number, since the half-maps are "
+                            "taken in turn" % filled.predictions)
+        if filled.std and filled.predictions == 1:
+            raise UserError("--predictions is 1; expected at least 2 for --std")
+        multiple = NETWORK_MULTIPLE[train_config.network]
+        if filled.tile_size % multiple:
+            raise UserError("--tile-size is %d; expected a multiple of %d for the model's %s "
+                            "network" % (filled.tile_size, multiple, train_config.network))
+        return filled

@@ -1,0 +1,173 @@
+"""What a parameter is, and what all configurations share: checks, presets, JSON."""
+import dataclasses
+import json
+import math
+import os
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Dict, Tuple
+
+INPUT, TRAINING, PERTURBATION, NETWORK, DECONVOLUTION, PREDICTION, RUN = (
+    "Input", "Training", "Perturbation", "Network", "Deconvolution", "Prediction", "Run")
+
+
+class UserError(ValueError):
+    """A mistake in what the user gave, told in one sentence; the command line exits with 2."""
+
+
+@dataclass(frozen=True)
+class Param:
+    """What is known of one parameter beside its type and default.
+
+    ``ge``, ``gt``, ``le`` and ``lt`` bound numbers. ``only`` = (other field, values...) says when
+    the parameter applies at all; without values, when the other field, a yes or no, is yes.
+    ``zero`` is what 0 stands for, and the command line takes the word, too. ``original`` is the
+    published program's name for it, taken by the command line as an alias, as is ``alias``.
+    """
+    label: str
+    help: str
+    section: str
+    unit: str = ""
+    ge: float = -math.inf
+    gt: float = -math.inf
+    le: float = math.inf
+    lt: float = math.inf
+    choices: Tuple[str, ...] = ()
+    advanced: bool = False
+    positional: bool = False
+    length: int = 0
+    zero: str = ""
+    only: Tuple[str, ...] = ()
+    original: str = ""
+    alias: str = ""
+
+    def full_help(self):
+        """The help text with the unit and, for a conditional parameter, its condition."""
+        parts = [self.help]
+        if self.unit:
+            parts.append("Unit: %s." % self.unit)
+        if self.only:
+            values = " or ".join("'%s'" % value for value in self.only[1:])
+            parts.append("Used with %s only." % " ".join(filter(None, (self.only[0], values))))
+        return " ".join(parts)
+
+
+def param(default, label, help, section, **more):
+    """A dataclass field that carries its :class:`Param`."""
+    return field(default=default, metadata={"param": Param(label, help, section, **more)})
+
+
+def flag(name):
+    """The command line's spelling of a field: ``patch_size`` -> ``--patch-size``."""
+    return "--" + name.replace("_", "-")
+
+
+def parameters(config_class):
+    """Yield (name, type, default, Param) for every field of a configuration class.
+
+    The type is bool, int, float, str or, for tuples, ``Tuple[item, ...]``.
+    """
+    hints = typing.get_type_hints(config_class)
+    for item in dataclasses.fields(config_class):
+        yield item.name, hints[item.name], item.default, item.metadata["param"]
+
+
+def item_type(annotation):
+    """The type of a tuple's items, or None when the annotation is no tuple."""
+    arguments = getattr(annotation, "__args__", None)
+    return arguments[0] if arguments else None
+
+
+def _checked(name, kind, value, spec):
+    """Return ``value`` as the field's type, or raise a UserError that names the option."""
+    item = item_type(kind)
+    if item is not None:
+        if not isinstance(value, (list, tuple)):
+            raise UserError("%s is %r; expected a list" % (flag(name), value))
+        if spec.length and len(value) != spec.length:
+            raise UserError("%s has %d values; expected %d" % (flag(name), len(value), spec.length))
+        return tuple(_checked(name, item, entry, spec) for entry in value)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind is str and isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if type(value) is not kind:
+        words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+        raise UserError("%s is %r; expected %s" % (flag(name), value, words[kind]))
+    if spec.choices and value not in spec.choices:
+        raise UserError("%s is '%s'; expected one of %s"
+                        % (flag(name), value, ", ".join(spec.choices)))
+    if kind in (int, float):
+        if not math.isfinite(value):
+            raise UserError("%s is %s; expected a finite number" % (flag(name), value))
+        for bound, words, holds in ((spec.ge, "at least", value >= spec.ge),
+                                    (spec.gt, "above", value > spec.gt),
+                                    (spec.le, "at most", value <= spec.le),
+                                    (spec.lt, "below", value < spec.lt)):
+            if not holds:
+                raise UserError("%s is %s; expected %s %g" % (flag(name), value, words, bound))
+    return value
+
+
+class Config:
+    """What all configurations share: checks on creation, and JSON in both directions."""
+
+    def __post_init__(self):
+        for name, kind, _, spec in parameters(type(self)):
+            object.__setattr__(self, name, _checked(name, kind, getattr(self, name), spec))
+        self.check()
+
+    def check(self):
+        """Rules between fields; raises UserError."""
+
+    @classmethod
+    def presets(cls):
+        """Named sets of values: {name: {field: value}}."""
+        return {}
+
+    @classmethod
+    def implied(cls):
+        """What giving a field (other than 0, no or nothing) implies: {field: {other: value}}."""
+        return {}
+
+    @classmethod
+    def create(cls, explicit: Dict[str, Any], base: Dict[str, Any] = None):
+        """Build from what was given: ``explicit`` wins over its preset, that over ``base``.
+
+        ``base`` is a configuration file's content, complete or not; the preset that it names
+        fills in what it leaves out. Raises UserError for an unknown name or a bad value.
+        """
+        known = {item.name for item in dataclasses.fields(cls)}
+        values = {}
+        for layer in (base or {}, explicit):
+            for name in layer:
+                if name not in known:
+                    raise UserError("'%s' is no parameter of %s" % (name, cls.__name__))
+            values.update(cls.presets().get(str(layer.get("preset")), {}))
+            for name, value in layer.items():
+                values.update(cls.implied().get(name, {}) if value else {})
+            values.update(layer)
+        return cls(**values)
+
+    def to_dict(self):
+        """All fields as JSON types (tuples become lists)."""
+        return {name: list(value) if isinstance(value, tuple) else value
+                for name, value in dataclasses.asdict(self).items()}
+
+    def to_json(self):
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+
+
+def read_json(path):
+    """The dictionary in a configuration file; raises UserError when it holds none."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            values = json.load(stream)
+    except OSError as error:
+        raise UserError("cannot read the configuration %s: %s" % (path, error.strerror))
+    except ValueError as error:
+        raise UserError("%s is not valid JSON (%s)" % (path, error))
+    if not isinstance(values, dict):
+        raise UserError("%s holds a %s; expected an object with one entry a parameter"
+                        % (path, type(values).__name__))
+    return values

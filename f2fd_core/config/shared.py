@@ -1,0 +1,100 @@
+"""Parameters and rules that several commands share, word for word."""
+from f2fd_core.config.parameter import DECONVOLUTION, INPUT, RUN, UserError, param
+
+EXCLUSIVE = {"resume": {"overwrite": False}, "overwrite": {"resume": False}}
+"""Giving one of these replaces the other where a recorded configuration has it."""
+
+
+def tomograms(help):
+    return param((), "Tomograms", help, INPUT, positional=True)
+
+
+def half_maps(help):
+    return param((), "Half-maps", help, INPUT, advanced=True)
+
+
+FILTER = {
+    "defocus": (0.0, "Defocus", "Defocus (positive: underfocus) of the tomogram's images, on "
+                "average; 300 kV and Cs 2.7 mm are assumed.", dict(unit="µm", ge=0)),
+    "phase_shift": (0.0, "Phase shift", "Phase shift of a phase plate; 0 without one.",
+                    dict(unit="degrees", ge=0, le=180)),
+    "phase_flipped": (False, "Phases flipped", "The CTF's phases were corrected already, before or "
+                      "during the reconstruction.", {}),
+    "strength": (1.0, "Strength", "The signal-to-noise ratio at low frequencies is taken to be 10 "
+                 "to the power of this. Higher values lift low frequencies more.",
+                 dict(ge=-10, le=10)),
+    "snr_falloff": (1.0, "SNR falloff", "How fast the signal-to-noise ratio falls with frequency. "
+                    "Higher values smooth more.", dict(ge=0)),
+    "highpass": (0.02, "High-pass", "Frequencies below this share of Nyquist fade out, which takes "
+                 "away slow gradients. 0: none.", dict(unit="share of Nyquist", ge=0, le=1)),
+}
+
+
+def filtering(name, **more):
+    """A parameter of the deconvolution filter."""
+    default, label, help, options = FILTER[name]
+    return param(default, label, help, DECONVOLUTION, **dict(options, **more))
+
+
+def voxel_size():
+    return param(0.0, "Voxel size", "Voxel size of the tomograms. It is needed when a header holds "
+                 "none (0); results keep the one that a header has. 0: read it from the header.",
+                 INPUT, unit="Å", ge=0, advanced=True)
+
+
+def seed():
+    return param(0, "Random seed", "The same seed, input and machine give the same result.", RUN,
+                 ge=0, lt=2 ** 31, advanced=True)
+
+
+def device():
+    return param("auto", "Device", "Where to compute: auto (the first GPU, else the CPU with a "
+                 "warning), cpu, cuda, cuda:N or N for GPU number N, several GPUs such as 0,1, or "
+                 "all; they share the work.", RUN, alias="devices")
+
+
+def threads():
+    return param(0, "CPU threads", "CPU threads of the engine. 0: all that the machine offers.",
+                 RUN, ge=0, zero="all")
+
+
+def precision():
+    return param("auto", "Precision", "Arithmetic of the network: bfloat16 is faster where the "
+                 "hardware has it; auto uses it there and float32 elsewhere.", RUN,
+                 choices=("auto", "float32", "bfloat16"), advanced=True)
+
+
+def deterministic():
+    return param(False, "Deterministic", "Use only algorithms that give the same bits every time. "
+                 "On the CPU that is so anyway; on a GPU it may be slower.", RUN, advanced=True)
+
+
+def compile():
+    return param(False, "Compile the network", "Compile the network first (torch.compile), which "
+                 "takes a minute or two. It may pay in long runs on a GPU; on the CPU it was "
+                 "slower.", RUN, advanced=True)
+
+
+def overwrite():
+    return param(False, "Overwrite", "Replace what an earlier run left in the output folder. "
+                 "Without it, existing results are kept and the run is refused.", RUN)
+
+
+def names_of(config):
+    """The tomograms, or the odd half-maps where only half-maps are given."""
+    return config.tomograms or config.half_maps[::2]
+
+
+def check_half_maps(config):
+    """Half-maps come in pairs, one pair a tomogram; raises UserError otherwise."""
+    count = len(config.half_maps)
+    if count % 2 or config.tomograms and count not in (0, 2 * len(config.tomograms)):
+        raise UserError("--half-maps names %d files; expected two for each tomogram, odd and even"
+                        % count)
+
+
+def check_defocus(config, needed):
+    """The deconvolution can't do without the defocus; raises UserError."""
+    if needed and config.defocus == 0:
+        raise UserError("--defocus is 0; expected the tomograms' defocus in µm, which the "
+                        "deconvolution needs")

@@ -1,0 +1,146 @@
+"""Parameters of the commands beside training and denoising."""
+from dataclasses import dataclass
+from typing import Tuple
+
+from f2fd_core.config import shared
+from f2fd_core.config.parameter import INPUT, RUN, TRAINING, Config, UserError, flag, param
+
+
+@dataclass(frozen=True)
+class SimulateConfig(Config):
+    """Write a synthetic tomogram with its ground truth."""
+
+    output: str = param("", "Output folder", "Folder for the simulated volumes.", INPUT,
+                        positional=True)
+    shape: Tuple[int, ...] = param((96, 192, 192), "Shape", "Size of the volume, Z Y X.", INPUT,
+                                   unit="voxels", ge=16, length=3)
+    voxel_size: float = param(10.0, "Voxel size", "Voxel size of the volume.", INPUT, unit="Å",
+                              gt=0)
+    snr: float = param(0.1, "Signal-to-noise ratio", "Variance of the signal over the variance of "
+                       "the noise in the untilted projection.", INPUT, gt=0)
+    specimen: str = param("cell", "Specimen", "cell: vesicles, sheets, macromolecules and spheres. "
+                          "crowded: the same, a third of the volume full. spheres: spheres of "
+                          "several sizes only. empty: nothing but noise.", INPUT,
+                          choices=("cell", "crowded", "spheres", "empty"))
+    tilt_range: float = param(60.0, "Tilt range", "Tilts run from minus to plus this angle.", INPUT,
+                              unit="degrees", gt=0, le=90)
+    tilt_step: float = param(3.0, "Tilt step", "Angle between two tilts.", INPUT, unit="degrees",
+                             gt=0, le=30)
+    defocus: float = param(3.0, "Defocus", "Defocus of the microscope (300 kV, Cs 2.7 mm).", INPUT,
+                           unit="µm", ge=0)
+    sirt_iterations: int = param(0, "SIRT-like filter", "Reconstruct with IMOD's SIRT-like filter "
+                                 "for this many iterations, which passes low frequencies and "
+                                 "dampens high ones. 0: weighted back-projection.", INPUT,
+                                 unit="iterations", ge=0, zero="off")
+    seed: int = shared.seed()
+    overwrite: bool = shared.overwrite()
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(Config):
+    """Score a denoised tomogram against a reference."""
+
+    denoised: str = param("", "Denoised tomogram", "The tomogram to score (MRC).", INPUT,
+                          positional=True)
+    reference: str = param("", "Reference", "Noise-free volume of the same size (MRC).", INPUT)
+    noisy: str = param("", "Noisy tomogram", "The tomogram before denoising (MRC): scored too, "
+                       "for comparison.", INPUT)
+    membrane: str = param("", "Membrane mask", "Mask of the true membranes (MRC, above 0.5 "
+                          "inside): adds the average precision of a ridge filter's membrane map.",
+                          INPUT)
+
+
+BENCHMARK_CASES = ("cell", "spheres", "crowded", "sirt", "uneven", "lowpass", "binned", "int8",
+                   "empty", "noisefree")
+FILTERS = ("gaussian", "tv", "nlm", "deconvolve")
+BENCHMARK_METHODS = FILTERS + ("spectrum", "masks", "points", "blindspot", "halves", "published")
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig(Config):
+    """Compare all methods on simulated tomograms or on one of yours."""
+
+    output: str = param("", "Output folder", "Folder for the tables (scores.csv, scores.md), the "
+                        "picture and the volumes.", INPUT, positional=True)
+    tomogram: str = param("", "Tomogram", "A tomogram of yours (MRC) instead of simulated ones. "
+                          "Scores then need a reference or half-maps.", INPUT)
+    half_maps: Tuple[str, ...] = param(
+        (), "Half-maps", "Its half-maps, odd and even (MRC): adds the method 'halves', and for the "
+        "others the Fourier shell correlation between both halves, each denoised by a model of "
+        "its own.", INPUT)
+    reference: str = param("", "Reference", "A volume of the same size (MRC) to score your "
+                           "tomogram's results against.", INPUT)
+    membrane: str = param("", "Membrane mask", "Mask of the membranes in your tomogram (MRC, above "
+                          "0.5 inside).", INPUT)
+    defocus: float = param(3.0, "Defocus", "Defocus of the simulation or of your tomogram, for the "
+                           "deconvolution.", INPUT, unit="µm", gt=0)
+    cases: Tuple[str, ...] = param(
+        ("cell", "spheres"), "Cases", "Simulated tomograms. cell, spheres, crowded, empty: the "
+        "specimen; the others are a cell: sirt: SIRT-like reconstruction; uneven: noise that "
+        "changes with depth and towards the borders; lowpass, binned: without the highest "
+        "frequencies; int8: rounded to 256 values; noisefree.", INPUT, choices=BENCHMARK_CASES)
+    shape: Tuple[int, ...] = param((64, 128, 128), "Shape", "Size of the simulated volumes, Z Y "
+                                   "X.", INPUT, unit="voxels", ge=32, length=3)
+    snr: Tuple[float, ...] = param((0.1,), "Signal-to-noise ratios", "Variance of the signal over "
+                                   "the variance of the noise in the untilted projection.", INPUT,
+                                   gt=0)
+    seeds: Tuple[int, ...] = param((1,), "Seeds", "Seeds of the simulations; the tables give the "
+                                   "mean over them.", INPUT, ge=0, lt=2 ** 31)
+    methods: Tuple[str, ...] = param(
+        BENCHMARK_METHODS[:-1], "Methods", "What to compare. gaussian, tv (total variation) and "
+        "nlm (non-local means) need scikit-image; published is the whole published program, which "
+        "takes long.", TRAINING, choices=BENCHMARK_METHODS)
+    steps: int = param(300, "Training steps", "Steps of the default method, spectrum.", TRAINING,
+                       unit="steps", ge=1)
+    equal: str = param("time", "Equal", "What the other learned methods get as much of as the "
+                       "default: time of training, or steps.", TRAINING, choices=("time", "steps"))
+    published_steps: int = param(
+        0, "Published steps", "Steps of the published program, which counts neither in time nor in "
+        "steps like the others. 0: as the others.", TRAINING, unit="steps", ge=0,
+        zero="as the others")
+    threads: int = shared.threads()
+    device: str = shared.device()
+    overwrite: bool = shared.overwrite()
+
+    def check(self):
+        if not self.tomogram:
+            for name in ("half_maps", "reference", "membrane"):
+                if getattr(self, name):
+                    raise UserError("%s is given without --tomogram; expected both" % flag(name))
+        if len(self.half_maps) not in (0, 2):
+            raise UserError("--half-maps names %d files; expected two, odd and even"
+                            % len(self.half_maps))
+
+
+@dataclass(frozen=True)
+class DeconvolveConfig(Config):
+    """Filter tomograms with the Wiener-like deconvolution; no training."""
+
+    tomograms: Tuple[str, ...] = shared.tomograms("Tomograms to filter (MRC), of any size.")
+    output: str = param("", "Output folder", "Folder for the filtered tomograms.", INPUT)
+    voxel_size: float = shared.voxel_size()
+    defocus: float = shared.filtering("defocus")
+    phase_shift: float = shared.filtering("phase_shift")
+    phase_flipped: bool = shared.filtering("phase_flipped")
+    strength: float = shared.filtering("strength")
+    snr_falloff: float = shared.filtering("snr_falloff")
+    highpass: float = shared.filtering("highpass", advanced=True)
+    threads: int = shared.threads()
+    overwrite: bool = shared.overwrite()
+
+    def check(self):
+        shared.check_defocus(self, bool(self.tomograms))
+
+
+@dataclass(frozen=True)
+class InfoConfig(Config):
+    """Print versions, devices and memory, or what a model file holds."""
+
+    model: str = param("", "Model", "Model file to describe.", INPUT, positional=True)
+    benchmark: bool = param(
+        False, "Benchmark", "Measure this machine for about half a minute: how long training and "
+        "denoising with the default settings take, and how much memory they need.", RUN)
+    shape: Tuple[int, ...] = param((256, 512, 512), "Shape", "Size Z Y X of the tomogram that "
+                                   "--benchmark speaks of.", RUN, unit="voxels", ge=8, length=3)
+    device: str = shared.device()
+    threads: int = shared.threads()

@@ -1,0 +1,316 @@
+"""Parameters of ``f2fd train`` and its presets."""
+import os
+from dataclasses import dataclass
+from typing import Tuple
+
+from f2fd_core.config import shared
+from f2fd_core.config.parameter import (
+    DECONVOLUTION,
+    INPUT,
+    NETWORK,
+    PERTURBATION,
+    RUN,
+    TRAINING,
+    Config,
+    UserError,
+    param,
+    read_json,
+)
+
+SAMPLE_RUN = dict(
+    epochs=50, inversion_probability=0.1, mask_probability=0.5, dropout=0.8, block_size=8,
+    pool_size=20, renew_pool=False, samples_per_patch=6, batch_size=2, patch_size=64, features=48,
+    learning_rate=1e-4, clip=True, tv_weight=0.0, perturbation="masks", network="published",
+    gradient_clip=0.0, loss="l2norm", schedule="plateau", averaging=0.0, stop_patience=100,
+    augmentation="published", patch_shift=10, sphere_min=0.05, sphere_max=0.10)
+"""The published program's sample run."""
+
+PREDICTION_DEFAULTS = {
+    "default": dict(predictions=4, batch_size=1, tile_size=96, pool_size=4),
+    "published": dict(predictions=100, batch_size=10, tile_size=64, pool_size=20),
+}
+"""What 0 ("as the model's preset") means in :class:`DenoiseConfig`."""
+
+DISTINCT_PREDICTIONS = {"points": 20, "halves": 2, "blindspot": 1}
+"""Predictions of the default preset for these perturbations, whose copies lack more of the tomogram
+or, without dropout, don't differ further."""
+
+PERTURBATIONS = ("spectrum", "masks", "points", "blindspot", "halves")
+
+NETWORK_MULTIPLE = {"compact": 8, "published": 32}
+"""Patch and tile sides must be a multiple of this (2 to the number of poolings)."""
+
+NETWORK_FEATURES = {"compact": 8, "published": 48}
+"""What 0 features means."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(Config):
+    """Train one model on one or several tomograms."""
+
+    tomograms: Tuple[str, ...] = shared.tomograms("Tomograms to train on (MRC), of any and also of "
+                                            "different sizes.")
+    output: str = param("", "Output folder", "Folder for the model, checkpoints, log and pictures.",
+                        INPUT)
+    ground_truth: Tuple[str, ...] = param(
+        (), "Ground truth", "Noise-free volumes, one a tomogram and in the same order. Used for "
+        "the scores in the log (SSIM, PSNR), never for training.", INPUT, advanced=True)
+    half_maps: Tuple[str, ...] = shared.half_maps(
+        "Two half-maps a tomogram (MRC), odd and even, in the tomograms' order: the network then "
+        "learns from one half to the other (perturbation halves). The tomograms themselves need "
+        "not be given.")
+    voxel_size: float = shared.voxel_size()
+    clip: bool = param(
+        True, "Clip outliers", "Clip intensities to the 0.05 % and 99.95 % quantiles before "
+        "standardising, so that gold beads and hot voxels don't set the scale.", INPUT,
+        advanced=True, original="clip")
+
+    preset: str = param(
+        "default", "Method", "default: noise-matched perturbation with the compact network. "
+        "published: every value of the published F2Fd's sample run, which takes far longer. "
+        "Other options given beside it win over the preset.", TRAINING,
+        choices=("default", "published"))
+    initial_model: str = param(
+        "", "Initial model", "Model file to start from instead of random weights, made on "
+        "tomograms like these. Its network must be the one chosen here.", TRAINING, advanced=True)
+    steps: int = param(
+        0, "Training steps", "Number of training steps (batches). 0: as many as it takes until the "
+        "loss on parts that are kept from the training is flat, and the best model of them.",
+        TRAINING, unit="steps", ge=0, zero="auto")
+    epochs: int = param(
+        0, "Epochs", "Train for this many epochs instead of a number of steps; one epoch visits "
+        "every patch of the grid once. 0: use the number of steps.", TRAINING, unit="epochs", ge=0,
+        zero="by steps", advanced=True, original="epochs")
+    patch_size: int = param(
+        48, "Patch size", "Side of the cubic training patches. Larger patches see more context "
+        "and need more memory. A multiple of 8 (compact network) or 32 (published network); "
+        "tomograms thinner than a patch are padded by reflection.", TRAINING, unit="voxels", ge=16,
+        original="subtomo_length")
+    batch_size: int = param(
+        4, "Patches per batch", "Patches in a batch. Larger batches train more smoothly and need "
+        "more GPU memory.", TRAINING, ge=1, original="batch_size")
+    samples_per_patch: int = param(
+        1, "Pairs per patch", "Perturbed pairs of each patch in a batch; the network sees "
+        "patches x pairs volumes a step.", TRAINING, ge=1, advanced=True,
+        original="n_bernoulli_samples")
+    learning_rate: float = param(
+        1e-3, "Learning rate", "Learning rate of the Adam optimizer at the start.", TRAINING, gt=0,
+        le=1, advanced=True, original="lr")
+    schedule: str = param(
+        "constant", "Learning rate schedule", "constant: stays, after a short rise. cosine: falls "
+        "to zero along half a cosine, for a given number of steps. plateau: divided by 10 after 10 "
+        "epochs without a lower loss (published).",
+        TRAINING, choices=("constant", "cosine", "plateau"), advanced=True)
+    averaging: float = param(
+        0.1, "Average the weights over", "The model is the mean of the network's weights over this "
+        "last share of the steps, which takes out the noise of single batches. 0: the last weights "
+        "(published).", TRAINING, ge=0, le=0.5, zero="off", advanced=True)
+    gradient_clip: float = param(
+        0.5, "Gradient clipping", "Longer gradients are cut to this norm, which keeps an odd batch "
+        "from spoiling the training. 0: never (published).", TRAINING, ge=0, advanced=True)
+    loss: str = param(
+        "mse", "Loss", "mse: mean squared error. l2norm: unsquared L2 norm of each sample's "
+        "difference (published).", TRAINING, choices=("mse", "l2norm"), advanced=True)
+    tv_weight: float = param(
+        0.0, "Total variation weight", "Weight of the anisotropic total variation of the "
+        "prediction in the loss. Above 0 smooths the result.", TRAINING, ge=0, advanced=True,
+        original="alpha")
+    stop_patience: int = param(
+        0, "Stop after flat epochs", "Stop when the epoch's loss has not fallen by 0.0001 for "
+        "this many epochs. 0: train all steps.", TRAINING, unit="epochs", ge=0, advanced=True)
+    patch_shift: int = param(
+        24, "Random shift of patches", "Each patch of the grid is shifted by up to this many "
+        "voxels along every axis when it is drawn.", TRAINING, unit="voxels", ge=0, advanced=True)
+    augmentation: str = param(
+        "wedge", "Augmentation", "wedge: half turns about X and Y, which map the missing wedge "
+        "onto itself. published: the same and quarter turns about Z, which don't. none: patches "
+        "as they are.", TRAINING, choices=("wedge", "published", "none"), advanced=True)
+
+    perturbation: str = param(
+        "spectrum", "Perturbation", "How the noisy copies are made. spectrum: adds noise that has "
+        "the tomogram's own noise spectrum to one copy and subtracts it from the other. masks: "
+        "drops blocks of Fourier coefficients and inverts signs (published). points: hides voxels "
+        "and predicts them from the others (Self2Self). blindspot: replaces voxels by neighbours "
+        "and predicts them (Noise2Void). halves: no copies, one half-map predicts the other (as "
+        "Cryo-CARE does).", PERTURBATION, choices=PERTURBATIONS, original="dataset")
+    noise_scale: float = param(
+        0.5, "Noise scale", "The input gets this many times the tomogram's noise added, the "
+        "target has 1 / this subtracted. Below 1 the input keeps more signal.", PERTURBATION,
+        ge=0.05, le=20, advanced=True, only=("perturbation", "spectrum"))
+    spectrum_window: int = param(
+        64, "Spectrum window", "Side of the windows on which the noise spectrum is estimated. "
+        "Larger windows resolve finer spectra; small tomograms get smaller ones by themselves.",
+        PERTURBATION, unit="voxels", ge=8, le=128, advanced=True, only=("perturbation", "spectrum"))
+    spectrum_share: float = param(
+        0.5, "Windows without signal", "Share of the windows, those with the lowest power, from "
+        "which the noise is first estimated. More make a steadier estimate, fewer one that is less "
+        "led astray by signal.", PERTURBATION, gt=0, le=1, advanced=True,
+        only=("perturbation", "spectrum"))
+    spared_frequency: float = param(
+        0.1, "Spared low frequencies", "Below this frequency signal is everywhere and the noise "
+        "cannot be told from it: the perturbation fades out there at first, and later continues "
+        "there by a power law.", PERTURBATION,
+        unit="cycles per voxel", ge=0, le=0.5, advanced=True, only=("perturbation", "spectrum"))
+    noise_gain: bool = param(
+        True, "Noise varies in space", "Measure how the noise's strength changes with depth and "
+        "towards the borders, and make the copies' noise alike.", PERTURBATION, advanced=True,
+        only=("perturbation", "spectrum"))
+    refine_every: int = param(
+        100, "Refine the spectrum every", "At the first four multiples of so many steps the noise "
+        "spectrum is estimated anew from what the network removes, in which there is less and less "
+        "signal. 0: never.", PERTURBATION, unit="steps", ge=0, zero="never", advanced=True,
+        only=("perturbation", "spectrum"))
+    point_probability: float = param(
+        0.3, "Hidden points", "Probability that a voxel is hidden.", PERTURBATION, gt=0, lt=1,
+        advanced=True, only=("perturbation", "points"))
+    block_probability: float = param(
+        0.0, "Blocks instead of points", "Probability that blocks of voxels are hidden in a copy, "
+        "instead of single ones.", PERTURBATION, ge=0, le=1, advanced=True,
+        only=("perturbation", "points"), original="Vmask_probability")
+    blind_share: float = param(
+        0.02, "Blind voxels", "Share of the voxels that are replaced by a neighbour and predicted.",
+        PERTURBATION, gt=0, le=0.5, advanced=True, only=("perturbation", "blindspot"))
+    blind_reach: int = param(
+        0, "Structured mask", "Voxels to both sides of a blind one, along all three axes, that are "
+        "replaced, too: as far as the noise of neighbours is alike. 0: the voxel alone.",
+        PERTURBATION, unit="voxels", ge=0, le=8, advanced=True, only=("perturbation", "blindspot"))
+    mask_probability: float = param(
+        0.5, "Mask probability", "Probability that a block (of Fourier coefficients or, with "
+        "points, of voxels) is dropped.", PERTURBATION, ge=0, lt=1, advanced=True,
+        only=("perturbation", "masks", "points"), original="Vmask_pct")
+    inversion_probability: float = param(
+        0.1, "Sign inversion probability", "Probability that a Fourier coefficient changes sign.",
+        PERTURBATION, ge=0, le=1, advanced=True, only=("perturbation", "masks"), original="p")
+    block_size: int = param(
+        8, "Block size", "Side of the blocks (of Fourier coefficients or, with points, of voxels) "
+        "that are kept or dropped together.", PERTURBATION, unit="(Fourier) voxels", ge=1,
+        advanced=True, only=("perturbation", "masks", "points"),
+        original="volumetric_scale_factor")
+    sphere_min: float = param(
+        0.05, "Smallest kept sphere", "The sphere of low frequencies that is always kept holds at "
+        "least this share of the spectrum's volume.", PERTURBATION, ge=0, le=0.5, advanced=True,
+        only=("perturbation", "masks"))
+    sphere_max: float = param(
+        0.10, "Largest kept sphere", "The sphere of low frequencies that is always kept holds at "
+        "most this share of the spectrum's volume.", PERTURBATION, ge=0, le=0.5, advanced=True,
+        only=("perturbation", "masks"))
+    pool_size: int = param(
+        20, "Pool of samples", "Perturbed copies of the whole tomogram in a temporary file; each "
+        "patch draws its pairs from them without replacement.", PERTURBATION, ge=2, advanced=True,
+        only=("perturbation", "masks"), original="total_samples")
+    renew_pool: bool = param(
+        True, "Renew the pool", "Replace one copy of the pool by a new one at every step. The "
+        "published program keeps the same copies throughout.", PERTURBATION, advanced=True,
+        only=("perturbation", "masks"))
+
+    network: str = param(
+        "compact", "Network", "compact: a small U-Net with three poolings, fast on any machine. "
+        "published: the published U-Net with partial convolutions and five poolings.", NETWORK,
+        choices=("compact", "published"), advanced=True)
+    features: int = param(
+        0, "Features", "Feature maps at full resolution. More features cost time and memory in "
+        "proportion to their square. 0: the network's own (compact 8, published 48).", NETWORK,
+        ge=0, zero="automatic", advanced=True, original="n_features")
+    dropout: float = param(
+        0.0, "Dropout", "Dropout probability in the decoder, in training and in prediction.",
+        NETWORK, ge=0, lt=1, advanced=True, original="dropout_p")
+
+    deconvolve: bool = param(
+        False, "Deconvolve first", "Filter the tomograms with the Wiener-like deconvolution before "
+        "training; denoising then does the same.", DECONVOLUTION, advanced=True,
+        original="deconv_kwargs")
+    defocus: float = shared.filtering("defocus", advanced=True, only=("deconvolve",))
+    phase_shift: float = shared.filtering("phase_shift", advanced=True, only=("deconvolve",))
+    phase_flipped: bool = shared.filtering("phase_flipped", advanced=True, only=("deconvolve",))
+    strength: float = shared.filtering("strength", advanced=True, only=("deconvolve",))
+    snr_falloff: float = shared.filtering("snr_falloff", advanced=True, only=("deconvolve",))
+    highpass: float = shared.filtering("highpass", advanced=True, only=("deconvolve",))
+
+    seed: int = shared.seed()
+    checkpoint_every: int = param(
+        100, "Checkpoint every", "Steps between two checkpoints, from which a stopped run can be "
+        "resumed; the preview in slices.png is drawn then, too.", RUN, unit="steps", ge=1,
+        advanced=True)
+    resume: bool = param(
+        False, "Resume", "Continue from the newest checkpoint in the output folder.", RUN)
+    overwrite: bool = shared.overwrite()
+    device: str = shared.device()
+    threads: int = shared.threads()
+    precision: str = shared.precision()
+    deterministic: bool = shared.deterministic()
+    compile: bool = shared.compile()
+
+    @classmethod
+    def presets(cls):
+        return {"published": SAMPLE_RUN}
+
+    @classmethod
+    def implied(cls):
+        return dict(shared.EXCLUSIVE, steps={"epochs": 0}, half_maps={"perturbation": "halves"})
+
+    def check(self):
+        multiple = NETWORK_MULTIPLE[self.network]
+        if self.patch_size % multiple:
+            raise UserError("--patch-size is %d; expected a multiple of %d for the %s network"
+                            % (self.patch_size, multiple, self.network))
+        if self.sphere_min > self.sphere_max:
+            raise UserError("--sphere-min is %g; expected at most --sphere-max, which is %g"
+                            % (self.sphere_min, self.sphere_max))
+        if self.perturbation == "points" and self.block_size > self.patch_size:
+            raise UserError("--block-size is %d; expected at most --patch-size, which is %d"
+                            % (self.block_size, self.patch_size))
+        if self.perturbation == "masks" and self.pool_size < 2 * self.samples_per_patch:
+            raise UserError("--pool-size is %d; expected at least %d, twice --samples-per-patch"
+                            % (self.pool_size, 2 * self.samples_per_patch))
+        shared.check_half_maps(self)
+        names = self.names()
+        if names and (self.perturbation == "halves") != bool(self.half_maps):
+            raise UserError("--perturbation is %s and --half-maps names %d files; expected halves "
+                            "with half-maps, and another without"
+                            % (self.perturbation, len(self.half_maps)))
+        if names and self.schedule == "cosine" and self.automatic():
+            raise UserError("--schedule is cosine and --steps 0 (auto); expected a number of steps "
+                            "or another schedule")
+        if self.ground_truth and len(self.ground_truth) != len(names):
+            raise UserError("--ground-truth names %d volumes; expected %d, one for each tomogram"
+                            % (len(self.ground_truth), len(names)))
+        shared.check_defocus(self, self.deconvolve and bool(names))
+        if self.resume and self.overwrite:
+            raise UserError("--resume and --overwrite exclude each other; expected one of them")
+
+    def names(self):
+        """The paths by which the tomograms are called: their own, or those of the odd halves."""
+        return shared.names_of(self)
+
+    def check_devices(self, count):
+        """Every device needs a patch of each batch; raises UserError."""
+        if self.batch_size < count:
+            raise UserError("--batch-size is %d; expected at least %d, a patch for every device"
+                            % (self.batch_size, count))
+
+    def automatic(self):
+        """Whether the number of steps is found during the training."""
+        return not (self.steps or self.epochs)
+
+    def refines(self):
+        """Whether the noise spectrum is estimated again during the training."""
+        return self.perturbation == "spectrum" and self.refine_every > 0
+
+    def network_features(self):
+        """Features of the network, with 0 replaced by the network's own number."""
+        return self.features or NETWORK_FEATURES[self.network]
+
+    def prediction_defaults(self):
+        """What 0 means in a DenoiseConfig for models of this training, {field: value}."""
+        defaults = dict(PREDICTION_DEFAULTS[self.preset])
+        if self.preset == "default":
+            distinct = DISTINCT_PREDICTIONS.get(self.perturbation, 0)
+            least = defaults["predictions"] if self.dropout else 0
+            defaults["predictions"] = max(distinct, least) or defaults["predictions"]
+        return defaults
+
+
+def recorded(output):
+    """What an earlier ``f2fd train`` recorded in its output folder; {} when there is nothing."""
+    path = os.path.join(output, "train.json")
+    return read_json(path) if os.path.exists(path) else {}
