@@ -74,7 +74,7 @@ def _parsers():
         summary = config_class.__doc__.splitlines()[0]
         # No abbreviated options: --p is an original name, not short for --patch-size.
         command = listed.add_parser(name, help=summary, description=summary, allow_abbrev=False)
-        if config_class in (config.TrainConfig, config.DenoiseConfig):
+        if config_class in (config.TrainConfig, config.DenoiseConfig, config.DeconvolveConfig):
             command.add_argument("--config", metavar="FILE", help="JSON file with any of these "
                                  "parameters; options given beside it win")
         add_arguments(command, config_class)
@@ -124,7 +124,7 @@ def _simulate(settings):
 
 
 def _evaluate(settings):
-    _require(settings, "denoised", "reference")
+    _require(settings, "denoised", *(() if settings.half_map else ("reference",)))
     from f2fd_core.metrics import evaluate
     print(json.dumps(evaluate(settings), indent=2))
 

@@ -222,6 +222,7 @@ def denoise(config):
                         "--overwrite to replace it or --resume to skip finished tomograms")
     done = {name for name, path in paths.items() if config.resume and os.path.exists(path)}
     volumes = open_volumes(config.without(done), trained)
+    boxes = [box_of(volume, config.region) for volume in volumes]
     mrc.make_folder(config.output)
 
     report.announce_devices(devices, dtype, "denoising")
@@ -245,9 +246,21 @@ def denoise(config):
             perturbation = ahead.take(number)
             if number + 1 < len(volumes):
                 ahead.begin(number + 1)
-            _denoise_one(volume, perturbation, paths[volume.source.path], predictors, config,
-                         trained)
+            _denoise_one(volume, boxes[number], perturbation, paths[volume.source.path],
+                         predictors, config, trained)
     return list(paths.values())
+
+
+def box_of(volume, region):
+    """(first voxel, shape), both (Z, Y, X), of the part of a volume that a DenoiseConfig's
+    ``region`` names, of all if it is empty. Raises UserError if it lies outside."""
+    first, shape = tuple(region[:3]) or (0, 0, 0), tuple(region[3:]) or volume.shape
+    if min(shape) < 1 or any(at + side > length
+                             for at, side, length in zip(first, shape, volume.shape)):
+        raise UserError("--region is %s; expected a part of %s, which has %d x %d x %d voxels (Z, "
+                        "Y, X)" % ((" ".join(map(str, region)), volume.source.path)
+                                   + volume.shape))
+    return first, shape
 
 
 def refined(perturbations, network, device, dtype):
@@ -261,8 +274,9 @@ def refined(perturbations, network, device, dtype):
         perturbation.refine(predictor, blocks)
 
 
-def _denoise_one(volume, perturbation, path, predictors, config, trained):
-    """Denoise a tomogram, in smaller tiles if a GPU's memory does not suffice."""
+def _denoise_one(volume, box, perturbation, path, predictors, config, trained):
+    """Denoise the ``box`` (see :func:`box_of`) of a tomogram, in smaller tiles if a GPU's memory
+    does not suffice."""
     first = predictors[0]
     if trained.refines():
         refined([perturbation], first.network, first.device, first.dtype)
@@ -270,8 +284,7 @@ def _denoise_one(volume, perturbation, path, predictors, config, trained):
     side = config.tile_size
     while True:
         try:
-            _denoise_in_tiles(volume, path, workers, tiling(volume.shape, side, trained.network),
-                              config.std)
+            _denoise_in_tiles(volume, box, path, workers, side, trained.network, config.std)
             break
         except torch.cuda.OutOfMemoryError:
             if side <= SMALLEST_TILE:
@@ -284,27 +297,44 @@ def _denoise_one(volume, perturbation, path, predictors, config, trained):
     report.say("written to %s" % path)
 
 
-def _denoise_in_tiles(volume, path, workers, tiles, std):
-    """Write the denoised tomogram, with ``std`` its companion, and the picture.
+def with_context(box, volume):
+    """A box (see :func:`box_of`) with the voxels around it by which the network knows its faces."""
+    first = tuple(max(at - LEAST_OVERLAP, 0) for at in box[0])
+    return first, tuple(min(at + side + LEAST_OVERLAP, length) - start for at, side, start, length
+                        in zip(*box, first, volume.shape))
 
-    ``workers``: a list of (Predictor, perturbation), which share the ``tiles``.
+
+def _denoise_in_tiles(volume, box, path, workers, side, network, std):
+    """Write the denoised ``box`` of a tomogram, with ``std`` its companion, and the picture.
+
+    ``workers``: a list of (Predictor, perturbation), which share the tiles of ``side`` voxels for
+    the ``network`` of this name. A part of the tomogram is held in memory.
     """
-    source = volume.source
+    first, shape = with_context(box, volume)
+    tiles = tiling(shape, side, network)
 
-    def predict(worker, start):
+    def predict(worker, at):
         predictor, perturbation = worker
+        start = tuple(corner + offset for corner, offset in zip(first, at))
         mean, variance = predictor.moments(perturbation, start, tiles.size)
         return [volume.restore(mean), variance * volume.std ** 2][:1 + std]
 
     with contextlib.ExitStack() as stack:
         files = [path, _companion(path, "_std.mrc")] if std else [path]
-        outputs = [stack.enter_context(mrc.new_volume(name, *source.header())) for name in files]
+        outputs = [stack.enter_context(mrc.new_volume(name, *volume.source.header(*box)))
+                   for name in files]
         bar = stack.enter_context(report.progress(len(tiles), "tile"))
-        for _ in tiles.blend(in_order(predict, tiles.starts(), workers), outputs):
+        blended = outputs if shape == box[1] else [np.zeros(shape, np.float32) for _ in outputs]
+        for _ in tiles.blend(in_order(predict, tiles.starts(), workers), blended):
             bar.update()
+        if blended is not outputs:
+            inner = tuple(slice(at - start, at - start + length)
+                          for at, length, start in zip(*box, first))
+            for output, values in zip(outputs, blended):
+                output[:] = values[inner]
         if std:
-            for slab in mrc.slabs(volume.shape):
+            for slab in mrc.slabs(box[1]):
                 outputs[1][slab] = np.sqrt(outputs[1][slab])
-        after = [np.array(outputs[0][index]) for index in report.central_slices(volume.shape)]
-    report.draw_slices(volume.central_sections(), after, _companion(path, "_slices.png"),
-                       source.name)
+        after = [np.array(outputs[0][index]) for index in report.central_slices(box[1])]
+    report.draw_slices(volume.central_sections(*box), after, _companion(path, "_slices.png"),
+                       volume.source.name)

@@ -153,26 +153,36 @@ def membrane_precision(volume, reference, membrane):
                              membrane.flatten().numpy())
 
 
-def score(volume, reference, membrane=None):
-    """All scores of a volume against a reference (float32 tensors), as a dictionary.
+def shell_scores(volume, reference):
+    """Fourier shell correlation of two volumes (float32 tensors), as a dictionary.
 
     ``fsc`` holds the curve up to Nyquist, ``fsc_mean`` its mean; its crossings are in cycles per
     voxel, None where it stays above.
     """
+    frequency, curve = fourier_shell_correlation(volume, reference)
+    return {
+        "fsc_mean": float(curve.mean()),
+        "fsc_0.5": crossing(frequency, curve, 0.5),
+        "fsc_0.143": crossing(frequency, curve, 0.143),
+        "fsc": {"frequency": [round(float(value), 5) for value in frequency],
+                "correlation": [round(float(value), 5) for value in curve]},
+    }
+
+
+def score(volume, reference, membrane=None):
+    """All scores of a volume against a reference (float32 tensors), as a dictionary.
+
+    Those of :func:`shell_scores` are among them.
+    """
     fitted, span = matched(volume, reference), value_range(reference)
     scaled, truth = min_max(volume), min_max(reference)
-    frequency, curve = fourier_shell_correlation(volume, reference)
     scores = {
         "correlation": correlation(volume, reference),
         "psnr": psnr(fitted, reference, span),
         "ssim": structural_similarity(fitted, reference, span),
         "published_psnr": psnr(scaled, truth, 1.0),
         "published_ssim": structural_similarity(scaled, truth, 1.0),
-        "fsc_mean": float(curve.mean()),
-        "fsc_0.5": crossing(frequency, curve, 0.5),
-        "fsc_0.143": crossing(frequency, curve, 0.143),
-        "fsc": {"frequency": [round(float(value), 5) for value in frequency],
-                "correlation": [round(float(value), 5) for value in curve]},
+        **shell_scores(volume, reference),
     }
     if membrane is not None:
         scores["membrane_average_precision"] = membrane_precision(volume, reference, membrane)
@@ -193,12 +203,15 @@ def _read(path, shape=None):
 
 
 def evaluate(config):
-    """Scores of an EvaluateConfig: {"denoised": scores} and, if it was given, {"noisy": scores}.
+    """Scores of an EvaluateConfig: {"denoised": scores} and, if it was given, {"noisy": scores};
+    with the other half-map {"half_maps": scores}.
 
     Raises UserError for unreadable volumes and for volumes of different shapes.
     """
     denoised = _read(config.denoised)
     shape = tuple(denoised.shape)
+    if config.half_map:
+        return {"half_maps": shell_scores(denoised, _read(config.half_map, shape))}
     reference = _read(config.reference, shape)
     membrane = None
     if config.membrane:

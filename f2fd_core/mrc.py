@@ -38,9 +38,11 @@ class MrcVolume:
     def shape(self):
         return self.data.shape
 
-    def header(self):
-        """What a result of the same size takes over: the arguments of :func:`new_volume`."""
-        return self.shape, self.voxel_size, self.origin, self.start
+    def header(self, first=(0, 0, 0), shape=None):
+        """What a result of the same size, or for the box of ``shape`` at the voxel ``first`` (Z, Y,
+        X), takes over: the arguments of :func:`new_volume`."""
+        start = tuple(index + at for index, at in zip(self.start, first[::-1]))
+        return shape or self.shape, self.voxel_size, self.origin, start
 
     @property
     def name(self):

@@ -5,8 +5,10 @@ import numpy as np
 import torch
 
 from f2fd_core.randomness import GLOBAL, derived_seed
+from f2fd_core.volume import crop
 
 ORDER_STREAM = 2
+MASK_SHARE = 0.05
 
 
 def grid_starts(length, side):
@@ -24,6 +26,18 @@ def patch_grid(shape, side):
     return list(product(*(grid_starts(length, side) for length in shape)))
 
 
+def all_patches(shapes, side, masks=()):
+    """[(tomogram's index, first voxel (z, y, x))] of the grids of all tomograms.
+
+    ``masks``: for each tomogram an array of its shape; then only patches of which at least
+    MASK_SHARE is above 0.5 there.
+    """
+    patches = [(index, start) for index, shape in enumerate(shapes)
+               for start in patch_grid(shape, side)]
+    return [(index, start) for index, start in patches if not masks
+            or (crop(masks[index], start, (side,) * 3) > 0.5).mean() >= MASK_SHARE]
+
+
 def shifted(start, shape, side, shift, random=GLOBAL):
     """Move a patch at random by up to ``shift`` voxels an axis, kept inside the volume."""
     offsets = torch.randint(-shift, shift + 1, (3,), generator=random.host).tolist()
@@ -32,15 +46,15 @@ def shifted(start, shape, side, shift, random=GLOBAL):
 
 
 class PatchOrder:
-    """The endless sequence of grid patches of all tomograms, a new random order every epoch.
+    """The endless sequence of ``patches``, in a new random order every epoch.
 
     Batch number n is a function of (seed, n) alone. Batches are always full; one may hold the end
     of an epoch and the beginning of the next.
     """
 
-    def __init__(self, shapes, side, batch_size, seed):
-        self.patches = [(index, start) for index, shape in enumerate(shapes)
-                        for start in patch_grid(shape, side)]
+    def __init__(self, patches, batch_size, seed):
+        """``patches``: see :func:`all_patches`."""
+        self.patches = patches
         self.batch_size, self.seed = batch_size, seed
         self._epoch, self._order = None, None
 

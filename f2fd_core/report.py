@@ -1,6 +1,7 @@
 """What a run tells people: messages, progress, log.csv and pictures."""
 import csv
 import os
+import shutil
 import sys
 
 import numpy as np
@@ -81,6 +82,13 @@ def _save(figure, path):
     partial = path + ".part"
     figure.savefig(partial, format="png", dpi=110, bbox_inches="tight")
     os.replace(partial, path)
+
+
+def copy_picture(path, copy):
+    """Copy a picture to a temporary name, renamed at the end."""
+    partial = copy + ".part"
+    shutil.copyfile(path, partial)
+    os.replace(partial, copy)
 
 
 def _figure(**options):

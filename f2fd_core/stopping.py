@@ -6,7 +6,6 @@ The loss of an independent pair differs from the error against the unknown signa
 import torch
 
 from f2fd_core.device import autocast
-from f2fd_core.patches import patch_grid
 from f2fd_core.randomness import Randomness, derived_seed
 from f2fd_core.volume import reflected
 
@@ -20,11 +19,10 @@ PAIRS = 2
 class HeldOut:
     """Cubes in the middle of some grid patches, whose voxels are no targets in the training."""
 
-    def __init__(self, shapes, patch_size, seed):
-        """``shapes`` (Z, Y, X) of the tomograms; the cubes are half as wide as a patch."""
+    def __init__(self, shapes, patches, patch_size, seed):
+        """``shapes`` (Z, Y, X) of the tomograms and their grid ``patches`` (see
+        :func:`~f2fd_core.patches.all_patches`); the cubes are half as wide as a patch."""
         self.shapes, self.patch_size = shapes, patch_size
-        patches = [(index, start) for index, shape in enumerate(shapes)
-                   for start in patch_grid(shape, patch_size)]
         count = min(MAXIMUM_HELD, -(-len(patches) // int(1 / HELD_SHARE)))
         generator = torch.Generator().manual_seed(derived_seed(seed, HOLD_STREAM))
         chosen = torch.randperm(len(patches), generator=generator)[:count].tolist()

@@ -3,6 +3,7 @@
 Every random number of step n comes from (seed, n), so a resumed run repeats what an
 uninterrupted one would have done without storing generator states.
 """
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -28,7 +29,7 @@ from f2fd_core.device import (
     works_apart,
 )
 from f2fd_core.loss import training_loss
-from f2fd_core.patches import PatchOrder, augment, shifted
+from f2fd_core.patches import PatchOrder, all_patches, augment, shifted
 from f2fd_core.perturbation import perturbation_for_training
 from f2fd_core.randomness import GLOBAL, Randomness, derived_seed
 from f2fd_core.stopping import CHECK_EVERY, Best, HeldOut
@@ -42,12 +43,14 @@ PREVIEW_PREDICTIONS = 2
 WARMUP_STEPS = 30
 PLATEAU = dict(factor=0.1, patience=10, min_lr=1e-8)
 FLAT_LOSS = 1e-4
-RESULTS = ("model.pt", "log.csv", "checkpoints", "loss.png", "slices.png", "histogram.png",
-           "spectrum.png")
-CHANGEABLE = ("tomograms", "half_maps", "ground_truth", "initial_model", "output", "voxel_size",
-              "steps", "epochs", "preset", "learning_rate", "stop_patience", "checkpoint_every",
-              "resume", "overwrite", "device", "threads", "precision", "deterministic",
-              "compile")
+RESULTS = ("model.pt", "log.csv", "checkpoints", "previews", "loss.png", "slices.png",
+           "histogram.png", "spectrum.png")
+STOP = "stop"
+STOP_EVERY = 10
+CHANGEABLE = ("tomograms", "half_maps", "ground_truth", "sampling_masks", "initial_model", "output",
+              "voxel_size", "steps", "epochs", "preset", "learning_rate", "stop_patience",
+              "checkpoint_every", "resume", "overwrite", "device", "threads", "precision",
+              "deterministic", "compile")
 """What a resumed run may change. Tomograms may have moved; their sizes are compared."""
 
 
@@ -75,7 +78,20 @@ def prepare_folder(config):
         for name in present:
             path = os.path.join(config.output, name)
             shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
-    os.makedirs(os.path.join(config.output, "checkpoints"), exist_ok=True)
+    withdraw_stop(config.output)
+    for name in ("checkpoints", "previews"):
+        os.makedirs(os.path.join(config.output, name), exist_ok=True)
+
+
+def stop_file(output):
+    """The file whose presence ends a training after its step, with a model."""
+    return os.path.join(output, STOP)
+
+
+def withdraw_stop(output):
+    """Remove the :func:`stop_file`, if there is one."""
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(stop_file(output))
 
 
 def record(config):
@@ -88,12 +104,31 @@ def record(config):
 
 def open_ground_truth(config, volumes):
     truths = open_volumes(dataclasses.replace(config, tomograms=config.ground_truth, half_maps=(),
-                                              ground_truth=(), perturbation="spectrum"))
+                                              ground_truth=(), sampling_masks=(),
+                                              perturbation="spectrum"))
     for truth, volume in zip(truths, volumes):
         if truth.shape != volume.shape:
             raise UserError("the ground truth %s has shape %s; expected %s (Z, Y, X) as in %s"
                             % (truth.source.path, truth.shape, volume.shape, volume.source.path))
     return truths
+
+
+def sampled_patches(config, shapes):
+    """The grid patches that a training draws, see :func:`~f2fd_core.patches.all_patches`.
+
+    Raises UserError for sampling masks that don't fit the tomograms or leave nothing.
+    """
+    masks = [mrc.open_volume(path, config.voxel_size or 1.0) for path in config.sampling_masks]
+    for mask, shape in zip(masks, shapes):
+        if list(mask.shape) != shape:
+            raise UserError("the sampling mask %s has shape %s; expected %s (Z, Y, X) as its "
+                            "tomogram has" % (mask.path, mask.shape, tuple(shape)))
+    patches = all_patches(shapes, config.patch_size, [mask.data for mask in masks])
+    if not patches:
+        raise UserError("--sampling-masks: no patch of %d voxels has a twentieth inside %s; "
+                        "expected masks with more voxels above 0.5"
+                        % (config.patch_size, " or ".join(config.sampling_masks)))
+    return patches
 
 
 def averaging_over(share):
@@ -270,6 +305,7 @@ def _train_in(group, config):
         training.run()
     if group.rank == 0:
         training.save_model()
+        withdraw_stop(config.output)
 
 
 class Training:
@@ -288,12 +324,13 @@ class Training:
             self.forward = compiled(self.forward, device)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate,
                                           fused=device.type == "cuda")
-        self.order = PatchOrder(self.shapes, config.patch_size, config.batch_size, config.seed)
+        patches = sampled_patches(config, self.shapes)
+        self.order = PatchOrder(patches, config.batch_size, config.seed)
         self.steps = self.order.steps(config.epochs) if config.epochs else config.steps or None
         self.schedule = Schedule(self.optimizer, config, self.steps)
         self.averaged = AveragedModel(self.network, avg_fn=averaging_over(config.averaging)) \
             if config.averaging else None
-        self.held_out = HeldOut(self.shapes, config.patch_size, config.seed) \
+        self.held_out = HeldOut(self.shapes, patches, config.patch_size, config.seed) \
             if config.automatic() else None
         self.best = Best()
         self.refined_at = 0
@@ -301,7 +338,7 @@ class Training:
         self.perturbations = [perturbation_for_training(volume, config, device)
                               for volume in volumes]
         self.ahead = Ahead(self.prepare, works_apart(device))
-        self.step = 0
+        self.step, self.stopped = 0, False
 
     def start_from(self, path):
         """Begin with the weights of a model file; raises UserError if it has another network."""
@@ -348,6 +385,8 @@ class Training:
         report.say("resuming from %s" % path)
 
     def finished(self):
+        if self.stopped:
+            return True
         if self.steps is None:
             return self.best.reached(self.step)
         return self.step >= self.steps or self.schedule.stops()
@@ -393,6 +432,8 @@ class Training:
         self.step += 1
         if self.held_out and self.step % CHECK_EVERY == 0:
             row["validation_loss"] = self.check()
+        if self.group.size == 1 or self.step % STOP_EVERY == 0:
+            self.stopped = self.group.agreed(os.path.exists(stop_file(self.config.output)))
         return row
 
     def check(self):
@@ -496,12 +537,14 @@ class Training:
                                  os.path.join(self.config.output, "spectrum.png"))
 
     def draw(self, log_path):
-        """Renew loss.png, slices.png and histogram.png."""
+        """Renew loss.png, slices.png and histogram.png; slices.png is kept for every step."""
         folder = self.config.output
         predictor = Predictor(self.model(), self.device, self.dtype, PREVIEW_PREDICTIONS, 1)
         before, after = preview(predictor, self.perturbations[0], self.volumes[0], self.config)
         self.network.train()
         title = "%s, step %d" % (self.volumes[0].source.name, self.step)
         report.draw_loss(log_path, os.path.join(folder, "loss.png"))
-        report.draw_slices(before, after, os.path.join(folder, "slices.png"), title)
+        kept = os.path.join(folder, "previews", "step_%08d.png" % self.step)
+        report.draw_slices(before, after, kept, title)
+        report.copy_picture(kept, os.path.join(folder, "slices.png"))
         report.draw_histogram(before, after, os.path.join(folder, "histogram.png"))

@@ -48,12 +48,14 @@ class Standardised:
         """Standardised values back in the file's intensity units and contrast."""
         return values * self.std + self.mean
 
-    def central_sections(self):
-        """The central XY, XZ and YZ sections in the file's units, arrays of two dimensions."""
+    def central_sections(self, first=(0, 0, 0), shape=None):
+        """The central XY, XZ and YZ sections in the file's units, arrays of two dimensions; of the
+        whole or of the box of ``shape`` at the voxel ``first`` (Z, Y, X)."""
         sections = []
         for axis in range(3):
-            start, size = [0, 0, 0], list(self.shape)
-            start[axis], size[axis] = self.shape[axis] // 2, 1
+            start, size = list(first), list(shape or self.shape)
+            start[axis] += size[axis] // 2
+            size[axis] = 1
             sections.append(self.restore(self.region(start, size).take(0, axis)))
         return sections
 

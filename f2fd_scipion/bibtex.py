@@ -8,6 +8,16 @@
   url = {https://github.com/Fickincool/F2Fd}
 }
 
+@article{Tegunov2019,
+  title = {Real-time cryo-electron microscopy data preprocessing with Warp},
+  author = {Tegunov, Dimitry and Cramer, Patrick},
+  journal = {Nature Methods},
+  volume = {16},
+  pages = {1146--1152},
+  year = {2019},
+  doi = {10.1038/s41592-019-0580-y}
+}
+
 @inproceedings{Lehtinen2018,
   title = {Noise2Noise: Learning Image Restoration without Clean Data},
   author = {Lehtinen, Jaakko and Munkberg, Jacob and Hasselgren, Jon and Laine, Samuli and

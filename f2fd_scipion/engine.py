@@ -39,43 +39,73 @@ def command(arguments, gpu):
     return "%sCUDA_VISIBLE_DEVICES=%%(GPU)s %s -m f2fd_core" % (activate, python), quoted
 
 
-def _reason(log, start, about):
-    """The engine's sentence in what was written to the log since ``start`` (bytes).
+def _reason(text, about=()):
+    """The engine's sentence in what it wrote.
 
     Steps may run side by side: sentences that name one of the files ``about`` go first.
     """
-    if not os.path.exists(log):
-        return ""
-    with open(log, "rb") as stream:
-        stream.seek(start)
-        lines = re.split(r"[\r\n]+", stream.read().decode("utf-8", "replace").strip())
+    lines = re.split(r"[\r\n]+", text.strip())
     sentences = [line.split("f2fd: error: ", 1)[1] for line in lines if "f2fd: error: " in line]
     named = [text for text in sentences if any(name in text for name in about)]
     return (named or sentences or lines)[-1]
 
 
-def run(protocol, arguments, gpu=False, redirection="", about=()):
+def _written(log, start):
+    """What was written to a log since ``start`` (bytes)."""
+    if not os.path.exists(log):
+        return ""
+    with open(log, "rb") as stream:
+        stream.seek(start)
+        return stream.read().decode("utf-8", "replace")
+
+
+def run(protocol, arguments, gpu=False, about=()):
     """Run the engine through the protocol's runJob.
 
-    ``arguments`` is a list of texts, ``redirection`` shell text after them, ``about`` the files
-    by which the engine would speak of this run. Raises EngineError.
+    ``arguments`` is a list of texts, ``about`` the files by which the engine would speak of this
+    run. Raises EngineError.
     """
     program, quoted = command(arguments, gpu)
     log = protocol.getStderrLog()
     start = os.path.getsize(log) if os.path.exists(log) else 0
     try:
-        protocol.runJob(program, quoted + redirection, numberOfMpi=1,
-                        env=f2fd_scipion.Plugin.getEnviron())
+        protocol.runJob(program, quoted, numberOfMpi=1, env=f2fd_scipion.Plugin.getEnviron())
     except subprocess.CalledProcessError as error:
-        raise EngineError(_reason(log, start, about) or str(error)) from error
+        raise EngineError(_reason(_written(log, start), about) or str(error)) from error
 
 
-def describe(protocol, model, folder):
+def _shell(text):
+    """Run shell text in the engine's environment variables and keep what it prints."""
+    return subprocess.run(text, shell=True, check=False, capture_output=True, text=True,
+                          env=f2fd_scipion.Plugin.getEnviron())
+
+
+def call(arguments):
+    """Run the engine apart from a protocol's steps; returns what it printed. Raises EngineError."""
+    result = _shell(" ".join(command(arguments, gpu=False)))
+    if result.returncode:
+        raise EngineError(_reason(result.stderr) or "the engine ended with %d" % result.returncode)
+    return result.stdout
+
+
+def ask(arguments):
+    """The dictionary that the engine prints as JSON. Raises EngineError."""
+    printed = call(arguments)
+    return json.loads(printed[printed.index("{"):])  # an activation may print something before
+
+
+def describe(model):
     """What ``f2fd info`` tells about a model file, as a dictionary. Raises EngineError."""
-    output = os.path.join(folder, "model_info.json")
-    run(protocol, ["info", model], redirection=" > " + shlex.quote(output))
-    with open(output, encoding="utf-8") as stream:
-        return json.load(stream)
+    return ask(["info", model])
+
+
+def gpus():
+    """How many NVIDIA GPUs this machine has, by its driver; None if there is no driver to ask."""
+    try:
+        result = subprocess.run(["nvidia-smi", "-L"], check=False, capture_output=True, text=True)
+    except OSError:
+        return None
+    return None if result.returncode else len(result.stdout.splitlines())
 
 
 def problem():
@@ -84,9 +114,7 @@ def problem():
     place = f2fd_scipion.Plugin.getActivation() or sys.executable
     advice = ("install it with 'scipion3 installb f2fd' or set F2FD_ENV_ACTIVATION in Scipion's "
               "configuration")
-    result = subprocess.run("%s%s -c %s" % (activate, python, shlex.quote(CHECK)), shell=True,
-                            check=False, env=f2fd_scipion.Plugin.getEnviron(),
-                            capture_output=True, text=True)
+    result = _shell("%s%s -c %s" % (activate, python, shlex.quote(CHECK)))
     if result.returncode:
         said = (result.stderr.strip().splitlines() or ["no message"])[-1]
         return "The engine's environment (%s) can't be used: %s; %s." % (place, said, advice)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import mrcfile
 import numpy as np
 import pytest
@@ -103,6 +105,31 @@ def test_no_seams_between_tiles(quick_denoise, phantom, tmp_path):
         assert faces
         at_faces = steps[[face - 1 for face in faces]]
         assert at_faces.mean() < 1.15 * np.median(steps[4:-4])
+
+
+def test_a_region_is_denoised_like_the_whole(blind_model, phantom, tmp_path):
+    """Up to its faces, since the network sees what is around them; its place is told."""
+    config = DenoiseConfig(model=blind_model, tomograms=(phantom["tomogram"],), device="cpu",
+                           output=str(tmp_path / "whole"), predictions=1, precision="float32")
+    whole, = denoise(config)
+    first, shape = (8, 16, 10), (24, 32, 40)
+    part, = denoise(dataclasses.replace(config, region=first + shape,
+                                        output=str(tmp_path / "part")))
+    box = tuple(slice(at, at + side) for at, side in zip(first, shape))
+    assert data(part).shape == shape
+    np.testing.assert_allclose(data(part), data(whole)[box], atol=0.05 * data(whole).std())
+    with mrcfile.open(whole) as one, mrcfile.open(part) as other:
+        moved = [int(other.header["n%sstart" % axis]) - int(one.header["n%sstart" % axis])
+                 for axis in "zyx"]
+        assert float(other.voxel_size.x) == float(one.voxel_size.x)
+    assert tuple(moved) == first
+
+
+@pytest.mark.parametrize("region", [(0, 0, 0, 49, 64, 72), (40, 0, 0, 9, 1, 1), (0, 0, 0, 0, 8, 8)])
+def test_a_region_outside_is_refused(quick_denoise, phantom, tmp_path, region):
+    with pytest.raises(UserError, match="--region is .* which has 48 x 64 x 72 voxels"):
+        quick_denoise(phantom["tomogram"], tmp_path / "out", region=region)
+    assert not (tmp_path / "out").exists()
 
 
 def test_existing_results_are_kept_overwritten_or_skipped(quick_denoise, phantom, tmp_path, capsys):

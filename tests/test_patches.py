@@ -1,8 +1,11 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
-from f2fd_core.patches import PatchOrder, Tiling, augment, patch_grid, shifted
+from f2fd_core.patches import PatchOrder, Tiling, all_patches, augment, patch_grid, shifted
+from f2fd_core.volume import reflected
 
 RAGGED = [(32, 32, 32), (37, 50, 91), (9, 64, 33), (40, 41, 130)]
 
@@ -33,17 +36,37 @@ def test_shifted_patches_stay_inside_and_move_as_far_as_they_may():
 
 
 def test_every_epoch_visits_every_patch_once_in_a_new_order():
-    order = PatchOrder([(32, 48, 32), (16, 16, 40)], 16, batch_size=4, seed=1)
-    patches = len(order.patches)
+    grid = all_patches([(32, 48, 32), (16, 16, 40)], 16)
+    order = PatchOrder(grid, batch_size=4, seed=1)
+    patches = len(grid)
     assert patches == 2 * 3 * 2 + 3
     visited = [patch for step in range(order.steps(4)) for patch in order.batch(step)]
     epochs = [visited[first:first + patches] for first in range(0, 4 * patches, patches)]
     for epoch in epochs:
-        assert sorted(epoch) == sorted(order.patches)
+        assert sorted(epoch) == sorted(grid)
     assert epochs[0] != epochs[1]
     assert order.epochs_before(order.steps(4)) == 4
-    assert PatchOrder([(32, 48, 32), (16, 16, 40)], 16, 4, 1).batch(9) == order.batch(9)
-    assert PatchOrder([(32, 48, 32), (16, 16, 40)], 16, 4, 2).batch(9) != order.batch(9)
+    assert PatchOrder(grid, 4, 1).batch(9) == order.batch(9)
+    assert PatchOrder(grid, 4, 2).batch(9) != order.batch(9)
+
+
+def test_only_patches_with_a_twentieth_inside_the_mask_are_drawn():
+    """Against counting the voxels one by one, on volumes thinner than a patch, too."""
+    shapes, side = [(32, 48, 32), (10, 16, 40)], 16
+    masks = [np.zeros(shape, dtype=np.uint8) for shape in shapes]
+    masks[0][4:9, 20:30, 3:17] = 1
+    masks[1][:, 15:, :] = 1  # a sixteenth of every patch
+    found = all_patches(shapes, side, masks)
+    expected = []
+    for index, start in all_patches(shapes, side):
+        inside = sum(masks[index][tuple(reflected(first, side, length)[offset] for first, length,
+                                        offset in zip(start, shapes[index], voxel))] > 0
+                     for voxel in itertools.product(range(side), repeat=3))
+        if inside >= 0.05 * side ** 3:
+            expected.append((index, start))
+    assert found == expected
+    assert {index for index, _ in found} == {0, 1}
+    assert len(found) < len(all_patches(shapes, side))
 
 
 def turned_sets(mode):

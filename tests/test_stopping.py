@@ -7,11 +7,16 @@ from conftest import TINY
 from test_training import assert_same_weights
 
 from f2fd_core import TrainConfig, checkpoint, stopping, train, training
+from f2fd_core.patches import all_patches
 from f2fd_core.stopping import Best, HeldOut
 from f2fd_core.volume import crop
 
 SHAPES = [(40, 48, 64), (12, 40, 32)]
 SIDE = 16
+
+
+def held(shapes, side, seed):
+    return HeldOut(shapes, all_patches(shapes, side), side, seed)
 
 
 def held_voxels(held_out, index):
@@ -30,19 +35,19 @@ def held_voxels(held_out, index):
     (0, (0, 0, 0)), (0, (7, 13, 29)), (0, (24, 32, 48)), (1, (-2, 3, 5)), (1, (-2, 24, 16))])
 def test_no_voxel_of_the_cubes_is_a_target(index, start):
     """Also not where a patch beyond the faces of a thin volume mirrors it."""
-    held_out = HeldOut(SHAPES, SIDE, seed=3)
+    held_out = held(SHAPES, SIDE, seed=3)
     weights = held_out.weights(index, start)
     expected = crop(held_voxels(held_out, index), start, (SIDE,) * 3)
     np.testing.assert_array_equal(weights.numpy(), ~expected)
 
 
 def test_cubes_are_a_small_part_of_every_tomogram_of_some_size():
-    held_out = HeldOut([(96, 160, 160)], 48, seed=0)
+    held_out = held([(96, 160, 160)], 48, seed=0)
     assert len(held_out.patches) == 16
     share = 16 * 24 ** 3 / (96 * 160 * 160)
     assert 0.05 < share < 0.1
-    assert HeldOut([(96, 160, 160)], 48, seed=1).patches != held_out.patches
-    assert len(HeldOut([(400, 800, 800)], 48, seed=0).patches) == stopping.MAXIMUM_HELD
+    assert held([(96, 160, 160)], 48, seed=1).patches != held_out.patches
+    assert len(held([(400, 800, 800)], 48, seed=0).patches) == stopping.MAXIMUM_HELD
 
 
 class Plain:
@@ -66,7 +71,7 @@ class Scaled(torch.nn.Module):
 
 
 def test_loss_on_held_out_parts_ranks_networks_by_their_true_error():
-    held_out = HeldOut([(64, 64, 64)], SIDE, seed=0)
+    held_out = held([(64, 64, 64)], SIDE, seed=0)
 
     def loss(factor):
         return held_out.loss(Scaled(factor), [Plain()], torch.device("cpu"), torch.float32)

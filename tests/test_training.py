@@ -30,8 +30,12 @@ from f2fd_core.training import WARMUP_STEPS, Schedule, batch_of
 
 def test_outputs(tiny_model, phantom):
     assert sorted(entry.name for entry in tiny_model.iterdir()) == [
-        "checkpoints", "histogram.png", "log.csv", "loss.png", "model.pt", "slices.png",
-        "spectrum.png", "train.json"]
+        "checkpoints", "histogram.png", "log.csv", "loss.png", "model.pt", "previews",
+        "slices.png", "spectrum.png", "train.json"]
+    assert sorted(entry.name for entry in (tiny_model / "previews").iterdir()) == [
+        "step_00000003.png", "step_00000006.png"]
+    assert (tiny_model / "previews" / "step_00000006.png").read_bytes() == (
+        tiny_model / "slices.png").read_bytes()
     assert sorted(entry.name for entry in (tiny_model / "checkpoints").iterdir()) == [
         "step_00000003.pt", "step_00000006.pt"]
     for name in ("histogram.png", "loss.png", "slices.png", "spectrum.png"):
@@ -118,6 +122,28 @@ def test_killed_run_resumes_with_the_same_command(phantom, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "resuming from" in done.stderr
     assert checkpoint.load(str(tmp_path / "run" / "model.pt"))["step"] == steps
+
+
+def test_a_stop_file_ends_the_training_with_a_model_and_resuming_goes_on(phantom, tmp_path,
+                                                                         monkeypatch):
+    options = dict(TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path / "stopped"))
+    asked = training.Training.take_step
+
+    def ask_at_the_fifth(run):
+        if run.step == 4:
+            open(training.stop_file(run.config.output), "w").close()
+        return asked(run)
+
+    os.makedirs(options["output"])
+    open(training.stop_file(options["output"]), "w").close()  # of an earlier run: it counts no more
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Training, "take_step", ask_at_the_fifth)
+        model = train(TrainConfig(**options))
+    assert checkpoint.load(model)["step"] == 5
+    assert not os.path.exists(training.stop_file(options["output"]))
+    train(TrainConfig(resume=True, **options))
+    train(TrainConfig(**dict(options, output=str(tmp_path / "whole"))))
+    assert_same_weights(model, tmp_path / "whole" / "model.pt")
 
 
 def test_resume_can_lower_the_learning_rate(phantom, tmp_path, recwarn):
@@ -211,6 +237,28 @@ def test_ground_truth_of_another_size_is_refused(phantom, write, tmp_path):
         train(TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), ground_truth=(other,),
                                  output=str(tmp_path / "run"))))
     assert not (tmp_path / "run").exists()
+
+
+def test_sampling_masks_must_fit_and_hold_something(phantom, write, tmp_path):
+    shape = data(phantom["tomogram"]).shape
+    empty, other = write(np.zeros(shape), "empty.mrc"), write(np.ones((16, 16, 16)), "other.mrc")
+    for masks, words in (((other,), "sampling mask .*other.mrc has shape"),
+                         ((empty,), "no patch .* inside .*empty.mrc"),
+                         ((empty, empty), "--sampling-masks names 2 volumes; expected 1")):
+        with pytest.raises(UserError, match=words):
+            train(TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), sampling_masks=masks,
+                                     output=str(tmp_path / "run"))))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_training_draws_only_what_its_sampling_mask_allows(phantom, write, tmp_path):
+    mask = np.zeros(data(phantom["tomogram"]).shape)
+    mask[:16, :16, :8] = 1
+    run = training.open_for_training(TrainConfig(**dict(
+        TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path),
+        sampling_masks=(write(mask),))))
+    drawn = {start for step in range(20) for _, start in run.order.batch(step)}
+    assert drawn == {(0, 0, 0)}
 
 
 def planted(seed, shared):

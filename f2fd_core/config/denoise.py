@@ -51,6 +51,9 @@ class DenoiseConfig(Config):
     std: bool = param(
         False, "Standard deviation map", "Also write <name>_std.mrc, the standard deviation over "
         "the predictions: where it is high, trust the result less.", PREDICTION)
+    region: Tuple[int, ...] = param(
+        (), "Region", "Denoise only this part of each tomogram: its first voxel Z Y X, counted "
+        "from 0, and its size Z Y X.", PREDICTION, unit="voxels", ge=0, length=6, advanced=True)
 
     seed: int = shared.seed()
     resume: bool = param(False, "Skip finished", "Skip tomograms whose denoised file exists.", RUN)

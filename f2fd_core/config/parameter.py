@@ -78,13 +78,13 @@ def item_type(annotation):
     return arguments[0] if arguments else None
 
 
-def _checked(name, kind, value, spec):
+def _checked(name, kind, value, spec, default=None):
     """Return ``value`` as the field's type, or raise a UserError that names the option."""
     item = item_type(kind)
     if item is not None:
         if not isinstance(value, (list, tuple)):
             raise UserError("%s is %r; expected a list" % (flag(name), value))
-        if spec.length and len(value) != spec.length:
+        if spec.length and len(value) != spec.length and tuple(value) != default:
             raise UserError("%s has %d values; expected %d" % (flag(name), len(value), spec.length))
         return tuple(_checked(name, item, entry, spec) for entry in value)
     if kind is float and type(value) is int:
@@ -113,8 +113,9 @@ class Config:
     """What all configurations share: checks on creation, and JSON in both directions."""
 
     def __post_init__(self):
-        for name, kind, _, spec in parameters(type(self)):
-            object.__setattr__(self, name, _checked(name, kind, getattr(self, name), spec))
+        for name, kind, default, spec in parameters(type(self)):
+            object.__setattr__(self, name,
+                               _checked(name, kind, getattr(self, name), spec, default))
         self.check()
 
     def check(self):

@@ -38,16 +38,24 @@ class SimulateConfig(Config):
 
 @dataclass(frozen=True)
 class EvaluateConfig(Config):
-    """Score a denoised tomogram against a reference."""
+    """Score a denoised tomogram against a reference, or against its other half-map."""
 
     denoised: str = param("", "Denoised tomogram", "The tomogram to score (MRC).", INPUT,
                           positional=True)
     reference: str = param("", "Reference", "Noise-free volume of the same size (MRC).", INPUT)
+    half_map: str = param("", "Other half-map", "Where there is no reference: the tomogram's other "
+                          "half-map, denoised alike (MRC), for the Fourier shell correlation "
+                          "between both.", INPUT)
     noisy: str = param("", "Noisy tomogram", "The tomogram before denoising (MRC): scored too, "
                        "for comparison.", INPUT)
     membrane: str = param("", "Membrane mask", "Mask of the true membranes (MRC, above 0.5 "
                           "inside): adds the average precision of a ridge filter's membrane map.",
                           INPUT)
+
+    def check(self):
+        if self.half_map and (self.reference or self.noisy or self.membrane):
+            raise UserError("--half-map is given beside --reference, --noisy or --membrane; "
+                            "expected it alone")
 
 
 BENCHMARK_CASES = ("cell", "spheres", "crowded", "sirt", "uneven", "lowpass", "binned", "int8",

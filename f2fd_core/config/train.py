@@ -59,6 +59,10 @@ class TrainConfig(Config):
         "Two half-maps a tomogram (MRC), odd and even, in the tomograms' order: the network then "
         "learns from one half to the other (perturbation halves). The tomograms themselves need "
         "not be given.")
+    sampling_masks: Tuple[str, ...] = param(
+        (), "Sampling masks", "Volumes (MRC, above 0.5 inside), one a tomogram and in the same "
+        "order: the network learns only from patches of which a twentieth or more is inside. They "
+        "keep the training from empty regions.", INPUT, advanced=True)
     voxel_size: float = shared.voxel_size()
     clip: bool = param(
         True, "Clip outliers", "Clip intensities to the 0.05 % and 99.95 % quantiles before "
@@ -274,6 +278,9 @@ class TrainConfig(Config):
         if self.ground_truth and len(self.ground_truth) != len(names):
             raise UserError("--ground-truth names %d volumes; expected %d, one for each tomogram"
                             % (len(self.ground_truth), len(names)))
+        if self.sampling_masks and len(self.sampling_masks) != len(names):
+            raise UserError("--sampling-masks names %d volumes; expected %d, one for each tomogram"
+                            % (len(self.sampling_masks), len(names)))
         shared.check_defocus(self, self.deconvolve and bool(names))
         if self.resume and self.overwrite:
             raise UserError("--resume and --overwrite exclude each other; expected one of them")

@@ -4,18 +4,32 @@ import os
 from pwem.protocols import EMProtocol
 from pyworkflow import BETA
 from pyworkflow.protocol import GPU_LIST, LEVEL_ADVANCED, USE_GPU, BooleanParam, StringParam
+from tomo.objects import Tomogram
 
 from f2fd_core.config import UserError, parameters
 from f2fd_scipion import engine
 from f2fd_scipion.form import add_parameters, in_form_words, shown_values, within_bounds
 
 MRC_MARK = ":mrc"
+MEMORY_FACTOR, MEMORY_BASE = 3, 1.5
+"""The engine's bound: so many times the tomogram in float32, and so many GiB."""
 
 
 def volume_file(tomogram):
     """The tomogram's file name, without the mark that tells a volume from a stack."""
     name = tomogram.getFileName()
     return name[:-len(MRC_MARK)] if name.endswith(MRC_MARK) else name
+
+
+def volume_voxels(tomogram):
+    """The number of voxels of a tomogram, by its header."""
+    x, y, z = tomogram.getDim()
+    return x * y * z
+
+
+def tomograms_of(chosen):
+    """A list of Tomograms: those of a chosen set, or the chosen one."""
+    return [chosen] if isinstance(chosen, Tomogram) else [item.clone() for item in chosen]
 
 
 def half_maps(tomogram):
@@ -27,16 +41,20 @@ class ProtF2FdBase(EMProtocol):
     """A protocol whose form is made from one of the engine's configuration classes.
 
     Subclasses set ``CONFIG``, the class, and ``SUPPLIED``: {field that the form doesn't ask for:
-    where its value comes from}, whose values ``_supply`` returns.
+    where its value comes from}, whose values ``_supply`` returns; ``ON_GPU``: whether the engine
+    computes on a GPU.
     """
     _devStatus = BETA
     CONFIG = None
     SUPPLIED = {}
+    ON_GPU = True
     GPU_HELP = ("Numbers of the GPUs, separated by spaces; 0 is the first. Several share the work "
                 "of every step.")
 
     def _addEngineParams(self, form):
         add_parameters(form, self.CONFIG, self.SUPPLIED)
+        if not self.ON_GPU:
+            return
         form.addHidden(USE_GPU, BooleanParam, default=True, expertLevel=LEVEL_ADVANCED,
                        label="Use GPU",
                        help="No: compute on the CPU, which takes many times longer.")
@@ -87,11 +105,22 @@ class ProtF2FdBase(EMProtocol):
     def _validate(self):
         errors = self._inputErrors() if self._hasInputs() else []
         errors += [] if errors else self._settingErrors()
-        if self.usesGpu() and not self.getGpuList():
-            errors.append("No GPU is named; give the number of one under 'GPU IDs' or choose 'No' "
-                          "to compute on the CPU.")
+        errors += self._gpuErrors() if self.usesGpu() else []
         problem = engine.problem()
         return errors + ([problem] if problem else [])
+
+    def _gpuErrors(self):
+        """What is wrong with the choice of GPUs, as far as this machine can tell."""
+        wanted = self.getGpuList()
+        if not wanted:
+            return ["No GPU is named; give the number of one under 'GPU IDs' or choose 'No' to "
+                    "compute on the CPU."]
+        found = None if self.useQueue() else engine.gpus()
+        absent = [str(number) for number in wanted if found is not None and number >= found]
+        if not absent:
+            return []
+        return ["GPU IDs: there is no GPU %s; this machine has %d, counted from 0."
+                % (", ".join(absent), found)]
 
     def _hasInputs(self):
         """Whether all inputs that must be given are; Scipion itself reports those that aren't."""
@@ -104,15 +133,37 @@ class ProtF2FdBase(EMProtocol):
         return []
 
     def _warnings(self):
-        if self.usesGpu():
+        warnings = self._memoryWarnings() if self._hasInputs() else []
+        if self.ON_GPU and not self.usesGpu():
+            warnings.append("No GPU is used: on the CPU this takes many times longer.")
+        return warnings
+
+    def _memoryWarnings(self):
+        """Whether the machine's memory may not suffice for the largest tomogram."""
+        sizes = [volume_voxels(tomogram) for tomogram in tomograms_of(self.inTomos.get())
+                 if os.path.exists(volume_file(tomogram))]
+        needed = MEMORY_FACTOR * max(sizes, default=0) * 4 / 2 ** 30 + MEMORY_BASE
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2 ** 30
+        if self.useQueue() or needed <= there:
             return []
-        return ["No GPU is used: on the CPU this takes many times longer."]
+        return ["The largest tomogram may need %.0f GB of memory; this machine has %.0f GB."
+                % (needed, there)]
 
 
-def missing_files(tomograms, title, halves=False):
+def without_partner(tsIds, chosen, title):
+    """A sentence for tsIds that a chosen set (or None) doesn't have, or for files of it that are
+    not there, as a list."""
+    if chosen is None:
+        return []
+    without = sorted(set(tsIds) - {item.getTsId() for item in chosen})
+    return missing_files(chosen, title) + (
+        ["%s: there is none for %s." % (title, ", ".join(without))] if without else [])
+
+
+def missing_files(tomograms, title, halves=""):
     """A sentence for a set of tomograms some of whose files are not there, as a list.
 
-    ``halves``: whether their half-maps are needed.
+    ``halves``: what needs their half-maps, if they are needed.
     """
     missing, without = [], []
     for tomogram in tomograms:
@@ -123,6 +174,6 @@ def missing_files(tomograms, title, halves=False):
             without.append(tomogram.getTsId())
     errors = ["%s: no file is there for %s." % (title, ", ".join(missing))] if missing else []
     if without:
-        errors.append("%s: there are no half-maps (odd and even) of %s, which the perturbation "
-                      "'halves' needs." % (title, ", ".join(without)))
+        errors.append("%s: there are no half-maps (odd and even) of %s, which %s needs."
+                      % (title, ", ".join(without), halves))
     return errors

@@ -1,47 +1,39 @@
 """Denoise tomograms with a trained model."""
-import logging
+import json
 import os
-import shutil
-from enum import Enum
 
-from pwem.convert.headers import setMRCSamplingRate
-from pyworkflow.object import Set
-from pyworkflow.protocol import STEPS_PARALLEL, PointerParam
-from pyworkflow.utils import Message, cleanPath, makePath, redStr
-from tomo.objects import SetOfTomograms, Tomogram
+from pyworkflow.protocol import BooleanParam, PointerParam
+from pyworkflow.utils import cleanPath
 
+import f2fd_scipion
 from f2fd_core.config import DenoiseConfig
-from f2fd_scipion.engine import EngineError
+from f2fd_scipion import engine
 from f2fd_scipion.protocols.protocol_base import ProtF2FdBase, half_maps, missing_files, volume_file
-
-logger = logging.getLogger(__name__)
+from f2fd_scipion.protocols.protocol_tomograms import ProtF2FdTomograms
 
 DENOISED = "_denoised.mrc"
 SLICES = "_slices.png"
 DEVIATION = "_std.mrc"
-FAILED = "_failed.txt"
+SHELLS = "_fsc.json"
+HALVES = ("_odd", "_even")
 
 
-class F2FdDenoiseOutputs(Enum):
-    tomograms = SetOfTomograms
-
-
-class ProtF2FdDenoise(ProtF2FdBase):
+class ProtF2FdDenoise(ProtF2FdTomograms):
     """Denoise tomograms with an F2Fd model, in their own intensity units.
 
     A tomogram that fails is reported with the reason and skipped; continuing the protocol tries
     the failed ones again and keeps what is finished.
     """
     _label = "denoise tomograms"
-    _possibleOutputs = F2FdDenoiseOutputs
-    stepsExecutionMode = STEPS_PARALLEL
 
     CONFIG = DenoiseConfig
+    ENDING = DENOISED
     SUPPLIED = {
         "model": "the input model",
         "tomograms": "one tomogram of the input set at a time",
         "half_maps": "the tomogram's own, for a model that was trained on half-maps",
         "output": "a temporary folder; the results go to the extra folder, named by tsId",
+        "region": "always the whole tomogram; the preview of 'Predictions' looks at a part",
         "voxel_size": "the input set's sampling rate",
         "resume": "always off: Scipion's steps skip what is finished",
         "overwrite": "always on: a step that runs again replaces its result",
@@ -55,105 +47,37 @@ class ProtF2FdDenoise(ProtF2FdBase):
 
     # -------------------------- Form -----------------------------------------
     def _defineParams(self, form):
-        form.addSection(label=Message.LABEL_INPUT)
-        form.addParam("inTomos", PointerParam, pointerClass="SetOfTomograms", important=True,
-                      label="Tomograms", help="Tomograms to denoise, of any size.")
+        self._addTomograms(form, "Tomograms to denoise, of any size.")
         form.addParam("inModel", PointerParam, pointerClass="F2FdModel", important=True,
                       label="Model", help="Model from 'train F2Fd' or 'import F2Fd model'. It fits "
                                           "tomograms that resemble those of its training.")
+        form.addParam("denoiseHalves", BooleanParam, default=False,
+                      label="Denoise the half-maps, too",
+                      help="Denoise the half-maps of each tomogram, which takes three times as "
+                           "long: they go with the result, and the Fourier shell correlation "
+                           "between them is told. Without it the results have no half-maps.")
         self._addEngineParams(form)
-        form.addParallelSection(threads=1, mpi=0, binThreads=4,
-                                binThreadsHelp=self._threadsHelp())
+        self._addThreads(form)
 
     # -------------------------- Steps ----------------------------------------
-    def _insertAllSteps(self):
-        for path in self._failureFiles():
-            cleanPath(path)  # without its result file the step of a failed tomogram runs again
-        steps = []
-        for tomogram in self.inTomos.get():
-            settings = self._configure(self._supply(tomogram)).to_dict()
-            steps.append(self._insertFunctionStep(self.denoiseStep, tomogram.getTsId(), settings,
-                                                  prerequisites=[], needsGPU=self.usesGpu()))
-        self._insertFunctionStep(self.closeStep, prerequisites=steps, needsGPU=False)
+    def _make(self, tsId, config, source):
+        endings = [DENOISED, SLICES] + ([DEVIATION] if config.std else [])
+        self._runFor("denoise", tsId, config, endings)
+        if not self.denoiseHalves:
+            return []
+        halves = []
+        for name, path in zip(HALVES, half_maps(source)):
+            own = DenoiseConfig.create({"tomograms": [path], "std": False}, config.to_dict())
+            self._runFor("denoise", tsId + name, own, [DENOISED, SLICES])
+            cleanPath(self._getExtraPath(tsId + name + SLICES))
+            halves.append(self._getExtraPath(tsId + name + DENOISED))
+        printed = engine.ask(["evaluate", halves[0], "--half-map", halves[1]])
+        with open(self._getExtraPath(tsId + SHELLS), "w", encoding="utf-8") as stream:
+            json.dump(printed["half_maps"], stream)
+        return halves
 
-    def denoiseStep(self, tsId, settings):
-        """Denoise one tomogram and add it to the output; a failure is recorded.
-
-        Returns the file whose presence tells that this was done: the denoised tomogram, or the
-        reason for which there is none.
-        """
-        try:
-            self._denoise(tsId, DenoiseConfig.create(settings))
-            self._register(tsId)
-            return [self._getExtraPath(tsId + DENOISED)]
-        except Exception as error:
-            # Whatever stopped this tomogram must not stop the others: it is told in the log, in
-            # the summary and, when none came out, by the protocol's failure.
-            logger.error(redStr("Tomogram %s failed: %s" % (tsId, error)),
-                         exc_info=not isinstance(error, EngineError))
-            path = self._getExtraPath(tsId + FAILED)
-            with open(path, "w", encoding="utf-8") as stream:
-                stream.write(str(error))
-            return [path]
-
-    def closeStep(self):
-        """Close the output. Returns the files on failures, so that it runs again with those."""
-        if not self.getDenoised():
-            raise EngineError("No tomogram could be denoised. %s" % " ".join(
-                "%s: %s." % item for item in self._failures().items()))
-        self._closeOutputSet()
-        return self._failureFiles()
-
-    def _denoise(self, tsId, config):
-        """Run the engine and give its files, named by the input file, names by tsId."""
-        tomogram = config.tomograms[0]
-        inputs = config.half_maps or config.tomograms
-        makePath(config.output)
-        self._runEngine("denoise", config, os.path.join(config.output, "denoise.json"),
-                        about=inputs)
-        stem = os.path.splitext(os.path.basename(tomogram))[0]
-        for ending in [DENOISED, SLICES] + ([DEVIATION] if config.std else []):
-            result = self._getExtraPath(tsId + ending)
-            shutil.move(os.path.join(config.output, stem + ending), result)
-            if ending.endswith(".mrc"):
-                setMRCSamplingRate(result, config.voxel_size)
-
-    def _register(self, tsId):
-        """Add the denoised tomogram to the output set, once."""
-        with self._lock:
-            if tsId in self.getDenoised():
-                return
-            source = self.inTomos.get().getItem(Tomogram.TS_ID_FIELD, tsId)
-            tomogram = Tomogram()
-            tomogram.copyInfo(source)
-            tomogram.setLocation(self._getExtraPath(tsId + DENOISED))
-            tomogram.setHalfMaps([])
-            tomograms = self._outputSet()
-            tomograms.append(tomogram)
-            tomograms.update(tomogram)
-            tomograms.write()
-            self._store(tomograms)
-
-    def getDenoised(self):
-        """The tsIds of the output."""
-        tomograms = getattr(self, F2FdDenoiseOutputs.tomograms.name, None)
-        return tomograms.getTSIds() if tomograms is not None and tomograms.getSize() else []
-
-    def _outputSet(self):
-        """The output set, opened for more, or a new one."""
-        name = F2FdDenoiseOutputs.tomograms.name
-        tomograms = getattr(self, name, None)
-        if tomograms is not None:
-            tomograms.enableAppend()
-            tomograms.setStreamState(Set.STREAM_OPEN)
-            return tomograms
-        tomograms = SetOfTomograms.create(self._getPath(), template="tomograms%s.sqlite")
-        tomograms.copyInfo(self.inTomos.get())
-        tomograms.setStreamState(Set.STREAM_OPEN)
-        self._defineOutputs(**{name: tomograms})
-        self._defineSourceRelation(self.inTomos, tomograms)
-        self._defineSourceRelation(self.inModel, tomograms)
-        return tomograms
+    def _sources(self):
+        return [self.inTomos, self.inModel]
 
     # -------------------------- Values for the engine ------------------------
     def _supply(self, tomogram=None):
@@ -164,6 +88,7 @@ class ProtF2FdDenoise(ProtF2FdBase):
             "tomograms": [volume_file(tomogram)],
             "half_maps": half_maps(tomogram) if self._usesHalves() else [],
             "output": self._getTmpPath(tomogram.getTsId()),
+            "region": [],
             "voxel_size": tomograms.getSamplingRate(),
             "resume": False,
             "overwrite": True,
@@ -175,28 +100,27 @@ class ProtF2FdDenoise(ProtF2FdBase):
         return self.inModel.get().getTrainConfig().perturbation == "halves"
 
     # -------------------------- Information ----------------------------------
-    def _failureFiles(self):
-        folder = self._getExtraPath()
-        names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-        return [os.path.join(folder, name) for name in names if name.endswith(FAILED)]
-
-    def _failures(self):
-        """{tsId: reason} of the tomograms that failed."""
-        reasons = {}
-        for path in self._failureFiles():
-            with open(path, encoding="utf-8") as stream:
-                reasons[os.path.basename(path)[:-len(FAILED)]] = stream.read()
-        return reasons
+    def getDeviation(self, tsId):
+        """The file of a tomogram's standard deviation map, or None."""
+        path = self._getExtraPath(tsId + DEVIATION)
+        return path if os.path.exists(path) else None
 
     def _checkSettings(self, config):
         config.for_model(self.inModel.get().getTrainConfig())
 
     def _inputErrors(self):
-        errors = missing_files(self.inTomos.get(), "Tomograms", halves=self._usesHalves())
+        errors = super()._inputErrors()
+        if self._usesHalves() or self.denoiseHalves:
+            errors += missing_files(
+                self.inTomos.get(), "Tomograms", halves="the perturbation 'halves'"
+                if self._usesHalves() else "'Denoise the half-maps, too'")
+        if self._usesHalves() and self.denoiseHalves:
+            errors.append("Denoise the half-maps, too: the model was trained on half-maps and "
+                          "denoises both together; choose 'No'.")
         path = self.inModel.get().getPath()
         if not os.path.exists(path):
             errors.append("Model: its file %s is not there." % path)
-        return errors
+        return list(dict.fromkeys(errors))
 
     def _warnings(self):
         warnings = super()._warnings()
@@ -207,19 +131,36 @@ class ProtF2FdDenoise(ProtF2FdBase):
         return warnings
 
     def _summary(self):
-        failures = ["*%s failed*: %s" % item for item in self._failures().items()]
-        count = len(self.getDenoised())
-        if not count:
-            return ["No tomogram yet."] + failures
-        return ["Denoised *%d* of *%d* tomograms." % (count, self.inTomos.get().getSize()),
-                "Model: %s" % self.inModel.get()] + failures
+        summary = super()._summary()
+        if not self.getDone():
+            return summary
+        return summary + ["Model: %s" % self.inModel.get()] + self._shellSummary()
+
+    def _shellSummary(self):
+        """A sentence on the Fourier shell correlation of each tomogram's half-maps."""
+        sentences = []
+        for tsId in self.getDone():
+            path = self._getExtraPath(tsId + SHELLS)
+            if os.path.exists(path):
+                with open(path, encoding="utf-8") as stream:
+                    crossing = json.load(stream)["fsc_0.143"]
+                where = ("stays above 0.143" if crossing is None else "falls to 0.143 at %.1f Å"
+                         % (self.inTomos.get().getSamplingRate() / crossing))
+                sentences.append("%s: the Fourier shell correlation between the denoised half-maps "
+                                 "%s" % (tsId, where))
+        return sentences
 
     def _methods(self):
-        count = len(self.getDenoised())
-        if not count:
+        if not self.getDone():
             return []
-        return ["%d tomograms were denoised with F2Fd, method %s, %d training steps."
-                % (count, self.inModel.get().getMethod(), self.inModel.get().getSteps())]
+        model = self.inModel.get()
+        config = self._configure(self._supply()).for_model(model.getTrainConfig())
+        return ["%d tomograms at %.2f Å/px were denoised with F2Fd, version %s: the mean "
+                "of %d predictions of a model trained with the method %s in %d steps, each on a "
+                "newly perturbed copy of the tomogram, in overlapping tiles of %d voxels."
+                % (len(self.getDone()), self.inTomos.get().getSamplingRate(),
+                   f2fd_scipion.__version__, config.predictions, model.getMethod(),
+                   model.getSteps(), config.tile_size)]
 
     def _citations(self):
         return ["F2Fd", "Lehtinen2018", "Pang2021", "Quan2020"]

@@ -32,7 +32,7 @@ class ProtF2FdImportModel(EMProtocol):
         self._insertFunctionStep(self.importStep, self.filePath.get(), needsGPU=False)
 
     def importStep(self, path):
-        info = engine.describe(self, path, self._getExtraPath())
+        info = engine.describe(path)
         copy = self._getExtraPath(os.path.basename(path))
         shutil.copyfile(path, copy)
         model = F2FdModel(path=copy)

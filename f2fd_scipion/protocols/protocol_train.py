@@ -1,17 +1,32 @@
 """Train a model on one or several tomograms."""
+import logging
 import os
+import re
 from enum import Enum
 
 from pyworkflow.protocol import LEVEL_ADVANCED, PointerParam
 from pyworkflow.utils import Message
 
+import f2fd_scipion
 from f2fd_core.config import TrainConfig
 from f2fd_scipion import engine
 from f2fd_scipion.objects import F2FdModel
-from f2fd_scipion.protocols.protocol_base import ProtF2FdBase, half_maps, missing_files, volume_file
+from f2fd_scipion.protocols.protocol_base import (
+    ProtF2FdBase,
+    half_maps,
+    missing_files,
+    tomograms_of,
+    volume_file,
+    without_partner,
+)
+
+logger = logging.getLogger(__name__)
 
 MODEL_FILE = "model.pt"
 CONFIG_FILE = "train.json"
+STOP_FILE = "stop"
+HALVES = "the perturbation 'halves'"
+CHECKPOINTS, CHECKPOINT = "checkpoints", r"step_\d+\.pt"
 
 
 class F2FdTrainOutputs(Enum):
@@ -33,6 +48,7 @@ class ProtF2FdTrain(ProtF2FdBase):
         "tomograms": "the input set of tomograms",
         "output": "the protocol's extra folder",
         "ground_truth": "the set of noise-free tomograms, matched by tsId",
+        "sampling_masks": "the set of masks, matched by tsId",
         "half_maps": "those of the input set, for the perturbation 'halves'",
         "initial_model": "the initial model, if one is chosen",
         "voxel_size": "the input set's sampling rate",
@@ -45,10 +61,16 @@ class ProtF2FdTrain(ProtF2FdBase):
     # -------------------------- Form -----------------------------------------
     def _defineParams(self, form):
         form.addSection(label=Message.LABEL_INPUT)
-        form.addParam("inTomos", PointerParam, pointerClass="SetOfTomograms", important=True,
-                      label="Tomograms",
-                      help="Tomograms to train on, of any and also of different sizes. A few "
-                           "typical ones suffice for a whole data set.")
+        form.addParam("inTomos", PointerParam, pointerClass="SetOfTomograms, Tomogram",
+                      important=True, label="Tomograms",
+                      help="Tomograms to train on, of any and also of different sizes: a set, a "
+                           "subset or a single one. A few typical ones suffice for a whole data "
+                           "set.")
+        form.addParam("masks", PointerParam, pointerClass="SetOfTomoMasks", allowsNull=True,
+                      expertLevel=LEVEL_ADVANCED, label="Sampling masks",
+                      help="Learn only from parts of which a twentieth or more is inside these "
+                           "masks (above 0.5), matched by tsId. They keep the training from empty "
+                           "regions.")
         form.addParam("groundTruth", PointerParam, pointerClass="SetOfTomograms", allowsNull=True,
                       expertLevel=LEVEL_ADVANCED, label="Noise-free tomograms",
                       help="For simulated data: the noise-free tomograms, matched by tsId. They "
@@ -72,11 +94,38 @@ class ProtF2FdTrain(ProtF2FdBase):
         """
         self._runEngine("train", TrainConfig.create(settings), self._getExtraPath(CONFIG_FILE))
         path = self._getExtraPath(MODEL_FILE)
+        self._registerModel(path)
+        return [path]
+
+    def _registerModel(self, path):
         model = F2FdModel(path=path)
-        model.setInfo(engine.describe(self, path, self._getExtraPath()))
+        model.setInfo(engine.describe(path))
         self._defineOutputs(**{F2FdTrainOutputs.model.name: model})
         self._defineSourceRelation(self.inTomos, model)
-        return [path]
+
+    # -------------------------- Stopping -------------------------------------
+    def finishNow(self):
+        """Let a running training end after its present step, with the model that it has."""
+        with open(self._getExtraPath(STOP_FILE), "w"):
+            pass
+
+    def newestCheckpoint(self):
+        """Path of the newest checkpoint, or None."""
+        folder = self._getExtraPath(CHECKPOINTS)
+        names = sorted(name for name in (os.listdir(folder) if os.path.isdir(folder) else ())
+                       if re.fullmatch(CHECKPOINT, name))
+        return os.path.join(folder, names[-1]) if names else None
+
+    def setAborted(self):
+        """Scipion's 'Stop': the newest checkpoint is handed out as the model."""
+        super().setAborted()
+        path = self.newestCheckpoint()
+        if path is None or hasattr(self, F2FdTrainOutputs.model.name):
+            return
+        try:
+            self._registerModel(path)
+        except engine.EngineError as error:
+            logger.warning("The newest checkpoint can't be used as a model: %s", error)
 
     def _usesHalves(self):
         # A preset that sets the perturbation hides what was chosen before.
@@ -85,23 +134,29 @@ class ProtF2FdTrain(ProtF2FdBase):
 
     # -------------------------- Values for the engine ------------------------
     def _supply(self):
-        tomograms = self.inTomos.get()
-        files = {tomogram.getTsId(): volume_file(tomogram) for tomogram in tomograms}
+        tomograms = tomograms_of(self.inTomos.get())
         halves = [path for tomogram in tomograms if self._usesHalves()
                   for path in half_maps(tomogram)]
-        truths = {truth.getTsId(): volume_file(truth) for truth in self.groundTruth.get() or ()}
         return {
-            "tomograms": list(files.values()),
+            "tomograms": [volume_file(tomogram) for tomogram in tomograms],
             "output": self._getExtraPath(),
-            "ground_truth": [truths[tsId] for tsId in files] if truths else [],
+            "ground_truth": self._matching(self.groundTruth),
+            "sampling_masks": self._matching(self.masks),
             "half_maps": halves,
             "initial_model": self.initialModel.get().getPath() if self.initialModel.get() else "",
-            "voxel_size": tomograms.getSamplingRate(),
+            "voxel_size": self.inTomos.get().getSamplingRate(),
             "resume": True,
             "overwrite": False,
             "device": self._device(),
             "threads": self.numberOfThreads.get(),
         }
+
+    def _matching(self, pointer):
+        """The files of a set in the order of the tomograms with the same tsIds; [] without one."""
+        if pointer.get() is None:
+            return []
+        files = {item.getTsId(): volume_file(item) for item in pointer.get()}
+        return [files[tomogram.getTsId()] for tomogram in tomograms_of(self.inTomos.get())]
 
     # -------------------------- Information ----------------------------------
     def _checkSettings(self, config):
@@ -109,17 +164,14 @@ class ProtF2FdTrain(ProtF2FdBase):
             config.check_devices(len(self.getGpuList()))
 
     def _inputErrors(self):
-        tomograms, truths = self.inTomos.get(), self.groundTruth.get()
-        errors = missing_files(tomograms, "Tomograms", halves=self._usesHalves())
+        tomograms = tomograms_of(self.inTomos.get())
+        errors = missing_files(tomograms, "Tomograms", halves=HALVES if self._usesHalves() else "")
         initial = self.initialModel.get()
         if initial is not None and not os.path.exists(initial.getPath()):
             errors.append("Initial model: its file %s is not there." % initial.getPath())
-        if truths is not None:
-            errors += missing_files(truths, "Noise-free tomograms")
-            without = sorted(set(tomograms.getTSIds()) - set(truths.getTSIds()))
-            if without:
-                errors.append("Noise-free tomograms: there is none for %s." % ", ".join(without))
-        return errors
+        tsIds = {tomogram.getTsId() for tomogram in tomograms}
+        return (errors + without_partner(tsIds, self.groundTruth.get(), "Noise-free tomograms")
+                + without_partner(tsIds, self.masks.get(), "Sampling masks"))
 
     def _summary(self):
         model = getattr(self, F2FdTrainOutputs.model.name, None)
@@ -128,7 +180,7 @@ class ProtF2FdTrain(ProtF2FdBase):
         return ["Method: *%s*" % model.getMethod(),
                 "Training steps: *%d*, patches of *%d* voxels" % (model.getSteps(),
                                                                   model.getPatchSize()),
-                "Tomograms: *%d* at *%.2f* Å/px" % (self.inTomos.get().getSize(),
+                "Tomograms: *%d* at *%.2f* Å/px" % (len(tomograms_of(self.inTomos.get())),
                                                     model.getSamplingRate()),
                 "'Analyze results' shows the loss and slices before and after denoising."]
 
@@ -136,9 +188,13 @@ class ProtF2FdTrain(ProtF2FdBase):
         model = getattr(self, F2FdTrainOutputs.model.name, None)
         if model is None:
             return []
-        return ["A denoising model was trained with F2Fd, method %s, on %d tomograms at %.2f Å/px "
-                "in %d steps." % (model.getMethod(), self.inTomos.get().getSize(),
-                                  model.getSamplingRate(), model.getSteps())]
+        config = model.getTrainConfig()
+        return ["A denoising model was trained with F2Fd, version %s, on %d %s at %.2f "
+                "Å/px: method %s, %d steps of %d patches of %d voxels a side, Adam with a learning "
+                "rate of %g." % (f2fd_scipion.__version__, len(config.names()),
+                                 "tomogram" if len(config.names()) == 1 else "tomograms",
+                                 model.getSamplingRate(), model.getMethod(), model.getSteps(),
+                                 config.batch_size, config.patch_size, config.learning_rate)]
 
     def _citations(self):
         return ["F2Fd", "Lehtinen2018", "Pang2021", "Quan2020"]

@@ -5,12 +5,25 @@ from pyworkflow import Config
 from pyworkflow.protocol import params
 from pyworkflow.tests import BaseTest
 
-from f2fd_core.config import DenoiseConfig, TrainConfig, UserError, parameters
+from f2fd_core.config import (
+    DeconvolveConfig,
+    DenoiseConfig,
+    EvaluateConfig,
+    TrainConfig,
+    UserError,
+    parameters,
+)
 from f2fd_scipion.form import in_form_words, shown_values
-from f2fd_scipion.protocols import ProtF2FdDenoise, ProtF2FdTrain
+from f2fd_scipion.protocols import (
+    ProtF2FdDeconvolve,
+    ProtF2FdDenoise,
+    ProtF2FdEvaluate,
+    ProtF2FdTrain,
+)
 from f2fd_scipion.protocols.protocol_base import ProtF2FdBase
 
-PROTOCOLS = {ProtF2FdTrain: TrainConfig, ProtF2FdDenoise: DenoiseConfig}
+PROTOCOLS = {ProtF2FdTrain: TrainConfig, ProtF2FdDenoise: DenoiseConfig,
+             ProtF2FdDeconvolve: DeconvolveConfig, ProtF2FdEvaluate: EvaluateConfig}
 BOUNDS = (("ge", 0, -1), ("gt", 1, 0), ("le", 0, 1), ("lt", -1, 0))  # bound, inside, outside
 
 
@@ -197,7 +210,7 @@ class TestF2FdForms(BaseTest):
 
     def testPointersAreNoEnumOrText(self):
         """What Scipion supplies as an object is chosen as one."""
-        for name in ("inTomos", "groundTruth", "initialModel"):
+        for name in ("inTomos", "groundTruth", "masks", "initialModel"):
             self.assertIsInstance(ProtF2FdTrain().getParam(name), params.PointerParam)
         for name in ("inTomos", "inModel"):
             self.assertIsInstance(ProtF2FdDenoise().getParam(name), params.PointerParam)

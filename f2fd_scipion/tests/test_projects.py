@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import sysconfig
+import time
 import venv
 from unittest import mock
 
@@ -13,17 +14,27 @@ import mrcfile
 import numpy as np
 from PIL import Image
 from pwem.viewers import EmPlotter
+from pyworkflow.object import Set
 from pyworkflow.protocol import MODE_RESUME
 from pyworkflow.tests import setupTestProject
+from tomo.objects import SetOfTomoMasks, TomoMask
 from tomo.protocols import ProtImportTomograms
 from tomo.tests.test_base_centralized_layer import TestBaseCentralizedLayer
 
 import f2fd_core
 import f2fd_scipion
 from f2fd_core.config import PERTURBATIONS, TrainConfig
+from f2fd_scipion import engine
 from f2fd_scipion.constants import F2FD_ENV_ACTIVATION
 from f2fd_scipion.objects import F2FdModel
-from f2fd_scipion.protocols import ProtF2FdDenoise, ProtF2FdImportModel, ProtF2FdTrain
+from f2fd_scipion.protocols import (
+    ProtF2FdDeconvolve,
+    ProtF2FdDenoise,
+    ProtF2FdEvaluate,
+    ProtF2FdExportModel,
+    ProtF2FdImportModel,
+    ProtF2FdTrain,
+)
 from f2fd_scipion.tests.simulation import SHAPES, simulated
 from f2fd_scipion.viewers import F2FdDenoiseViewer, F2FdTrainViewer
 
@@ -178,6 +189,68 @@ class TestF2FdProjects(TestBaseCentralizedLayer):
         self.assertEqual(train._configure(train._supply()).device, "cpu")
         self.assertIn("many times longer", " ".join(train.warnings()))
 
+    def testASingleTomogramWithAMask(self):
+        folder = self.getOutputPath("masked")
+        os.makedirs(folder)
+        mask = np.zeros(SHAPES["second"], dtype=np.int8)
+        mask[:16, :16, :8] = 1
+        masks = {tsId: os.path.join(folder, tsId + ".mrc") for tsId in ("second", "first")}
+        for path in masks.values():
+            with mrcfile.new(path) as stream:
+                stream.set_data(mask)
+        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms, **SMALL)
+        train.inTomos.set(self.imported)
+        train.inTomos.setExtended("Tomograms.%d" % self.imported.Tomograms.getItem(
+            "_tsId", "second").getObjId())
+        self.assertEqual(train.inTomos.get().getTsId(), "second")
+        self.assertEqual(train.validate(), [])
+        tomoMasks = SetOfTomoMasks.create(folder)
+        tomoMasks.setSamplingRate(SET_VOXEL_SIZE)
+        for tsId, path in masks.items():
+            item = TomoMask()
+            item.setTsId(tsId)
+            item.setLocation(path)
+            tomoMasks.append(item)
+        tomoMasks.write()
+        train.masks.set(tomoMasks)
+        self.assertEqual(train.validate(), [])
+        config = train._configure(train._supply())
+        self.assertEqual([os.path.basename(path) for path in config.tomograms], ["second.mrc"])
+        self.assertEqual(config.sampling_masks, (masks["second"],))
+        train.masks.set(None)
+        self.launchProtocol(train)
+        self.assertIn("Tomograms: *1* at", " ".join(train.summary()))
+
+    def testFinishingARunningTrainingKeepsItsModel(self):
+        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms,
+                                 **dict(SMALL, steps=100000))
+        self.proj.launchProtocol(train, wait=False)
+        log = train._getExtraPath("log.csv")
+        self.waitFor(lambda: os.path.exists(log) and len(self.log(train)) > 7, train)
+        train.finishNow()
+        self.waitFor(lambda: self.updated(train).isFinished(), train)
+        self.assertEqual(train.model.getSteps(), len(self.log(train)))
+        self.assertTrue(train.model.getPath().endswith("model.pt"))
+
+    def testStoppingATrainingHandsOutItsNewestCheckpoint(self):
+        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms,
+                                 **dict(SMALL, steps=100000))
+        self.proj.launchProtocol(train, wait=False)
+        self.waitFor(lambda: train.newestCheckpoint() and self.updated(train).isRunning(), train)
+        self.proj.stopProtocol(train)
+        self.assertTrue(train.isAborted())
+        newest = train.newestCheckpoint()
+        stored = self.proj.getProtocol(train.getObjId(), fromRuns=False)
+        self.assertEqual(stored.model.getPath(), newest)
+        self.assertEqual(stored.model.getSteps(), int(newest[-11:-3]))
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
+                                   inModel=stored.model)
+        self.assertEqual(denoise.validate(), [])
+        train.steps.set(train.model.getSteps() + 1)
+        train.runMode.set(MODE_RESUME)
+        self.launchProtocol(train)
+        self.assertTrue(train.model.getPath().endswith("model.pt"))
+
     # -------------------------- Half-maps, initial model ----------------------
     def testHalfMapsOfASet(self):
         imported, _ = self.importCopies("halves", {tsId: self.path(tsId) for tsId in SHAPES})
@@ -306,6 +379,10 @@ class TestF2FdProjects(TestBaseCentralizedLayer):
                               inModel=self.train.model, useGpu=False, numberOfThreads=3,
                               **ONE_THREAD)
         self.checkDenoised(denoise, {"a": SHAPES["first"], "c": SHAPES["second"]})
+        failed, = denoise.failedTomograms
+        self.assertEqual((failed.getTsId(), os.path.realpath(failed.getFileName())),
+                         ("b", os.path.realpath(broken)))
+        self.assertIn("b.mrc", failed.getObjComment())
         summary = " ".join(denoise.summary())
         self.assertIn("*b failed*: ", summary)
         self.assertIn("b.mrc", summary)
@@ -320,18 +397,20 @@ class TestF2FdProjects(TestBaseCentralizedLayer):
         self.checkDenoised(denoise, {"a": SHAPES["first"], "b": SHAPES["second"],
                                      "c": SHAPES["second"]})
         self.assertNotIn("failed", " ".join(denoise.summary()))
-        for tsId, time in times.items():
+        stored = self.proj.getProtocol(denoise.getObjId(), fromRuns=False)
+        self.assertEqual([name for name, _ in stored.iterOutputAttributes()], ["tomograms"])
+        for tsId, before in times.items():
             self.assertEqual(os.stat(denoise._getExtraPath(tsId + "_denoised.mrc")).st_mtime_ns,
-                             time)
+                             before)
 
     def testWithoutAnyResultTheProtocolFails(self):
         imported, folder = self.importCopies("all_corrupt", {"x": self.path("second")})
         os.truncate(os.path.join(folder, "x.mrc"), 5000)
         denoise = self.launchFailing(ProtF2FdDenoise, inTomos=imported.Tomograms,
                                      inModel=self.train.model, **ONE_THREAD)
-        self.assertIn("No tomogram could be denoised", denoise.getErrorMessage())
+        self.assertIn("No tomogram came out", denoise.getErrorMessage())
         self.assertIn("x.mrc", denoise.getErrorMessage())
-        self.assertFalse(denoise.getDenoised())
+        self.assertFalse(denoise.getDone())
 
     def testAwkwardFileNamesInAnotherEnvironment(self):
         imported, _ = self.importCopies("awkward", {"x": self.path("first"),
@@ -367,6 +446,143 @@ class TestF2FdProjects(TestBaseCentralizedLayer):
         with open(os.path.join(packages, "engine.pth"), "w") as stream:
             stream.write("\n".join(paths) + "\nimport os; open(%r, 'w').close()\n" % used)
         return ". '%s'" % os.path.join(folder, "bin", "activate").replace("'", "'\\''"), used
+
+    def testASetThatGrowsIsDenoisedAsItGrows(self):
+        imported, _ = self.importCopies("growing", {"a": self.path("first")})
+        tomograms = imported.Tomograms
+
+        def become(state):
+            tomograms.setStreamState(state)
+            tomograms.write()
+            imported._store(tomograms)
+
+        tomograms.enableAppend()
+        become(Set.STREAM_OPEN)
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=tomograms, inModel=self.train.model,
+                                   numberOfThreads=1, streamingSleepOnWait=1, **ONE_THREAD)
+        self.assertIn("at least 2 threads", " ".join(denoise.validate()))
+        denoise.numberOfThreads.set(3)
+        self.proj.launchProtocol(denoise, wait=False)
+        first = denoise._getExtraPath("a_denoised.mrc")
+        self.waitFor(lambda: os.path.exists(first), denoise)
+        self.assertFalse(self.proj._updateProtocol(denoise) and denoise.isFinished())
+        second = tomograms.getFirstItem().clone()
+        second.cleanObjId()
+        second.setTsId("b")
+        second.setLocation(os.path.abspath(self.path("second")))
+        tomograms.append(second)
+        tomograms.write()
+        self.waitFor(lambda: os.path.exists(denoise._getExtraPath("b_denoised.mrc")), denoise)
+        become(Set.STREAM_CLOSED)
+        self.waitFor(lambda: self.updated(denoise).isFinished(), denoise)
+        denoise = self.updated(denoise)
+        self.assertTrue(denoise.tomograms.isStreamClosed())
+        self.checkDenoised(denoise, {"a": SHAPES["first"], "b": SHAPES["second"]})
+
+    def updated(self, protocol):
+        self.proj._updateProtocol(protocol)
+        return protocol
+
+    def waitFor(self, happened, protocol):
+        """Wait for something that a running protocol does; a minute is far too long."""
+        for _ in range(600):
+            if happened():
+                return
+            self.assertFalse(self.updated(protocol).isFailed(), protocol.getErrorMessage())
+            time.sleep(0.1)
+        self.fail("it did not happen: %s" % self.stderr(protocol)[-1000:])
+
+    def testHalfMapsAreDenoisedForTheResult(self):
+        imported, _ = self.importCopies("both", {"x": self.path("first")})
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=imported.Tomograms,
+                                   inModel=self.train.model, denoiseHalves=True, std=True,
+                                   **ONE_THREAD)
+        self.assertIn("no half-maps (odd and even) of x", " ".join(denoise.validate()))
+        self.setHalfMaps(imported.Tomograms, {"x": self.halves("first")})
+        self.assertEqual(denoise.validate(), [])
+        self.launchProtocol(denoise)
+        result, = denoise.tomograms
+        odd, even = result.getHalfMaps(asList=True)
+        self.assertTrue(odd.endswith("x_odd_denoised.mrc"), odd)
+        self.assertTrue(even.endswith("x_even_denoised.mrc"), even)
+        alone = os.path.join(self.getOutputPath(), "alone")
+        engine.call(["denoise", self.train.model.getPath(), *self.halves("first"), "--output",
+                     alone, "--predictions", "2", "--precision", "float32", "--device", "cpu"])
+        for path, name in ((odd, "odd"), (even, "even")):
+            np.testing.assert_allclose(
+                mrcfile.read(path), mrcfile.read(os.path.join(alone, name + "_denoised.mrc")),
+                atol=1e-4)
+        self.assertFalse(np.allclose(mrcfile.read(odd), mrcfile.read(even), atol=1e-2))
+        self.assertIn("x: the Fourier shell correlation between the denoised half-maps",
+                      " ".join(denoise.summary()))
+        evaluate = self.launch(ProtF2FdEvaluate, inTomos=denoise.tomograms)
+        scores = evaluate.getScores()["x"]["half_maps"]
+        self.assertEqual(set(scores), {"fsc", "fsc_mean", "fsc_0.5", "fsc_0.143"})
+        self.assertEqual(evaluate.table(), [["tsId", "", "mean FSC"],
+                                            ["x", "half-maps", "%.3f" % scores["fsc_mean"]]])
+
+    # -------------------------- Other protocols -------------------------------
+    def testDeconvolvedTomograms(self):
+        deconvolve = self.newProtocol(ProtF2FdDeconvolve, inTomos=self.imported.Tomograms,
+                                      binThreads=1)
+        self.assertIn("'Defocus' is 0; expected", " ".join(deconvolve.validate()))
+        self.assertEqual(deconvolve.warnings(), [])
+        deconvolve.defocus.set(3.0)
+        self.assertEqual(deconvolve.validate(), [])
+        self.launchProtocol(deconvolve)
+        self.checkTomograms(deconvolve.tomograms, expectedSetSize=2, expectedSRate=SET_VOXEL_SIZE,
+                            expectedOriginShifts=list(ORIGIN), isHeterogeneousSet=True,
+                            expectedDimensions={tsId: list(shape[::-1])
+                                                for tsId, shape in SHAPES.items()})
+        for tomogram in deconvolve.tomograms:
+            before = mrcfile.read(self.path(tomogram.getTsId()))
+            after = mrcfile.read(tomogram.getFileName())
+            self.assertAlmostEqual(float(after.std() / before.std()), 1, places=2)
+            self.assertGreater(np.corrcoef(before.ravel(), after.ravel())[0, 1], 0.1)
+        self.assertIn("defocus 3 µm", " ".join(deconvolve.methods()))
+
+    def testScoresAgainstAReference(self):
+        evaluate = self.newProtocol(ProtF2FdEvaluate, inTomos=self.denoise.tomograms)
+        self.assertIn("no half-maps (odd and even) of first, second, which the comparison",
+                      " ".join(evaluate.validate()))
+        evaluate.references.set(self.truths.Tomograms)
+        evaluate.noisyTomos.set(self.imported.Tomograms)
+        self.assertEqual(evaluate.validate(), [])
+        self.launchProtocol(evaluate)
+        heading, *rows = evaluate.table()
+        self.assertEqual(heading, ["tsId", "", "correlation", "PSNR (dB)", "SSIM", "mean FSC"])
+        self.assertEqual([row[:2] for row in rows],
+                         [[tsId, state] for tsId in sorted(SHAPES)
+                          for state in ("noisy", "denoised")])
+        noisy, clean = (np.array(mrcfile.read(os.path.join(self.data, "first", name)))
+                        for name in ("tomogram.mrc", "clean.mrc"))
+        self.assertAlmostEqual(float(rows[0][2]),
+                               np.corrcoef(noisy.ravel(), clean.ravel())[0, 1], places=3)
+        self.assertEqual(len(evaluate.summary()), 5)
+        only, _ = self.importCopies("other", {"other": self.path("first")})
+        evaluate.noisyTomos.set(only.Tomograms)
+        self.assertEqual(evaluate.validate(),
+                         ["Tomograms before denoising: there is none for first, second."])
+
+    def testAnExportedModelCanBeImportedAndNothingIsReplaced(self):
+        folder = os.path.join(self.getOutputPath(), "my mödels 50%")
+        os.makedirs(folder)
+        export = self.newProtocol(ProtF2FdExportModel, inModel=self.train.model, folder=folder,
+                                  fileName="mine.pt")
+        self.assertEqual(export.validate(), [])
+        self.launchProtocol(export)
+        path = os.path.join(folder, "mine.pt")
+        self.assertEqual(os.listdir(folder), ["mine.pt"])
+        with open(path, "rb") as one, open(self.train.model.getPath(), "rb") as other:
+            self.assertEqual(one.read(), other.read())
+        again = self.newProtocol(ProtF2FdExportModel, inModel=self.train.model, folder=folder,
+                                 fileName="mine.pt")
+        self.assertEqual(again.validate(), ["%s exists already; it is kept: give another name."
+                                            % path])
+        again.fileName.set("../mine.pt")
+        self.assertIn("is no name for a file", " ".join(again.validate()))
+        imported = self.launch(ProtF2FdImportModel, filePath=path)
+        self.assertEqual(str(imported.model), str(self.train.model))
 
     # -------------------------- Importing a model -----------------------------
     def testImportedModelIsCheckedAndCopied(self):

@@ -6,7 +6,8 @@ from pyworkflow.viewer import DESKTOP_TKINTER, ProtocolViewer
 from tomo.viewers.viewers_data import TomoDataViewer
 
 from f2fd_scipion.protocols import ProtF2FdDenoise
-from f2fd_scipion.protocols.protocol_denoise import SLICES, F2FdDenoiseOutputs
+from f2fd_scipion.protocols.protocol_denoise import SLICES
+from f2fd_scipion.protocols.protocol_tomograms import TOMOGRAMS
 from f2fd_scipion.viewers.picture import show_picture
 
 
@@ -32,7 +33,7 @@ class F2FdDenoiseViewer(ProtocolViewer):
         return [] if self._tsIds() else ["No tomogram is denoised yet."]
 
     def _tsIds(self):
-        return sorted(self.protocol.getDenoised())
+        return sorted(self.protocol.getDone())
 
     def _showSlices(self, paramName=None):
         tsId = self._tsIds()[self.tomogram.get()]
@@ -44,4 +45,4 @@ class F2FdDenoiseViewer(ProtocolViewer):
     def _showTomograms(self, paramName=None):
         viewer = TomoDataViewer(project=self.getProject(), protocol=self.protocol,
                                 parent=self.formWindow)
-        return viewer._visualize(getattr(self.protocol, F2FdDenoiseOutputs.tomograms.name))
+        return viewer._visualize(getattr(self.protocol, TOMOGRAMS))

@@ -1,0 +1,60 @@
+"""Deconvolve tomograms with a Wiener-like filter."""
+import f2fd_scipion
+from f2fd_core.config import DeconvolveConfig
+from f2fd_scipion.protocols.protocol_base import volume_file
+from f2fd_scipion.protocols.protocol_tomograms import ProtF2FdTomograms
+
+DECONVOLVED = "_deconvolved.mrc"
+SLICES = "_deconvolved_slices.png"
+
+
+class ProtF2FdDeconvolve(ProtF2FdTomograms):
+    """Deconvolve tomograms: a Wiener-like filter lifts the low frequencies that the contrast
+    transfer function dampens. Nothing is trained, and it takes seconds a tomogram.
+
+    To train on deconvolved tomograms, this is not needed: 'train F2Fd' has the filter among its
+    parameters and denoising then applies it by itself.
+    """
+    _label = "deconvolve tomograms"
+
+    CONFIG = DeconvolveConfig
+    ENDING = DECONVOLVED
+    ON_GPU = False
+    SUPPLIED = {
+        "tomograms": "one tomogram of the input set at a time",
+        "output": "a temporary folder; the results go to the extra folder, named by tsId",
+        "voxel_size": "the input set's sampling rate",
+        "overwrite": "always on: a step that runs again replaces its result",
+        "threads": "the protocol's number of threads",
+    }
+
+    def _defineParams(self, form):
+        self._addTomograms(form, "Tomograms to filter, of any size.")
+        self._addEngineParams(form)
+        self._addThreads(form)
+
+    def _make(self, tsId, config, source):
+        self._runFor("deconvolve", tsId, config, [DECONVOLVED, SLICES])
+
+    def _supply(self, tomogram=None):
+        tomograms = self.inTomos.get()
+        tomogram = tomogram or tomograms.getFirstItem()
+        return {
+            "tomograms": [volume_file(tomogram)],
+            "output": self._getTmpPath(tomogram.getTsId()),
+            "voxel_size": tomograms.getSamplingRate(),
+            "overwrite": True,
+            "threads": self.binThreads.get(),
+        }
+
+    def _methods(self):
+        if not self.getDone():
+            return []
+        config = self._configure(self._supply())
+        return ["%d tomograms at %.2f Å/px were deconvolved with the Wiener-like filter of F2Fd, "
+                "version %s: defocus %g µm, strength %g, falloff %g."
+                % (len(self.getDone()), config.voxel_size, f2fd_scipion.__version__,
+                   config.defocus, config.strength, config.snr_falloff)]
+
+    def _citations(self):
+        return ["Tegunov2019"]

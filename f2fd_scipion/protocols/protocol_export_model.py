@@ -1,0 +1,60 @@
+"""Export a model for 'f2fd denoise' or another project."""
+import os
+import shutil
+
+from pwem.protocols import EMProtocol
+from pyworkflow import BETA
+from pyworkflow.protocol import PathParam, PointerParam, StringParam
+from pyworkflow.utils import Message
+
+
+class ProtF2FdExportModel(EMProtocol):
+    """Export an F2Fd model to a file outside of the project.
+
+    The file works with 'f2fd denoise' on the command line and with 'import F2Fd model'.
+    """
+    _label = "export F2Fd model"
+    _devStatus = BETA
+
+    def _defineParams(self, form):
+        form.addSection(label=Message.LABEL_INPUT)
+        form.addParam("inModel", PointerParam, pointerClass="F2FdModel", important=True,
+                      label="Model", help="Model to export.")
+        form.addParam("folder", PathParam, important=True, label="Folder",
+                      help="Folder in which the file is written; it must be there.")
+        form.addParam("fileName", StringParam, default="f2fd_model.pt", label="File name",
+                      help="A file that is there already is kept, and the export refused.")
+
+    def _insertAllSteps(self):
+        self._insertFunctionStep(self.exportStep, self._target(), needsGPU=False)
+
+    def exportStep(self, path):
+        """Copy the model under a temporary name, which becomes ``path``."""
+        partial = path + ".part"
+        shutil.copyfile(self.inModel.get().getPath(), partial)
+        os.link(partial, path)  # fails where rename would replace a file
+        os.remove(partial)
+        return [path]
+
+    def _target(self):
+        return os.path.join(self.folder.get("").strip(), self.fileName.get("").strip())
+
+    def _validate(self):
+        errors = []
+        folder, name = self.folder.get("").strip(), self.fileName.get("").strip()
+        if not os.path.isdir(folder):
+            errors.append("Folder: '%s' is no folder." % folder)
+        if not name or os.path.basename(name) != name:
+            errors.append("File name: '%s' is no name for a file in that folder." % name)
+        elif os.path.exists(self._target()) and not self.isFinished():
+            errors.append("%s exists already; it is kept: give another name." % self._target())
+        model = self.inModel.get()
+        if model is not None and not os.path.exists(model.getPath()):
+            errors.append("Model: its file %s is not there." % model.getPath())
+        return errors
+
+    def _summary(self):
+        return ["Exported to %s" % self._target()] if self.isFinished() else ["Not exported yet."]
+
+    def _citations(self):
+        return ["F2Fd"]
