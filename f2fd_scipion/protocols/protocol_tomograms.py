@@ -144,16 +144,13 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
             self._store(tomograms)
 
     def _registerFailed(self):
-        """Renew the set of input tomograms of which nothing came out."""
-        earlier = getattr(self, FAILED_TOMOGRAMS, None)
-        if earlier is not None:
-            earlier.close()
-            cleanPath(earlier.getFileName())
-            self.deleteOutput(earlier)
-        failures = self._failures()
-        if not failures:
+        """Renew the set of input tomograms of which nothing came out, if there were any."""
+        failures, known = self._failures(), hasattr(self, FAILED_TOMOGRAMS)
+        if not failures and not known:
             return
         failed = self._outputSet(FAILED_TOMOGRAMS)
+        if known:
+            failed.clear()
         for source in self.inTomos.get():
             if source.getTsId() in failures:
                 tomogram = source.clone()
