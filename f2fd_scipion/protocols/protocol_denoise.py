@@ -9,11 +9,10 @@ import f2fd_scipion
 from f2fd_core.config import DenoiseConfig
 from f2fd_scipion import engine
 from f2fd_scipion.protocols.protocol_base import ProtF2FdBase, half_maps, missing_files, volume_file
-from f2fd_scipion.protocols.protocol_tomograms import ProtF2FdTomograms
+from f2fd_scipion.protocols.protocol_tomograms import DEVIATION, ProtF2FdTomograms
 
 DENOISED = "_denoised.mrc"
 SLICES = "_slices.png"
-DEVIATION = "_std.mrc"
 SHELLS = "_fsc.json"
 HALVES = ("_odd", "_even")
 
@@ -100,11 +99,6 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
         return self.inModel.get().getTrainConfig().perturbation == "halves"
 
     # -------------------------- Information ----------------------------------
-    def getDeviation(self, tsId):
-        """The file of a tomogram's standard deviation map, or None."""
-        path = self._getExtraPath(tsId + DEVIATION)
-        return path if os.path.exists(path) else None
-
     def _checkSettings(self, config):
         config.for_model(self.inModel.get().getTrainConfig())
 

@@ -15,6 +15,7 @@ from f2fd_scipion.protocols.protocol_base import ProtF2FdBase, missing_files
 logger = logging.getLogger(__name__)
 
 FAILED = "_failed.txt"
+DEVIATION = "_std.mrc"
 TOMOGRAMS, FAILED_TOMOGRAMS = "tomograms", "failedTomograms"
 
 
@@ -163,6 +164,11 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
         """The tsIds of the output."""
         tomograms = getattr(self, TOMOGRAMS, None)
         return tomograms.getTSIds() if tomograms is not None and tomograms.getSize() else []
+
+    def getDeviation(self, tsId):
+        """The file of a tomogram's standard deviation map, or None."""
+        path = self._getExtraPath(tsId + DEVIATION)
+        return path if os.path.exists(path) else None
 
     def _outputSet(self, name):
         """The output set of this name, opened for more, or a new one."""

@@ -36,7 +36,8 @@ from f2fd_scipion.protocols import (
     ProtF2FdTrain,
 )
 from f2fd_scipion.tests.simulation import SHAPES, simulated
-from f2fd_scipion.viewers import F2FdDenoiseViewer, F2FdTrainViewer
+from f2fd_scipion.viewers import F2FdDenoiseViewer, F2FdEvaluateViewer, F2FdTrainViewer
+from f2fd_scipion.viewers.viewer_train import LossPlot
 
 SMALL = {"steps": 6, "patch_size": 16, "batch_size": 2, "checkpoint_every": 6,
          "numberOfThreads": 1, "precision": 1}
@@ -558,6 +559,10 @@ class TestF2FdProjects(TestBaseCentralizedLayer):
         self.assertAlmostEqual(float(rows[0][2]),
                                np.corrcoef(noisy.ravel(), clean.ravel())[0, 1], places=3)
         self.assertEqual(len(evaluate.summary()), 5)
+        viewer = self.viewer(F2FdEvaluateViewer, evaluate)
+        for name, show in viewer._getVisualizeDict().items():
+            plotter = self.drawn(show(name))
+        self.assertEqual(len(plotter.figure.axes[0].lines), 2 * len(SHAPES) + 1)
         only, _ = self.importCopies("other", {"other": self.path("first")})
         evaluate.noisyTomos.set(only.Tomograms)
         self.assertEqual(evaluate.validate(),
@@ -631,16 +636,50 @@ class TestF2FdProjects(TestBaseCentralizedLayer):
                 np.testing.assert_allclose(loss, [float(row["loss"])
                                                   for row in self.log(self.train)])
 
+    def testTheLossIsDrawnAnewAsTheLogGrows(self):
+        path = os.path.join(self.getOutputPath(), "log.csv")
+        with open(self.train._getExtraPath("log.csv")) as stream:
+            lines = stream.readlines()
+        with open(path, "w") as stream:
+            stream.writelines(lines[:4])
+        EmPlotter.setBackend("Agg")
+        plot = LossPlot(path)
+        self.assertEqual(len(plot.axes.lines[0].get_xdata()), 3)
+        with open(path, "w") as stream:
+            stream.writelines(lines[:6] + [lines[6][:9]])  # the last line is being written
+        plot.refresh()
+        self.assertEqual(len(plot.axes.lines[0].get_xdata()), 5)
+
     def testDenoisingViewer(self):
         viewer = self.viewer(F2FdDenoiseViewer, self.denoise)
         self.assertEqual(viewer.getParam("tomogram").choices, sorted(SHAPES))
-        for number in range(len(SHAPES)):
+        for number, tsId in enumerate(sorted(SHAPES)):
             viewer.tomogram.set(number)
-            self.drawn(viewer._getVisualizeDict()["tomogram"]("tomogram"))
+            shown = self.drawn(viewer._getVisualizeDict()["tomogram"]("tomogram"))
+            before, after, deviation = (
+                np.array(mrcfile.read(path), dtype=np.float32)
+                for path in (self.path(tsId), self.denoise._getExtraPath(tsId + "_denoised.mrc"),
+                             self.denoise._getExtraPath(tsId + "_std.mrc")))
+            for axis, direction in enumerate(("XY", "XZ", "YZ")):
+                shown.turn(direction)
+                shown.place.set_val(3)
+                for name, volume in (("before", before), ("denoised", after),
+                                     ("removed", before - after),
+                                     ("standard deviation", deviation)):
+                    np.testing.assert_array_equal(shown.images[name].get_array(),
+                                                  volume.take(3, axis))
+                limits = shown.images["before"].get_clim()
+                self.assertEqual(limits, shown.images["denoised"].get_clim())
+                shown.contrast.set_val(1)
+                self.assertAlmostEqual(np.diff(shown.images["before"].get_clim())[0],
+                                       np.diff(limits)[0] / 2, places=5)
+                shown.contrast.set_val(0)
 
     def testViewersOfUnfinishedRunsSaySo(self):
         EmPlotter.setBackend("Agg")
         for viewerClass, protocolClass in ((F2FdTrainViewer, ProtF2FdTrain),
+                                           (F2FdEvaluateViewer, ProtF2FdEvaluate),
+                                           (F2FdDenoiseViewer, ProtF2FdDeconvolve),
                                            (F2FdDenoiseViewer, ProtF2FdDenoise)):
             protocol = self.newProtocol(protocolClass)
             self.saveProtocol(protocol)

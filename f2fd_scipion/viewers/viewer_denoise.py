@@ -1,46 +1,52 @@
-"""Tomograms before and after denoising."""
-import os
-
+"""Tomograms before and after denoising or deconvolving."""
 from pyworkflow.protocol.params import EnumParam, LabelParam
 from pyworkflow.viewer import DESKTOP_TKINTER, ProtocolViewer
+from tomo.objects import Tomogram
 from tomo.viewers.viewers_data import TomoDataViewer
 
-from f2fd_scipion.protocols import ProtF2FdDenoise
-from f2fd_scipion.protocols.protocol_denoise import SLICES
+from f2fd_scipion.protocols import ProtF2FdDeconvolve, ProtF2FdDenoise
+from f2fd_scipion.protocols.protocol_base import volume_file
 from f2fd_scipion.protocols.protocol_tomograms import TOMOGRAMS
-from f2fd_scipion.viewers.picture import show_picture
+from f2fd_scipion.viewers.comparison import Comparison, voxels
 
 
 class F2FdDenoiseViewer(ProtocolViewer):
-    """Slices before and after, a tomogram at a time, and the viewer for tomograms."""
-    _label = "denoising viewer"
-    _targets = [ProtF2FdDenoise]
+    """Sections before and after, a tomogram at a time, and the viewer for tomograms."""
+    _label = "before and after"
+    _targets = [ProtF2FdDenoise, ProtF2FdDeconvolve]
     _environments = [DESKTOP_TKINTER]
 
     def _defineParams(self, form):
-        form.addSection(label="Denoised tomograms")
+        form.addSection(label="Before and after")
         form.addParam("tomogram", EnumParam, choices=self._tsIds(), default=0,
-                      label="Slices before and after",
-                      help="Central slices of the chosen tomogram: as it was, denoised, and what "
-                           "was removed. The last should show noise only.")
-        form.addParam("showTomograms", LabelParam, label="Open the denoised tomograms",
+                      label="Before and after",
+                      help="Sections of the chosen tomogram as it was and as it is now, on the "
+                           "same gray scale, and what was removed, which should show noise only. "
+                           "Where the standard deviation over the predictions was written, it is "
+                           "shown, too: where it is high, trust the result less.")
+        form.addParam("showTomograms", LabelParam, label="Open the list of new tomograms",
                       help="Opens the list of tomograms, from which each can be viewed.")
 
     def _getVisualizeDict(self):
-        return {"tomogram": self._showSlices, "showTomograms": self._showTomograms}
+        return {"tomogram": self._showSections, "showTomograms": self._showTomograms}
 
     def _validate(self):
-        return [] if self._tsIds() else ["No tomogram is denoised yet."]
+        return [] if self._tsIds() else ["No tomogram is finished yet."]
 
     def _tsIds(self):
         return sorted(self.protocol.getDone())
 
-    def _showSlices(self, paramName=None):
+    def _showSections(self, paramName=None):
         tsId = self._tsIds()[self.tomogram.get()]
-        path = self.protocol._getExtraPath(tsId + SLICES)
-        if not os.path.exists(path):
-            return [self.errorMessage("The picture %s is gone." % path, tsId)]
-        return [show_picture(path, tsId)]
+        before, after = (volume_file(tomograms.getItem(Tomogram.TS_ID_FIELD, tsId))
+                         for tomograms in (self.protocol.inTomos.get(),
+                                           getattr(self.protocol, TOMOGRAMS)))
+        deviation = self.protocol.getDeviation(tsId)
+        try:
+            return [Comparison(voxels(before), voxels(after), deviation and voxels(deviation),
+                               tsId)]
+        except OSError as error:
+            return [self.errorMessage("%s can't be shown: %s" % (tsId, error), tsId)]
 
     def _showTomograms(self, paramName=None):
         viewer = TomoDataViewer(project=self.getProject(), protocol=self.protocol,

@@ -1,0 +1,83 @@
+"""Tomograms before and after denoising, side by side, section by section."""
+import mrcfile
+import numpy as np
+from matplotlib.widgets import RadioButtons, Slider
+from pwem.viewers import EmPlotter
+
+DIRECTIONS = ("XY", "XZ", "YZ")  # the sections across Z, Y and X
+QUANTILES = (0.01, 0.99)
+GRAY, HEAT = "gray", "inferno"
+
+
+def voxels(path):
+    """The voxels of an MRC file, (Z, Y, X), read as they are looked at."""
+    with mrcfile.mmap(path, mode="r", permissive=True) as volume:
+        return volume.data
+
+
+class Comparison(EmPlotter):
+    """A window with sections before, after and what was removed, and of the standard deviation.
+
+    One slider moves all sections, another stretches the contrast, which is the same before and
+    after; buttons choose the direction.
+    """
+
+    def __init__(self, before, after, deviation=None, title=""):
+        """``before``, ``after`` and, if there is one, ``deviation``: arrays (Z, Y, X)."""
+        count = 3 if deviation is None else 4
+        super().__init__(x=1, y=count, windowTitle=title, figsize=(4 * count, 5))
+        self.tightLayoutOn = False
+        self.before, self.after, self.deviation = before, after, deviation
+        self.axis = 0
+        names = ["before", "denoised", "removed", "standard deviation"][:count]
+        self.panels = {name: self.createSubPlot(name, None, None) for name in names}
+        self.images = {name: axes.imshow(np.zeros((1, 1)), cmap=HEAT if name in names[3:] else GRAY,
+                                         origin="lower", interpolation="nearest")
+                       for name, axes in self.panels.items()}
+        self.figure.subplots_adjust(left=0.01, right=0.99, top=0.92, bottom=0.24, wspace=0.03)
+        self.place = Slider(self.figure.add_axes([0.22, 0.12, 0.6, 0.04]), "section", 0, 1,
+                            valstep=1)
+        self.contrast = Slider(self.figure.add_axes([0.22, 0.05, 0.6, 0.04]), "contrast", -2, 2,
+                               valinit=0)
+        self.contrast.valtext.set_visible(False)
+        self.direction = RadioButtons(self.figure.add_axes([0.02, 0.02, 0.08, 0.18]), DIRECTIONS)
+        self.place.on_changed(lambda _: self.refresh())
+        self.contrast.on_changed(lambda _: self.refresh())
+        self.direction.on_clicked(self.turn)
+        self.turn(DIRECTIONS[0])
+
+    def turn(self, direction):
+        """Show the central section of a direction, one of DIRECTIONS."""
+        self.axis = DIRECTIONS.index(direction)
+        length = self.after.shape[self.axis]
+        self.place.valmax = max(length - 1, 1)
+        self.place.ax.set_xlim(0, self.place.valmax)
+        before, after = (self._section(volume, length // 2) for volume in (self.before, self.after))
+        # Between both: noise outweighs what is seen in one, and bleaches it in the other.
+        (low, high), (darkest, brightest) = (np.quantile(part, QUANTILES)
+                                             for part in (before, after))
+        self.centre = (darkest + brightest) / 2
+        self.reach = max(np.sqrt((high - low) * (brightest - darkest)) / 2, 1e-30)
+        self.place.set_val(length // 2)
+        self.refresh()
+
+    def _section(self, volume, number):
+        return np.asarray(volume.take(number, self.axis), dtype=np.float32)
+
+    def refresh(self):
+        """Draw the section at which the slider stands."""
+        number = int(self.place.val)
+        before, after = (self._section(volume, number) for volume in (self.before, self.after))
+        reach = self.reach / 2 ** self.contrast.val
+        shown = {"before": (before, self.centre - reach, self.centre + reach),
+                 "denoised": (after, self.centre - reach, self.centre + reach),
+                 "removed": (before - after, -reach, reach)}
+        if self.deviation is not None:
+            deviation = self._section(self.deviation, number)
+            shown["standard deviation"] = deviation, 0, max(np.quantile(deviation, 0.99), 1e-30)
+        for name, (section, low, high) in shown.items():
+            image, (height, width) = self.images[name], section.shape
+            image.set_data(section)
+            image.set_extent((-0.5, width - 0.5, -0.5, height - 0.5))
+            image.set_clim(low, high)
+        self.figure.canvas.draw_idle()
