@@ -27,15 +27,15 @@ setup(
     ],
     python_requires=">=3.8",
     packages=find_packages(include=["f2fd_core*", "f2fd_scipion*"]),
-    package_data={"f2fd_scipion": ["*.png", "protocols.conf"]},
+    package_data={"f2fd_scipion": ["*.png", "protocols.conf", "templates/*.json.template"]},
     install_requires=["numpy", "mrcfile", "matplotlib>=3.6", "tqdm"],
     extras_require={
         "engine": ["torch>=2.1", "pytorch-msssim"],
         "benchmark": ["scikit-image"],
         "scipion": ["scipion-pyworkflow>=3.11", "scipion-em>=3.11", "scipion-em-tomo>=3.12",
                     "setuptools<81"],
-        "test": ["pytest", "ruff", "scikit-image", "scipion-app", "scipion-em-membrain",
-                 "scipion-em-tomosegmemtv"],
+        "test": ["pytest", "ruff", "scikit-image", "scipion-app", "scipion-em-aretomo",
+                 "scipion-em-membrain", "scipion-em-tomosegmemtv"],
     },
     entry_points={
         "console_scripts": ["f2fd = f2fd_core.cli:main"],

@@ -82,6 +82,10 @@ class ProtF2FdBase(EMProtocol):
         # Scipion lets the engine see the step's own GPUs only.
         return "all" if self.usesGpu() else "cpu"
 
+    def deviceNumbers(self):
+        """The engine's device outside of a step, where Scipion does not choose the GPUs."""
+        return ",".join(map(str, self.getGpuList())) if self.usesGpu() else "cpu"
+
     def _runEngine(self, name, config, path, about=()):
         """Write the configuration to ``path`` and run the engine's command ``name`` with it."""
         with open(path, "w", encoding="utf-8") as stream:

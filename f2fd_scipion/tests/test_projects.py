@@ -1,9 +1,11 @@
 """The protocols in a real project, at a small size."""
+import contextlib
 import csv
 import glob
 import json
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 import time
@@ -23,7 +25,7 @@ from tomo.tests.test_base_centralized_layer import TestBaseCentralizedLayer
 
 import f2fd_core
 import f2fd_scipion
-from f2fd_core.config import PERTURBATIONS, TrainConfig
+from f2fd_core.config import PERTURBATIONS, TrainConfig, UserError
 from f2fd_scipion import engine
 from f2fd_scipion.constants import F2FD_ENV_ACTIVATION
 from f2fd_scipion.objects import F2FdModel
@@ -38,6 +40,8 @@ from f2fd_scipion.protocols import (
 from f2fd_scipion.tests.simulation import SHAPES, simulated
 from f2fd_scipion.viewers import F2FdDenoiseViewer, F2FdEvaluateViewer, F2FdTrainViewer
 from f2fd_scipion.viewers.viewer_train import LossPlot
+from f2fd_scipion.wizards import preview
+from f2fd_scipion.wizards.patch_size import suggested
 
 SMALL = {"steps": 6, "patch_size": 16, "batch_size": 2, "checkpoint_every": 6,
          "numberOfThreads": 1, "precision": 1}
@@ -48,6 +52,26 @@ HALVES = PERTURBATIONS.index("halves")
 NO_HALVES = ("Tomograms: there are no half-maps (odd and even) of first, second, which the "
              "perturbation 'halves' needs.")
 AWKWARD_NAME = "50% of 'my' tömogram (1).mrc"
+
+
+@contextlib.contextmanager
+def display():
+    """A display in memory, with a window manager if there is one; yields its number."""
+    read, write = os.pipe()
+    server = subprocess.Popen(["Xvfb", "-displayfd", str(write), "-screen", "0", "1600x1000x24"],
+                              pass_fds=[write], stderr=subprocess.DEVNULL)
+    os.close(write)
+    with open(read) as stream:
+        number = ":" + stream.readline().strip()
+    manager = subprocess.Popen(["openbox"], env=dict(os.environ, DISPLAY=number),
+                               stderr=subprocess.DEVNULL) if shutil.which("openbox") else None
+    try:
+        yield number
+    finally:
+        for process in (manager, server):
+            if process:
+                process.terminate()
+                process.wait()
 
 
 class TestF2FdProjects(TestBaseCentralizedLayer):
@@ -674,6 +698,61 @@ class TestF2FdProjects(TestBaseCentralizedLayer):
                 self.assertAlmostEqual(np.diff(shown.images["before"].get_clim())[0],
                                        np.diff(limits)[0] / 2, places=5)
                 shown.contrast.set_val(0)
+
+    def testPatchSizesThatAreSuggested(self):
+        for thinnest, network, expected in ((300, "compact", 48), (40, "compact", 40),
+                                            (45, "compact", 40), (10, "compact", 16),
+                                            (300, "published", 64), (40, "published", 32)):
+            self.assertEqual(suggested(thinnest, network), expected)
+
+    def testThePreviewIsAPartOfTheResult(self):
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
+                                   inModel=self.train.model, useGpu=False, **ONE_THREAD)
+        with mock.patch.object(preview, "DEPTH", 8), mock.patch.object(preview, "SIDE", 40):
+            before, after = preview.denoised_part(denoise, "second", 31, 2)
+        np.testing.assert_array_equal(before, mrcfile.read(self.path("second"))[24:, 12:52, 4:44])
+        whole = mrcfile.read(self.denoise._getExtraPath("second_denoised.mrc"))
+        self.assertEqual(after.shape, (8, 40, 40))
+        right, shifted = (np.corrcoef(after.ravel(), whole[24:, y:y + 40, 4:44].ravel())[0, 1]
+                          for y in (12, 16))
+        self.assertGreater(right, max(2 * shifted, 0.6))
+        with self.assertRaisesRegex(UserError, "--tile-size is 20"):
+            denoise.tile_size.set(20)
+            preview.denoised_part(denoise, "second", 31, 2)
+
+    def testWhatAPersonSeesAndClicks(self):
+        """The project window itself, on a display in memory."""
+        if not shutil.which("Xvfb"):
+            self.skipTest("Xvfb, for a window without a screen, is not installed")
+        evaluate = self.launch(ProtF2FdEvaluate, inTomos=self.denoise.tomograms,
+                               references=self.truths.Tomograms,
+                               noisyTomos=self.imported.Tomograms)
+        folder = os.environ.get("F2FD_TEST_SCREENSHOTS") or self.getOutputPath("screenshots")
+        os.makedirs(folder, exist_ok=True)
+        runs = [str(run.getObjId()) for run in (self.train, self.denoise, evaluate)]
+        with display() as number, open(os.path.join(folder, "window.log"), "w") as log:
+            code = subprocess.call(
+                [sys.executable, "-m", "f2fd_scipion.tests.window", folder,
+                 self.proj.getShortName(), *runs], stdout=log, stderr=log, timeout=100,
+                env=dict(os.environ, DISPLAY=number, OMP_NUM_THREADS="1"))
+        with open(os.path.join(folder, "window.log")) as log:
+            self.assertTrue(os.path.exists(os.path.join(folder, "seen.json")), log.read()[-3000:])
+        with open(os.path.join(folder, "seen.json")) as stream:
+            seen = json.load(stream)
+        self.assertEqual((code, seen["error"]), (0, ""))
+        self.assertEqual(seen["tree"], ["f2fd_scipion - " + protocol._label for protocol in (
+            ProtF2FdTrain, ProtF2FdDenoise, ProtF2FdDeconvolve, ProtF2FdEvaluate,
+            ProtF2FdExportModel)])
+        self.assertEqual(len(seen["forms"]), 6)
+        self.assertEqual(seen["wizards"], ["patch_size", "predictions"])
+        self.assertEqual(seen["patch_size"], 32)
+        self.assertEqual(seen["preview"], [[32, 64, 64]] * 2)
+        self.assertEqual(seen["predictions"], 2)
+        self.assertEqual(
+            {name: count for name, count in seen["views"].items() if " " in name},
+            dict.fromkeys(["train showLoss", "train showScores", "train showSlices",
+                           "train showHistogram", "train showSpectrum", "denoise tomogram",
+                           "evaluate showTable", "evaluate showShells"], 1))
 
     def testViewersOfUnfinishedRunsSaySo(self):
         EmPlotter.setBackend("Agg")

@@ -1,0 +1,180 @@
+"""Drive the project window as a user would, and write down what was seen.
+
+    python -m f2fd_scipion.tests.window FOLDER PROJECT TRAIN DENOISE EVALUATE
+
+FOLDER gets the screenshots (if ImageMagick's 'import' is there) and seen.json; TRAIN, DENOISE and
+EVALUATE are identifiers of finished runs in the project. Needs a display and Scipion's
+environment variables.
+"""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import traceback
+
+PAUSE, PATIENCE = 500, 240  # milliseconds; pauses until something has to be there
+DENOISE_GROUP = ("Tomography", "Tomograms", "Denoise")
+
+
+class Driver:
+    """Takes the steps of :meth:`script` from within the window's own loop of events."""
+
+    def __init__(self, folder, project, runs):
+        import pyworkflow
+        pyworkflow.Config.setDomain("pwem")
+        from pyworkflow.gui.project import ProjectWindow
+        from pyworkflow.gui.project.viewprotocols import FormWindow
+        from pyworkflow.project import Manager
+        self.folder, self.runs, self.seen, self.forms = folder, runs, {}, []
+        original = FormWindow.__init__
+
+        def noted(window, *args, **options):
+            original(window, *args, **options)
+            self.forms.append(window)
+
+        FormWindow.__init__ = noted
+        self.project = Manager().loadProject(project)
+        settings = self.project.getSettings()
+        settings.setProtocolView("Tomography")
+        settings.write()
+        self.window = ProjectWindow(self.project.path)
+        self.root, self.view = self.window.root, self.window.viewWidget
+        self.root.report_callback_exception = lambda *error: self.end("".join(
+            traceback.format_exception(*error)))
+
+    def start(self):
+        script = self.script()
+
+        def advance():
+            try:
+                next(script)
+                self.root.after(PAUSE, advance)
+            except StopIteration:
+                self.end("")
+
+        self.root.after(4 * PAUSE, advance)
+        self.window.show()
+
+    def end(self, error):
+        self.seen["error"] = error
+        with open(os.path.join(self.folder, "seen.json"), "w") as stream:
+            json.dump(self.seen, stream)
+        os._exit(bool(error))  # threads and windows of all kinds may be open
+
+    def shot(self, name):
+        """Save what is on the screen."""
+        self.root.update()
+        if shutil.which("import"):
+            subprocess.run(["import", "-window", "root",
+                            os.path.join(self.folder, name + ".png")], check=True)
+
+    def run(self, name):
+        return self.project.getProtocol(self.runs[name])
+
+    def opened(self, show, *arguments):
+        """Call what opens a form, which only returns when everything is closed; the form."""
+        count = len(self.forms)
+        self.root.after(0, show, *arguments)
+        while len(self.forms) == count:
+            yield
+        yield
+        return self.forms[-1]
+
+    def form(self, protocol):
+        """Open a protocol's form."""
+        return self.opened(self.view._openProtocolForm, protocol)
+
+    def dialogs(self):
+        from pyworkflow.gui.dialog import Dialog
+        found, left = [], [self.root]
+        while left:
+            widget = left.pop()
+            found += [widget] if isinstance(widget, Dialog) else []
+            left += widget.winfo_children()
+        return found
+
+    def when(self, ready, then, patience=PATIENCE):
+        """Call ``then`` as soon as ``ready()``, also from within a dialog that waits."""
+        if ready():
+            then()
+        elif patience:
+            self.root.after(PAUSE, self.when, ready, then, patience - 1)
+        else:
+            self.end("nothing happened: %s" % [str(dialog.title()) for dialog in self.dialogs()])
+
+    def tree(self):
+        """Names of the protocols that the tree lists under Tomograms > Denoise."""
+        tree = self.view.protTree
+        items = tree.get_children()
+        for name in DENOISE_GROUP:
+            items = [child for item in items if tree.item(item, "text").strip() == name
+                     for child in tree.get_children(item)]
+        return [tree.item(item, "text").strip() for item in items]
+
+    def script(self):
+        from f2fd_scipion import protocols
+        from f2fd_scipion.wizards import F2FdPatchSizeWizard, F2FdPreviewWizard
+        self.seen["tree"] = self.tree()
+        self.shot("window")
+        self.seen["forms"] = []
+        for name in protocols.__all__:
+            form = yield from self.form(self.project.newProtocol(getattr(protocols, name)))
+            self.shot("form_" + name)
+            self.seen["forms"].append(form.root.title())
+            form.close()
+
+        tomograms = self.run("train").inTomos.get()
+        train = self.project.newProtocol(protocols.ProtF2FdTrain, inTomos=tomograms)
+        form = yield from self.form(train)
+        self.seen["wizards"] = sorted(form.wizards)
+        self.when(self.dialogs, lambda: self.dialogs()[0]._handleResult(2))
+        F2FdPatchSizeWizard().show(form)
+        self.seen["patch_size"] = train.patch_size.get()
+        form.close()
+
+        denoise = self.project.newProtocol(protocols.ProtF2FdDenoise, inTomos=tomograms,
+                                           inModel=self.run("train").model, useGpu=False,
+                                           binThreads=1)
+        form = yield from self.form(denoise)
+        self.seen["wizards"] += sorted(form.wizards)
+
+        def close_preview():
+            self.shot("preview")
+            self.seen["preview"] = [list(part.shape) for part in self.dialogs()[0].outcome]
+            self.dialogs()[0].shown.close()
+            self.dialogs()[0]._handleResult(self.dialogs()[0].buttons[0][1])
+
+        def use_preview():
+            self.dialogs()[0].predictions.set("2")
+            self.dialogs()[0].button.invoke()
+            self.when(lambda: hasattr(self.dialogs()[0], "shown"), close_preview)
+
+        self.when(self.dialogs, use_preview)
+        F2FdPreviewWizard().show(form)
+        self.seen["predictions"] = denoise.predictions.get()
+        form.close()
+
+        self.seen["views"] = {}
+        for name in self.runs:
+            viewer = yield from self.opened(self.view._analyzeResults, self.run(name), None)
+            self.seen["views"][name] = viewer.root.title()
+            for parameter in viewer.protocol._getVisualizeDict():
+                if parameter != "showTomograms":  # another plugin's window
+                    viewer.visualizeDict[parameter](parameter)
+                    yield
+                    self.shot("view_%s_%s" % (name, parameter))
+                    import matplotlib.pyplot
+                    self.seen["views"]["%s %s" % (name, parameter)] = len(
+                        matplotlib.pyplot.get_fignums())
+                    matplotlib.pyplot.close("all")
+            viewer.close()
+
+
+def main(argv=None):
+    folder, project, *runs = sys.argv[1:] if argv is None else argv
+    Driver(folder, project, dict(zip(("train", "denoise", "evaluate"), map(int, runs)))).start()
+
+
+if __name__ == "__main__":
+    main()

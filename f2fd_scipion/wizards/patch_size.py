@@ -1,0 +1,35 @@
+"""A patch size that suits the tomograms."""
+from pyworkflow.wizard import Wizard
+
+from f2fd_core.config import NETWORK_MULTIPLE, TrainConfig
+from f2fd_scipion.protocols import ProtF2FdTrain
+from f2fd_scipion.protocols.protocol_base import tomograms_of
+
+
+def suggested(thinnest, network):
+    """The default patch size, or the largest that a tomogram's thinnest side has room for.
+
+    ``network``: the name of the network, of whose multiple it must be; the form's least is kept.
+    """
+    multiple = NETWORK_MULTIPLE[network]
+    spec = TrainConfig.__dataclass_fields__["patch_size"]
+    wanted = -(-spec.default // multiple) * multiple
+    least = -(-int(spec.metadata["param"].ge) // multiple) * multiple
+    return max(least, min(wanted, thinnest // multiple * multiple))
+
+
+class F2FdPatchSizeWizard(Wizard):
+    """Sets the patch size by the thinnest side of the tomograms."""
+    _targets = [(ProtF2FdTrain, ["patch_size"])]
+
+    def show(self, form, *params):
+        protocol = form.protocol
+        if protocol.inTomos.get() is None:
+            form.showError("Choose the tomograms first: the patch size depends on how thin they "
+                           "are.")
+            return
+        thinnest = min(min(tomogram.getDim()) for tomogram in tomograms_of(protocol.inTomos.get()))
+        size = suggested(thinnest, protocol.getEnumText("network"))
+        form.setVar("patch_size", size)
+        form.showInfo("The thinnest side of the tomograms has %d voxels: patches of %d are set."
+                      % (thinnest, size), "Patch size")
