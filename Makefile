@@ -6,17 +6,23 @@ TORCH ?= torch
 # A tomogram of your own for the demo (MRC); empty: a simulated one.
 TOMOGRAM ?=
 DEMO ?= demo
+# The environment of membrain-seg, for test-downstream.
+MEMBRAIN ?= .venv-membrain
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint gui install table clean
+.PHONY: demo test test-downstream lint gui install table clean
 
 demo: $(INSTALLED)  ## simulate a tomogram and denoise it in a real Scipion project
 	$(BIN)/python -m f2fd_scipion.demo --folder "$(DEMO)" $(if $(TOMOGRAM),--tomogram "$(TOMOGRAM)")
 
 test: lint  ## all tests of the engine and the plugin
 	$(BIN)/python -m pytest -q
+
+test-downstream: $(INSTALLED) $(MEMBRAIN)/.installed  ## tests that install much: membrain-seg
+	F2FD_TEST_MEMBRAIN="$(abspath $(MEMBRAIN))" F2FD_TEST_TORCH="$(TORCH)" \
+		$(BIN)/python -m pytest -q f2fd_scipion/tests/test_downstream.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -34,5 +40,10 @@ $(INSTALLED): setup.py
 	$(BIN)/python -m pip install -q "$(TORCH)" -e ".[engine,scipion,test]"
 	touch $@
 
+$(MEMBRAIN)/.installed:
+	$(PYTHON) -m venv "$(MEMBRAIN)"
+	$(MEMBRAIN)/bin/python -m pip install -q "$(TORCH)" membrain-seg "typer<0.16" click
+	touch $@
+
 clean:
-	rm -rf "$(VENV)" "$(DEMO)" build *.egg-info
+	rm -rf "$(VENV)" "$(MEMBRAIN)" "$(DEMO)" build *.egg-info

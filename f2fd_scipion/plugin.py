@@ -14,6 +14,7 @@ from f2fd_scipion.constants import (
     F2FD,
     F2FD_ENV_ACTIVATION,
     F2FD_HOME,
+    F2FD_TORCH_INDEX,
     INSTALLED,
 )
 
@@ -35,6 +36,9 @@ class Plugin(pwem.Plugin):
         cls._defineVar(F2FD_ENV_ACTIVATION, cls._installedActivation(),
                        description="Shell command that activates the environment of the F2Fd "
                        "engine. Empty: the engine runs with Scipion's own Python.")
+        cls._defineVar(F2FD_TORCH_INDEX, "", description="Package index from which the "
+                       "installation takes PyTorch, for the CUDA version of your driver. Empty: "
+                       "pip's own index, with PyTorch's default CUDA version.")
 
     @classmethod
     def _installedActivation(cls):
@@ -88,8 +92,11 @@ class Plugin(pwem.Plugin):
         else:
             create = "%s -m venv venv" % shlex.quote(sys.executable)
             activate = ". venv/bin/activate"
-        return " && ".join([create, activate, "pip install " + shlex.quote(cls._requirement()),
-                            "f2fd info", "touch " + INSTALLED])
+        index = cls.getVar(F2FD_TORCH_INDEX).strip()
+        torch = ["pip install torch --index-url " + shlex.quote(index)] if index else []
+        return " && ".join([create, activate, *torch,
+                            "pip install " + shlex.quote(cls._requirement()), "f2fd info",
+                            "touch " + INSTALLED])
 
     @classmethod
     def defineBinaries(cls, env):

@@ -15,7 +15,7 @@ from pyworkflow.utils.process import buildRunCommand
 
 import f2fd_scipion
 from f2fd_scipion import engine
-from f2fd_scipion.constants import F2FD_ENV_ACTIVATION, F2FD_HOME
+from f2fd_scipion.constants import F2FD_ENV_ACTIVATION, F2FD_HOME, F2FD_TORCH_INDEX
 
 AWKWARD = ["a b", "50%", "%(GPU)s", "ü€.mrc", "it's", '"q"', "$HOME", "`id`", "a;b", "\\", "*"]
 CLASSES = {"protocols": ("ProtF2FdTrain", "ProtF2FdDenoise", "ProtF2FdImportModel"),
@@ -159,6 +159,14 @@ class TestF2FdPlugin(BaseTest):
             self.assertTrue(command.endswith(" && f2fd info && touch " + flag))
             self.assertTrue(options["default"])
             self.assertEqual(options["tar"], "void.tgz")
+
+    def testTorchComesFromTheIndexThatIsNamed(self):
+        self.assertNotIn("--index-url", self.plugin._installation())
+        with mock.patch.dict(self.plugin.getVars(), {F2FD_TORCH_INDEX: "file:///my wheels"}):
+            command = self.plugin._installation()
+        torch, engine_ = (command.index(text) for text in (
+            "pip install torch --index-url 'file:///my wheels'", "[engine]"))
+        self.assertLess(torch, engine_)
 
     def testACheckoutIsInstalledFromItself(self):
         checkout = "/a folder/check'out"
