@@ -5,10 +5,9 @@ import os
 import numpy as np
 
 from f2fd_core import mrc, report
-from f2fd_core.config import UserError
+from f2fd_core.config import MINIMUM_SIDE, UserError
 from f2fd_core.deconvolution import preparation
 
-MINIMUM_SIDE = 8
 CLIP_QUANTILES = (0.0005, 0.9995)
 SAMPLED_VOXELS = 1 << 24
 ANISOTROPY = 0.01

@@ -5,6 +5,7 @@ environment that has neither torch nor numpy.
 """
 from f2fd_core.config.denoise import DenoiseConfig
 from f2fd_core.config.parameter import UserError, flag, item_type, parameters, read_json
+from f2fd_core.config.shared import MINIMUM_SIDE
 from f2fd_core.config.tools import (
     FILTERS,
     BenchmarkConfig,
@@ -22,6 +23,7 @@ from f2fd_core.config.train import (
 )
 
 __all__ = [
-    "FILTERS", "NETWORK_MULTIPLE", "PERTURBATIONS", "PREDICTION_DEFAULTS", "BenchmarkConfig",
-    "DeconvolveConfig", "DenoiseConfig", "EvaluateConfig", "InfoConfig", "SimulateConfig",
-    "TrainConfig", "UserError", "flag", "item_type", "parameters", "read_json", "recorded"]
+    "FILTERS", "MINIMUM_SIDE", "NETWORK_MULTIPLE", "PERTURBATIONS", "PREDICTION_DEFAULTS",
+    "BenchmarkConfig", "DeconvolveConfig", "DenoiseConfig", "EvaluateConfig", "InfoConfig",
+    "SimulateConfig", "TrainConfig", "UserError", "flag", "item_type", "parameters", "read_json",
+    "recorded"]

@@ -1,6 +1,9 @@
 """Parameters and rules that several commands share, word for word."""
 from f2fd_core.config.parameter import DECONVOLUTION, INPUT, RUN, UserError, param
 
+MINIMUM_SIDE = 8
+"""Voxels that a tomogram must have along every axis."""
+
 EXCLUSIVE = {"resume": {"overwrite": False}, "overwrite": {"resume": False}}
 """Giving one of these replaces the other where a recorded configuration has it."""
 

@@ -6,7 +6,7 @@ from pyworkflow import BETA
 from pyworkflow.protocol import GPU_LIST, LEVEL_ADVANCED, USE_GPU, BooleanParam, StringParam
 from tomo.objects import Tomogram
 
-from f2fd_core.config import UserError, parameters
+from f2fd_core.config import MINIMUM_SIDE, UserError, parameters
 from f2fd_scipion import engine
 from f2fd_scipion.form import add_parameters, in_form_words, shown_values, within_bounds
 
@@ -162,6 +162,14 @@ def without_partner(tsIds, chosen, title):
     without = sorted(set(tsIds) - {item.getTsId() for item in chosen})
     return missing_files(chosen, title) + (
         ["%s: there is none for %s." % (title, ", ".join(without))] if without else [])
+
+
+def thin(tomograms, title):
+    """A sentence on tomograms that are too thin for the engine, as a list."""
+    found = ["%s (%d)" % (tomogram.getTsId(), min(tomogram.getDim())) for tomogram in tomograms
+             if os.path.exists(volume_file(tomogram)) and min(tomogram.getDim()) < MINIMUM_SIDE]
+    return ["%s: every side needs at least %d voxels, which the thinnest of %s does not have."
+            % (title, MINIMUM_SIDE, ", ".join(found))] if found else []
 
 
 def missing_files(tomograms, title, halves=""):

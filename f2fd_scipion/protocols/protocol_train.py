@@ -15,6 +15,7 @@ from f2fd_scipion.protocols.protocol_base import (
     ProtF2FdBase,
     half_maps,
     missing_files,
+    thin,
     tomograms_of,
     volume_file,
     without_partner,
@@ -166,6 +167,7 @@ class ProtF2FdTrain(ProtF2FdBase):
     def _inputErrors(self):
         tomograms = tomograms_of(self.inTomos.get())
         errors = missing_files(tomograms, "Tomograms", halves=HALVES if self._usesHalves() else "")
+        errors += thin(tomograms, "Tomograms")
         initial = self.initialModel.get()
         if initial is not None and not os.path.exists(initial.getPath()):
             errors.append("Initial model: its file %s is not there." % initial.getPath())

@@ -198,6 +198,22 @@ class TestF2FdProjects(TestBaseCentralizedLayer):
         self.assertNotIn("here (", errors)
         self.assertIn("there is none for gone, here", errors)
 
+    def testWhatTheMachineOrTheMethodHasNoRoomFor(self):
+        imported, folder = self.importCopies("thin", {"x": self.path("first")})
+        train = self.newProtocol(ProtF2FdTrain, inTomos=imported.Tomograms)
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=imported.Tomograms,
+                                   inModel=self.train.model)
+        self.assertEqual(train.warnings() + train.validate() + denoise.validate(), [])
+        with mock.patch.object(os, "sysconf", return_value=2 ** 14):  # 256 MiB
+            self.assertIn("may need 2 GB of memory; this machine has 0 GB",
+                          " ".join(train.warnings()))
+        with mrcfile.new(os.path.join(folder, "x.mrc"), overwrite=True) as stream:
+            stream.set_data(np.zeros((5, 40, 40), dtype=np.float32))
+        sentence = ("Tomograms: every side needs at least 8 voxels, which the thinnest of x (5) "
+                    "does not have.")
+        self.assertEqual(train.validate(), [sentence])
+        self.assertEqual(denoise.validate(), [sentence])
+
     def testGpuOrCpu(self):
         train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms)
         self.assertEqual(train._configure(train._supply()).device, "all")
@@ -207,6 +223,9 @@ class TestF2FdProjects(TestBaseCentralizedLayer):
         self.assertIn("'Patches per batch' is 4; expected at least 5", " ".join(train.validate()))
         train.gpuList.set("0 1 2 3")
         self.assertEqual(train.validate(), [])
+        with mock.patch.object(engine, "gpus", return_value=2):
+            self.assertEqual(train.validate(), ["GPU IDs: there is no GPU 2, 3; this machine has "
+                                                "2, counted from 0."])
         train.gpuList.set("")
         self.assertIn("No GPU is named", " ".join(train.validate()))
         train.useGpu.set(False)

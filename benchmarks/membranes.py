@@ -1,0 +1,126 @@
+"""What denoising is worth to membrane segmentation: Dice of a segmentation network, in one run.
+
+A small network learns to segment membranes in simulated cells of other seeds than the test's, from
+their noise-free and their noisy volumes alike, as a network for all users has to. It then segments
+every volume in the folders of 'f2fd benchmark' (benchmarks/quality.py): the noisy tomogram, what
+each method made of it, and the noise-free one. Of what several folders hold the last one's counts.
+
+    python benchmarks/quality.py --output out
+    python benchmarks/membranes.py out
+"""
+import argparse
+import glob
+import os
+
+import torch
+from ablation import read
+from torch.nn import functional
+
+from f2fd_core import SimulateConfig
+from f2fd_core.device import arithmetic, autocast, choose_devices, prepare_cpu
+from f2fd_core.patches import augment
+from f2fd_core.phantom import simulate_volumes
+from f2fd_core.unet import CompactUNet
+from f2fd_core.volume import crop
+
+SEEDS, RATIOS = (101, 102, 103), (0.1, 0.3, 1.0)
+SIDE, BATCH, RATE = 48, 4, 2e-3
+PARTS = ("odd", "even", "membrane")
+CLEAN = "clean"
+
+
+def standardised(volume):
+    return (volume - volume.mean()) / volume.std()
+
+
+def training_volumes(shape):
+    """[(volume, mask)]: simulated cells without noise and at every ratio."""
+    pairs = []
+    for seed in SEEDS:
+        for number, ratio in enumerate(RATIOS):
+            volumes = {name: torch.from_numpy(volume) for name, volume in simulate_volumes(
+                SimulateConfig(shape=shape, snr=ratio, seed=seed)).items()}
+            mask = (volumes["membrane"] > 0.5).float()
+            names = ("tomogram",) if number else ("tomogram", CLEAN)
+            pairs += [(standardised(volumes[name]), mask) for name in names]
+    return pairs
+
+
+def batch(pairs):
+    """Random patches and their masks, (BATCH, 1, Z, Y, X) each, turned alike."""
+    stacks = []
+    for number in torch.randint(len(pairs), (BATCH,)).tolist():
+        volume, mask = pairs[number]
+        start = [int(torch.randint(length - SIDE + 1, ())) for length in volume.shape]
+        patch = torch.stack([crop(part, start, (SIDE,) * 3) for part in (volume, mask)])
+        stacks.append(augment(patch, "wedge"))
+    return torch.stack(stacks).split(1, dim=1)
+
+
+def soft_dice(logits, mask):
+    inside = torch.sigmoid(logits)
+    return 2 * (inside * mask).sum() / (inside.sum() + mask.sum())
+
+
+def train(pairs, steps, device, dtype):
+    torch.manual_seed(0)
+    network = CompactUNet(features=8, dropout=0.0).to(device)
+    optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps)
+    for _ in range(steps):
+        volumes, masks = (part.to(device) for part in batch(pairs))
+        with autocast(dtype, device):
+            logits = network(volumes)
+        logits = logits.float()
+        loss = functional.binary_cross_entropy_with_logits(logits, masks) + 1 - soft_dice(logits,
+                                                                                          masks)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return network.eval()
+
+
+@torch.inference_mode()
+def dice(network, volume, mask, device):
+    """Dice of the network's membranes, probability above 0.5, with the true mask."""
+    found = network(standardised(volume)[None, None].to(device))[0, 0].cpu() > 0
+    return float(2 * (found & mask).sum() / (found.sum() + mask.sum()))
+
+
+def places(folders):
+    """{case: {method: path}} of the benchmark's folders, noise-free and noisy ones among them."""
+    found = {}
+    for folder in folders:
+        for path in sorted(glob.glob(os.path.join(folder, "*", "*.mrc"))):
+            case, name = os.path.basename(os.path.dirname(path)), os.path.basename(path)[:-4]
+            found.setdefault(case, {})[name] = path
+    return found
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--threads", type=int, default=0)
+    options = parser.parse_args(argv)
+    prepare_cpu(options.threads)
+    device, = choose_devices("auto")
+    cases = {case: paths for case, paths in places(options.folders).items() if "membrane" in paths}
+    shape = tuple(read(next(iter(cases.values()))[CLEAN]).shape)
+    network = train(training_volumes(shape), options.steps, device, arithmetic("auto", device))
+    methods = [name for name in dict.fromkeys(name for paths in cases.values() for name in paths)
+               if name not in PARTS]
+    methods.sort(key=lambda name: (name != "tomogram", name == CLEAN))
+    titles = {"tomogram": "noisy", CLEAN: "noise-free"}
+    print("| case | %s |\n%s|" % (" | ".join(titles.get(name, name) for name in methods),
+                                  "|---" * (1 + len(methods))))
+    for case, paths in cases.items():
+        mask = read(paths["membrane"]) > 0.5
+        print("| %s | %s |" % (case, " | ".join(
+            "%.3f" % dice(network, read(paths[name]), mask, device) if name in paths else ""
+            for name in methods)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
