@@ -22,7 +22,7 @@ from f2fd_core.denoising import Predictor, denoised_region
 from f2fd_core.device import prepare_cpu
 from f2fd_core.gain import Gain
 from f2fd_core.metrics import score
-from f2fd_core.training import prepare_folder
+from f2fd_core.run_folder import prepare_folder
 from f2fd_core.unet import CompactUNet
 from f2fd_core.volume import crop
 

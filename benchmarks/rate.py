@@ -17,7 +17,8 @@ from f2fd_core import SimulateConfig, TrainConfig, simulate, unet
 from f2fd_core.denoising import Predictor, denoised_region, refined
 from f2fd_core.device import arithmetic, autocast, choose_devices, device_name, prepare_cpu
 from f2fd_core.perturbation import perturbation_for_prediction
-from f2fd_core.training import open_for_training, prepare_folder
+from f2fd_core.run_folder import prepare_folder
+from f2fd_core.training import open_for_training
 
 WARMING = 3
 

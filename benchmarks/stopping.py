@@ -16,7 +16,8 @@ from f2fd_core import SimulateConfig, TrainConfig, simulate
 from f2fd_core.denoising import Predictor, denoised_region
 from f2fd_core.device import arithmetic, choose_devices, prepare_cpu
 from f2fd_core.metrics import score
-from f2fd_core.training import REFINEMENTS, Training, prepare_folder
+from f2fd_core.run_folder import prepare_folder
+from f2fd_core.training import REFINEMENTS, Training
 from f2fd_core.volume import open_volumes
 
 

@@ -3,12 +3,10 @@
 Every random number of step n comes from (seed, n), so a resumed run repeats what an
 uninterrupted one would have done without storing generator states.
 """
-import contextlib
 import dataclasses
 import itertools
 import math
 import os
-import shutil
 import time
 from typing import NamedTuple, Optional
 
@@ -16,7 +14,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from f2fd_core import checkpoint, distributed, estimate, metrics, mrc, report, unet
-from f2fd_core.config import NETWORK_MULTIPLE, TrainConfig, UserError
+from f2fd_core.config import NETWORK_MULTIPLE, UserError
 from f2fd_core.denoising import Predictor, preview, refined
 from f2fd_core.device import (
     arithmetic,
@@ -32,6 +30,15 @@ from f2fd_core.loss import training_loss
 from f2fd_core.patches import PatchOrder, all_patches, augment, shifted
 from f2fd_core.perturbation import perturbation_for_training
 from f2fd_core.randomness import GLOBAL, Randomness, derived_seed
+from f2fd_core.run_folder import (
+    compare,
+    prepare_folder,
+    present_results,
+    record,
+    stop_file,
+    withdraw_stop,
+)
+from f2fd_core.schedule import Schedule, averaging_over
 from f2fd_core.stopping import CHECK_EVERY, Best, HeldOut
 from f2fd_core.volume import open_volumes
 from f2fd_core.workers import Ahead
@@ -40,66 +47,7 @@ STEP_STREAM = 3
 INITIAL_STREAM = 4
 REFINEMENTS = 4
 PREVIEW_PREDICTIONS = 2
-WARMUP_STEPS = 30
-PLATEAU = dict(factor=0.1, patience=10, min_lr=1e-8)
-FLAT_LOSS = 1e-4
-RESULTS = ("model.pt", "log.csv", "checkpoints", "previews", "loss.png", "slices.png",
-           "histogram.png", "spectrum.png")
-STOP = "stop"
 STOP_EVERY = 10
-CHANGEABLE = ("tomograms", "half_maps", "ground_truth", "sampling_masks", "initial_model", "output",
-              "voxel_size", "steps", "epochs", "preset", "learning_rate", "stop_patience",
-              "checkpoint_every", "resume", "overwrite", "device", "threads", "precision",
-              "deterministic", "compile")
-"""What a resumed run may change. Tomograms may have moved; their sizes are compared."""
-
-
-def present_results(config):
-    """Names of what an earlier run left in the output folder.
-
-    Raises UserError if there is something and neither resume nor overwrite is set.
-    """
-    present = [name for name in RESULTS if os.path.exists(os.path.join(config.output, name))]
-    if present and not (config.resume or config.overwrite):
-        raise UserError("%s already holds a training (%s); expected an empty folder, --resume to "
-                        "continue it or --overwrite to replace it"
-                        % (config.output, ", ".join(present)))
-    return present
-
-
-def prepare_folder(config):
-    """Create the output folder; refuse or clear what an earlier run left there.
-
-    Raises UserError if it can't be written or holds results, see :func:`present_results`.
-    """
-    mrc.make_folder(config.output)
-    present = present_results(config)
-    if config.overwrite:
-        for name in present:
-            path = os.path.join(config.output, name)
-            shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
-    withdraw_stop(config.output)
-    for name in ("checkpoints", "previews"):
-        os.makedirs(os.path.join(config.output, name), exist_ok=True)
-
-
-def stop_file(output):
-    """The file whose presence ends a training after its step, with a model."""
-    return os.path.join(output, STOP)
-
-
-def withdraw_stop(output):
-    """Remove the :func:`stop_file`, if there is one."""
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(stop_file(output))
-
-
-def record(config):
-    """Write train.json, the full configuration, into the output folder."""
-    path = os.path.join(config.output, "train.json")
-    with open(path + ".part", "w", encoding="utf-8") as stream:
-        stream.write(config.to_json())
-    os.replace(path + ".part", path)
 
 
 def open_ground_truth(config, volumes):
@@ -129,90 +77,6 @@ def sampled_patches(config, shapes):
                         "expected masks with more voxels above 0.5"
                         % (config.patch_size, " or ".join(config.sampling_masks)))
     return patches
-
-
-def averaging_over(share):
-    """Update rule of averaged weights: the mean over about the last ``share`` of the steps."""
-    def update(averaged, current, count):
-        return averaged + (current - averaged) / (1 + share * count)
-
-    return update
-
-
-class EarlyStop:
-    """Counts epochs whose loss has not fallen by FLAT_LOSS below the best."""
-
-    def __init__(self):
-        self.best, self.waited = float("inf"), 0
-
-    def add(self, loss):
-        if loss < self.best - FLAT_LOSS:
-            self.best, self.waited = loss, 0
-        else:
-            self.waited += 1
-
-
-class Schedule:
-    """Learning rate and early stop: what changes with steps and with finished epochs."""
-
-    def __init__(self, optimizer, config, steps):
-        """``steps``: how many there will be, None if that is not known."""
-        self.stop = EarlyStop()
-        self.patience = config.stop_patience
-        self.losses = []
-        self.plateau = self.by_step = None
-        if config.schedule == "plateau":
-            self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **PLATEAU)
-        else:
-            falls = config.schedule == "cosine"
-            self.by_step = torch.optim.lr_scheduler.LambdaLR(
-                optimizer, lambda step: min((step + 1) / WARMUP_STEPS, 1.0)
-                * (0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0))) if falls else 1.0))
-
-    def after_step(self, loss, epoch_ended):
-        """Take a step's loss; ``epoch_ended``: whether it was an epoch's last."""
-        self.losses.append(loss)
-        if self.by_step:
-            self.by_step.step()
-        if epoch_ended:
-            mean = sum(self.losses) / len(self.losses)
-            self.losses = []
-            self.stop.add(mean)
-            if self.plateau:
-                self.plateau.step(mean)
-
-    def stops(self):
-        return bool(self.patience) and self.stop.waited >= self.patience
-
-    def state_dict(self):
-        return {"losses": self.losses, "best": self.stop.best, "waited": self.stop.waited,
-                "plateau": self.plateau.state_dict() if self.plateau else None,
-                "by_step": self.by_step.last_epoch if self.by_step else None}
-
-    def load_state_dict(self, state):
-        self.losses, self.stop.best, self.stop.waited = (
-            state["losses"], state["best"], state["waited"])
-        if self.plateau:
-            self.plateau.load_state_dict(state["plateau"])
-        if self.by_step:
-            self.by_step.last_epoch = state["by_step"]
-
-
-def compare(state, config, shapes, path):
-    """Refuse to resume with settings under which the checkpoint's training can't go on.
-
-    Returns the checkpoint's TrainConfig.
-    """
-    earlier = TrainConfig.create(state["config"])
-    for name in config.to_dict():
-        if name not in CHANGEABLE and getattr(earlier, name) != getattr(config, name):
-            raise UserError("--%s is %s; expected %s as in %s, from which the training resumes"
-                            % (name.replace("_", "-"), getattr(config, name),
-                               getattr(earlier, name), path))
-    if shapes != state["shapes"]:
-        raise UserError("the tomograms have shapes %s; expected %s as in %s, from which the "
-                        "training resumes" % (shapes, state["shapes"], path))
-    return earlier
 
 
 class Batch(NamedTuple):

@@ -20,12 +20,14 @@ from f2fd_core import (
     checkpoint,
     denoise,
     mrc,
+    run_folder,
     train,
     training,
 )
 from f2fd_core.metrics import correlation
 from f2fd_core.perturbation import Points
-from f2fd_core.training import WARMUP_STEPS, Schedule, batch_of
+from f2fd_core.schedule import WARMUP_STEPS, Schedule
+from f2fd_core.training import batch_of
 
 
 def test_outputs(tiny_model, phantom):
@@ -131,16 +133,17 @@ def test_a_stop_file_ends_the_training_with_a_model_and_resuming_goes_on(phantom
 
     def ask_at_the_fifth(run):
         if run.step == 4:
-            open(training.stop_file(run.config.output), "w").close()
+            open(run_folder.stop_file(run.config.output), "w").close()
         return asked(run)
 
     os.makedirs(options["output"])
-    open(training.stop_file(options["output"]), "w").close()  # of an earlier run: it counts no more
+    # One of an earlier run counts no more.
+    open(run_folder.stop_file(options["output"]), "w").close()
     with monkeypatch.context() as patch:
         patch.setattr(training.Training, "take_step", ask_at_the_fifth)
         model = train(TrainConfig(**options))
     assert checkpoint.load(model)["step"] == 5
-    assert not os.path.exists(training.stop_file(options["output"]))
+    assert not os.path.exists(run_folder.stop_file(options["output"]))
     train(TrainConfig(resume=True, **options))
     train(TrainConfig(**dict(options, output=str(tmp_path / "whole"))))
     assert_same_weights(model, tmp_path / "whole" / "model.pt")

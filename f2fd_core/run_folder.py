@@ -1,0 +1,81 @@
+"""The folder of a training: what an earlier run left, what may be resumed, and what ends a run."""
+import contextlib
+import os
+import shutil
+
+from f2fd_core import mrc
+from f2fd_core.config import TrainConfig, UserError
+
+RESULTS = ("model.pt", "log.csv", "checkpoints", "previews", "loss.png", "slices.png",
+           "histogram.png", "spectrum.png")
+STOP = "stop"
+CHANGEABLE = ("tomograms", "half_maps", "ground_truth", "sampling_masks", "initial_model", "output",
+              "voxel_size", "steps", "epochs", "preset", "learning_rate", "stop_patience",
+              "checkpoint_every", "resume", "overwrite", "device", "threads", "precision",
+              "deterministic", "compile")
+"""What a resumed run may change. Tomograms may have moved; their sizes are compared."""
+
+
+def present_results(config):
+    """Names of what an earlier run left in the output folder.
+
+    Raises UserError if there is something and neither resume nor overwrite is set.
+    """
+    present = [name for name in RESULTS if os.path.exists(os.path.join(config.output, name))]
+    if present and not (config.resume or config.overwrite):
+        raise UserError("%s already holds a training (%s); expected an empty folder, --resume to "
+                        "continue it or --overwrite to replace it"
+                        % (config.output, ", ".join(present)))
+    return present
+
+
+def prepare_folder(config):
+    """Create the output folder; refuse or clear what an earlier run left there.
+
+    Raises UserError if it can't be written or holds results, see :func:`present_results`.
+    """
+    mrc.make_folder(config.output)
+    present = present_results(config)
+    if config.overwrite:
+        for name in present:
+            path = os.path.join(config.output, name)
+            shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+    withdraw_stop(config.output)
+    for name in ("checkpoints", "previews"):
+        os.makedirs(os.path.join(config.output, name), exist_ok=True)
+
+
+def stop_file(output):
+    """The file whose presence ends a training after its step, with a model."""
+    return os.path.join(output, STOP)
+
+
+def withdraw_stop(output):
+    """Remove the :func:`stop_file`, if there is one."""
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(stop_file(output))
+
+
+def record(config):
+    """Write train.json, the full configuration, into the output folder."""
+    path = os.path.join(config.output, "train.json")
+    with open(path + ".part", "w", encoding="utf-8") as stream:
+        stream.write(config.to_json())
+    os.replace(path + ".part", path)
+
+
+def compare(state, config, shapes, path):
+    """Refuse to resume with settings under which the checkpoint's training can't go on.
+
+    Returns the checkpoint's TrainConfig.
+    """
+    earlier = TrainConfig.create(state["config"])
+    for name in config.to_dict():
+        if name not in CHANGEABLE and getattr(earlier, name) != getattr(config, name):
+            raise UserError("--%s is %s; expected %s as in %s, from which the training resumes"
+                            % (name.replace("_", "-"), getattr(config, name),
+                               getattr(earlier, name), path))
+    if shapes != state["shapes"]:
+        raise UserError("the tomograms have shapes %s; expected %s as in %s, from which the "
+                        "training resumes" % (shapes, state["shapes"], path))
+    return earlier

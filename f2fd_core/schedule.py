@@ -1,0 +1,75 @@
+"""What changes in the course of a training: learning rate, averaged weights, early stop."""
+import math
+
+import torch
+
+WARMUP_STEPS = 30
+PLATEAU = dict(factor=0.1, patience=10, min_lr=1e-8)
+FLAT_LOSS = 1e-4
+
+
+def averaging_over(share):
+    """Update rule of averaged weights: the mean over about the last ``share`` of the steps."""
+    def update(averaged, current, count):
+        return averaged + (current - averaged) / (1 + share * count)
+
+    return update
+
+
+class EarlyStop:
+    """Counts epochs whose loss has not fallen by FLAT_LOSS below the best."""
+
+    def __init__(self):
+        self.best, self.waited = float("inf"), 0
+
+    def add(self, loss):
+        if loss < self.best - FLAT_LOSS:
+            self.best, self.waited = loss, 0
+        else:
+            self.waited += 1
+
+
+class Schedule:
+    """Learning rate and early stop: what changes with steps and with finished epochs."""
+
+    def __init__(self, optimizer, config, steps):
+        """``steps``: how many there will be, None if that is not known."""
+        self.stop = EarlyStop()
+        self.patience = config.stop_patience
+        self.losses = []
+        self.plateau = self.by_step = None
+        if config.schedule == "plateau":
+            self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **PLATEAU)
+        else:
+            falls = config.schedule == "cosine"
+            self.by_step = torch.optim.lr_scheduler.LambdaLR(
+                optimizer, lambda step: min((step + 1) / WARMUP_STEPS, 1.0)
+                * (0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0))) if falls else 1.0))
+
+    def after_step(self, loss, epoch_ended):
+        """Take a step's loss; ``epoch_ended``: whether it was an epoch's last."""
+        self.losses.append(loss)
+        if self.by_step:
+            self.by_step.step()
+        if epoch_ended:
+            mean = sum(self.losses) / len(self.losses)
+            self.losses = []
+            self.stop.add(mean)
+            if self.plateau:
+                self.plateau.step(mean)
+
+    def stops(self):
+        return bool(self.patience) and self.stop.waited >= self.patience
+
+    def state_dict(self):
+        return {"losses": self.losses, "best": self.stop.best, "waited": self.stop.waited,
+                "plateau": self.plateau.state_dict() if self.plateau else None,
+                "by_step": self.by_step.last_epoch if self.by_step else None}
+
+    def load_state_dict(self, state):
+        self.losses, self.stop.best, self.stop.waited = (
+            state["losses"], state["best"], state["waited"])
+        if self.plateau:
+            self.plateau.load_state_dict(state["plateau"])
+        if self.by_step:
+            self.by_step.last_epoch = state["by_step"]

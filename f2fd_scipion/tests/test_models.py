@@ -1,0 +1,51 @@
+"""Models leave a project and enter another."""
+import os
+import shutil
+
+from f2fd_scipion.protocols import (
+    ProtF2FdDenoise,
+    ProtF2FdExportModel,
+    ProtF2FdImportModel,
+)
+from f2fd_scipion.tests import project
+
+
+class TestF2FdModels(project.ProjectTests):
+
+    def testAnExportedModelCanBeImportedAndNothingIsReplaced(self):
+        folder = os.path.join(self.getOutputPath(), "my mödels 50%")
+        os.makedirs(folder)
+        export = self.newProtocol(ProtF2FdExportModel, inModel=self.train.model, folder=folder,
+                                  fileName="mine.pt")
+        self.assertEqual(export.validate(), [])
+        self.launchProtocol(export)
+        path = os.path.join(folder, "mine.pt")
+        self.assertEqual(os.listdir(folder), ["mine.pt"])
+        with open(path, "rb") as one, open(self.train.model.getPath(), "rb") as other:
+            self.assertEqual(one.read(), other.read())
+        again = self.newProtocol(ProtF2FdExportModel, inModel=self.train.model, folder=folder,
+                                 fileName="mine.pt")
+        self.assertEqual(again.validate(), ["%s exists already; it is kept: give another name."
+                                            % path])
+        again.fileName.set("../mine.pt")
+        self.assertIn("is no name for a file", " ".join(again.validate()))
+        imported = self.launch(ProtF2FdImportModel, filePath=path)
+        self.assertEqual(str(imported.model), str(self.train.model))
+
+    def testImportedModelIsCheckedAndCopied(self):
+        path = os.path.join(self.getOutputPath(), "a 50% mödel.pt")
+        shutil.copyfile(self.train.model.getPath(), path)
+        imported = self.launch(ProtF2FdImportModel, filePath=path)
+        os.remove(path)
+        self.assertTrue(os.path.exists(imported.model.getPath()))
+        self.assertEqual(str(imported.model), str(self.train.model))
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
+                                   inModel=imported.model)
+        self.assertEqual(denoise.validate(), [])
+        self.assertEqual(denoise.warnings(), [])
+        self.assertEqual(len(imported.validate()), 1)  # the file is gone
+
+    def testWhatIsNoModelIsRefused(self):
+        failed = self.launchFailing(ProtF2FdImportModel, filePath=self.path("first"))
+        self.assertIn("%s is no F2Fd model" % self.path("first"), failed.getErrorMessage())
+        self.assertFalse(hasattr(failed, "model"))

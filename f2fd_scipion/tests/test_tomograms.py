@@ -1,0 +1,241 @@
+"""The protocols that make or judge tomograms, in a real project."""
+import glob
+import os
+import shutil
+import sys
+import sysconfig
+import venv
+from unittest import mock
+
+import mrcfile
+import numpy as np
+from pyworkflow.object import Set
+from pyworkflow.protocol import MODE_RESUME
+
+import f2fd_core
+import f2fd_scipion
+from f2fd_scipion import engine
+from f2fd_scipion.constants import F2FD_ENV_ACTIVATION
+from f2fd_scipion.protocols import (
+    ProtF2FdDeconvolve,
+    ProtF2FdDenoise,
+    ProtF2FdEvaluate,
+    ProtF2FdTrain,
+)
+from f2fd_scipion.tests import project
+from f2fd_scipion.tests.project import AWKWARD_NAME, ONE_THREAD, ORIGIN, SET_VOXEL_SIZE, SMALL
+from f2fd_scipion.tests.simulation import SHAPES
+from f2fd_scipion.viewers import F2FdEvaluateViewer
+
+
+class TestF2FdTomograms(project.ProjectTests):
+
+    def testDenoisedTomograms(self):
+        self.checkDenoised(self.denoise, SHAPES)
+        self.assertEqual(self.proj.getSourceParents(self.denoise.tomograms)[0].getObjId(),
+                         self.imported.Tomograms.getObjId())
+        for tsId in SHAPES:
+            with mrcfile.open(self.denoise._getExtraPath(tsId + "_denoised.mrc")) as denoised, \
+                    mrcfile.open(self.denoise._getExtraPath(tsId + "_std.mrc")) as std:
+                self.assertEqual(denoised.data.shape, std.data.shape)
+                self.assertGreater(denoised.data.std(), 0)
+                self.assertAlmostEqual(float(std.voxel_size.x), SET_VOXEL_SIZE, places=3)
+                self.assertGreaterEqual(std.data.min(), 0)
+                self.assertGreater((std.data > 0).mean(), 0.99)
+        self.assertIn("*2* of *2*", self.denoise.summary()[0])
+
+    def testDownstreamProtocolsAcceptTheOutput(self):
+        wanted = {"ProtMemBrainSeg": "inTomograms", "ProtTomoSegmenTV": "inTomos"}
+        protocols = self.proj.getDomain().getProtocols()
+        present = [name for name in wanted if name in protocols]
+        if not present:
+            self.skipTest("neither membrain nor tomosegmemtv is installed")
+        for name in present:
+            protocol = self.newProtocol(protocols[name],
+                                        **{wanted[name]: self.denoise.tomograms})
+            home = protocol.getPlugin().getHome() or "no home"
+            self.assertEqual([error for error in protocol.validate() if home not in error
+                              and error not in protocol.validateInstallation()], [])
+
+    def testAFailingTomogramDoesntStopTheOthers(self):
+        imported, folder = self.importCopies("corrupt", {
+            "a": self.path("first"), "b": self.path("first"), "c": self.path("second")})
+        broken = os.path.join(folder, "b.mrc")
+        os.truncate(broken, 5000)
+        denoise = self.launch(ProtF2FdDenoise, inTomos=imported.Tomograms,
+                              inModel=self.train.model, useGpu=False, numberOfThreads=3,
+                              **ONE_THREAD)
+        self.checkDenoised(denoise, {"a": SHAPES["first"], "c": SHAPES["second"]})
+        failed, = denoise.failedTomograms
+        self.assertEqual((failed.getTsId(), os.path.realpath(failed.getFileName())),
+                         ("b", os.path.realpath(broken)))
+        self.assertIn("b.mrc", failed.getObjComment())
+        summary = " ".join(denoise.summary())
+        self.assertIn("*b failed*: ", summary)
+        self.assertIn("b.mrc", summary)
+        self.assertIn("5000", summary)  # the engine names the byte counts
+        self.assertIn("Tomogram b failed", self.stderr(denoise))
+
+        shutil.copyfile(self.path("second"), broken)
+        times = {tsId: os.stat(denoise._getExtraPath(tsId + "_denoised.mrc")).st_mtime_ns
+                 for tsId in "ac"}
+        denoise.runMode.set(MODE_RESUME)
+        self.launchProtocol(denoise)
+        self.checkDenoised(denoise, {"a": SHAPES["first"], "b": SHAPES["second"],
+                                     "c": SHAPES["second"]})
+        self.assertNotIn("failed", " ".join(denoise.summary()))
+        self.assertEqual(denoise.failedTomograms.getSize(), 0)
+        for tsId, before in times.items():
+            self.assertEqual(os.stat(denoise._getExtraPath(tsId + "_denoised.mrc")).st_mtime_ns,
+                             before)
+
+    def testWithoutAnyResultTheProtocolFails(self):
+        imported, folder = self.importCopies("all_corrupt", {"x": self.path("second")})
+        os.truncate(os.path.join(folder, "x.mrc"), 5000)
+        denoise = self.launchFailing(ProtF2FdDenoise, inTomos=imported.Tomograms,
+                                     inModel=self.train.model, **ONE_THREAD)
+        self.assertIn("No tomogram came out", denoise.getErrorMessage())
+        self.assertIn("x.mrc", denoise.getErrorMessage())
+        self.assertFalse(denoise.getDone())
+
+    def testAwkwardFileNamesInAnotherEnvironment(self):
+        imported, _ = self.importCopies("awkward", {"x": self.path("first"),
+                                                    "y": self.path("second")})
+        for number, tomogram in enumerate(imported.Tomograms.iterItems(iterate=False)):
+            folder = os.path.join(os.path.dirname(tomogram.getFileName()), str(number))
+            os.makedirs(folder)
+            name = os.path.join(folder, AWKWARD_NAME)
+            shutil.copyfile(tomogram.getFileName(), name)
+            tomogram.setFileName(name)
+            imported.Tomograms.update(tomogram)
+        self.setHalfMaps(imported.Tomograms, {"x": self.halves("first"),
+                                              "y": self.halves("second")})
+        activate, used = self.environment()
+        variables = f2fd_scipion.Plugin.getVars()
+        with mock.patch.dict(os.environ, {F2FD_ENV_ACTIVATION: activate}), \
+                mock.patch.dict(variables, {F2FD_ENV_ACTIVATION: activate}):
+            train = self.launch(ProtF2FdTrain, inTomos=imported.Tomograms, **SMALL)
+            self.assertTrue(os.path.exists(used))
+            denoise = self.launch(ProtF2FdDenoise, inTomos=imported.Tomograms,
+                                  inModel=train.model, **ONE_THREAD)
+        self.checkDenoised(denoise, {"x": SHAPES["first"], "y": SHAPES["second"]})
+
+    def environment(self):
+        """A virtual environment with awkward folders; returns its activation and a file that
+        appears when its Python runs the engine."""
+        folder = self.getOutputPath("my 100% engine's")
+        venv.create(folder, with_pip=False)
+        packages, = glob.glob(os.path.join(folder, "lib", "python*", "site-packages"))
+        used = os.path.join(self.getOutputPath(), "used")
+        paths = [os.path.dirname(os.path.dirname(f2fd_core.__file__)),
+                 sysconfig.get_paths()["purelib"]] + [path for path in sys.path if path]
+        with open(os.path.join(packages, "engine.pth"), "w") as stream:
+            stream.write("\n".join(paths) + "\nimport os; open(%r, 'w').close()\n" % used)
+        return ". '%s'" % os.path.join(folder, "bin", "activate").replace("'", "'\\''"), used
+
+    def testASetThatGrowsIsDenoisedAsItGrows(self):
+        imported, _ = self.importCopies("growing", {"a": self.path("first")})
+        tomograms = imported.Tomograms
+
+        def become(state):
+            tomograms.setStreamState(state)
+            tomograms.write()
+            imported._store(tomograms)
+
+        tomograms.enableAppend()
+        become(Set.STREAM_OPEN)
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=tomograms, inModel=self.train.model,
+                                   numberOfThreads=1, streamingSleepOnWait=1, **ONE_THREAD)
+        self.assertIn("at least 2 threads", " ".join(denoise.validate()))
+        denoise.numberOfThreads.set(3)
+        self.proj.launchProtocol(denoise, wait=False)
+        first = denoise._getExtraPath("a_denoised.mrc")
+        self.waitFor(lambda: os.path.exists(first), denoise)
+        self.assertFalse(self.proj._updateProtocol(denoise) and denoise.isFinished())
+        second = tomograms.getFirstItem().clone()
+        second.cleanObjId()
+        second.setTsId("b")
+        second.setLocation(os.path.abspath(self.path("second")))
+        tomograms.append(second)
+        tomograms.write()
+        self.waitFor(lambda: os.path.exists(denoise._getExtraPath("b_denoised.mrc")), denoise)
+        become(Set.STREAM_CLOSED)
+        self.waitFor(lambda: self.updated(denoise).isFinished(), denoise)
+        denoise = self.updated(denoise)
+        self.assertTrue(denoise.tomograms.isStreamClosed())
+        self.checkDenoised(denoise, {"a": SHAPES["first"], "b": SHAPES["second"]})
+
+    def testHalfMapsAreDenoisedForTheResult(self):
+        imported, _ = self.importCopies("both", {"x": self.path("first")})
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=imported.Tomograms,
+                                   inModel=self.train.model, denoiseHalves=True, std=True,
+                                   **ONE_THREAD)
+        self.assertIn("no half-maps (odd and even) of x", " ".join(denoise.validate()))
+        self.setHalfMaps(imported.Tomograms, {"x": self.halves("first")})
+        self.assertEqual(denoise.validate(), [])
+        self.launchProtocol(denoise)
+        result, = denoise.tomograms
+        odd, even = result.getHalfMaps(asList=True)
+        self.assertTrue(odd.endswith("x_odd_denoised.mrc"), odd)
+        self.assertTrue(even.endswith("x_even_denoised.mrc"), even)
+        alone = os.path.join(self.getOutputPath(), "alone")
+        engine.call(["denoise", self.train.model.getPath(), *self.halves("first"), "--output",
+                     alone, "--predictions", "2", "--precision", "float32", "--device", "cpu"])
+        for path, name in ((odd, "odd"), (even, "even")):
+            np.testing.assert_allclose(
+                mrcfile.read(path), mrcfile.read(os.path.join(alone, name + "_denoised.mrc")),
+                atol=1e-4)
+        self.assertFalse(np.allclose(mrcfile.read(odd), mrcfile.read(even), atol=1e-2))
+        self.assertIn("x: the Fourier shell correlation between the denoised half-maps",
+                      " ".join(denoise.summary()))
+        evaluate = self.launch(ProtF2FdEvaluate, inTomos=denoise.tomograms)
+        scores = evaluate.getScores()["x"]["half_maps"]
+        self.assertEqual(set(scores), {"fsc", "fsc_mean", "fsc_0.5", "fsc_0.143"})
+        self.assertEqual(evaluate.table(), [["tsId", "", "mean FSC"],
+                                            ["x", "half-maps", "%.3f" % scores["fsc_mean"]]])
+
+    def testDeconvolvedTomograms(self):
+        deconvolve = self.newProtocol(ProtF2FdDeconvolve, inTomos=self.imported.Tomograms,
+                                      binThreads=1)
+        self.assertIn("'Defocus' is 0; expected", " ".join(deconvolve.validate()))
+        self.assertEqual(deconvolve.warnings(), [])
+        deconvolve.defocus.set(3.0)
+        self.assertEqual(deconvolve.validate(), [])
+        self.launchProtocol(deconvolve)
+        self.checkTomograms(deconvolve.tomograms, expectedSetSize=2, expectedSRate=SET_VOXEL_SIZE,
+                            expectedOriginShifts=list(ORIGIN), isHeterogeneousSet=True,
+                            expectedDimensions={tsId: list(shape[::-1])
+                                                for tsId, shape in SHAPES.items()})
+        for tomogram in deconvolve.tomograms:
+            before = mrcfile.read(self.path(tomogram.getTsId()))
+            after = mrcfile.read(tomogram.getFileName())
+            self.assertAlmostEqual(float(after.std() / before.std()), 1, places=2)
+            self.assertGreater(np.corrcoef(before.ravel(), after.ravel())[0, 1], 0.1)
+        self.assertIn("defocus 3 µm", " ".join(deconvolve.methods()))
+
+    def testScoresAgainstAReference(self):
+        evaluate = self.newProtocol(ProtF2FdEvaluate, inTomos=self.denoise.tomograms)
+        self.assertIn("no half-maps (odd and even) of first, second, which the comparison",
+                      " ".join(evaluate.validate()))
+        evaluate.references.set(self.truths.Tomograms)
+        evaluate.noisyTomos.set(self.imported.Tomograms)
+        self.assertEqual(evaluate.validate(), [])
+        self.launchProtocol(evaluate)
+        heading, *rows = evaluate.table()
+        self.assertEqual(heading, ["tsId", "", "correlation", "PSNR (dB)", "SSIM", "mean FSC"])
+        self.assertEqual([row[:2] for row in rows],
+                         [[tsId, state] for tsId in sorted(SHAPES)
+                          for state in ("noisy", "denoised")])
+        noisy, clean = (np.array(mrcfile.read(os.path.join(self.data, "first", name)))
+                        for name in ("tomogram.mrc", "clean.mrc"))
+        self.assertAlmostEqual(float(rows[0][2]),
+                               np.corrcoef(noisy.ravel(), clean.ravel())[0, 1], places=3)
+        self.assertEqual(len(evaluate.summary()), 5)
+        viewer = self.viewer(F2FdEvaluateViewer, evaluate)
+        for name, show in viewer._getVisualizeDict().items():
+            plotter = self.drawn(show(name))
+        self.assertEqual(len(plotter.figure.axes[0].lines), 2 * len(SHAPES) + 1)
+        only, _ = self.importCopies("other", {"other": self.path("first")})
+        evaluate.noisyTomos.set(only.Tomograms)
+        self.assertEqual(evaluate.validate(),
+                         ["Tomograms before denoising: there is none for first, second."])

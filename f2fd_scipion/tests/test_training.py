@@ -1,0 +1,251 @@
+"""Training in a real project, at a small size."""
+import json
+import os
+from unittest import mock
+
+import mrcfile
+import numpy as np
+from pyworkflow.protocol import MODE_RESUME
+from tomo.objects import SetOfTomoMasks, TomoMask
+
+from f2fd_core.config import TrainConfig
+from f2fd_scipion import engine
+from f2fd_scipion.objects import F2FdModel
+from f2fd_scipion.protocols import (
+    ProtF2FdDenoise,
+    ProtF2FdTrain,
+)
+from f2fd_scipion.tests import project
+from f2fd_scipion.tests.project import HALVES, NO_HALVES, ONE_THREAD, SET_VOXEL_SIZE, SMALL
+from f2fd_scipion.tests.simulation import SHAPES
+
+
+class TestF2FdTraining(project.ProjectTests):
+
+    def testTrainingHasAModelAndItsRecord(self):
+        model = self.train.model
+        self.assertTrue(os.path.exists(model.getPath()))
+        self.assertFalse(os.path.isabs(model.getPath()))
+        self.assertEqual((model.getSteps(), model.getPatchSize()), (6, 16))
+        with open(self.train._getExtraPath("train.json")) as stream:
+            recorded = TrainConfig.create({}, json.load(stream))
+        self.assertEqual(model.getTrainConfig(), recorded)
+        self.assertEqual((recorded.steps, recorded.precision, recorded.threads), (6, "float32", 1))
+        tomograms = [tomogram.getFileName() for tomogram in self.imported.Tomograms]
+        self.assertEqual(list(recorded.tomograms), tomograms)
+        self.assertEqual([os.path.basename(path) for path in recorded.ground_truth],
+                         [os.path.basename(path) for path in tomograms])
+        self.assertEqual(len(self.log(self.train)), 6)
+        self.assertIn("ssim", self.log(self.train)[0])
+        self.assertIn("6", " ".join(self.train.summary()))
+        self.assertTrue(self.train.methods())
+        self.assertEqual(self.proj.getSourceParents(model)[0].getObjId(),
+                         self.imported.Tomograms.getObjId())
+
+    def testContinuingTrainsOn(self):
+        train = self.launch(ProtF2FdTrain, inTomos=self.imported.Tomograms, **SMALL)
+        before = self.log(train)
+        train.steps.set(9)
+        train.runMode.set(MODE_RESUME)
+        self.launchProtocol(train)
+        after = self.log(train)
+        self.assertEqual(after[:6], before)
+        self.assertEqual(len(after), 9)
+        self.assertEqual(train.model.getSteps(), 9)
+        self.assertIn("resuming from", self.stderr(train))
+
+    def testValidationSpeaksTheEnginesSentence(self):
+        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms, patch_size=20)
+        self.assertEqual(train.validate(), ["'Patch size' is 20; expected a multiple of 8 for the "
+                                            "compact network."])
+        train.patch_size.set(16)
+        self.assertEqual(train.validate(), [])
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
+                                   inModel=self.train.model, tile_size=20)
+        self.assertEqual(len(denoise.validate()), 1)
+        self.assertIn("'Tile size' is 20; expected a multiple of 8", denoise.validate()[0])
+        denoise.tile_size.set(0)
+        self.assertEqual(denoise.validate(), [])
+
+    def testValidationNamesWhatIsMissing(self):
+        train = self.newProtocol(ProtF2FdTrain)
+        self.assertEqual(train.validate(), ["*Tomograms* cannot be EMPTY."])
+        imported, folder = self.importCopies("gone", {"here": self.path("first"),
+                                                      "gone": self.path("first")})
+        os.remove(os.path.join(folder, "gone.mrc"))
+        train.inTomos.set(imported.Tomograms)
+        train.groundTruth.set(self.truths.Tomograms)
+        errors = " ".join(train.validate())
+        self.assertIn("no file is there for gone (", errors)
+        self.assertNotIn("here (", errors)
+        self.assertIn("there is none for gone, here", errors)
+
+    def testWhatTheMachineOrTheMethodHasNoRoomFor(self):
+        imported, folder = self.importCopies("thin", {"x": self.path("first")})
+        train = self.newProtocol(ProtF2FdTrain, inTomos=imported.Tomograms)
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=imported.Tomograms,
+                                   inModel=self.train.model)
+        self.assertEqual(train.warnings() + train.validate() + denoise.validate(), [])
+        with mock.patch.object(os, "sysconf", return_value=2 ** 14):  # 256 MiB
+            self.assertIn("may need 2 GB of memory; this machine has 0 GB",
+                          " ".join(train.warnings()))
+        with mrcfile.new(os.path.join(folder, "x.mrc"), overwrite=True) as stream:
+            stream.set_data(np.zeros((5, 40, 40), dtype=np.float32))
+        sentence = ("Tomograms: every side needs at least 8 voxels, which the thinnest of x (5) "
+                    "does not have.")
+        self.assertEqual(train.validate(), [sentence])
+        self.assertEqual(denoise.validate(), [sentence])
+
+    def testGpuOrCpu(self):
+        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms)
+        self.assertEqual(train._configure(train._supply()).device, "all")
+        self.assertEqual(train.warnings(), [])
+        train.gpuList.set("0 1 2 3 4")
+        train.batch_size.set(4)
+        self.assertIn("'Patches per batch' is 4; expected at least 5", " ".join(train.validate()))
+        train.gpuList.set("0 1 2 3")
+        self.assertEqual(train.validate(), [])
+        with mock.patch.object(engine, "gpus", return_value=2):
+            self.assertEqual(train.validate(), ["GPU IDs: there is no GPU 2, 3; this machine has "
+                                                "2, counted from 0."])
+        train.gpuList.set("")
+        self.assertIn("No GPU is named", " ".join(train.validate()))
+        train.useGpu.set(False)
+        self.assertEqual(train.validate(), [])
+        self.assertEqual(train._configure(train._supply()).device, "cpu")
+        self.assertIn("many times longer", " ".join(train.warnings()))
+
+    def testASingleTomogramWithAMask(self):
+        folder = self.getOutputPath("masked")
+        os.makedirs(folder)
+        mask = np.zeros(SHAPES["second"], dtype=np.int8)
+        mask[:16, :16, :8] = 1
+        masks = {tsId: os.path.join(folder, tsId + ".mrc") for tsId in ("second", "first")}
+        for path in masks.values():
+            with mrcfile.new(path) as stream:
+                stream.set_data(mask)
+        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms, **SMALL)
+        train.inTomos.set(self.imported)
+        train.inTomos.setExtended("Tomograms.%d" % self.imported.Tomograms.getItem(
+            "_tsId", "second").getObjId())
+        self.assertEqual(train.inTomos.get().getTsId(), "second")
+        self.assertEqual(train.validate(), [])
+        tomoMasks = SetOfTomoMasks.create(folder)
+        tomoMasks.setSamplingRate(SET_VOXEL_SIZE)
+        for tsId, path in masks.items():
+            item = TomoMask()
+            item.setTsId(tsId)
+            item.setLocation(path)
+            tomoMasks.append(item)
+        tomoMasks.write()
+        train.masks.set(tomoMasks)
+        self.assertEqual(train.validate(), [])
+        config = train._configure(train._supply())
+        self.assertEqual([os.path.basename(path) for path in config.tomograms], ["second.mrc"])
+        self.assertEqual(config.sampling_masks, (masks["second"],))
+        train.masks.set(None)
+        self.launchProtocol(train)
+        self.assertIn("Tomograms: *1* at", " ".join(train.summary()))
+
+    def testFinishingARunningTrainingKeepsItsModel(self):
+        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms,
+                                 **dict(SMALL, steps=100000))
+        self.proj.launchProtocol(train, wait=False)
+        log = train._getExtraPath("log.csv")
+        self.waitFor(lambda: os.path.exists(log) and len(self.log(train)) > 7, train)
+        train.finishNow()
+        self.waitFor(lambda: self.updated(train).isFinished(), train)
+        self.assertEqual(train.model.getSteps(), len(self.log(train)))
+        self.assertTrue(train.model.getPath().endswith("model.pt"))
+
+    def testStoppingATrainingHandsOutItsNewestCheckpoint(self):
+        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms,
+                                 **dict(SMALL, steps=100000))
+        self.proj.launchProtocol(train, wait=False)
+        self.waitFor(lambda: train.newestCheckpoint() and self.updated(train).isRunning(), train)
+        self.proj.stopProtocol(train)
+        self.assertTrue(train.isAborted())
+        newest = train.newestCheckpoint()
+        stored = self.proj.getProtocol(train.getObjId(), fromRuns=False)
+        self.assertEqual(stored.model.getPath(), newest)
+        self.assertEqual(stored.model.getSteps(), int(newest[-11:-3]))
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
+                                   inModel=stored.model)
+        self.assertEqual(denoise.validate(), [])
+        train.steps.set(train.model.getSteps() + 1)
+        train.runMode.set(MODE_RESUME)
+        self.launchProtocol(train)
+        self.assertTrue(train.model.getPath().endswith("model.pt"))
+
+    def testHalfMapsOfASet(self):
+        imported, _ = self.importCopies("halves", {tsId: self.path(tsId) for tsId in SHAPES})
+        self.setHalfMaps(imported.Tomograms, {tsId: self.halves(tsId) for tsId in SHAPES})
+        train = self.launch(ProtF2FdTrain, inTomos=imported.Tomograms, perturbation=HALVES,
+                            initialModel=self.train.model, learning_rate=1e-4, **SMALL)
+        config = train.model.getTrainConfig()
+        self.assertEqual(config.perturbation, "halves")
+        self.assertEqual([os.path.basename(path) for path in config.tomograms],
+                         [tsId + ".mrc" for tsId in SHAPES])
+        self.assertEqual(list(config.half_maps), self.halves("first") + self.halves("second"))
+        self.assertEqual(config.initial_model, self.train.model.getPath())
+        self.assertEqual(len(self.log(train)), 6)
+        denoise = self.launch(ProtF2FdDenoise, inTomos=imported.Tomograms, inModel=train.model,
+                              **ONE_THREAD)
+        self.checkDenoised(denoise, SHAPES)
+        for tomogram in imported.Tomograms:
+            self.assertEqual(denoise._supply(tomogram)["half_maps"],
+                             self.halves(tomogram.getTsId()))
+        # Half-maps are needed again, and for no other model are they used.
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
+                                   inModel=train.model)
+        self.assertEqual(denoise.validate(), [NO_HALVES])
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=imported.Tomograms,
+                                   inModel=self.train.model)
+        self.assertEqual(denoise.validate(), [])
+        self.assertEqual(denoise._supply()["half_maps"], [])
+
+    def testHalfMapsThatAreMissing(self):
+        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms,
+                                 perturbation=HALVES)
+        self.assertEqual(train.validate(), [NO_HALVES])
+        imported, folder = self.importCopies("halfgone", {"x": self.path("first")})
+        gone = os.path.join(folder, "gone.mrc")
+        self.setHalfMaps(imported.Tomograms, {"x": [self.halves("first")[0], gone]})
+        train.inTomos.set(imported.Tomograms)
+        self.assertEqual(train.validate(), ["Tomograms: no file is there for x (%s)." % gone])
+        train.perturbation.set(0)
+        self.assertEqual(train.validate(), [])
+        self.assertEqual(train._supply()["half_maps"], [])
+
+    def testThePublishedMethodUsesItsOwnPerturbation(self):
+        """Also where half-maps are there, and were asked for before that method was chosen."""
+        imported, _ = self.importCopies("published", {"x": self.path("first")})
+        self.setHalfMaps(imported.Tomograms, {"x": self.halves("first")})
+        train = self.newProtocol(ProtF2FdTrain, inTomos=imported.Tomograms, perturbation=HALVES,
+                                 preset=1)
+        self.assertEqual(train.validate(), [])
+        config = train._configure(train._supply())
+        self.assertEqual((config.preset, config.perturbation, config.half_maps),
+                         ("published", "masks", ()))
+
+    def testTheInitialModelMustBeThere(self):
+        model = F2FdModel(path="gone/model.pt")
+        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms)
+        self.assertEqual(train._supply()["initial_model"], "")
+        train.initialModel.set(model)
+        self.assertEqual(train.validate(), ["Initial model: its file gone/model.pt is not there."])
+        train.initialModel.set(self.train.model)
+        self.assertEqual(train.validate(), [])
+        self.assertEqual(train._supply()["initial_model"], self.train.model.getPath())
+
+    def testDefocusIsForModelsOfDeconvolvedTomograms(self):
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
+                                   inModel=self.train.model, defocus=3.0)
+        self.assertEqual(denoise.validate(), [
+            "'Defocus' is 3; expected 0, since the model was trained on tomograms that were not "
+            "deconvolved."])
+        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms, deconvolve=True)
+        self.assertEqual(len(train.validate()), 1)
+        self.assertIn("'Defocus' is 0; expected the tomograms' defocus", train.validate()[0])
+        train.defocus.set(3.0)
+        self.assertEqual(train.validate(), [])

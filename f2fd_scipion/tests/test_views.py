@@ -1,0 +1,186 @@
+"""What a person sees: viewers, wizards and the window itself."""
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from unittest import mock
+
+import mrcfile
+import numpy as np
+from PIL import Image
+from pwem.viewers import EmPlotter
+
+from f2fd_core.config import UserError
+from f2fd_scipion.protocols import (
+    ProtF2FdDeconvolve,
+    ProtF2FdDenoise,
+    ProtF2FdEvaluate,
+    ProtF2FdExportModel,
+    ProtF2FdTrain,
+)
+from f2fd_scipion.tests import project
+from f2fd_scipion.tests.project import ONE_THREAD
+from f2fd_scipion.tests.simulation import SHAPES
+from f2fd_scipion.viewers import F2FdDenoiseViewer, F2FdEvaluateViewer, F2FdTrainViewer
+from f2fd_scipion.viewers.viewer_train import LossPlot
+from f2fd_scipion.wizards import preview
+from f2fd_scipion.wizards.patch_size import suggested
+
+
+@contextlib.contextmanager
+def display():
+    """A display in memory, with a window manager if there is one; yields its number."""
+    read, write = os.pipe()
+    server = subprocess.Popen(["Xvfb", "-displayfd", str(write), "-screen", "0", "1600x1000x24"],
+                              pass_fds=[write], stderr=subprocess.DEVNULL)
+    os.close(write)
+    with open(read) as stream:
+        number = ":" + stream.readline().strip()
+    manager = subprocess.Popen(["openbox"], env=dict(os.environ, DISPLAY=number),
+                               stderr=subprocess.DEVNULL) if shutil.which("openbox") else None
+    try:
+        yield number
+    finally:
+        for process in (manager, server):
+            if process:
+                process.terminate()
+                process.wait()
+
+
+class TestF2FdViews(project.ProjectTests):
+
+    def viewer(self, viewerClass, protocol):
+        EmPlotter.setBackend("Agg")
+        viewer = viewerClass(project=self.proj, protocol=protocol)
+        viewer.setProtocol(protocol)
+        self.assertEqual(viewer.validate(), [])
+        return viewer
+
+    def drawn(self, views):
+        """Save a viewer's only figure and check that it is a picture with more than one colour."""
+        plotter, = views
+        path = os.path.join(self.getOutputPath(), "view.png")
+        plotter.figure.savefig(path)
+        with Image.open(path) as picture:
+            self.assertGreater(len(picture.getcolors(picture.width * picture.height)), 10)
+        return plotter
+
+    def testTrainingViewer(self):
+        viewer = self.viewer(F2FdTrainViewer, self.train)
+        shown = viewer._getVisualizeDict()
+        self.assertEqual(set(shown), {"showLoss", "showScores", "showSlices", "showHistogram",
+                                      "showSpectrum"})
+        for name, show in shown.items():
+            plotter = self.drawn(show(name))
+            if name == "showLoss":
+                loss = plotter.figure.axes[0].lines[0].get_ydata()
+                np.testing.assert_allclose(loss, [float(row["loss"])
+                                                  for row in self.log(self.train)])
+
+    def testTheLossIsDrawnAnewAsTheLogGrows(self):
+        path = os.path.join(self.getOutputPath(), "log.csv")
+        with open(self.train._getExtraPath("log.csv")) as stream:
+            lines = stream.readlines()
+        with open(path, "w") as stream:
+            stream.writelines(lines[:4])
+        EmPlotter.setBackend("Agg")
+        plot = LossPlot(path)
+        self.assertEqual(len(plot.axes.lines[0].get_xdata()), 3)
+        with open(path, "w") as stream:
+            stream.writelines(lines[:6] + [lines[6][:9]])  # the last line is being written
+        plot.refresh()
+        self.assertEqual(len(plot.axes.lines[0].get_xdata()), 5)
+
+    def testDenoisingViewer(self):
+        viewer = self.viewer(F2FdDenoiseViewer, self.denoise)
+        self.assertEqual(viewer.getParam("tomogram").choices, sorted(SHAPES))
+        for number, tsId in enumerate(sorted(SHAPES)):
+            viewer.tomogram.set(number)
+            shown = self.drawn(viewer._getVisualizeDict()["tomogram"]("tomogram"))
+            before, after, deviation = (
+                np.array(mrcfile.read(path), dtype=np.float32)
+                for path in (self.path(tsId), self.denoise._getExtraPath(tsId + "_denoised.mrc"),
+                             self.denoise._getExtraPath(tsId + "_std.mrc")))
+            for axis, direction in enumerate(("XY", "XZ", "YZ")):
+                shown.turn(direction)
+                shown.place.set_val(3)
+                for name, volume in (("before", before), ("denoised", after),
+                                     ("removed", before - after),
+                                     ("standard deviation", deviation)):
+                    np.testing.assert_array_equal(shown.images[name].get_array(),
+                                                  volume.take(3, axis))
+                limits = shown.images["before"].get_clim()
+                self.assertEqual(limits, shown.images["denoised"].get_clim())
+                shown.contrast.set_val(1)
+                self.assertAlmostEqual(np.diff(shown.images["before"].get_clim())[0],
+                                       np.diff(limits)[0] / 2, places=5)
+                shown.contrast.set_val(0)
+
+    def testPatchSizesThatAreSuggested(self):
+        for thinnest, network, expected in ((300, "compact", 48), (40, "compact", 40),
+                                            (45, "compact", 40), (10, "compact", 16),
+                                            (300, "published", 64), (40, "published", 32)):
+            self.assertEqual(suggested(thinnest, network), expected)
+
+    def testThePreviewIsAPartOfTheResult(self):
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
+                                   inModel=self.train.model, useGpu=False, **ONE_THREAD)
+        with mock.patch.object(preview, "DEPTH", 8), mock.patch.object(preview, "SIDE", 40):
+            before, after = preview.denoised_part(denoise, "second", 31, 2)
+        np.testing.assert_array_equal(before, mrcfile.read(self.path("second"))[24:, 12:52, 4:44])
+        whole = mrcfile.read(self.denoise._getExtraPath("second_denoised.mrc"))
+        self.assertEqual(after.shape, (8, 40, 40))
+        right, shifted = (np.corrcoef(after.ravel(), whole[24:, y:y + 40, 4:44].ravel())[0, 1]
+                          for y in (12, 16))
+        self.assertGreater(right, max(2 * shifted, 0.6))
+        with self.assertRaisesRegex(UserError, "--tile-size is 20"):
+            denoise.tile_size.set(20)
+            preview.denoised_part(denoise, "second", 31, 2)
+
+    def testWhatAPersonSeesAndClicks(self):
+        """The project window itself, on a display in memory."""
+        if not shutil.which("Xvfb"):
+            self.skipTest("Xvfb, for a window without a screen, is not installed")
+        evaluate = self.launch(ProtF2FdEvaluate, inTomos=self.denoise.tomograms,
+                               references=self.truths.Tomograms,
+                               noisyTomos=self.imported.Tomograms)
+        folder = os.environ.get("F2FD_TEST_SCREENSHOTS") or self.getOutputPath("screenshots")
+        os.makedirs(folder, exist_ok=True)
+        runs = [str(run.getObjId()) for run in (self.train, self.denoise, evaluate)]
+        with display() as number, open(os.path.join(folder, "window.log"), "w") as log:
+            code = subprocess.call(
+                [sys.executable, "-m", "f2fd_scipion.tests.window", folder,
+                 self.proj.getShortName(), *runs], stdout=log, stderr=log, timeout=100,
+                env=dict(os.environ, DISPLAY=number, OMP_NUM_THREADS="1"))
+        with open(os.path.join(folder, "window.log")) as log:
+            self.assertTrue(os.path.exists(os.path.join(folder, "seen.json")), log.read()[-3000:])
+        with open(os.path.join(folder, "seen.json")) as stream:
+            seen = json.load(stream)
+        self.assertEqual((code, seen["error"]), (0, ""))
+        self.assertEqual(seen["tree"], ["f2fd_scipion - " + protocol._label for protocol in (
+            ProtF2FdTrain, ProtF2FdDenoise, ProtF2FdDeconvolve, ProtF2FdEvaluate,
+            ProtF2FdExportModel)])
+        self.assertEqual(len(seen["forms"]), 6)
+        self.assertEqual(seen["wizards"], ["patch_size", "predictions"])
+        self.assertEqual(seen["patch_size"], 32)
+        self.assertEqual(seen["preview"], [[32, 64, 64]] * 2)
+        self.assertEqual(seen["predictions"], 2)
+        self.assertEqual(
+            {name: count for name, count in seen["views"].items() if " " in name},
+            dict.fromkeys(["train showLoss", "train showScores", "train showSlices",
+                           "train showHistogram", "train showSpectrum", "denoise tomogram",
+                           "evaluate showTable", "evaluate showShells"], 1))
+
+    def testViewersOfUnfinishedRunsSaySo(self):
+        EmPlotter.setBackend("Agg")
+        for viewerClass, protocolClass in ((F2FdTrainViewer, ProtF2FdTrain),
+                                           (F2FdEvaluateViewer, ProtF2FdEvaluate),
+                                           (F2FdDenoiseViewer, ProtF2FdDeconvolve),
+                                           (F2FdDenoiseViewer, ProtF2FdDenoise)):
+            protocol = self.newProtocol(protocolClass)
+            self.saveProtocol(protocol)
+            viewer = viewerClass(project=self.proj, protocol=protocol)
+            viewer.setProtocol(protocol)
+            self.assertEqual(len(viewer._validate()), 1)
