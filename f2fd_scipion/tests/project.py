@@ -5,6 +5,9 @@ import shutil
 import time
 
 import mrcfile
+from matplotlib import pyplot
+from PIL import Image
+from pwem.viewers import EmPlotter
 from pyworkflow.tests import setupTestProject
 from tomo.protocols import ProtImportTomograms
 from tomo.tests.test_base_centralized_layer import TestBaseCentralizedLayer
@@ -127,3 +130,25 @@ class ProjectTests(TestBaseCentralizedLayer):
             self.assertFalse(self.updated(protocol).isFailed(), protocol.getErrorMessage())
             time.sleep(0.1)
         self.fail("it did not happen: %s" % self.stderr(protocol)[-1000:])
+
+    @staticmethod
+    def drawInMemory():
+        """Let figures need no display."""
+        pyplot.close("all")
+        EmPlotter.setBackend("Agg")
+
+    def viewer(self, viewerClass, protocol):
+        self.drawInMemory()
+        viewer = viewerClass(project=self.proj, protocol=protocol)
+        viewer.setProtocol(protocol)
+        self.assertEqual(viewer.validate(), [])
+        return viewer
+
+    def drawn(self, views):
+        """Save a viewer's only figure and check that it is a picture with more than one colour."""
+        plotter, = views
+        path = os.path.join(self.getOutputPath(), "view.png")
+        plotter.figure.savefig(path)
+        with Image.open(path) as picture:
+            self.assertGreater(len(picture.getcolors(picture.width * picture.height)), 10)
+        return plotter

@@ -9,10 +9,8 @@ from unittest import mock
 
 import mrcfile
 import numpy as np
-from PIL import Image
-from pwem.viewers import EmPlotter
 
-from f2fd_core.config import UserError
+from f2fd_scipion import engine
 from f2fd_scipion.protocols import (
     ProtF2FdDeconvolve,
     ProtF2FdDenoise,
@@ -51,22 +49,6 @@ def display():
 
 class TestF2FdViews(project.ProjectTests):
 
-    def viewer(self, viewerClass, protocol):
-        EmPlotter.setBackend("Agg")
-        viewer = viewerClass(project=self.proj, protocol=protocol)
-        viewer.setProtocol(protocol)
-        self.assertEqual(viewer.validate(), [])
-        return viewer
-
-    def drawn(self, views):
-        """Save a viewer's only figure and check that it is a picture with more than one colour."""
-        plotter, = views
-        path = os.path.join(self.getOutputPath(), "view.png")
-        plotter.figure.savefig(path)
-        with Image.open(path) as picture:
-            self.assertGreater(len(picture.getcolors(picture.width * picture.height)), 10)
-        return plotter
-
     def testTrainingViewer(self):
         viewer = self.viewer(F2FdTrainViewer, self.train)
         shown = viewer._getVisualizeDict()
@@ -85,7 +67,7 @@ class TestF2FdViews(project.ProjectTests):
             lines = stream.readlines()
         with open(path, "w") as stream:
             stream.writelines(lines[:4])
-        EmPlotter.setBackend("Agg")
+        self.drawInMemory()
         plot = LossPlot(path)
         self.assertEqual(len(plot.axes.lines[0].get_xdata()), 3)
         with open(path, "w") as stream:
@@ -135,7 +117,7 @@ class TestF2FdViews(project.ProjectTests):
         right, shifted = (np.corrcoef(after.ravel(), whole[24:, y:y + 40, 4:44].ravel())[0, 1]
                           for y in (12, 16))
         self.assertGreater(right, max(2 * shifted, 0.6))
-        with self.assertRaisesRegex(UserError, "--tile-size is 20"):
+        with self.assertRaisesRegex(engine.EngineError, "--tile-size is 20"):
             denoise.tile_size.set(20)
             preview.denoised_part(denoise, "second", 31, 2)
 
@@ -174,7 +156,7 @@ class TestF2FdViews(project.ProjectTests):
                            "evaluate showTable", "evaluate showShells"], 1))
 
     def testViewersOfUnfinishedRunsSaySo(self):
-        EmPlotter.setBackend("Agg")
+        self.drawInMemory()
         for viewerClass, protocolClass in ((F2FdTrainViewer, ProtF2FdTrain),
                                            (F2FdEvaluateViewer, ProtF2FdEvaluate),
                                            (F2FdDenoiseViewer, ProtF2FdDeconvolve),

@@ -120,9 +120,9 @@ class PreviewDialog(Dialog):
     def _work(self, *arguments):
         try:
             self.outcome = denoised_part(*arguments)
-        except UserError as error:
+        except (UserError, engine.EngineError) as error:
             self.outcome = in_form_words(error, ProtF2FdDenoise.CONFIG)
-        except (engine.EngineError, OSError) as error:
+        except OSError as error:
             self.outcome = str(error)
 
     def _look(self):
