@@ -1,4 +1,4 @@
-"""Scipion plugin of F2Fd: train on tomograms, denoise tomograms, import a model.
+"""Scipion plugin of F2Fd: train, denoise, deconvolve, evaluate, import and export models.
 
 ``Plugin`` is loaded on first use, so that :mod:`f2fd_scipion.headless` can set the environment
 before pyworkflow, which reads it on import, is there.

@@ -121,7 +121,7 @@ class ProtF2FdTrain(ProtF2FdBase):
         """Scipion's 'Stop': the newest checkpoint is handed out as the model."""
         super().setAborted()
         path = self.newestCheckpoint()
-        if path is None or hasattr(self, F2FdTrainOutputs.model.name):
+        if path is None:
             return
         try:
             self._registerModel(path)

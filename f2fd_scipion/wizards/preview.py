@@ -126,6 +126,8 @@ class PreviewDialog(Dialog):
             self.outcome = str(error)
 
     def _look(self):
+        if not self.winfo_exists():
+            return  # closed meanwhile
         if self.working.is_alive():
             self.after(POLL, self._look)
             return
