@@ -1,12 +1,14 @@
 """What denoising is worth to membrane segmentation: Dice of a segmentation network, in one run.
 
-A small network learns to segment membranes in simulated cells of other seeds than the test's, from
-their noise-free and their noisy volumes alike, as a network for all users has to. It then segments
-every volume in the folders of 'f2fd benchmark' (benchmarks/quality.py): the noisy tomogram, what
-each method made of it, and the noise-free one. Of what several folders hold the last one's counts.
+A small network learns to segment membranes in simulated cells of other seeds than the test's. It
+then segments every volume in the folders of 'f2fd benchmark' (benchmarks/quality.py): the noisy
+tomogram, what each method made of it, and the noise-free one. Of what several folders hold the last
+one's counts. The network learns from noisy and noise-free volumes alike, so that it knows exactly
+the noise of the test, or, with --foreign-noise, from noise-free ones with white noise of random
+strength: it knows noise, but not this one, as a network that was trained on others' tomograms.
 
     python benchmarks/quality.py --output out
-    python benchmarks/membranes.py out
+    python benchmarks/membranes.py out [--foreign-noise]
 """
 import argparse
 import glob
@@ -25,6 +27,7 @@ from f2fd_core.volume import crop
 
 SEEDS, RATIOS = (101, 102, 103), (0.1, 0.3, 1.0)
 SIDE, BATCH, RATE = 48, 4, 2e-3
+MOST_WHITE = 1.0
 PARTS = ("odd", "even", "membrane")
 CLEAN = "clean"
 
@@ -33,26 +36,31 @@ def standardised(volume):
     return (volume - volume.mean()) / volume.std()
 
 
-def training_volumes(shape):
-    """[(volume, mask)]: simulated cells without noise and at every ratio."""
+def training_volumes(shape, noisy):
+    """[(volume, mask)]: simulated cells without noise and, if ``noisy``, at every ratio."""
     pairs = []
     for seed in SEEDS:
-        for number, ratio in enumerate(RATIOS):
+        for number, ratio in enumerate(RATIOS if noisy else RATIOS[:1]):
             volumes = {name: torch.from_numpy(volume) for name, volume in simulate_volumes(
                 SimulateConfig(shape=shape, snr=ratio, seed=seed)).items()}
             mask = (volumes["membrane"] > 0.5).float()
-            names = ("tomogram",) if number else ("tomogram", CLEAN)
+            names = ("tomogram",) * noisy + (() if number else (CLEAN,))
             pairs += [(standardised(volumes[name]), mask) for name in names]
     return pairs
 
 
-def batch(pairs):
-    """Random patches and their masks, (BATCH, 1, Z, Y, X) each, turned alike."""
+def batch(pairs, white):
+    """Random patches and their masks, (BATCH, 1, Z, Y, X) each, turned alike.
+
+    White noise of random strength up to ``white`` is added to the patches.
+    """
     stacks = []
     for number in torch.randint(len(pairs), (BATCH,)).tolist():
         volume, mask = pairs[number]
         start = [int(torch.randint(length - SIDE + 1, ())) for length in volume.shape]
         patch = torch.stack([crop(part, start, (SIDE,) * 3) for part in (volume, mask)])
+        if white:
+            patch[0] += white * float(torch.rand(())) * torch.randn(patch[0].shape)
         stacks.append(augment(patch, "wedge"))
     return torch.stack(stacks).split(1, dim=1)
 
@@ -62,13 +70,13 @@ def soft_dice(logits, mask):
     return 2 * (inside * mask).sum() / (inside.sum() + mask.sum())
 
 
-def train(pairs, steps, device, dtype):
+def train(pairs, steps, white, device, dtype):
     torch.manual_seed(0)
     network = CompactUNet(features=8, dropout=0.0).to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps)
     for _ in range(steps):
-        volumes, masks = (part.to(device) for part in batch(pairs))
+        volumes, masks = (part.to(device) for part in batch(pairs, white))
         with autocast(dtype, device):
             logits = network(volumes)
         logits = logits.float()
@@ -103,12 +111,15 @@ def main(argv=None):
     parser.add_argument("folders", nargs="+")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--foreign-noise", action="store_true")
     options = parser.parse_args(argv)
     prepare_cpu(options.threads)
     device, = choose_devices("auto")
     cases = {case: paths for case, paths in places(options.folders).items() if "membrane" in paths}
     shape = tuple(read(next(iter(cases.values()))[CLEAN]).shape)
-    network = train(training_volumes(shape), options.steps, device, arithmetic("auto", device))
+    foreign = options.foreign_noise
+    network = train(training_volumes(shape, not foreign), options.steps,
+                    MOST_WHITE if foreign else 0.0, device, arithmetic("auto", device))
     methods = [name for name in dict.fromkeys(name for paths in cases.values() for name in paths)
                if name not in PARTS]
     methods.sort(key=lambda name: (name != "tomogram", name == CLEAN))

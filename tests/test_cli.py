@@ -4,12 +4,14 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from conftest import data
 from test_mrc import FAULTS, faulty
 
 from f2fd_core import DeconvolveConfig
 from f2fd_core.cli import main, parse
 from f2fd_core.deconvolution import deconvolved
+from f2fd_core.metrics import fourier_shell_correlation
 
 
 def refused(arguments, words, capsys):
@@ -69,6 +71,8 @@ def test_output_that_is_a_file_or_not_writable(phantom, tiny_model, tmp_path, ca
     (["train", "--half-maps", "a.mrc", "--output", "o"], ["--half-maps names 1 files"]),
     (["denoise", "m.pt", "--half-maps", "a", "b", "--output", "o"], ["m.pt does not exist"]),
     (["evaluate", "a.mrc"], ["--reference is missing"]),
+    (["evaluate", "a.mrc", "--half-map", "b.mrc", "--reference", "c.mrc"],
+     ["--half-map is given beside", "expected it alone"]),
     (["train", "a.mrc", "--output", "o", "--patchsize", "3"], ["--patchsize"]),
     (["train", "a.mrc", "--output", "o", "--steps", "x"], ["--steps", "'x'"]),
     (["train", "a.mrc", "--output", "o", "--steps", "-1"], ["--steps is -1", "at least 0"]),
@@ -157,3 +161,13 @@ def test_blocks_larger_than_the_volume(phantom, tmp_path, capsys):
              "--block-size", 49],
             ["--block-size is 49", "expected at most 48", phantom["tomogram"]], capsys)
     assert not (tmp_path / "run").exists()
+
+
+def test_half_maps_are_compared_by_shells_alone(phantom, capsys):
+    assert main(["evaluate", phantom["odd"], "--half-map", phantom["even"]]) == 0
+    scores = json.loads(capsys.readouterr().out)["half_maps"]
+    odd, even = (torch.from_numpy(data(phantom[name])) for name in ("odd", "even"))
+    frequency, curve = fourier_shell_correlation(odd, even)
+    assert scores["fsc"]["correlation"] == pytest.approx(curve.tolist(), abs=1e-4)
+    assert scores["fsc_mean"] == pytest.approx(float(curve.mean()), abs=1e-4)
+    assert set(scores) == {"fsc", "fsc_mean", "fsc_0.5", "fsc_0.143"}
