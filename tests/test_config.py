@@ -137,6 +137,8 @@ def test_every_option_reaches_its_field():
                 words += ["--patch-size", "64"]
             if command == "benchmark" and field != "tomogram":
                 words += ["--tomogram", "one.mrc"]
+            if field == "sampling_masks":
+                words = ["one.mrc", *words]
             settings, _ = cli.parse([command, *words])
             assert getattr(settings, field) == value != default
 
