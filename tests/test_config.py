@@ -111,7 +111,8 @@ def other_value(field, kind, default, spec):
         return (96, 104, 112) if config.item_type(kind) else 96
     item = config.item_type(kind)
     if item:
-        return (spec.choices[-1] if spec.choices else {str: "one.mrc", int: 5, float: 0.5}[item],)
+        one = spec.choices[-1] if spec.choices else {str: "one.mrc", int: 5, float: 0.5}[item]
+        return (one,) * (spec.length or 1)
     if kind is bool:
         return not default
     if kind is str:
