@@ -1,4 +1,5 @@
 """Export a model for 'f2fd denoise' or another project."""
+import contextlib
 import os
 import shutil
 
@@ -29,11 +30,16 @@ class ProtF2FdExportModel(EMProtocol):
         self._insertFunctionStep(self.exportStep, self._target(), needsGPU=False)
 
     def exportStep(self, path):
-        """Copy the model under a temporary name, which becomes ``path``."""
+        """Copy the model under a temporary name, which becomes ``path`` unless that is there."""
         partial = path + ".part"
-        shutil.copyfile(self.inModel.get().getPath(), partial)
-        os.link(partial, path)  # fails where rename would replace a file
-        os.remove(partial)
+        try:
+            shutil.copyfile(self.inModel.get().getPath(), partial)
+            if os.path.exists(path):
+                raise FileExistsError("%s exists already; it is kept: give another name." % path)
+            os.rename(partial, path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(partial)
         return [path]
 
     def _target(self):

@@ -203,6 +203,11 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
                 reasons[os.path.basename(path)[:-len(FAILED)]] = stream.read()
         return reasons
 
+    def _settingErrors(self):
+        tomograms = self.inTomos.get()
+        # The settings are checked with the first tomogram; a growing set may have none yet.
+        return super()._settingErrors() if tomograms is None or tomograms.getSize() else []
+
     def _inputErrors(self):
         tomograms = self.inTomos.get()
         errors = missing_files(tomograms, "Tomograms") + thin(tomograms, "Tomograms")

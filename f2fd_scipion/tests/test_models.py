@@ -27,6 +27,9 @@ class TestF2FdModels(project.ProjectTests):
                                  fileName="mine.pt")
         self.assertEqual(again.validate(), ["%s exists already; it is kept: give another name."
                                             % path])
+        with self.assertRaisesRegex(FileExistsError, "exists already; it is kept"):
+            again.exportStep(path)  # it came after the check
+        self.assertEqual(os.listdir(folder), ["mine.pt"])
         again.fileName.set("../mine.pt")
         self.assertIn("is no name for a file", " ".join(again.validate()))
         imported = self.launch(ProtF2FdImportModel, filePath=path)

@@ -11,6 +11,7 @@ import mrcfile
 import numpy as np
 from pyworkflow.object import Set
 from pyworkflow.protocol import MODE_RESUME
+from tomo.objects import SetOfTomograms
 
 import f2fd_core
 import f2fd_scipion
@@ -141,6 +142,14 @@ class TestF2FdTomograms(project.ProjectTests):
             tomograms.setStreamState(state)
             tomograms.write()
             imported._store(tomograms)
+
+        empty = SetOfTomograms.create(self.getOutputPath(), prefix="empty")
+        empty.setSamplingRate(SET_VOXEL_SIZE)
+        empty.setStreamState(Set.STREAM_OPEN)
+        empty.write()
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=empty, inModel=self.train.model,
+                                   numberOfThreads=2)
+        self.assertEqual(denoise.validate(), [])
 
         tomograms.enableAppend()
         become(Set.STREAM_OPEN)
