@@ -34,8 +34,8 @@ setup(
         "benchmark": ["scikit-image"],
         "scipion": ["scipion-pyworkflow>=3.11", "scipion-em>=3.11", "scipion-em-tomo>=3.12",
                     "setuptools<81"],
-        "test": ["pytest", "ruff", "scikit-image", "scipion-app", "scipion-em-aretomo",
-                 "scipion-em-membrain", "scipion-em-tomosegmemtv"],
+        "test": ["pytest", "hypothesis", "ruff", "scikit-image", "scipion-app",
+                 "scipion-em-aretomo", "scipion-em-membrain", "scipion-em-tomosegmemtv"],
     },
     entry_points={
         "console_scripts": ["f2fd = f2fd_core.cli:main"],

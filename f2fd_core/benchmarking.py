@@ -16,7 +16,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 import torch
 
-from f2fd_core import fourier, metrics, mrc, report
+from f2fd_core import files, fourier, metrics, mrc, report
 from f2fd_core.config import (
     FILTERS,
     DeconvolveConfig,
@@ -131,7 +131,7 @@ def _simulation(name, config, snr, seed):
 
 def simulated_case(name, config, snr, seed, folder):
     """Simulate a case's volumes into ``folder``."""
-    mrc.make_folder(folder)
+    files.make_folder(folder)
     simulation = _simulation(name, config, snr, seed)
     volumes = simulate_volumes(simulation)
     if name in CHANGES:
@@ -366,17 +366,16 @@ def markdown(rows):
 def write_tables(rows, folder):
     """scores.csv, a row for every run, and scores.md, means over the seeds; returns the latter."""
     path = os.path.join(folder, "scores.csv")
-    with open(path + ".part", "w", newline="", encoding="utf-8") as stream:
+    with files.replaced(path) as partial, \
+            open(partial, "w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, ["seed", *(name for name in COLUMNS if name != "seeds")],
                                 extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(path + ".part", path)
     text = markdown(means(rows))
     path = os.path.join(folder, "scores.md")
-    with open(path + ".part", "w", encoding="utf-8") as stream:
+    with files.replaced(path) as partial, open(partial, "w", encoding="utf-8") as stream:
         stream.write(text + "\n")
-    os.replace(path + ".part", path)
     return text
 
 
@@ -411,9 +410,9 @@ def benchmark(config):
     """
     if set(config.methods) & (set(FILTERS) - {"deconvolve"}):
         _require_scikit_image()
-    mrc.refuse_existing([os.path.join(config.output, name)
+    files.refuse_existing([os.path.join(config.output, name)
                          for name in ("scores.csv", "scores.md", "methods.png")], config.overwrite)
-    mrc.make_folder(config.output)
+    files.make_folder(config.output)
     rows, pictures, text = [], {}, ""
     for case, folder in _cases(config):
         found, volumes = run_case(config, case, folder)
@@ -439,7 +438,7 @@ def _cases(config):
         voxel_size = mrc.open_volume(config.tomogram).voxel_size
         report.say("%s, voxels of %g Å" % (config.tomogram, voxel_size[0]))
         folder = os.path.join(config.output, "volumes")
-        mrc.make_folder(folder)
+        files.make_folder(folder)
         yield Case("tomogram", None, None, config.tomogram, config.half_maps,
                    config.reference or None, config.membrane or None), folder
         return

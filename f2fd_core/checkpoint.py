@@ -4,8 +4,9 @@ A file holds one dictionary: format, version, config (a TrainConfig's fields), s
 and model (state_dict); a checkpoint also has what resuming needs (see ``training.py``).
 """
 import glob
+import io
+import math
 import os
-import pickle
 import warnings
 import zipfile
 
@@ -13,6 +14,7 @@ import torch
 
 from f2fd_core import unet
 from f2fd_core.config import TrainConfig, UserError
+from f2fd_core.files import replaced
 
 FORMAT = "f2fd"
 VERSION = 2
@@ -23,15 +25,33 @@ REFINE_AT, QUANTILE, REFINE_STEPS = "refine_at", "spectrum_quantile", 200
 
 def save(path, weights, config, step, voxel_size, **training):
     """Write a model file (or, with ``training`` entries, a checkpoint) to a temporary name, then
-    rename it. Raises UserError if it can't be written."""
+    rename it. Raises OSError, one sentence, if it can't be written."""
     state = dict(format=FORMAT, version=VERSION, config=config.to_dict(), step=step,
                  voxel_size=voxel_size, model=weights, **training)
-    partial = path + ".part"
-    try:
-        torch.save(state, partial)
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
-        raise UserError("cannot write %s: %s" % (path, error))
+    with replaced(path) as partial:
+        # PyTorch, writing by itself, does not tell why the system refuses.
+        content = io.BytesIO()
+        torch.save(state, content)
+        with open(partial, "wb") as stream:
+            stream.write(content.getbuffer())
+
+
+class _Unreadable(Exception):
+    """Why a file's content is not that of a model."""
+
+
+def _content(stream):
+    """What a file holds. Raises whatever a file that is no model, or a crafted one, makes it."""
+    with zipfile.ZipFile(stream) as archive:
+        # PyTorch compresses nothing: who does wants it to unpack more than the file has.
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise _Unreadable("compressed entries")
+    # PyTorch's older form, which is no zip archive, never gets here: weights_only was not safe
+    # with it before PyTorch 2.6.
+    stream.seek(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is odd about the file is said below, once
+        return torch.load(stream, map_location="cpu", weights_only=True)
 
 
 def load(path):
@@ -39,27 +59,55 @@ def load(path):
 
     Only tensors and plain values are read (``weights_only=True``): a file can't run code.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError("%s is %s; expected a model file from 'f2fd train'"
+                        % (path, "a folder" if os.path.isdir(path) else "a device or a pipe"))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is odd about the file is said below, once
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        with open(path, "rb") as stream:
+            try:
+                state = _content(stream)
+            except Exception:  # there is no list of what a crafted file can make a parser raise
+                state = None
     except FileNotFoundError:
         raise UserError("%s does not exist; expected a model file from 'f2fd train'" % path)
-    except IsADirectoryError:
-        raise UserError("%s is a folder; expected a model file from 'f2fd train'" % path)
     except OSError as error:
         raise UserError("cannot read %s: %s" % (path, error.strerror or error))
-    except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError,
-            zipfile.BadZipFile):
-        raise UserError("%s is no F2Fd model; expected a file from 'f2fd train'" % path)
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError("%s is no F2Fd model; expected a file from 'f2fd train'" % path)
-    if state.get("version") == 1 and isinstance(state.get("config"), dict):
-        return _from_version_1(state)
-    if state.get("version") != VERSION:
+    if state.get("version") not in (1, VERSION):
         raise UserError("%s has format version %s; expected 1 to %d (this is a newer F2Fd's)"
-                        % (path, state.get("version"), VERSION))
-    return state
+                        % (path, str(state.get("version"))[:20], VERSION))
+    problem = _problem(state)
+    if problem:
+        raise UserError("%s is damaged: %s" % (path, problem))
+    return _from_version_1(state) if state["version"] == 1 else state
+
+
+def _problem(state):
+    """What is wrong with the values that stand beside the weights; empty if nothing is."""
+    size, step = state.get("voxel_size"), state.get("step")
+    if not isinstance(state.get("config"), dict):
+        return "it has no settings"
+    if type(step) is not int or step < 0:
+        return "its training step is %r; expected a whole number" % (step,)
+    if type(size) is not float or not (math.isfinite(size) and size > 0):
+        return "its voxel size is %r; expected a positive number" % (size,)
+    return _wrong_weights(state.get("model"))
+
+
+def _wrong_weights(weights):
+    """What is wrong with a model's weights, apart from the network; empty if nothing is."""
+    if not isinstance(weights, dict):
+        return "it has no weights"
+    for name, weight in weights.items():
+        if not isinstance(weight, torch.Tensor) or weight.layout != torch.strided \
+                or not weight.is_floating_point():
+            return "%s is no array of numbers" % str(name)[:40]
+        # Strides of 0 would let a file of a few bytes claim weights of any size.
+        if not weight.is_contiguous() and not weight.is_contiguous(
+                memory_format=torch.channels_last_3d):
+            return "%s is not stored as it is" % str(name)[:40]
+    return ""
 
 
 def _from_version_1(state):
@@ -74,11 +122,21 @@ def restore(state, path):
     """Return (network, TrainConfig) of a loaded file; raises UserError if they don't agree."""
     try:
         config = TrainConfig.create(state["config"])
-        network = unet.build(config)
-        network.load_state_dict(state["model"])
-    except (KeyError, TypeError, AttributeError, RuntimeError, UserError) as error:
-        raise UserError("%s is damaged: its weights and settings don't belong together (%s)"
+        with torch.device("meta"):  # without memory: the settings may ask for any amount
+            expected = {name: weight.shape for name, weight
+                        in unet.build(config).state_dict().items()}
+    except (TypeError, RuntimeError, UserError) as error:
+        raise UserError("%s is damaged: its settings are not those of a training (%s)"
                         % (path, str(error).splitlines()[0]))
+    found = {name: weight.shape for name, weight in state["model"].items()}
+    if found != expected:
+        different = sorted((name for name in {**expected, **found}
+                            if expected.get(name) != found.get(name)), key=str)
+        raise UserError("%s is damaged: its weights are not those of the network in its settings "
+                        "(%d of %d differ, the first of them %s)"
+                        % (path, len(different), len(expected), str(different[0])[:40]))
+    network = unet.build(config)
+    network.load_state_dict(state["model"])
     for name, weight in network.state_dict().items():
         if not torch.isfinite(weight).all():
             raise UserError("%s is damaged: %s holds NaN or infinite weights" % (path, name))
@@ -91,15 +149,17 @@ def path_of(folder, step):
 
 
 def newest(folder, warn):
-    """The newest loadable checkpoint of a folder as (path, state), (None, None) if it has none.
+    """The newest good checkpoint of a folder as (path, state), (None, None) if it has none.
 
-    One that can't be loaded is reported through ``warn`` and passed over; raises UserError when
-    that leaves none, since starting anew would replace them.
+    One that can't be loaded, or has weights that are not finite, is reported through ``warn`` and
+    passed over; raises UserError when that leaves none, since starting anew would replace them.
     """
     paths = sorted(glob.glob(os.path.join(glob.escape(folder), "step_*.pt")), reverse=True)
     for path in paths:
         try:
-            return path, load(path)
+            state = load(path)
+            restore(state, path)
+            return path, state
         except UserError as error:
             warn("%s; trying the one before" % error)
     if paths:

@@ -3,8 +3,11 @@
 Heavy imports happen inside the commands, so that ``--help`` and bad options answer at once.
 """
 import argparse
+import contextlib
 import json
+import signal
 import sys
+import threading
 
 from f2fd_core import __version__, config
 from f2fd_core.config import UserError
@@ -166,21 +169,48 @@ def parse(argv):
     return config_class.create(explicit, base), run
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which queues send when a job's time is over."""
+
+
+@contextlib.contextmanager
+def _ending_in_order():
+    """Let SIGTERM end a run like Ctrl-C does, so that temporary files are removed."""
+    def end(number, frame):
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(argv=None):
     """Run one command; returns the exit code.
 
-    0: done; 2: a mistake in what was given; 1: the system refused (a full disk, say); 130: Ctrl-C.
+    0: done; 2: a mistake in what was given; 1: the system refused (a full disk, say); 130: Ctrl-C;
+    143: SIGTERM.
     """
     try:
-        settings, run = parse(sys.argv[1:] if argv is None else argv)
-        run(settings)
+        with _ending_in_order():
+            settings, run = parse(sys.argv[1:] if argv is None else argv)
+            run(settings)
     except UserError as error:
         print("f2fd: error: %s" % error, file=sys.stderr)
         return 2
     except OSError as error:
-        print("f2fd: error: %s" % error, file=sys.stderr)
+        # Our own have one sentence, the system's a number, too.
+        print("f2fd: error: %s" % (str(error) if error.errno is None else "%s: %s" % (
+            error.filename or "the system", error.strerror)), file=sys.stderr)
         return 1
+    except Terminated:
+        print("f2fd: ended by SIGTERM; what was finished is kept", file=sys.stderr)
+        return 128 + signal.SIGTERM
     except KeyboardInterrupt:
         print("f2fd: interrupted; what was finished is kept", file=sys.stderr)
-        return 130
+        return 128 + signal.SIGINT
     return 0

@@ -10,7 +10,7 @@ import os
 import numpy as np
 import torch
 
-from f2fd_core import fourier, mrc, report
+from f2fd_core import files, fourier, lock, mrc, report
 from f2fd_core.ctf import contrast_transfer
 from f2fd_core.device import prepare_cpu
 from f2fd_core.large import DiskArray, sections_of, spectrum_of
@@ -85,15 +85,15 @@ def deconvolve(config):
     UserError.
     """
     prepare_cpu(config.threads)
-    paths = mrc.output_paths(config.tomograms, config.output, DECONVOLVED)
-    mrc.refuse_existing(paths.values(), config.overwrite)
+    paths = files.output_paths(config.tomograms, config.output, DECONVOLVED)
+    files.refuse_existing(paths.values(), config.overwrite)
     sources = [mrc.open_volume(name, config.voxel_size) for name in config.tomograms]
     for source in sources:
         mrc.refuse_bad_voxels(source)
-    mrc.make_folder(config.output)
+    files.make_folder(config.output)
     for source in sources:
         path = paths[source.path]
-        with mrc.new_volume(path, *source.header()) as data:
+        with lock.held(path), mrc.new_volume(path, *source.header()) as data:
             deconvolved(source.data, config.voxel_size or source.voxel_size[0], config, data)
             before, after = ([np.array(values[index], dtype=np.float32)
                               for index in report.central_slices(source.shape)]

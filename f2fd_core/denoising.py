@@ -8,11 +8,12 @@ import copy
 import dataclasses
 import math
 import os
+import threading
 
 import numpy as np
 import torch
 
-from f2fd_core import checkpoint, mrc, report, unet
+from f2fd_core import checkpoint, files, lock, mrc, report, unet
 from f2fd_core.config import NETWORK_MULTIPLE, UserError
 from f2fd_core.device import (
     arithmetic,
@@ -52,10 +53,14 @@ class Predictor:
         self.network, self.device, self.dtype = network, device, dtype
         self.predictions, self.batch_size, self.seed = predictions, batch_size, seed
         self.forward = compiled(network, device) if compile else network
+        self.abandoned = threading.Event()
 
     @torch.inference_mode()
     def moments(self, perturbation, start, size):
-        """Mean and variance over the predictions of a tile, numpy arrays (Z, Y, X)."""
+        """Mean and variance over the predictions of a tile, numpy arrays (Z, Y, X).
+
+        Ends early, with an error, once ``abandoned`` is set by another thread.
+        """
         self.network.eval()
         unet.enable_dropout(self.network)
         place = (self.seed, TILE_STREAM, *(at % 2 ** 32 for at in start))
@@ -65,6 +70,8 @@ class Predictor:
         squares = torch.zeros(size, device=self.device)
         done = 0
         while done < self.predictions:
+            if self.abandoned.is_set():
+                raise RuntimeError("nobody waits for this tile any more")
             count = min(self.batch_size, self.predictions - done)
             copies = perturbation.copies(start, size, count, done, random).unsqueeze(1)
             try:
@@ -214,16 +221,17 @@ def denoise(config):
     state = checkpoint.load(config.model)
     network, trained = checkpoint.restore(state, config.model)
     asked, config = config, config.for_model(trained)
-    paths = mrc.output_paths(config.names(), config.output, DENOISED)
+    paths = files.output_paths(config.names(), config.output, DENOISED)
     results = list(paths.values())
     if config.std:
         results += [_companion(path, "_std.mrc") for path in results]
-    mrc.refuse_existing(results, config.overwrite or config.resume,
+    files.refuse_existing(results, config.overwrite or config.resume,
                         "--overwrite to replace it or --resume to skip finished tomograms")
     done = {name for name, path in paths.items() if config.resume and os.path.exists(path)}
+    lock.refuse_held(path for name, path in paths.items() if name not in done)
     volumes = open_volumes(config.without(done), trained)
     boxes = [box_of(volume, config.region) for volume in volumes]
-    mrc.make_folder(config.output)
+    files.make_folder(config.output)
 
     report.announce_devices(devices, dtype, "denoising")
     predictors = [Predictor(copy.deepcopy(network).to(device, memory_format=torch.channels_last_3d),
@@ -243,11 +251,12 @@ def denoise(config):
                 report.warn("%s has voxels of %g Å, but the model was trained at %g Å; results may "
                             "suffer" % (volume.source.path, volume.voxel_size, expected))
             report.say("tomogram %d of %d: %s" % (number + 1, len(volumes), volume.source.path))
-            perturbation = ahead.take(number)
-            if number + 1 < len(volumes):
-                ahead.begin(number + 1)
-            _denoise_one(volume, boxes[number], perturbation, paths[volume.source.path],
-                         predictors, config, trained)
+            path = paths[volume.source.path]
+            with lock.held(path):
+                perturbation = ahead.take(number)
+                if number + 1 < len(volumes):
+                    ahead.begin(number + 1)
+                _denoise_one(volume, boxes[number], perturbation, path, predictors, config, trained)
     return list(paths.values())
 
 
@@ -317,15 +326,22 @@ def _denoise_in_tiles(volume, box, path, workers, side, network, std):
         predictor, perturbation = worker
         start = tuple(corner + offset for corner, offset in zip(first, at))
         mean, variance = predictor.moments(perturbation, start, tiles.size)
-        return [volume.restore(mean), variance * volume.std ** 2][:1 + std]
+        # The variance in the file's units may be beyond what float32 holds.
+        return [volume.restore(mean), variance][:1 + std]
 
+    def abandon():
+        for predictor, _ in workers:
+            predictor.abandoned.set()
+
+    for predictor, _ in workers:
+        predictor.abandoned.clear()
     with contextlib.ExitStack() as stack:
-        files = [path, _companion(path, "_std.mrc")] if std else [path]
+        names = [path, _companion(path, "_std.mrc")] if std else [path]
         outputs = [stack.enter_context(mrc.new_volume(name, *volume.source.header(*box)))
-                   for name in files]
+                   for name in names]
         bar = stack.enter_context(report.progress(len(tiles), "tile"))
         blended = outputs if shape == box[1] else [np.zeros(shape, np.float32) for _ in outputs]
-        for _ in tiles.blend(in_order(predict, tiles.starts(), workers), blended):
+        for _ in tiles.blend(in_order(predict, tiles.starts(), workers, abandon), blended):
             bar.update()
         if blended is not outputs:
             inner = tuple(slice(at - start, at - start + length)
@@ -334,7 +350,8 @@ def _denoise_in_tiles(volume, box, path, workers, side, network, std):
                 output[:] = values[inner]
         if std:
             for slab in mrc.slabs(box[1]):
-                outputs[1][slab] = np.sqrt(outputs[1][slab])
+                outputs[1][slab] = np.sqrt(outputs[1][slab]) * volume.std
         after = [np.array(outputs[0][index]) for index in report.central_slices(box[1])]
-    report.draw_slices(volume.central_sections(*box), after, _companion(path, "_slices.png"),
-                       volume.source.name)
+        # The denoised tomogram gets its name last: where it is, nothing is left to do.
+        report.draw_slices(volume.central_sections(*box), after, _companion(path, "_slices.png"),
+                           volume.source.name)

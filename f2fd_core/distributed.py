@@ -121,10 +121,12 @@ def start(function, argument, size):
     If one dies, the others are ended. Raises UserError with what a process said, or which died.
     """
     sentences = processes.get_context("spawn").SimpleQueue()
+    group = processes.start_processes(
+        _process, (function, argument, size, _free_port(), sentences), nprocs=size,
+        start_method="spawn", join=False)
     try:
-        processes.start_processes(
-            _process, (function, argument, size, _free_port(), sentences), nprocs=size,
-            start_method="spawn")
+        while not group.join():
+            pass
     except processes.ProcessExitedException as error:
         if not sentences.empty():
             raise UserError(sentences.get())
@@ -133,3 +135,7 @@ def start(function, argument, size):
         raise UserError("process %d of %d ended with %s, and with it the training; expected all to "
                         "go on: --resume continues from the newest checkpoint"
                         % (error.error_index + 1, size, cause))
+    except KeyboardInterrupt:
+        for process in group.processes:
+            process.terminate()
+        raise

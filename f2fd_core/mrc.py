@@ -3,7 +3,9 @@
 Arrays are (Z, Y, X). Format: Cheng et al., MRC2014, J. Struct. Biol. 192 (2015) 146.
 """
 import contextlib
+import io
 import os
+import stat
 import warnings
 from dataclasses import dataclass
 from typing import Tuple
@@ -11,10 +13,13 @@ from typing import Tuple
 import mrcfile
 import mrcfile.utils
 import numpy as np
+from mrcfile.mrcinterpreter import MrcInterpreter
 
+from f2fd_core import files
 from f2fd_core.config import UserError
 
 HEADER_BYTES = 1024
+EXTENDED_SIZE = slice(92, 96)  # where a header says how long the extended one is
 REAL_MODES = {0: "int8", 1: "int16", 2: "float32", 6: "uint16", 12: "float16"}
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2"}
 IMOD_STAMP = 1146047817
@@ -26,13 +31,15 @@ class MrcVolume:
     """An MRC volume whose voxels are still on disk.
 
     ``data`` is a read-only memory map (Z, Y, X) in the file's own type; ``voxel_size`` (Å) and
-    ``origin`` (Å) are (x, y, z) as in the header, ``start`` its start indices (x, y, z).
+    ``origin`` (Å) are (x, y, z) as in the header, ``start`` its start indices (x, y, z). ``state``
+    is the file's :func:`state` when it was opened.
     """
     path: str
     data: np.ndarray
     voxel_size: Tuple[float, float, float]
     origin: Tuple[float, float, float]
     start: Tuple[int, int, int]
+    state: Tuple[int, int, int, int]
 
     @property
     def shape(self):
@@ -44,46 +51,81 @@ class MrcVolume:
         start = tuple(index + at for index, at in zip(self.start, first[::-1]))
         return shape or self.shape, self.voxel_size, self.origin, start
 
+    def changed(self):
+        """Whether the file was written to since it was opened, but is at least as long as it was.
+
+        What was removed, or replaced by another file, is still there for who has opened it. Raises
+        UserError if the file has become shorter, since touching what is gone would end the process.
+        """
+        try:
+            now = state(self.path)
+        except OSError:
+            return False
+        if now[:2] != self.state[:2]:
+            return False
+        if now[2] < self.state[2]:
+            raise UserError("%s was cut to %d bytes while it was being read; expected the %d that "
+                            "it had" % (self.path, now[2], self.state[2]))
+        return now != self.state
+
     @property
     def name(self):
         """File name without folder and extension."""
         return os.path.splitext(os.path.basename(self.path))[0]
 
 
-def _read_header(path):
+def state(path):
+    """What changes when a file does: (device, number, bytes, time of change in nanoseconds)."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _first_bytes(path):
+    """The bytes of a file's MRC header; raises UserError if it can't have one."""
     if not os.path.exists(path):
         raise UserError("%s does not exist; expected an MRC tomogram" % path)
     if os.path.isdir(path):
         raise UserError("%s is a folder; expected an MRC tomogram" % path)
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise UserError("%s is a device or a pipe; expected an MRC tomogram" % path)
     try:
         with open(path, "rb") as stream:
-            magic = stream.read(2)
-        if magic in COMPRESSED:
-            raise UserError("%s is compressed with %s; expected an uncompressed MRC tomogram"
-                            % (path, COMPRESSED[magic]))
-        if os.path.getsize(path) < HEADER_BYTES:
-            raise UserError("%s has %d bytes; expected an MRC tomogram, whose header alone has %d"
-                            % (path, os.path.getsize(path), HEADER_BYTES))
-        with warnings.catch_warnings():
-            # In permissive mode mrcfile warns of what is judged, with the file's name, below.
-            warnings.simplefilter("ignore")
-            with mrcfile.open(path, permissive=True, header_only=True) as mrc:
-                header = mrc.header.copy()
+            found = stream.read(HEADER_BYTES)
     except OSError as error:
         raise UserError("cannot read %s: %s" % (path, error.strerror or error))
-    except ValueError as error:
-        raise UserError("%s is not an MRC file (%s)" % (path, error))
-    if bytes(header.map)[:3] != b"MAP":
+    if found[:2] in COMPRESSED:
+        raise UserError("%s is compressed with %s; expected an uncompressed MRC tomogram"
+                        % (path, COMPRESSED[found[:2]]))
+    if len(found) < HEADER_BYTES:
+        raise UserError("%s has %d bytes; expected an MRC tomogram, whose header alone has %d"
+                        % (path, len(found), HEADER_BYTES))
+    return found
+
+
+def _read_header(path):
+    """(header, bytes of the extended header)."""
+    found = _first_bytes(path)
+    if found[208:211] != b"MAP":
         raise UserError("%s is not an MRC file: its map identifier is %r; expected b'MAP '"
-                        % (path, bytes(header.map)))
-    return header
+                        % (path, found[208:212]))
+    # Reading the extended header, mrcfile would take as much memory as the file says that it has.
+    alone = bytearray(found)
+    alone[EXTENDED_SIZE] = bytes(4)
+    with warnings.catch_warnings():
+        # In permissive mode mrcfile warns of what is judged, with the file's name, below.
+        warnings.simplefilter("ignore")
+        header = MrcInterpreter(io.BytesIO(alone), permissive=True, header_only=True).header
+    return header, int.from_bytes(found[EXTENDED_SIZE], _order(header), signed=True)
+
+
+def _order(header):
+    return "big" if header.mode.dtype.byteorder == ">" else "little"
 
 
 def _unsigned_bytes(header):
     """Whether mode 0 means unsigned bytes: IMOD's stamp without the flag for signed ones."""
     extra = bytes(header.extra2)
-    order = "big" if header.mode.dtype.byteorder == ">" else "little"
-    stamp, flags = (int.from_bytes(extra[at:at + 4], order) for at in (40, 44))
+    stamp, flags = (int.from_bytes(extra[at:at + 4], _order(header)) for at in (40, 44))
     return stamp == IMOD_STAMP and not flags & 1
 
 
@@ -103,7 +145,7 @@ def open_volume(path, voxel_size=0.0):
     whatever is no single three-dimensional real volume with its complete data.
     """
     path = os.fspath(path)
-    header = _read_header(path)
+    header, extended = _read_header(path)
     nx, ny, nz, sections = (int(value) for value in (header.nx, header.ny, header.nz, header.mz))
     if min(nx, ny, nz) < 1:
         raise UserError("%s has dimensions %d x %d x %d (x, y, z); expected positive ones"
@@ -117,10 +159,18 @@ def open_volume(path, voxel_size=0.0):
     if 401 <= space_group <= 630 and nz != sections:
         raise UserError("%s is a stack of %d volumes; expected one tomogram"
                         % (path, nz // max(sections, 1)))
+    axes = int(header.mapc), int(header.mapr), int(header.maps)
+    if sorted(axes) == [1, 2, 3] and axes != (1, 2, 3):
+        raise UserError("%s stores its axes in the order %d %d %d; expected 1 2 3 (x, y, z)"
+                        % ((path,) + axes))
     dtype = _dtype(path, header)
-    offset = HEADER_BYTES + max(int(header.nsymbt), 0)
+    if extended < 0:
+        raise UserError("%s declares an extended header of %d bytes; expected 0 or more"
+                        % (path, extended))
+    offset = HEADER_BYTES + extended
     expected = offset + nx * ny * nz * dtype.itemsize
-    found = os.path.getsize(path)
+    opened = state(path)
+    found = opened[2]
     if found < expected:
         raise UserError("%s is truncated: it has %d bytes; expected %d for %d x %d x %d voxels "
                         "(x, y, z) of %s" % (path, found, expected, nx, ny, nz, dtype.name))
@@ -135,8 +185,8 @@ def open_volume(path, voxel_size=0.0):
     return MrcVolume(
         path, np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=(nz, ny, nx)),
         tuple(float(value) for value in size),
-        tuple(float(header.origin[axis]) for axis in "xyz"),
-        tuple(int(header[axis]) for axis in ("nxstart", "nystart", "nzstart")))
+        tuple(float(np.nan_to_num(header.origin[axis], posinf=0, neginf=0)) for axis in "xyz"),
+        tuple(int(header[axis]) for axis in ("nxstart", "nystart", "nzstart")), opened)
 
 
 def slabs(shape):
@@ -170,36 +220,6 @@ def _complete_header(mrc, path):
     mrc.header.rms = np.sqrt(max(square / mrc.data.size - mean ** 2, 0.0))
 
 
-def make_folder(path):
-    """Create an output folder if it isn't there; raises UserError if that can't be done."""
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise UserError("cannot create the output folder %s: %s" % (path, error.strerror))
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise UserError("the output folder %s is not writable" % path)
-
-
-def output_paths(tomograms, folder, ending):
-    """{tomogram: path of its result}; raises UserError where two would be the same."""
-    paths = {}
-    for tomogram in tomograms:
-        name = os.path.splitext(os.path.basename(tomogram))[0]
-        path = os.path.join(folder, name + ending)
-        if path in paths.values():
-            raise UserError("two tomograms are called %s, whose results would both be %s; expected "
-                            "different file names or separate runs" % (name, path))
-        paths[tomogram] = path
-    return paths
-
-
-def refuse_existing(paths, overwrite, hint="--overwrite to replace it"):
-    """Raise UserError if one of the paths is there and may not be replaced."""
-    existing = [path for path in paths if os.path.exists(path)]
-    if existing and not overwrite:
-        raise UserError("%s exists already; it is kept: give %s" % (existing[0], hint))
-
-
 def _allocate(path, shape):
     """An empty float32 map of ``shape`` on disk; a full disk shows here, not in the middle."""
     try:
@@ -207,7 +227,7 @@ def _allocate(path, shape):
         with open(path, "r+b") as stream:
             os.posix_fallocate(stream.fileno(), 0, os.path.getsize(path))
     except OSError as error:
-        raise UserError("cannot write %s: %s" % (path, error.strerror or error))
+        raise files.cannot_write(path, error)
     return mrc
 
 
@@ -218,8 +238,8 @@ def new_volume(path, shape, voxel_size, origin=(0, 0, 0), start=(0, 0, 0)):
     Voxels go to ``path`` + ".part", renamed once they are complete and finite; on an error that
     file is removed and nothing else touched. ``voxel_size`` and ``origin`` are in Å, (x, y, z).
     """
-    partial = path + ".part"
-    try:
+    partial = path + files.PARTIAL
+    with files.removed_after(partial):
         with _allocate(partial, shape) as mrc:
             mrc.set_volume()
             mrc.voxel_size = tuple(voxel_size)
@@ -228,10 +248,7 @@ def new_volume(path, shape, voxel_size, origin=(0, 0, 0), start=(0, 0, 0)):
                 mrc.header["n%sstart" % axis] = first
             yield mrc.data
             _complete_header(mrc, path)
-        os.replace(partial, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(partial)
+        files.finish(partial, path)
 
 
 def write_volume(path, array, voxel_size):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from f2fd_core import mrc, report
+from f2fd_core import files, mrc, report
 from f2fd_core.ctf import contrast_transfer
 from f2fd_core.randomness import derived_seed
 
@@ -273,8 +273,8 @@ def simulate_volumes(config):
 def simulate(config):
     """Write the simulated volumes of a SimulateConfig as MRC files; returns {name: path}."""
     paths = {name: os.path.join(config.output, name + ".mrc") for name in FILES}
-    mrc.refuse_existing(paths.values(), config.overwrite)
-    mrc.make_folder(config.output)
+    files.refuse_existing(paths.values(), config.overwrite)
+    files.make_folder(config.output)
     for name, volume in simulate_volumes(config).items():
         mrc.write_volume(paths[name], volume, config.voxel_size)
     report.say("simulated volumes written to %s" % config.output)

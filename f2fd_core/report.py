@@ -6,6 +6,8 @@ import sys
 
 import numpy as np
 
+from f2fd_core.files import cannot_write, replaced
+
 SCORES = ("ssim", "psnr", "input_ssim", "input_psnr")
 COLUMNS = ("step", "seconds", "loss", "learning_rate", "voxels_per_second", "validation_loss")
 CONTRAST_QUANTILES = (0.005, 0.995)
@@ -50,12 +52,10 @@ class TrainLog:
         self._columns = COLUMNS + (SCORES if scores else ())
         kept = [row for row in read_log(path) if int(row["step"]) < step] if step else []
         self.seconds = float(kept[-1]["seconds"]) if kept else 0.0
-        partial = path + ".part"
-        with open(partial, "w", newline="") as stream:
+        with replaced(path) as partial, open(partial, "w", newline="") as stream:
             writer = csv.DictWriter(stream, self._columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(kept)
-        os.replace(partial, path)
 
     def __enter__(self):
         self._stream = open(self.path, "a", newline="", buffering=1)
@@ -63,11 +63,19 @@ class TrainLog:
         return self
 
     def write(self, **row):
-        self._writer.writerow({name: "%.6g" % value if isinstance(value, float) else value
-                               for name, value in row.items()})
+        """Add a row. Raises OSError, one sentence, where the system refuses."""
+        try:
+            self._writer.writerow({name: "%.6g" % value if isinstance(value, float) else value
+                                   for name, value in row.items()})
+        except OSError as error:
+            raise cannot_write(self.path, error)
 
-    def __exit__(self, *exception):
-        self._stream.close()
+    def __exit__(self, kind, *exception):
+        try:
+            self._stream.close()
+        except OSError as error:
+            if kind is None:  # otherwise it was told already
+                raise cannot_write(self.path, error)
 
 
 def read_log(path):
@@ -75,20 +83,19 @@ def read_log(path):
     if not os.path.exists(path):
         return []
     with open(path, newline="") as stream:
-        return list(csv.DictReader(stream))
+        # Only whole lines: a full disk or a killed run may have left a part of one.
+        return list(csv.DictReader(line for line in stream if line.endswith("\n")))
 
 
 def _save(figure, path):
-    partial = path + ".part"
-    figure.savefig(partial, format="png", dpi=110, bbox_inches="tight")
-    os.replace(partial, path)
+    with replaced(path) as partial:
+        figure.savefig(partial, format="png", dpi=110)
 
 
 def copy_picture(path, copy):
     """Copy a picture to a temporary name, renamed at the end."""
-    partial = copy + ".part"
-    shutil.copyfile(path, partial)
-    os.replace(partial, copy)
+    with replaced(copy) as partial:
+        shutil.copyfile(path, partial)
 
 
 def _figure(**options):
@@ -98,8 +105,10 @@ def _figure(**options):
 
 
 def draw_loss(log_path, picture_path):
-    """loss.png: every step's loss, its running mean and the learning rate."""
+    """loss.png: every step's loss, its running mean and the learning rate; none without a log."""
     rows = read_log(log_path)
+    if not rows:
+        return
     step = np.array([int(row["step"]) for row in rows])
     loss = np.array([float(row["loss"]) for row in rows])
     rate = np.array([float(row["learning_rate"]) for row in rows])

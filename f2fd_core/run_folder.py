@@ -1,14 +1,17 @@
 """The folder of a training: what an earlier run left, what may be resumed, and what ends a run."""
 import contextlib
+import glob
 import os
 import shutil
 
-from f2fd_core import mrc
+from f2fd_core import files, lock
 from f2fd_core.config import TrainConfig, UserError
 
 RESULTS = ("model.pt", "log.csv", "checkpoints", "previews", "loss.png", "slices.png",
            "histogram.png", "spectrum.png")
 STOP = "stop"
+TRAINING = "training"
+SAME_INTENSITY = 1e-5
 CHANGEABLE = ("tomograms", "half_maps", "ground_truth", "sampling_masks", "initial_model", "output",
               "voxel_size", "steps", "epochs", "preset", "learning_rate", "stop_patience",
               "checkpoint_every", "resume", "overwrite", "device", "threads", "precision",
@@ -29,20 +32,27 @@ def present_results(config):
     return present
 
 
-def prepare_folder(config):
-    """Create the output folder; refuse or clear what an earlier run left there.
+@contextlib.contextmanager
+def prepared_folder(config):
+    """Create the output folder, refuse or clear what an earlier run left there, and let no other
+    run in while the context lasts.
 
-    Raises UserError if it can't be written or holds results, see :func:`present_results`.
+    Raises UserError if it can't be written, is in use or holds results, see
+    :func:`present_results`.
     """
-    mrc.make_folder(config.output)
-    present = present_results(config)
-    if config.overwrite:
-        for name in present:
-            path = os.path.join(config.output, name)
-            shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
-    withdraw_stop(config.output)
-    for name in ("checkpoints", "previews"):
-        os.makedirs(os.path.join(config.output, name), exist_ok=True)
+    files.make_folder(config.output)
+    with lock.held(os.path.join(config.output, TRAINING)):
+        present = present_results(config)
+        if config.overwrite:
+            for name in present:
+                path = os.path.join(config.output, name)
+                shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+        withdraw_stop(config.output)
+        for name in ("checkpoints", "previews"):
+            os.makedirs(os.path.join(config.output, name), exist_ok=True)
+        for pattern in [*RESULTS, "train.json", "checkpoints/step_*", "previews/step_*"]:
+            files.sweep(os.path.join(glob.escape(config.output), pattern))
+        yield
 
 
 def stop_file(output):
@@ -59,16 +69,22 @@ def withdraw_stop(output):
 def record(config):
     """Write train.json, the full configuration, into the output folder."""
     path = os.path.join(config.output, "train.json")
-    with open(path + ".part", "w", encoding="utf-8") as stream:
+    with files.replaced(path) as partial, open(partial, "w", encoding="utf-8") as stream:
         stream.write(config.to_json())
-    os.replace(path + ".part", path)
 
 
-def compare(state, config, shapes, path):
-    """Refuse to resume with settings under which the checkpoint's training can't go on.
+def intensities(volumes):
+    """By which tomograms are known again: [[mean, standard deviation]]."""
+    return [[float(volume.mean), float(volume.std)] for volume in volumes]
+
+
+def compare(state, config, volumes, path):
+    """Refuse to resume with settings, or on tomograms, with which the checkpoint's training can't
+    go on.
 
     Returns the checkpoint's TrainConfig.
     """
+    shapes = [list(volume.shape) for volume in volumes]
     earlier = TrainConfig.create(state["config"])
     for name in config.to_dict():
         if name not in CHANGEABLE and getattr(earlier, name) != getattr(config, name):
@@ -78,4 +94,10 @@ def compare(state, config, shapes, path):
     if shapes != state["shapes"]:
         raise UserError("the tomograms have shapes %s; expected %s as in %s, from which the "
                         "training resumes" % (shapes, state["shapes"], path))
+    # Checkpoints of format 2 that are older than this have none.
+    for volume, found, known in zip(volumes, intensities(volumes), state.get("intensities", [])):
+        if max(abs(one - other) for one, other in zip(found, known)) > SAME_INTENSITY * known[1]:
+            raise UserError("%s has mean %g and standard deviation %g; expected %g and %g as in "
+                            "%s, from which the training resumes"
+                            % ((volume.source.path, *found, *known, path)))
     return earlier

@@ -34,7 +34,7 @@ class Schedule:
 
     def __init__(self, optimizer, config, steps):
         """``steps``: how many there will be, None if that is not known."""
-        self.stop = EarlyStop()
+        self.optimizer, self.stop = optimizer, EarlyStop()
         self.patience = config.stop_patience
         self.losses = []
         self.plateau = self.by_step = None
@@ -45,6 +45,13 @@ class Schedule:
             self.by_step = torch.optim.lr_scheduler.LambdaLR(
                 optimizer, lambda step: min((step + 1) / WARMUP_STEPS, 1.0)
                 * (0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0))) if falls else 1.0))
+
+    def scale(self, factor):
+        """Multiply this and all later learning rates."""
+        for group in self.optimizer.param_groups:
+            group["lr"] *= factor
+        if self.by_step:
+            self.by_step.base_lrs = [rate * factor for rate in self.by_step.base_lrs]
 
     def after_step(self, loss, epoch_ended):
         """Take a step's loss; ``epoch_ended``: whether it was an epoch's last."""

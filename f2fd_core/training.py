@@ -3,6 +3,7 @@
 Every random number of step n comes from (seed, n), so a resumed run repeats what an
 uninterrupted one would have done without storing generator states.
 """
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -32,7 +33,8 @@ from f2fd_core.perturbation import perturbation_for_training
 from f2fd_core.randomness import GLOBAL, Randomness, derived_seed
 from f2fd_core.run_folder import (
     compare,
-    prepare_folder,
+    intensities,
+    prepared_folder,
     present_results,
     record,
     stop_file,
@@ -48,6 +50,11 @@ INITIAL_STREAM = 4
 REFINEMENTS = 4
 PREVIEW_PREDICTIONS = 2
 STOP_EVERY = 10
+MOST_SETBACKS, SETBACK_RATE = 3, 0.3
+
+
+class Diverged(ArithmeticError):
+    """The loss or the weights are no longer finite."""
 
 
 def open_ground_truth(config, volumes):
@@ -128,7 +135,10 @@ def open_for_training(config, group=distributed.ALONE):
     dtype = arithmetic(config.precision, device,
                        config.patch_size // NETWORK_MULTIPLE[config.network])
     volumes = open_volumes(config)
-    return Training(config, volumes, open_ground_truth(config, volumes), device, dtype, group)
+    training = Training(config, volumes, open_ground_truth(config, volumes), device, dtype, group)
+    if config.initial_model:
+        training.start_from(config.initial_model)
+    return training
 
 
 def train(config):
@@ -136,7 +146,8 @@ def train(config):
 
     With several devices it starts a process for each; started by torchrun or srun, it joins the
     others. Returns the path of model.pt. Raises UserError for bad input (see config for the
-    options) and when the loss is no longer finite.
+    options), if another run writes there, and when the loss does not stay finite: from such a step
+    it goes back to the newest checkpoint, with a lower learning rate, MOST_SETBACKS times.
     """
     devices = choose_devices(config.device)
     with distributed.joined(devices[0].type == "cuda") as group:
@@ -154,22 +165,35 @@ def _train_in(group, config):
     prepare_cpu(config.threads)
     if group.rank == 0:
         present_results(config)
-    with repeatable(config.deterministic):
+    with repeatable(config.deterministic), contextlib.ExitStack() as stack:
         training = open_for_training(config, group)
-        if config.initial_model:
-            training.start_from(config.initial_model)
         if group.rank == 0:
-            prepare_folder(config)
+            stack.enter_context(prepared_folder(config))
         group.agreed(None)  # nobody looks into the folder before it is prepared
         report.announce_devices([training.device], training.dtype, "training")
         if config.resume:
             training.resume()
         if group.rank == 0:
             record(config)
-        training.run()
-    if group.rank == 0:
-        training.save_model()
-        withdraw_stop(config.output)
+        while True:
+            try:
+                training.run()
+                break
+            except Diverged as error:
+                setbacks = training.setbacks + 1
+                if setbacks > MOST_SETBACKS:
+                    raise UserError("%s, after %d lower learning rates; expected finite ones: try "
+                                    "--precision float32 or a lower --learning-rate than %g"
+                                    % (error, MOST_SETBACKS, config.learning_rate))
+                report.warn("%s; going back, with a learning rate of %g times %g"
+                            % (error, SETBACK_RATE ** setbacks, config.learning_rate))
+            del training  # there may be no room for two
+            training = open_for_training(config, group)
+            training.resume()
+            training.slow_down(setbacks)
+        if group.rank == 0:
+            training.save_model()
+            withdraw_stop(config.output)
 
 
 class Training:
@@ -202,7 +226,7 @@ class Training:
         self.perturbations = [perturbation_for_training(volume, config, device)
                               for volume in volumes]
         self.ahead = Ahead(self.prepare, works_apart(device))
-        self.step, self.stopped = 0, False
+        self.step, self.stopped, self.setbacks = 0, False, 0
 
     def start_from(self, path):
         """Begin with the weights of a model file; raises UserError if it has another network."""
@@ -230,13 +254,25 @@ class Training:
         if "network" not in state:
             raise UserError("%s was written by an older F2Fd, from which a training can't be "
                             "resumed; expected --overwrite, or it as the --initial-model" % path)
-        earlier = compare(state, self.config, self.shapes, path)
+        try:
+            earlier = compare(state, self.config, self.volumes, path)
+            self.load_state_dict(state, earlier)
+        except UserError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise UserError("%s is damaged: it is not the state of a training (%s)"
+                            % (path, (str(error).splitlines() or [type(error).__name__])[0]))
+        report.say("resuming from %s" % path)
+
+    def load_state_dict(self, state, earlier):
+        """Take over a checkpoint's ``state``, written under the TrainConfig ``earlier``."""
         self.model().load_state_dict(state["model"])
         self.network.load_state_dict(state["network"])
         if self.averaged:
             self.averaged.n_averaged.fill_(state["step"])
         self.best.loss, self.best.step, self.best.model = (
             state["best"]["loss"], state["best"]["step"], state["best"]["model"])
+        self.slow_down(state.get("setbacks", 0))
         self.optimizer.load_state_dict(state["optimizer"])
         for group in self.optimizer.param_groups:
             group["lr"] *= self.config.learning_rate / earlier.learning_rate
@@ -246,7 +282,11 @@ class Training:
             for perturbation, noise in zip(self.perturbations, state["noise"]):
                 perturbation.load_state_dict(noise)
         self.refined_at = state["refined_at"]
-        report.say("resuming from %s" % path)
+
+    def slow_down(self, setbacks):
+        """Lower the learning rate to that after so many setbacks in all."""
+        self.schedule.scale(SETBACK_RATE ** (setbacks - self.setbacks))
+        self.setbacks = setbacks
 
     def finished(self):
         if self.stopped:
@@ -270,6 +310,8 @@ class Training:
         estimate_at = self.step + estimate.WARMING_STEPS + estimate.TIMED_STEPS
         started = time.monotonic() - log.seconds
         self.draw_spectrum()
+        if self.step and not os.path.exists(self.preview()):
+            self.draw(log.path)  # the run from which this one goes on was ended before that
         with log, report.progress(self.steps, "step", self.step) as bar:
             while not self.finished():
                 began = time.monotonic()
@@ -284,7 +326,7 @@ class Training:
                           voxels_per_second=row.pop("voxels") / (now - began), **row)
                 bar.update()
                 bar.set_postfix(loss="%.4g" % row["loss"], refresh=False)
-                if self.step % self.config.checkpoint_every == 0 or self.finished():
+                if self.checkpoint_due():
                     self.save_checkpoint()
                     self.draw(log.path)
 
@@ -298,7 +340,14 @@ class Training:
             row["validation_loss"] = self.check()
         if self.group.size == 1 or self.step % STOP_EVERY == 0:
             self.stopped = self.group.agreed(os.path.exists(stop_file(self.config.output)))
+        if self.checkpoint_due() and not all(torch.isfinite(weight).all()
+                                             for weight in self.network.parameters()):
+            raise Diverged("the weights became infinite or NaN at step %d" % (self.step - 1))
         return row
+
+    def checkpoint_due(self):
+        """Whether a checkpoint belongs after the step just done."""
+        return self.step % self.config.checkpoint_every == 0 or self.finished()
 
     def check(self):
         """Loss of the model on the held-out parts, remembered if it is the best."""
@@ -356,9 +405,7 @@ class Training:
         (loss * share * self.group.size).backward()
         mean = self.group.total(share * loss.item(), self.device)
         if not math.isfinite(mean):
-            raise UserError("the loss became %s at step %d; expected a finite one: resume from the "
-                            "newest checkpoint with a lower --learning-rate than %g"
-                            % (mean, self.step, self.config.learning_rate))
+            raise Diverged("the loss became %s at step %d" % (mean, self.step))
         if self.config.gradient_clip:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
         rate = self.optimizer.param_groups[0]["lr"]
@@ -378,6 +425,7 @@ class Training:
                         self.config, self.step, self.voxel_size, network=self.network.state_dict(),
                         optimizer=self.optimizer.state_dict(),
                         schedule=self.schedule.state_dict(), shapes=self.shapes,
+                        intensities=intensities(self.volumes), setbacks=self.setbacks,
                         best={"loss": self.best.loss, "step": self.best.step,
                               "model": self.best.model},
                         noise=[perturbation.state_dict() for perturbation in self.perturbations]
@@ -400,6 +448,10 @@ class Training:
             report.draw_spectrum(first.total_power, first.power, first.window, self.voxel_size,
                                  os.path.join(self.config.output, "spectrum.png"))
 
+    def preview(self):
+        """Path of the picture that belongs to a checkpoint after the present step."""
+        return os.path.join(self.config.output, "previews", "step_%08d.png" % self.step)
+
     def draw(self, log_path):
         """Renew loss.png, slices.png and histogram.png; slices.png is kept for every step."""
         folder = self.config.output
@@ -408,7 +460,7 @@ class Training:
         self.network.train()
         title = "%s, step %d" % (self.volumes[0].source.name, self.step)
         report.draw_loss(log_path, os.path.join(folder, "loss.png"))
-        kept = os.path.join(folder, "previews", "step_%08d.png" % self.step)
-        report.draw_slices(before, after, kept, title)
-        report.copy_picture(kept, os.path.join(folder, "slices.png"))
         report.draw_histogram(before, after, os.path.join(folder, "histogram.png"))
+        newest = os.path.join(folder, "slices.png")
+        report.draw_slices(before, after, newest, title)
+        report.copy_picture(newest, self.preview())

@@ -11,6 +11,7 @@ from f2fd_core.deconvolution import preparation
 CLIP_QUANTILES = (0.0005, 0.9995)
 SAMPLED_VOXELS = 1 << 24
 ANISOTROPY = 0.01
+LEAST_CONTRAST = 1e-7
 
 
 def reflected(start, size, length):
@@ -93,10 +94,15 @@ class Volume(Standardised):
         mrc.refuse_bad_voxels(self.source)
         if prepare:
             self.data = prepare(self.data, self.voxel_size)
-        self._measure(path, clip)
+        self.clip, self.prepared = clip, prepare is not None
+        self._measure()
+        if not self.std > LEAST_CONTRAST * abs(self.mean):
+            raise UserError("%s is constant: every voxel is %g; expected a tomogram with contrast"
+                            % (path, self.mean))
 
-    def _measure(self, path, clip):
-        data = self.data
+    def _measure(self):
+        """Find the intensity scale."""
+        data, clip = self.data, self.clip
         self.low, self.high = -np.inf, np.inf
         if clip:
             step = max(1, int(np.ceil((data.size / SAMPLED_VOXELS) ** (1 / 3))))
@@ -109,15 +115,31 @@ class Volume(Standardised):
         square = sum(np.square(self._clipped(slab) - self.mean).sum()
                      for slab in mrc.slabs(self.shape))
         self.std = float(np.sqrt(square / data.size))
-        if not self.std > 1e-7 * abs(self.mean):
-            raise UserError("%s is constant: every voxel is %g; expected a tomogram with contrast"
-                            % (path, self.mean))
+
+    def _refuse_changed(self):
+        """Raise UserError if the file has other content than when it was measured."""
+        if self.prepared or not self.source.changed():
+            return
+        before = self.mean, self.std
+        self.source = dataclasses.replace(self.source, state=mrc.state(self.source.path))
+        self._measure()
+        if (self.mean, self.std) != before:
+            raise UserError("%s was overwritten while it was being read: its mean and standard "
+                            "deviation were %g and %g and are %g and %g; expected a file that "
+                            "stays as it is" % ((self.source.path,) + before
+                                                + (self.mean, self.std)))
 
     def _clipped(self, slab):
+        if not self.prepared:
+            self.source.changed()
         return np.clip(np.asarray(self.data[slab], dtype=np.float64), self.low, self.high)
 
     def region(self, start, size):
-        """Standardised voxels as float32, shape ``size``; reflected where outside the volume."""
+        """Standardised voxels as float32, shape ``size``; reflected where outside the volume.
+
+        Raises UserError if the file was cut or overwritten since.
+        """
+        self._refuse_changed()
         values = np.asarray(crop(self.data, start, size), dtype=np.float64)
         return ((np.clip(values, self.low, self.high) - self.mean) / self.std).astype(np.float32)
 

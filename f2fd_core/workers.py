@@ -6,12 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 WAITING_RESULTS = 2
 
 
-def in_order(function, items, workers):
+def in_order(function, items, workers, abandon=lambda: None):
     """Yield ``function(worker, item)`` for every item, in the items' order.
 
     The workers compute side by side, each one item at a time in a thread of its own, and go on
     while the caller handles a result; no more than WAITING_RESULTS a worker are under way or wait.
-    An error ends it all and is raised here.
+    An error, or Ctrl-C, ends it all and is raised here, when what is under way has ended;
+    ``abandon()`` is called then and may hasten that.
     """
     free = queue.SimpleQueue()
     for worker in workers:
@@ -33,6 +34,9 @@ def in_order(function, items, workers):
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
+        except BaseException:
+            abandon()
+            raise
         finally:
             for future in pending:
                 future.cancel()

@@ -19,7 +19,7 @@ from f2fd_core import (
 from f2fd_core.volume import crop
 
 torch.set_num_threads(2)
-TINY = dict(steps=6, patch_size=16, batch_size=2, features=4, checkpoint_every=3, device="cpu",
+TINY = dict(steps=6, patch_size=16, batch_size=2, features=4, checkpoint_every=6, device="cpu",
             spectrum_window=16)
 
 
@@ -73,7 +73,8 @@ def small(tmp_path_factory):
 def tiny_model(phantom, tmp_path_factory):
     """Folder of a model that was hardly trained: fast, and good enough for what isn't quality."""
     folder = tmp_path_factory.mktemp("tiny")
-    train(TrainConfig(tomograms=(phantom["tomogram"],), output=str(folder), **TINY))
+    train(TrainConfig(tomograms=(phantom["tomogram"],), output=str(folder),
+                      **dict(TINY, checkpoint_every=3)))
     return folder
 
 

@@ -1,5 +1,3 @@
-import pickle
-
 import pytest
 import torch
 
@@ -7,24 +5,6 @@ from f2fd_core import checkpoint, info, train, unet
 from f2fd_core.config import TrainConfig, UserError
 
 CONFIG = TrainConfig(features=2)
-
-
-@pytest.fixture
-def state():
-    return dict(format="f2fd", version=2, config=CONFIG.to_dict(), step=7, voxel_size=10.0,
-                model=unet.build(CONFIG).state_dict())
-
-
-def refused(tmp_path, content, words):
-    path = str(tmp_path / "bad.pt")
-    if isinstance(content, bytes):
-        (tmp_path / "bad.pt").write_bytes(content)
-    else:
-        torch.save(content, path)
-    with pytest.raises(UserError) as caught:
-        checkpoint.restore(checkpoint.load(path), path)
-    assert "bad.pt" in str(caught.value) and words in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_round_trip(tmp_path):
@@ -38,44 +18,6 @@ def test_round_trip(tmp_path):
         assert torch.equal(one, other)
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.pt"]
     assert info.describe_model(path)["config"]["features"] == 2
-
-
-@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 broken", pickle.dumps({"a": 1})])
-def test_other_files_are_no_model(tmp_path, content):
-    refused(tmp_path, content, "is no F2Fd model")
-
-
-def test_other_dictionaries_are_no_model(tmp_path):
-    refused(tmp_path, {"state_dict": {}}, "is no F2Fd model")
-    refused(tmp_path, [1, 2], "is no F2Fd model")
-
-
-class Malicious:
-    """Unpickling it would create a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (self.path, "w")
-
-
-def test_code_in_a_file_is_not_run(tmp_path, state):
-    marker = tmp_path / "was_here"
-    state["config"]["output"] = Malicious(str(marker))
-    refused(tmp_path, state, "is no F2Fd model")
-    assert not marker.exists()
-
-
-def test_damaged_models_are_refused(tmp_path, state):
-    refused(tmp_path, dict(state, version=3), "format version 3; expected 1 to 2")
-    refused(tmp_path, dict(state, config={}), "is damaged")
-    refused(tmp_path, dict(state, config=dict(state["config"], features=3)), "is damaged")
-    refused(tmp_path, dict(state, config=dict(state["config"], dropout=7.0)), "is damaged")
-    refused(tmp_path, {name: value for name, value in state.items() if name != "model"},
-            "is damaged")
-    state["model"]["last.bias"] = torch.full((1,), float("nan"))
-    refused(tmp_path, state, "last.bias holds NaN")
 
 
 def test_newest_passes_over_a_broken_checkpoint(tmp_path):

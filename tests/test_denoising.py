@@ -77,15 +77,6 @@ def test_header_and_intensities_are_the_inputs(quick_denoise, phantom, tmp_path)
     assert data(str(tmp_path / "out" / "own name_std.mrc")).min() >= 0
 
 
-def test_denoising_is_equivariant(quick_denoise, phantom, write, tmp_path):
-    """Input scaled and shifted gives the output scaled and shifted: contrast never flips."""
-    values = data(phantom["tomogram"])
-    plain = data(quick_denoise(write(values, "a.mrc"), tmp_path / "a", precision="float32"))
-    scaled = data(quick_denoise(write(values * 250 + 40, "b.mrc"), tmp_path / "b",
-                                precision="float32"))
-    np.testing.assert_allclose((scaled - 40) / 250, plain, atol=1e-3 * plain.std())
-
-
 def test_same_seed_same_result_other_seed_other(quick_denoise, phantom, tmp_path):
     results = [data(quick_denoise(phantom["tomogram"], tmp_path / str(number), seed=seed))
                for number, seed in enumerate((1, 1, 2))]
@@ -172,7 +163,8 @@ def test_tile_size_must_suit_the_network(tiny_model, phantom, tmp_path):
 def blind_model(phantom, tmp_path_factory):
     """A model whose predictions have nothing random."""
     return train(TrainConfig(**dict(
-        TINY, steps=60, perturbation="blindspot", tomograms=(phantom["tomogram"],),
+        TINY, steps=60, checkpoint_every=60, perturbation="blindspot",
+        tomograms=(phantom["tomogram"],),
         output=str(tmp_path_factory.mktemp("blind")), learning_rate=3e-3)))
 
 

@@ -10,7 +10,8 @@ from conftest import TINY
 
 from f2fd_core import TrainConfig, UserError, checkpoint, distributed, train
 
-OPTIONS = dict(TINY, batch_size=4, seed=3, refine_every=3, precision="float32", threads=1)
+OPTIONS = dict(TINY, batch_size=4, seed=3, refine_every=3, checkpoint_every=3,
+               precision="float32", threads=1)
 
 
 def losses(folder):

@@ -133,6 +133,12 @@ def faulty(tmp_path, kind):
     if kind == "negative":
         save(path, volume, nx=-5)
         return path, ["-5"]
+    if kind == "extended":
+        save(path, volume, nsymbt=-80)
+        return path, ["extended header of -80 bytes"]
+    if kind == "axes":
+        save(path, volume, mapc=3, maps=1)
+        return path, ["axes in the order 3 2 1"]
     if kind == "no voxel size":
         save(path, volume, voxel_size=0)
         return path, ["voxel size 0", "--voxel-size"]
@@ -154,8 +160,8 @@ def faulty(tmp_path, kind):
 
 
 FAULTS = ["missing", "folder", "text", "empty", "gzip", "truncated", "image", "image stack",
-          "volume stack", "complex", "negative", "no voxel size", "nan", "infinite", "constant",
-          "thin"]
+          "volume stack", "complex", "negative", "extended", "axes", "no voxel size", "nan",
+          "infinite", "constant", "thin"]
 
 
 @pytest.mark.parametrize("kind", FAULTS)

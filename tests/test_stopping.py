@@ -134,8 +134,9 @@ def test_automatic_training_saves_its_best_model(phantom, tmp_path, hasty):
     assert min((loss, step) for step, loss in checks.items() if step > refined)[1] == model["step"]
 
 
-def test_automatic_training_resumes_bit_for_bit(phantom, tmp_path, hasty):
-    options = dict(TINY, steps=0, tomograms=(phantom["tomogram"],), refine_every=4)
+def test_automatic_training_resumes_bit_for_bit(small, tmp_path, hasty):
+    options = dict(TINY, steps=0, tomograms=(small["tomogram"],), refine_every=4,
+                   checkpoint_every=3)
     train(TrainConfig(output=str(tmp_path / "whole"), **options))
     parts = tmp_path / "parts"
     train(TrainConfig(output=str(parts), **options))

@@ -44,6 +44,21 @@ def test_no_more_is_computed_ahead_than_a_few_items():
     assert len(done) <= workers.WAITING_RESULTS + 1
 
 
+def test_what_nobody_waits_for_ends_early():
+    """Ctrl-C reaches the one who asks for the results; the others learn it from abandon()."""
+    abandoned = threading.Event()
+
+    def endless(worker, item):
+        assert item == 0 or abandoned.wait(60)
+        return item
+
+    results = workers.in_order(endless, range(9), [0, 1], abandoned.set)
+    next(results)
+    with pytest.raises(KeyboardInterrupt):
+        results.throw(KeyboardInterrupt)
+    assert abandoned.is_set()
+
+
 def test_an_error_ends_the_work():
     done = []
 

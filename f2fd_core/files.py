@@ -1,0 +1,93 @@
+"""Files that are whole or not there, and the folders that they are written to."""
+import contextlib
+import glob
+import os
+
+from f2fd_core.config import UserError
+
+PARTIAL = ".part"
+
+
+def cannot_write(path, error):
+    """The system's refusal (an OSError or another) as an OSError that is one sentence."""
+    return OSError("cannot write %s: %s"
+                   % (path, getattr(error, "strerror", None) or str(error).splitlines()[0]))
+
+
+def _settle(path):
+    """Wait until a file's content is on the disk, so that no loss of power can part it from the
+    name that it gets next."""
+    with open(path, "rb") as stream:
+        os.fsync(stream.fileno())
+
+
+@contextlib.contextmanager
+def removed_after(path):
+    """Remove a temporary file at the end, if it is still there."""
+    try:
+        yield
+    finally:
+        # Where it can't be removed, in a folder that became read-only, the name says what it is.
+        with contextlib.suppress(OSError):
+            os.remove(path)
+
+
+def finish(partial, path):
+    """Give a complete temporary file its name. Raises OSError, one sentence."""
+    try:
+        _settle(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        raise cannot_write(path, error)
+
+
+@contextlib.contextmanager
+def replaced(path):
+    """Yield a temporary name, to be written within the context; it becomes ``path`` at the end.
+
+    On an error it is removed and ``path`` left as it was. Raises OSError, one sentence, where the
+    system refuses.
+    """
+    partial = path + PARTIAL
+    with removed_after(partial):
+        try:
+            yield partial
+        except OSError as error:
+            raise cannot_write(path, error)
+        finish(partial, path)
+
+
+def sweep(pattern):
+    """Remove the temporary files that a killed run left of files with such paths."""
+    for partial in glob.glob(pattern + PARTIAL):
+        os.remove(partial)
+
+
+def make_folder(path):
+    """Create an output folder if it isn't there; raises UserError if that can't be done."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise UserError("cannot create the output folder %s: %s" % (path, error.strerror))
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UserError("the output folder %s is not writable" % path)
+
+
+def output_paths(tomograms, folder, ending):
+    """{tomogram: path of its result}; raises UserError where two would be the same."""
+    paths = {}
+    for tomogram in tomograms:
+        name = os.path.splitext(os.path.basename(tomogram))[0]
+        path = os.path.join(folder, name + ending)
+        if path in paths.values():
+            raise UserError("two tomograms are called %s, whose results would both be %s; expected "
+                            "different file names or separate runs" % (name, path))
+        paths[tomogram] = path
+    return paths
+
+
+def refuse_existing(paths, overwrite, hint="--overwrite to replace it"):
+    """Raise UserError if one of the paths is there and may not be replaced."""
+    existing = [path for path in paths if os.path.exists(path)]
+    if existing and not overwrite:
+        raise UserError("%s exists already; it is kept: give %s" % (existing[0], hint))

@@ -1,0 +1,127 @@
+"""Real runs of the engine in processes of their own, to be killed and hindered.
+
+They are forked from a server that has imported PyTorch already, so that each starts at once.
+"""
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import resource
+import time
+
+import mrcfile
+import numpy as np
+from PIL import Image
+
+from f2fd_core import checkpoint, report
+from f2fd_core.config import TrainConfig, read_json
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["f2fd_core.training", "f2fd_core.cli", "matplotlib.figure",
+                                "matplotlib.backends.backend_agg", "PIL.PngImagePlugin"])
+PATIENCE = 120
+CAPABILITIES = 0x20080522
+"""Version 3 of the capget and capset system calls."""
+
+
+def _drop_capabilities():
+    """Make root subject to the permissions of files, as everybody is."""
+    library = ctypes.CDLL(None, use_errno=True)
+    header, sets = (ctypes.c_uint32 * 2)(CAPABILITIES, 0), (ctypes.c_uint32 * 6)()
+    for call, change in ((library.capget, True), (library.capset, False)):
+        if call(ctypes.byref(header), ctypes.byref(sets)):
+            raise OSError(ctypes.get_errno(), "capabilities")
+        for number in range(3 if change else 0):
+            sets[number] &= ~0b1111  # CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER
+
+
+def _main(arguments, log, bytes_a_file, began):
+    stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(stream, 1)
+    os.dup2(stream, 2)
+    _drop_capabilities()
+    if bytes_a_file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_a_file, bytes_a_file))
+    from f2fd_core.cli import main
+    began.set()
+    raise SystemExit(main(arguments))
+
+
+class Run:
+    """A command of the engine under way, or ended."""
+
+    def __init__(self, arguments, folder, bytes_a_file=0):
+        """``bytes_a_file``: the largest size of a file that the system lets it write; 0: any."""
+        self.log = os.path.join(str(folder), "told")
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(self.log)
+        began = CONTEXT.Event()
+        self.process = CONTEXT.Process(
+            target=_main, daemon=True,
+            args=([str(word) for word in arguments], self.log, bytes_a_file, began))
+        self.process.start()
+        assert began.wait(PATIENCE)
+        self.began = time.monotonic()
+
+    def wait(self):
+        """The exit code, or minus the number of the signal that ended it."""
+        self.process.join(PATIENCE)
+        assert self.process.exitcode is not None, "it hangs: " + self.told()
+        return self.process.exitcode
+
+    def end(self, number):
+        """Send a signal; returns whether it met the run, and not its end."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, number)
+        return self.wait() in (-number, 128 + number)
+
+    def until(self, happened):
+        """Wait until something is the case, which must be before the end."""
+        limit = time.monotonic() + PATIENCE
+        while not happened():
+            assert self.process.exitcode is None and time.monotonic() < limit, self.told()
+            time.sleep(0.005)
+
+    def told(self):
+        with open(self.log, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+
+    def sentences(self):
+        """What it said beyond progress, warnings and news."""
+        return [line for line in self.told().replace("\r", "\n").splitlines()
+                if line.startswith("f2fd: error: ")]
+
+    def refused(self, code, *words):
+        """Assert that it ended with an exit code and one sentence that has the words."""
+        assert self.wait() == code, self.told()
+        sentence, = self.sentences()
+        assert "Traceback" not in self.told()
+        for word in words:
+            assert str(word) in sentence, sentence
+
+
+def finish(arguments, folder):
+    """Run a command to its end, which must be a good one."""
+    run = Run(arguments, folder)
+    assert run.wait() == 0, run.told()
+    return run
+
+
+def assert_whole(folder):
+    """Everything in a folder that has a final name can be read to its end."""
+    for place, _, names in os.walk(str(folder)):
+        for path in (os.path.join(place, name) for name in names):
+            if path.endswith(".pt"):
+                checkpoint.restore(checkpoint.load(path), path)
+            elif path.endswith(".mrc"):
+                with mrcfile.open(path) as stream:
+                    assert np.isfinite(stream.data).all() and stream.data.std() > 0
+                    assert stream.voxel_size.x > 0
+            elif path.endswith(".png"):
+                with Image.open(path) as picture:
+                    picture.load()
+            elif path.endswith(".json"):
+                TrainConfig.create({}, read_json(path))
+            elif path.endswith(".csv"):
+                steps = [int(row["step"]) for row in report.read_log(path)]
+                assert steps == list(range(len(steps)))

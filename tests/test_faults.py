@@ -1,0 +1,350 @@
+"""What goes wrong around a run, done to real ones: signals, full disks, changed files, second runs.
+
+After each, nothing half-written has a final name, and the same command again gives what a run
+without the fault gives, bit for bit.
+"""
+import itertools
+import os
+import random
+import shutil
+import signal
+import time
+
+import mrcfile
+import numpy as np
+import pytest
+from conftest import assert_same_weights, data
+from runs import Run, assert_whole, finish
+
+from f2fd_core import TrainConfig, checkpoint, report, train
+
+POINTS = int(os.environ.get("F2FD_TEST_POINTS", 15))
+"""How often a training, and a denoising, is hit by a signal at a random moment."""
+HITS_A_RUN = 3
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+SAME = "one sentence; later the same, bit for bit"
+
+
+def training(tomogram, output, **options):
+    """The command line of a small training that has all that a large one has."""
+    settings = dict(dict(steps=8, patch_size=16, batch_size=1, features=2, checkpoint_every=4,
+                         refine_every=3, spectrum_window=16, dropout=0.2, device="cpu", threads=1),
+                    **options)
+    words = ["train", tomogram, "--output", output, "--resume"]
+    for name, value in settings.items():
+        words += ["--" + name.replace("_", "-"), value]
+    return words
+
+
+def endless(tomogram, output, **options):
+    return training(tomogram, output, **dict(dict(steps=10 ** 6, checkpoint_every=10 ** 6,
+                                                  refine_every=0), **options))
+
+
+@pytest.fixture(scope="module")
+def trained(small, tmp_path_factory):
+    """Folder of a training that nothing went wrong with."""
+    folder = tmp_path_factory.mktemp("trained")
+    finish(training(small["tomogram"], folder / "run"), folder)
+    return folder / "run"
+
+
+def denoising(trained, tomograms, output, **options):
+    words = ["denoise", trained / "model.pt", *tomograms, "--output", output, "--resume", "--std",
+             "--tile-size", 32, "--device", "cpu", "--threads", 1]
+    for name, value in options.items():
+        words += ["--" + name.replace("_", "-"), value]
+    return words
+
+
+@pytest.fixture(scope="module")
+def denoised(trained, small, tmp_path_factory):
+    """Folder of what nothing went wrong with."""
+    folder = tmp_path_factory.mktemp("denoised")
+    finish(denoising(trained, [small["tomogram"], small["odd"]], folder / "out"), folder)
+    return folder / "out"
+
+
+def assert_same_training(folder, trained):
+    assert_same_weights(folder / "model.pt", trained / "model.pt")
+    logs = [[(row["step"], row["loss"]) for row in report.read_log(str(place / "log.csv"))]
+            for place in (folder, trained)]
+    assert logs[0] == logs[1] and len(logs[0]) == 8
+    assert names(folder) == names(trained)
+
+
+def names(folder):
+    return sorted(os.path.relpath(os.path.join(place, name), str(folder))
+                  for place, _, found in os.walk(str(folder)) for name in found)
+
+
+def assert_same_results(folder, denoised):
+    assert names(folder) == names(denoised)
+    for name in names(denoised):
+        if name.endswith(".mrc"):
+            np.testing.assert_array_equal(data(folder / name), data(denoised / name))
+
+
+def hit(command, folder, check):
+    """Hit a command by signals at POINTS random moments, and finish it after a few of them.
+
+    ``command(output)`` is the command line for an output folder, which ``check`` gets when the
+    command could finish. Returns the number of hits.
+    """
+    moments = random.Random(1)
+    unhindered = finish(command(folder / "unhindered"), folder)
+    seconds = time.monotonic() - unhindered.began
+    hits = 0
+    for output in (folder / str(number) for number in itertools.count()):
+        for _ in range(HITS_A_RUN):
+            run = Run(command(output), folder)
+            time.sleep(moments.random() * seconds)
+            hits += run.end(SIGNALS[hits % len(SIGNALS)])
+            assert not run.sentences()
+            if output.exists():
+                assert_whole(output)
+        finish(command(output), folder)
+        check(output)
+        if hits >= POINTS:
+            return hits
+
+
+@pytest.mark.reliability("training hit by SIGKILL, SIGTERM or SIGINT at a random moment",
+                         "the same command again: the same model and log, bit for bit")
+def test_a_training_that_is_ended_any_time_can_be_finished(small, trained, tmp_path,
+                                                           record_property):
+    def command(output):
+        return training(small["tomogram"], output)
+
+    record_property("times", hit(command, tmp_path,
+                                 lambda output: assert_same_training(output, trained)))
+
+
+@pytest.mark.reliability("denoising hit by SIGKILL, SIGTERM or SIGINT at a random moment",
+                         "the same command again: the same tomograms, bit for bit")
+def test_a_denoising_that_is_ended_any_time_can_be_finished(small, trained, denoised, tmp_path,
+                                                            record_property):
+    def command(output):
+        return denoising(trained, [small["tomogram"], small["odd"]], output)
+
+    record_property("times", hit(command, tmp_path,
+                                 lambda output: assert_same_results(output, denoised)))
+
+
+@pytest.mark.reliability("SIGTERM and SIGINT while a tomogram is written",
+                         "one sentence, exit codes 143 and 130, nothing left but what was finished")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_asked_to_end_tidies_up(number, small, trained, tmp_path):
+    run = Run(denoising(trained, [small["tomogram"]], tmp_path / "out", predictions=10 ** 6),
+              tmp_path)
+    run.until(lambda: "0/2" in run.told())  # tiles
+    assert (tmp_path / "out" / "tomogram_denoised.mrc.part").exists()
+    time.sleep(0.2)
+    assert run.end(number) and run.wait() == 128 + number
+    assert run.told().splitlines()[-1] == (
+        "f2fd: %s; what was finished is kept"
+        % ("ended by SIGTERM" if number == signal.SIGTERM else "interrupted"))
+    assert names(tmp_path / "out") == []
+
+
+@pytest.mark.reliability("no room on the disk for a training's settings, picture, checkpoint", SAME)
+@pytest.mark.parametrize(("room", "file"), [(1000, "train.json"), (10000, "spectrum.png"),
+                                            (50000, "step_00000004.pt")])
+def test_no_room_for_a_training(room, file, small, trained, tmp_path):
+    command = training(small["tomogram"], tmp_path / "run")
+    Run(command, tmp_path, room).refused(1, "cannot write ", file, "File too large")
+    assert_whole(tmp_path / "run")
+    assert not [name for name in names(tmp_path / "run") if name.endswith((".part", ".lock"))]
+    finish(command, tmp_path)
+    assert_same_training(tmp_path / "run", trained)
+
+
+@pytest.mark.reliability("no room on the disk for a line of the log", SAME)
+def test_no_room_for_the_log(small, tmp_path):
+    """Without spectrum.png, which needs more room than many lines."""
+    def command(folder):
+        return training(small["tomogram"], tmp_path / folder, steps=60, checkpoint_every=60,
+                        perturbation="blindspot")
+
+    finish(command("whole"), tmp_path)
+    Run(command("run"), tmp_path, 2000).refused(1, "cannot write ", "log.csv", "File too large")
+    assert_whole(tmp_path / "run")
+    finish(command("run"), tmp_path)
+    assert_same_weights(tmp_path / "run" / "model.pt", tmp_path / "whole" / "model.pt")
+    for folder in ("run", "whole"):
+        rows = report.read_log(str(tmp_path / folder / "log.csv"))
+        assert [int(row["step"]) for row in rows] == list(range(60))
+
+
+@pytest.mark.reliability("no room on the disk for a denoised tomogram, or its picture", SAME)
+@pytest.mark.parametrize(("room", "file"), [(100000, "tomogram_denoised.mrc"),
+                                            (130000, "tomogram_slices.png")])
+def test_no_room_for_a_result(room, file, small, trained, denoised, tmp_path):
+    command = denoising(trained, [small["tomogram"], small["odd"]], tmp_path / "out")
+    run = Run(command, tmp_path, room)
+    if run.wait():  # the picture may be smaller than that
+        run.refused(1, "cannot write ", file, "File too large")
+    assert_whole(tmp_path / "out")
+    assert not [name for name in names(tmp_path / "out") if name.endswith((".part", ".lock"))]
+    finish(command, tmp_path)
+    assert_same_results(tmp_path / "out", denoised)
+
+
+@pytest.mark.reliability("output folder made read-only in the middle of a training", SAME)
+def test_a_folder_that_becomes_read_only(small, trained, tmp_path):
+    command, output = training(small["tomogram"], tmp_path / "run"), tmp_path / "run"
+    run = Run(command, tmp_path)
+    run.until((output / "log.csv").exists)
+    (output / "checkpoints").chmod(0o500)
+    run.refused(1, "cannot write ", ".pt", "Permission denied")
+    assert_whole(output)
+    (output / "checkpoints").chmod(0o700)
+    finish(command, tmp_path)
+    assert_same_training(output, trained)
+
+
+@pytest.mark.reliability("output folder made read-only in the middle of denoising", SAME)
+def test_a_result_folder_that_becomes_read_only(small, trained, denoised, tmp_path):
+    output = tmp_path / "out"
+    run = Run(denoising(trained, [small["tomogram"], small["odd"]], output, predictions=60),
+              tmp_path)
+    run.until((output / "tomogram_denoised.mrc.part").exists)
+    output.chmod(0o500)
+    run.refused(1, "cannot write ", "tomogram_", "Permission denied")
+    output.chmod(0o700)
+    assert_whole(output)
+    finish(denoising(trained, [small["tomogram"], small["odd"]], output), tmp_path)
+    assert_same_results(output, denoised)
+
+
+@pytest.mark.reliability("folder that may not be written to, file that may not be read",
+                         "one sentence, exit code 2, before anything is computed")
+def test_permissions_are_looked_at_first(small, tmp_path):
+    (tmp_path / "closed").mkdir(0o500)
+    Run(training(small["tomogram"], tmp_path / "closed"), tmp_path).refused(
+        2, "output folder", "closed", "not writable")
+    Run(training(small["tomogram"], tmp_path / "closed" / "run"), tmp_path).refused(
+        2, "cannot create the output folder", "closed/run", "Permission denied")
+    secret = shutil.copyfile(small["tomogram"], tmp_path / "secret.mrc")
+    os.chmod(secret, 0)
+    Run(training(secret, tmp_path / "run"), tmp_path).refused(2, "cannot read", "secret.mrc",
+                                                             "Permission denied")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def own(small, tmp_path):
+    """A tomogram that may be spoilt."""
+    return shutil.copyfile(small["tomogram"], tmp_path / "tomogram.mrc")
+
+
+@pytest.mark.reliability("tomogram cut short, or overwritten, during a training",
+                         "one sentence that names it, exit code 2")
+@pytest.mark.parametrize(("fault", "words"), [
+    ("cut", ["was cut to 2000 bytes while it was being read"]),
+    ("overwritten", ["was overwritten while it was being read"])])
+def test_a_tomogram_that_changes_during_a_training(fault, words, own, tmp_path):
+    run = Run(endless(own, tmp_path / "run"), tmp_path)
+    run.until(lambda: len(report.read_log(str(tmp_path / "run" / "log.csv"))) > 2)
+    if fault == "cut":
+        os.truncate(own, 2000)
+    else:
+        with mrcfile.mmap(own, "r+") as stream:
+            stream.data[:] += 1
+    run.refused(2, own, *words)
+    assert_whole(tmp_path / "run")
+
+
+@pytest.mark.reliability("tomogram cut short during denoising",
+                         "one sentence that names it, exit code 2, no result")
+def test_a_tomogram_that_is_cut_during_denoising(own, trained, tmp_path):
+    run = Run(denoising(trained, [own], tmp_path / "out", predictions=300), tmp_path)
+    run.until((tmp_path / "out" / "tomogram_denoised.mrc.part").exists)
+    os.truncate(own, 2000)
+    run.refused(2, own, "was cut to 2000 bytes")
+    assert names(tmp_path / "out") == []
+
+
+@pytest.mark.reliability("tomogram replaced by another file, removed, or its header edited during "
+                         "a training", "the same model, bit for bit")
+@pytest.mark.parametrize("fault", ["replaced", "removed", "header"])
+def test_a_tomogram_that_goes_away_is_still_read(fault, own, trained, tmp_path):
+    command = training(own, tmp_path / "run")
+    run = Run(command, tmp_path)
+    run.until((tmp_path / "run" / "log.csv").exists)
+    if fault == "replaced":
+        (tmp_path / "new.mrc").write_bytes(b"something else")
+        os.replace(tmp_path / "new.mrc", own)
+    elif fault == "removed":
+        os.remove(own)
+    else:
+        with mrcfile.mmap(own, "r+") as stream:
+            stream.voxel_size = 20
+    assert run.wait() == 0, run.told()
+    assert_same_training(tmp_path / "run", trained)
+
+
+@pytest.mark.reliability("training resumed on another tomogram of the same size",
+                         "one sentence that names it, exit code 2")
+def test_resuming_on_another_tomogram_is_refused(own, small, tmp_path):
+    finish(training(own, tmp_path / "run"), tmp_path)
+    shutil.copyfile(small["odd"], own)
+    Run(training(own, tmp_path / "run", steps=9), tmp_path).refused(
+        2, own, "has mean", "expected", "step_00000008.pt")
+
+
+@pytest.mark.reliability("second run into the folder of a running training, or to the file of a "
+                         "running denoising", "refused with the first's process and start; a lock "
+                         "that a killed run left is taken over")
+@pytest.mark.parametrize("kind", ["train", "denoise"])
+def test_a_second_run_is_refused_until_the_first_is_gone(kind, small, trained, tmp_path):
+    output = tmp_path / "out"
+    if kind == "train":
+        long, short = endless(small["tomogram"], output), training(small["tomogram"], output)
+        locked = output / "training.lock"
+    else:
+        long, short = (denoising(trained, [small["tomogram"]], output, predictions=count)
+                       for count in (10 ** 6, 2))
+        locked = output / "tomogram_denoised.mrc.lock"
+    (tmp_path / "second").mkdir()
+    first = Run(long, tmp_path)
+    first.until(lambda: locked.exists() and locked.read_text().endswith("\n"))
+    today = time.strftime("started at %Y-")
+    Run(short, tmp_path / "second").refused(2, "is being written by process %d on "
+                                            % first.process.pid, today)
+    assert first.end(signal.SIGKILL) and locked.exists()
+    told = finish(short, tmp_path / "second").told()
+    assert "process %d on " % first.process.pid in told and "which ended too early" in told
+    assert not locked.exists()
+    assert_whole(output)
+
+
+@pytest.mark.reliability("clock that runs backwards, checkpoints whose dates lie",
+                         "the newest checkpoint is the one of the latest step; the same model")
+def test_the_clock_does_not_matter(small, tmp_path, monkeypatch):
+    options = dict(steps=6, patch_size=16, batch_size=1, features=2, checkpoint_every=3,
+                   spectrum_window=16, device="cpu", tomograms=(small["tomogram"],))
+    train(TrainConfig(output=str(tmp_path / "whole"), **options))
+    seconds = iter(range(10 ** 9, 0, -1000))
+    monkeypatch.setattr(time, "time", lambda: float(next(seconds)))
+    train(TrainConfig(output=str(tmp_path / "run"), **options))
+    for step in (3, 6):
+        os.utime(checkpoint.path_of(str(tmp_path / "run" / "checkpoints"), step),
+                 (10 ** 9 - step, 10 ** 9 - step))
+    path, _ = checkpoint.newest(str(tmp_path / "run" / "checkpoints"), pytest.fail)
+    assert path.endswith("step_00000006.pt")
+    more = dict(options, steps=8, resume=True)
+    for folder in ("run", "whole"):
+        train(TrainConfig(output=str(tmp_path / folder), **more))
+    assert_same_weights(tmp_path / "run" / "model.pt", tmp_path / "whole" / "model.pt")
+    rows = report.read_log(str(tmp_path / "run" / "log.csv"))
+    passed = [float(row["seconds"]) for row in rows]
+    assert passed == sorted(passed) and passed[0] > 0
+
+
+def test_temporary_files_of_others_are_left_alone(small, tmp_path):
+    for name in ("mine.part", "model.pt.part"):
+        (tmp_path / name).write_text("kept")
+    finish(training(small["tomogram"], tmp_path, steps=1, checkpoint_every=1), tmp_path)
+    assert (tmp_path / "mine.part").read_text() == "kept"
+    assert not (tmp_path / "model.pt.part").exists()

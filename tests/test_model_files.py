@@ -1,0 +1,250 @@
+"""Model files are other people's: what they say is looked at before it is used."""
+import io
+import os
+import pathlib
+import pickle
+import resource
+import zipfile
+
+import pytest
+import torch
+from conftest import data
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from f2fd_core import DenoiseConfig, TrainConfig, checkpoint, denoise, mrc, train, unet
+from f2fd_core.cli import main
+from f2fd_core.config import UserError
+
+MODELS = pathlib.Path(__file__).parent / "models"
+RELEASES = sorted(path.name.split("_")[0] for path in MODELS.glob("*_model.pt"))
+CASES = int(os.environ.get("F2FD_TEST_CASES", 2000)) // 10
+CONFIG = TrainConfig(features=1)
+HUGE = 10 ** 12
+
+
+@pytest.fixture
+def good():
+    """What a genuine file holds."""
+    torch.manual_seed(0)
+    return dict(format="f2fd", version=checkpoint.VERSION, config=CONFIG.to_dict(), step=7,
+                voxel_size=10.0, model=unet.build(CONFIG).state_dict())
+
+
+class Code:
+    """Unpickling it would make a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def content(state):
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    return stream.getvalue()
+
+
+def compressed(state):
+    """The same archive with zeros that unpack to a hundred times the file's size."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content(state))) as archive, \
+            zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in archive.namelist():
+            packed.writestr(name, archive.read(name))
+        packed.writestr("archive/data/bomb", bytes(10 ** 8))
+    return stream.getvalue()
+
+
+def older_form(state):
+    stream = io.BytesIO()
+    torch.save(state, stream, _use_new_zipfile_serialization=False)
+    return stream.getvalue()
+
+
+def crafted(kind, good, folder):
+    """(content of a file that is not what it should be, words of the sentence about it)."""
+    name = "last.bias"
+    config, weights = good["config"], good["model"]
+    changed = {
+        "code among the settings": lambda: dict(good, config=dict(config, output=Code(folder))),
+        "code instead of weights": lambda: dict(good, model=Code(folder)),
+        "code beside it all": lambda: dict(good, more=Code(folder)),
+        "list": lambda: [good], "number": lambda: 3,
+        "other program's": lambda: {"state_dict": weights},
+        "no version": lambda: {key: good[key] for key in good if key != "version"},
+        "newer version": lambda: dict(good, version=checkpoint.VERSION + 1),
+        "odd version": lambda: dict(good, version="x" * 1000),
+        "no settings": lambda: dict(good, config=None),
+        "unknown setting": lambda: dict(good, config=dict(config, tentacles=8)),
+        "setting out of bounds": lambda: dict(good, config=dict(config, dropout=7.0)),
+        "setting of another kind": lambda: dict(good, config=dict(config, features="eight")),
+        "huge network": lambda: dict(good, config=dict(config, features=HUGE)),
+        "large network": lambda: dict(good, config=dict(config, features=20000)),
+        "other network": lambda: dict(good, config=dict(config, network="published",
+                                                        patch_size=32)),
+        "no step": lambda: dict(good, step=None),
+        "negative step": lambda: dict(good, step=-1),
+        "NaN voxel size": lambda: dict(good, voxel_size=float("nan")),
+        "no voxel size": lambda: dict(good, voxel_size=0.0),
+        "text for a voxel size": lambda: dict(good, voxel_size="10"),
+        "no weights": lambda: dict(good, model=None),
+        "a weight too few": lambda: dict(good, model={key: weights[key] for key in weights
+                                                      if key != name}),
+        "a weight too many": lambda: dict(good, model=dict(weights, more=torch.zeros(3))),
+        "weight of another shape": lambda: dict(good, model={**weights, name: torch.zeros(2)}),
+        "number for a weight": lambda: dict(good, model={**weights, name: 3.0}),
+        "whole numbers": lambda: dict(good, model={**weights, name: torch.zeros(
+            1, dtype=torch.int64)}),
+        "NaN weight": lambda: dict(good, model={**weights, name: torch.full((1,), float("nan"))}),
+        "infinite weight": lambda: dict(good, model={**weights, name: torch.full(
+            (1,), float("inf"))}),
+        "weight of stride 0": lambda: dict(
+            good, config=dict(config, features=20000), model={**weights, name: torch.zeros(
+                1).expand(HUGE)}),
+        "names that are no texts": lambda: dict(good, model={3: torch.zeros(3)}),
+    }
+    if kind in changed:
+        return content(changed[kind]())
+    return {"cut": lambda: content(good)[:-200], "empty": lambda: b"",
+            "text": lambda: b"no model", "bare pickle": lambda: pickle.dumps(Code(folder)),
+            "compressed": lambda: compressed(good), "older form": lambda: older_form(good),
+            "older form with code": lambda: older_form(dict(good, more=Code(folder))),
+            "zeros": lambda: bytes(5000)}[kind]()
+
+
+NO_MODEL = ["code among the settings", "code instead of weights", "code beside it all", "list",
+            "number", "other program's", "cut", "empty", "text", "bare pickle", "compressed",
+            "older form", "older form with code", "zeros"]
+VERSIONS = ["no version", "newer version", "odd version"]
+DAMAGED = ["no settings", "unknown setting", "setting out of bounds", "setting of another kind",
+           "huge network", "large network", "other network", "no step", "negative step",
+           "NaN voxel size", "no voxel size", "text for a voxel size", "no weights",
+           "a weight too few", "a weight too many", "weight of another shape",
+           "number for a weight", "whole numbers", "NaN weight", "infinite weight",
+           "weight of stride 0", "names that are no texts"]
+
+
+@pytest.mark.reliability("crafted model files: code, other shapes, huge networks, compressed "
+                         "archives, NaN weights, other versions, damaged settings",
+                         "refused in one sentence with exit code 2; no code runs, no memory is "
+                         "taken")
+@pytest.mark.parametrize("kind", NO_MODEL + VERSIONS + DAMAGED)
+def test_a_crafted_file_is_refused(kind, good, small, tmp_path, capsys):
+    ran = tmp_path / "ran"
+    path = tmp_path / "bad.pt"
+    path.write_bytes(crafted(kind, good, str(ran)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert main(["denoise", str(path), small["tomogram"], "--output", str(tmp_path / "out")]) == 2
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    sentence, = capsys.readouterr().err.splitlines()
+    words = "is no F2Fd model" if kind in NO_MODEL else \
+        "has format version" if kind in VERSIONS else "is damaged: "
+    assert sentence.startswith("f2fd: error: %s %s" % (path, words))
+    assert len(sentence) < 400
+    assert not ran.exists() and not (tmp_path / "out").exists()
+    assert grown < 200 << 10  # KiB
+
+
+def test_what_is_crafted_is_otherwise_good(good, tmp_path):
+    path = str(tmp_path / "good.pt")
+    (tmp_path / "good.pt").write_bytes(content(good))
+    network, config = checkpoint.restore(checkpoint.load(path), path)
+    assert config == CONFIG
+    for name, weight in network.state_dict().items():
+        assert torch.equal(weight, good["model"][name])
+
+
+@pytest.mark.reliability("model files with bytes changed at random",
+                         "refused in one sentence, or what is read is complete and finite")
+def test_spoilt_bytes(tmp_path, record_property):
+    genuine = (MODELS / ("%s_model.pt" % RELEASES[-1])).read_bytes()
+    path = tmp_path / "spoilt.pt"
+    refused = [0]
+
+    @settings(max_examples=CASES, deadline=None, derandomize=True, database=None,
+              suppress_health_check=list(HealthCheck))
+    @given(st.lists(st.tuples(st.integers(0, len(genuine) - 1), st.integers(0, 255)), min_size=1,
+                    max_size=20))
+    def check(changes):
+        spoilt = bytearray(genuine)
+        for place, value in changes:
+            spoilt[place] = value
+        path.write_bytes(spoilt)
+        try:
+            network, _ = checkpoint.restore(checkpoint.load(str(path)), str(path))
+        except UserError as error:
+            refused[0] += 1
+            assert str(path) in str(error) and "\n" not in str(error)
+        else:
+            assert all(torch.isfinite(weight).all() for weight in network.parameters())
+
+    check()
+    assert refused[0] > CASES / 10
+    record_property("times", CASES)
+
+
+@pytest.mark.reliability("checkpoint whose state of the training is damaged, resumed from",
+                         "refused in one sentence; nothing is changed")
+@pytest.mark.parametrize("part", ["optimizer", "schedule", "network", "best", "noise", "shapes",
+                                  "intensities", "setbacks"])
+def test_a_damaged_checkpoint_is_not_resumed(part, small, tmp_path, capsys):
+    options = ["--patch-size", "16", "--batch-size", "1", "--features", "1", "--refine-every", "1",
+               "--checkpoint-every", "2", "--spectrum-window", "16"]
+    command = ["train", small["tomogram"], "--output", str(tmp_path), "--resume", *options]
+    assert main([*command, "--steps", "2"]) == 0
+    path = checkpoint.path_of(str(tmp_path / "checkpoints"), 2)
+    state = torch.load(path, weights_only=True)
+    state[part] = {"optimizer": {}, "schedule": {"losses": 3}, "best": None, "shapes": "x",
+                   "network": {"a": 1}, "noise": [{"x": 1}], "intensities": [7],
+                   "setbacks": "x"}[part]
+    torch.save(state, path)
+    before = {entry.name: entry.read_bytes() for entry in tmp_path.iterdir() if entry.is_file()}
+    capsys.readouterr()
+    assert main([*command, "--steps", "4"]) == 2
+    sentences = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert len(sentences) == 1 and "step_00000002.pt" in sentences[0]
+    assert before == {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()
+                      if entry.is_file()}
+
+
+@pytest.mark.reliability("models and checkpoints of every released version",
+                         "they denoise; checkpoints of the present format are resumed from")
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("kind", ["model", "checkpoint"])
+def test_files_of_released_versions_are_used(release, kind, small, tmp_path):
+    path = str(MODELS / ("%s_%s.pt" % (release, kind)))
+    state = checkpoint.load(path)
+    network, config = checkpoint.restore(state, path)
+    assert (config.features, config.patch_size, state["voxel_size"]) == (1, 16, 10.0)
+    assert state["step"] == {"model": 6, "checkpoint": 3}[kind]
+    stored = torch.load(path, weights_only=True)["model"]
+    for name, weight in network.state_dict().items():
+        assert torch.equal(weight, stored[name])
+    result, = denoise(DenoiseConfig(model=path, tomograms=(small["tomogram"],),
+                                    output=str(tmp_path), predictions=2))
+    assert data(result).std() > 0
+
+
+def test_a_training_of_the_present_format_goes_on(small, tmp_path):
+    """Also from a checkpoint that does not tell by what its tomogram is known again."""
+    path = MODELS / ("%s_checkpoint.pt" % RELEASES[-1])
+    state = checkpoint.load(str(path))
+    shape = tuple(state["shapes"][0])
+    tomogram = data(small["tomogram"])[tuple(slice(side) for side in shape)]
+    assert tomogram.shape == shape
+    mrc.write_volume(str(tmp_path / "part.mrc"), tomogram, 10.0)
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "step_00000003.pt").write_bytes(path.read_bytes())
+    recorded = dict(TrainConfig.create({}, state["config"]).to_dict(), resume=True, device="cpu",
+                    tomograms=[str(tmp_path / "part.mrc")], output=str(tmp_path / "run"))
+    model = train(TrainConfig.create(recorded))
+    assert checkpoint.load(model)["step"] == 6
+
+
+def test_every_format_has_its_files():
+    """A new format, or a new release, needs files of it in tests/models."""
+    formats = {torch.load(path, weights_only=True)["version"] for path in MODELS.glob("*.pt")}
+    assert formats == set(range(1, checkpoint.VERSION + 1))
