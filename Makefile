@@ -6,23 +6,30 @@ TORCH ?= torch
 # A tomogram of your own for the demo (MRC); empty: a simulated one.
 TOMOGRAM ?=
 DEMO ?= demo
+# Tests at a time, each on one core.
+JOBS ?= 2
 # The environment of membrain-seg, for test-downstream.
 MEMBRAIN ?= .venv-membrain
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-downstream lint gui install table clean
+.PHONY: demo test test-downstream test-lowest test-newest lint gui install table clean
 
 demo: $(INSTALLED)  ## simulate a tomogram and denoise it in a real Scipion project
 	$(BIN)/python -m f2fd_scipion.demo --folder "$(DEMO)" $(if $(TOMOGRAM),--tomogram "$(TOMOGRAM)")
 
 test: lint  ## all tests of the engine and the plugin
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 test-downstream: $(INSTALLED) $(MEMBRAIN)/.installed  ## tests that install much: membrain-seg
 	F2FD_TEST_MEMBRAIN="$(abspath $(MEMBRAIN))" F2FD_TEST_TORCH="$(TORCH)" \
 		$(BIN)/python -m pytest -q f2fd_scipion/tests/test_downstream.py
+
+test-lowest test-newest: test-%: $(INSTALLED)  ## tests of the engine, oldest or newest packages
+	$(PYTHON) -m venv "$(VENV)-$*"
+	eval "$(VENV)-$*/bin/python -m pip install -q $$($(BIN)/python tests/bounds.py $*)"
+	$(VENV)-$*/bin/python -m pytest -q tests
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -46,4 +53,4 @@ $(MEMBRAIN)/.installed:
 	touch $@
 
 clean:
-	rm -rf "$(VENV)" "$(MEMBRAIN)" "$(DEMO)" build *.egg-info
+	rm -rf "$(VENV)" "$(VENV)-lowest" "$(VENV)-newest" "$(MEMBRAIN)" "$(DEMO)" build *.egg-info

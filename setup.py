@@ -28,13 +28,13 @@ setup(
     python_requires=">=3.8",
     packages=find_packages(include=["f2fd_core*", "f2fd_scipion*"]),
     package_data={"f2fd_scipion": ["*.png", "protocols.conf", "templates/*.json.template"]},
-    install_requires=["numpy", "mrcfile", "matplotlib>=3.6", "tqdm"],
+    install_requires=["numpy>=1.23.2", "mrcfile>=1.4.0", "matplotlib>=3.6.0", "tqdm>=4.60.0"],
     extras_require={
-        "engine": ["torch>=2.1", "pytorch-msssim"],
+        "engine": ["torch>=2.1.0", "pytorch-msssim>=1.0.0"],
         "benchmark": ["scikit-image"],
         "scipion": ["scipion-pyworkflow>=3.11", "scipion-em>=3.11", "scipion-em-tomo>=3.12",
                     "setuptools<81"],
-        "test": ["pytest", "hypothesis", "ruff", "scikit-image", "scipion-app",
+        "test": ["pytest", "pytest-xdist", "hypothesis", "ruff", "scikit-image", "scipion-app",
                  "scipion-em-aretomo", "scipion-em-membrain", "scipion-em-tomosegmemtv"],
     },
     entry_points={

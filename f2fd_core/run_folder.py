@@ -33,26 +33,32 @@ def present_results(config):
 
 
 @contextlib.contextmanager
-def prepared_folder(config):
-    """Create the output folder, refuse or clear what an earlier run left there, and let no other
-    run in while the context lasts.
+def sole_run(config):
+    """Create the output folder and let no other run into it while the context lasts.
 
-    Raises UserError if it can't be written, is in use or holds results, see
-    :func:`present_results`.
+    Raises UserError if that can't be done or another run is there.
     """
     files.make_folder(config.output)
     with lock.held(os.path.join(config.output, TRAINING)):
-        present = present_results(config)
-        if config.overwrite:
-            for name in present:
-                path = os.path.join(config.output, name)
-                shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
-        withdraw_stop(config.output)
-        for name in ("checkpoints", "previews"):
-            os.makedirs(os.path.join(config.output, name), exist_ok=True)
-        for pattern in [*RESULTS, "train.json", "checkpoints/step_*", "previews/step_*"]:
-            files.sweep(os.path.join(glob.escape(config.output), pattern))
         yield
+
+
+def prepare_folder(config):
+    """Refuse or clear what an earlier run left in the output folder; create what is missing.
+
+    Raises UserError if it can't be written or holds results, see :func:`present_results`.
+    """
+    files.make_folder(config.output)
+    present = present_results(config)
+    if config.overwrite:
+        for name in present:
+            path = os.path.join(config.output, name)
+            shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+    withdraw_stop(config.output)
+    for name in ("checkpoints", "previews"):
+        os.makedirs(os.path.join(config.output, name), exist_ok=True)
+    for pattern in [*RESULTS, "train.json", "checkpoints/step_*", "previews/step_*"]:
+        files.sweep(os.path.join(glob.escape(config.output), pattern))
 
 
 def stop_file(output):

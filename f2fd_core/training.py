@@ -34,9 +34,10 @@ from f2fd_core.randomness import GLOBAL, Randomness, derived_seed
 from f2fd_core.run_folder import (
     compare,
     intensities,
-    prepared_folder,
+    prepare_folder,
     present_results,
     record,
+    sole_run,
     stop_file,
     withdraw_stop,
 )
@@ -168,7 +169,8 @@ def _train_in(group, config):
     with repeatable(config.deterministic), contextlib.ExitStack() as stack:
         training = open_for_training(config, group)
         if group.rank == 0:
-            stack.enter_context(prepared_folder(config))
+            stack.enter_context(sole_run(config))
+            prepare_folder(config)
         group.agreed(None)  # nobody looks into the folder before it is prepared
         report.announce_devices([training.device], training.dtype, "training")
         if config.resume:

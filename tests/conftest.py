@@ -18,9 +18,8 @@ from f2fd_core import (
 )
 from f2fd_core.volume import crop
 
-torch.set_num_threads(2)
 TINY = dict(steps=6, patch_size=16, batch_size=2, features=4, checkpoint_every=6, device="cpu",
-            spectrum_window=16)
+            spectrum_window=16, refine_every=0)
 
 
 class Memory:

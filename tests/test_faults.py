@@ -28,7 +28,7 @@ SAME = "one sentence; later the same, bit for bit"
 def training(tomogram, output, **options):
     """The command line of a small training that has all that a large one has."""
     settings = dict(dict(steps=8, patch_size=16, batch_size=1, features=2, checkpoint_every=4,
-                         refine_every=3, spectrum_window=16, dropout=0.2, device="cpu", threads=1),
+                         refine_every=5, spectrum_window=16, dropout=0.2, device="cpu", threads=1),
                     **options)
     words = ["train", tomogram, "--output", output, "--resume"]
     for name, value in settings.items():

@@ -1,4 +1,5 @@
 """What the protocols that compute with the engine share."""
+import collections
 import os
 
 from pwem.protocols import EMProtocol
@@ -154,11 +155,22 @@ class ProtF2FdBase(EMProtocol):
                 % (needed, there)]
 
 
+def repeated(tomograms, title):
+    """A sentence for tomograms that have the same tsId, by which everything is matched and named,
+    as a list."""
+    counts = collections.Counter(tomogram.getTsId() for tomogram in tomograms)
+    found = ["%s (%d times)" % item for item in sorted(counts.items()) if item[1] > 1]
+    return ["%s: every tomogram needs a tsId of its own, but there is %s."
+            % (title, ", ".join(found))] if found else []
+
+
 def without_partner(tsIds, chosen, title):
     """A sentence for tsIds that a chosen set (or None) doesn't have, or for files of it that are
     not there, as a list."""
     if chosen is None:
         return []
+    if repeated(chosen, title):
+        return repeated(chosen, title)
     without = sorted(set(tsIds) - {item.getTsId() for item in chosen})
     return missing_files(chosen, title) + (
         ["%s: there is none for %s." % (title, ", ".join(without))] if without else [])

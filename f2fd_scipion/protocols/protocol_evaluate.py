@@ -11,6 +11,7 @@ from f2fd_scipion.protocols.protocol_base import (
     ProtF2FdBase,
     half_maps,
     missing_files,
+    repeated,
     volume_file,
     without_partner,
 )
@@ -115,6 +116,8 @@ class ProtF2FdEvaluate(ProtF2FdBase):
 
     def _inputErrors(self):
         tomograms = self.inTomos.get()
+        if repeated(tomograms, "Denoised tomograms"):
+            return repeated(tomograms, "Denoised tomograms")
         if self.references.get() is None:
             return missing_files(tomograms, "Denoised tomograms",
                                  halves="the comparison without noise-free tomograms")

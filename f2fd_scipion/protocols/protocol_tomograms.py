@@ -10,7 +10,7 @@ from pyworkflow.utils import Message, cleanPath, makePath, redStr
 from tomo.objects import SetOfTomograms, Tomogram
 
 from f2fd_scipion.engine import EngineError
-from f2fd_scipion.protocols.protocol_base import ProtF2FdBase, missing_files, thin
+from f2fd_scipion.protocols.protocol_base import ProtF2FdBase, missing_files, repeated, thin
 
 logger = logging.getLogger(__name__)
 
@@ -210,7 +210,8 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
 
     def _inputErrors(self):
         tomograms = self.inTomos.get()
-        errors = missing_files(tomograms, "Tomograms") + thin(tomograms, "Tomograms")
+        errors = (missing_files(tomograms, "Tomograms") + thin(tomograms, "Tomograms")
+                  + repeated(tomograms, "Tomograms"))
         if tomograms.isStreamOpen() and self.numberOfThreads.get() < 2:
             errors.append("Tomograms: the set is still growing, for which at least 2 threads are "
                           "needed: one waits for new tomograms.")

@@ -15,6 +15,7 @@ from f2fd_scipion.protocols.protocol_base import (
     ProtF2FdBase,
     half_maps,
     missing_files,
+    repeated,
     thin,
     tomograms_of,
     volume_file,
@@ -172,6 +173,8 @@ class ProtF2FdTrain(ProtF2FdBase):
         if initial is not None and not os.path.exists(initial.getPath()):
             errors.append("Initial model: its file %s is not there." % initial.getPath())
         tsIds = {tomogram.getTsId() for tomogram in tomograms}
+        if self.groundTruth.get() or self.masks.get():
+            errors += repeated(tomograms, "Tomograms")
         return (errors + without_partner(tsIds, self.groundTruth.get(), "Noise-free tomograms")
                 + without_partner(tsIds, self.masks.get(), "Sampling masks"))
 
