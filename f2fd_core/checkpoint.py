@@ -66,6 +66,8 @@ def load(path):
         with open(path, "rb") as stream:
             try:
                 state = _content(stream)
+            except OSError:
+                raise
             except Exception:  # there is no list of what a crafted file can make a parser raise
                 state = None
     except FileNotFoundError:

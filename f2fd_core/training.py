@@ -187,8 +187,9 @@ def _train_in(group, config):
                     raise UserError("%s, after %d lower learning rates; expected finite ones: try "
                                     "--precision float32 or a lower --learning-rate than %g"
                                     % (error, MOST_SETBACKS, config.learning_rate))
-                report.warn("%s; going back, with a learning rate of %g times %g"
-                            % (error, SETBACK_RATE ** setbacks, config.learning_rate))
+                if group.rank == 0:
+                    report.warn("%s; going back, with a learning rate of %g times %g"
+                                % (error, SETBACK_RATE ** setbacks, config.learning_rate))
             del training  # there may be no room for two
             training = open_for_training(config, group)
             training.resume()

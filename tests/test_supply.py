@@ -11,7 +11,7 @@ import pytest
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 SOURCES = sorted(path for folder in ("f2fd_core", "f2fd_scipion", "benchmarks")
-                 for path in (REPOSITORY / folder).rglob("*.py"))
+                 for path in (REPOSITORY / folder).rglob("*.py") if "tests" not in path.parts)
 GUARDED = textwrap.dedent("""
     import json, sys
 
@@ -19,7 +19,7 @@ GUARDED = textwrap.dedent("""
         if event in ("socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo"):
             raise RuntimeError("network: %s %s" % (event, arguments))
         if event == "os.system" or event == "subprocess.Popen" and (
-                isinstance(arguments[1], str) or "sh" in arguments[1][:1]):
+                arguments[0].rsplit("/", 1)[-1] in ("sh", "bash", "dash")):
             raise RuntimeError("shell: %s" % (arguments,))
 
     sys.addaudithook(guard)
