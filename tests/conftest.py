@@ -13,8 +13,10 @@ from f2fd_core import (
     checkpoint,
     denoise,
     mrc,
+    report,
     simulate,
     train,
+    training,
 )
 from f2fd_core.volume import crop
 
@@ -75,6 +77,16 @@ def tiny_model(phantom, tmp_path_factory):
     train(TrainConfig(tomograms=(phantom["tomogram"],), output=str(folder),
                       **dict(TINY, checkpoint_every=3)))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(request, monkeypatch):
+    """Pictures take most of a small run's time: only tests that are marked ``pictures`` have them
+    drawn, and what is made once for all tests."""
+    if "pictures" not in request.keywords:
+        for name in ("draw", "draw_spectrum"):
+            monkeypatch.setattr(training.Training, name, lambda run, *log: None)
+        monkeypatch.setattr(report, "draw_slices", lambda *_: None)
 
 
 @pytest.fixture

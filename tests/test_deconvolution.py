@@ -99,6 +99,7 @@ def test_flipped_phases_are_not_flipped_again():
         assert (ratio > 0).all() if flipped else (ratio < 0).all()
 
 
+@pytest.mark.pictures
 def test_a_file_keeps_its_header_mean_and_contrast(small, tmp_path, capsys):
     source = tmp_path / "own name.mrc"
     values = (data(small["tomogram"]) * 500 + 300).astype(np.int16)

@@ -53,6 +53,7 @@ def test_dropout_is_on_and_new_in_every_prediction():
     assert variance.mean() == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.pictures
 def test_header_and_intensities_are_the_inputs(quick_denoise, phantom, tmp_path):
     source = tmp_path / "own name.mrc"
     values = data(phantom["tomogram"]) * 50 + 1000

@@ -3,7 +3,6 @@
 After each, nothing half-written has a final name, and the same command again gives what a run
 without the fault gives, bit for bit.
 """
-import itertools
 import os
 import random
 import shutil
@@ -95,18 +94,25 @@ def hit(command, folder, check):
     unhindered = finish(command(folder / "unhindered"), folder)
     seconds = time.monotonic() - unhindered.began
     hits = 0
-    for output in (folder / str(number) for number in itertools.count()):
-        for _ in range(HITS_A_RUN):
+    for output in (folder / str(number) for number in range(5 * POINTS)):
+        for attempt in range(HITS_A_RUN):
             run = Run(command(output), folder)
             time.sleep(moments.random() * seconds)
-            hits += run.end(SIGNALS[hits % len(SIGNALS)])
+            met = run.end(SIGNALS[hits % len(SIGNALS)])
             assert not run.sentences()
             if output.exists():
                 assert_whole(output)
+            if not met:
+                # The unhindered run may have been slower than those that find all files read.
+                seconds *= 0.8 if attempt == 0 else 1
+                break
+            hits += 1
         finish(command(output), folder)
         check(output)
         if hits >= POINTS:
-            return hits
+            break
+    assert hits >= POINTS
+    return hits
 
 
 @pytest.mark.reliability("training hit by SIGKILL, SIGTERM or SIGINT at a random moment",

@@ -113,6 +113,7 @@ def test_the_result_is_the_mean_of_both_denoised_halves(model, small, tmp_path):
     assert mrc.open_volume(tmp_path / "odd_denoised.mrc").header() == source.header()
 
 
+@pytest.mark.pictures
 def test_results_are_called_by_the_tomogram_where_it_is_given(model, small, tmp_path):
     assert denoised(model, tmp_path, small["tomogram"], "--half-maps", small["odd"],
                     small["even"]) == ["tomogram_denoised.mrc"]
