@@ -20,7 +20,7 @@ demo: $(INSTALLED)  ## simulate a tomogram and denoise it in a real Scipion proj
 	$(BIN)/python -m f2fd_scipion.demo --folder "$(DEMO)" $(if $(TOMOGRAM),--tomogram "$(TOMOGRAM)")
 
 test: lint  ## all tests of the engine and the plugin
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 
 test-downstream: $(INSTALLED) $(MEMBRAIN)/.installed  ## tests that install much: membrain-seg
 	F2FD_TEST_MEMBRAIN="$(abspath $(MEMBRAIN))" F2FD_TEST_TORCH="$(TORCH)" \

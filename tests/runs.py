@@ -7,6 +7,7 @@ import ctypes
 import multiprocessing
 import os
 import resource
+import signal
 import time
 
 import mrcfile
@@ -40,6 +41,8 @@ def _main(arguments, log, bytes_a_file, began):
     os.dup2(stream, 1)
     os.dup2(stream, 2)
     _drop_capabilities()
+    # A shell that started the tests in the background may have had it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if bytes_a_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_a_file, bytes_a_file))
     from f2fd_core.cli import main

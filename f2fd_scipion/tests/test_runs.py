@@ -118,7 +118,7 @@ class TestF2FdRuns(project.ProjectTests):
         self.addCleanup(place.cleanup)
         old, new = self.proj.path, os.path.join(place.name, "my möved 50% project")
         shutil.copytree(old, new, symlinks=True)
-        before = {path: os.stat(path).st_mtime_ns for path in self.files(old)}
+        before = {path: os.lstat(path).st_mtime_ns for path in self.files(old)}
         try:
             moved = Project(self.proj.getDomain(), new)
             moved.load()
@@ -138,7 +138,7 @@ class TestF2FdRuns(project.ProjectTests):
                 np.testing.assert_array_equal(here, there)
         finally:
             os.chdir(old)
-        self.assertEqual(before, {path: os.stat(path).st_mtime_ns for path in self.files(old)})
+        self.assertEqual(before, {path: os.lstat(path).st_mtime_ns for path in self.files(old)})
 
     @staticmethod
     def files(folder):
