@@ -1,6 +1,6 @@
 """What was done to F2Fd, how often, and how that ended: the table in docs/reliability.md.
 
-    python benchmarks/reliability.py --cases 2000 --points 30 --document docs/reliability.md
+    python benchmarks/reliability.py --cases 2000 --points 15 --document docs/reliability.md
 
 Runs the tests that are marked with ``reliability`` and makes a row of each. Needs what the tests
 need. Returns 1 if one of them failed.
@@ -48,7 +48,7 @@ class Table:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=2000, help="files that hypothesis thinks of")
-    parser.add_argument("--points", type=int, default=30,
+    parser.add_argument("--points", type=int, default=15,
                         help="moments at which a training, and a denoising, is hit by a signal")
     parser.add_argument("--document", help="file with the table, which is renewed")
     options = parser.parse_args()

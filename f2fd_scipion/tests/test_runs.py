@@ -1,4 +1,5 @@
 """What people do to runs and their files: delete, copy, stop, restart, continue, move."""
+import glob
 import os
 import shutil
 import tempfile
@@ -60,6 +61,8 @@ class TestF2FdRuns(project.ProjectTests):
         first, second = (denoise._getExtraPath(tsId + "_denoised.mrc") for tsId in SHAPES)
         self.waitFor(lambda: os.path.exists(first), denoise)
         self.waitFor(lambda: len(self.updated(denoise).getDone()) == 1, denoise)
+        # Not while Scipion writes its record of the steps, which its own stop would spoil.
+        self.waitFor(lambda: glob.glob(denoise._getTmpPath("second", "*.part")), denoise)
         self.proj.stopProtocol(denoise)
         self.assertTrue(denoise.isAborted())
         self.assertFalse(os.path.exists(second))
