@@ -226,7 +226,7 @@ def denoise(config):
     if config.std:
         results += [_companion(path, "_std.mrc") for path in results]
     files.refuse_existing(results, config.overwrite or config.resume,
-                        "--overwrite to replace it or --resume to skip finished tomograms")
+                          "--overwrite to replace it or --resume to skip finished tomograms")
     done = {name for name, path in paths.items() if config.resume and os.path.exists(path)}
     lock.refuse_held(path for name, path in paths.items() if name not in done)
     volumes = open_volumes(config.without(done), trained)
