@@ -13,6 +13,9 @@ MEMBRAIN ?= .venv-membrain
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+TESTED := python -m pytest -q -n $(JOBS) --dist worksteal
+
+test test-lowest test-newest: export OMP_NUM_THREADS = 1
 
 .PHONY: demo test test-downstream test-lowest test-newest lint gui install table clean
 
@@ -20,7 +23,7 @@ demo: $(INSTALLED)  ## simulate a tomogram and denoise it in a real Scipion proj
 	$(BIN)/python -m f2fd_scipion.demo --folder "$(DEMO)" $(if $(TOMOGRAM),--tomogram "$(TOMOGRAM)")
 
 test: lint  ## all tests of the engine and the plugin
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
+	$(BIN)/$(TESTED)
 
 test-downstream: $(INSTALLED) $(MEMBRAIN)/.installed  ## tests that install much: membrain-seg
 	F2FD_TEST_MEMBRAIN="$(abspath $(MEMBRAIN))" F2FD_TEST_TORCH="$(TORCH)" \
@@ -29,7 +32,7 @@ test-downstream: $(INSTALLED) $(MEMBRAIN)/.installed  ## tests that install much
 test-lowest test-newest: test-%: $(INSTALLED)  ## tests of the engine, oldest or newest packages
 	$(PYTHON) -m venv "$(VENV)-$*"
 	eval "$(VENV)-$*/bin/python -m pip install -q $$($(BIN)/python tests/bounds.py $*)"
-	$(VENV)-$*/bin/python -m pytest -q tests
+	$(VENV)-$*/bin/$(TESTED) tests
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

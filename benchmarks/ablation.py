@@ -1,12 +1,13 @@
-"""What each choice of the default method is worth, on one simulated tomogram, in one run.
+"""What each choice of the default method is worth, on simulated tomograms, in one run.
 
 Every variant trains for the same number of steps and differs from the default in the settings
 named; "true spectrum" is told the noise's spectrum, "half-maps" learns from the true halves; with
 --predictions the default's model denoises in other ways, too. Prints a table with the scores of the
 denoised tomogram, the power of the noise as estimated over the true one in low, middle and high
-Fourier shells, and the seconds of training.
+Fourier shells, and the seconds of training or, in rows of predictions, of these.
 
     python benchmarks/ablation.py --steps 400 --seed 1 [--variants 'default' 'half-maps' ...]
+        [--cases cell crowded ...] [--predictions]
 """
 import argparse
 import tempfile
@@ -17,7 +18,9 @@ from unittest import mock
 import numpy as np
 import torch
 
-from f2fd_core import SimulateConfig, TrainConfig, fourier, mrc, simulate, training
+from f2fd_core import BenchmarkConfig, TrainConfig, fourier, mrc, training
+from f2fd_core.benchmarking import simulated_case
+from f2fd_core.config.tools import BENCHMARK_CASES
 from f2fd_core.denoising import Predictor, denoised_region
 from f2fd_core.device import prepare_cpu
 from f2fd_core.gain import Gain
@@ -27,6 +30,7 @@ from f2fd_core.unet import CompactUNet
 from f2fd_core.volume import crop
 
 TRUE = "true spectrum"
+CASES = [name for name in BENCHMARK_CASES if name not in ("empty", "noisefree")]
 
 
 def nothing_passes(before, after, corners, size):
@@ -102,23 +106,23 @@ def denoised(run, predictions=4):
                                             run.config.network))
 
 
-def trained(name, paths, folder, steps):
-    """Train a variant; returns (the Training, power ratios, seconds)."""
-    settings = dict(VARIANTS[name], tomograms=(paths["tomogram"],), steps=steps, output=folder,
+def trained(name, case, folder, steps):
+    """Train a variant on a Case; returns (the Training, power ratios, seconds)."""
+    settings = dict(VARIANTS[name], tomograms=(case.tomogram,), steps=steps, output=folder,
                     checkpoint_every=steps)
     poolings = settings.pop("poolings", CompactUNet.POOLINGS)
     refinements = settings.pop("refinements", training.REFINEMENTS)
     transfer = settings.pop("transfer", fourier.window_transfer)
     halves = settings.get("perturbation") == "halves"
     if halves:
-        settings["half_maps"] = (paths["odd"], paths["even"])
+        settings["half_maps"] = case.halves
     config = TrainConfig(**settings)
     prepare_folder(config)
     with mock.patch.object(CompactUNet, "POOLINGS", poolings):
         run = training.open_for_training(config)
     perturbation, = run.perturbations
     if not halves:
-        noise = (read(paths["tomogram"]) - read(paths["clean"])).numpy() / perturbation.volume.std
+        noise = (read(case.tomogram) - read(case.reference)).numpy() / perturbation.volume.std
         truth = true_power(noise, perturbation.window)
     if name == TRUE:
         perturbation.set_noise(Gain(), truth)
@@ -137,33 +141,40 @@ def main(argv=None):
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--snr", type=float, default=0.1)
-    parser.add_argument("--specimen", default="cell")
+    parser.add_argument("--cases", nargs="+", default=["cell"], choices=CASES)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     parser.add_argument("--predictions", action="store_true",
                         help="denoise in other ways with the default's model, too")
     options = parser.parse_args(argv)
     prepare_cpu(0)
     columns = [*SCORES, *("noise, " + name for name in SHELLS), "seconds"]
-    print("| variant | %s |\n%s|" % (" | ".join(columns), "|---" * (1 + len(columns))))
-    with tempfile.TemporaryDirectory() as folder:
-        paths = simulate(SimulateConfig(output=folder, shape=tuple(options.shape),
-                                        specimen=options.specimen, seed=options.seed,
-                                        snr=options.snr))
-        clean, membrane = read(paths["clean"]), read(paths["membrane"]) > 0.5
+    print("| case | variant | %s |\n%s|" % (" | ".join(columns), "|---" * (2 + len(columns))))
+    for name in options.cases:
+        with tempfile.TemporaryDirectory() as folder:
+            case = simulated_case(name, BenchmarkConfig(shape=tuple(options.shape)), options.snr,
+                                  options.seed, folder)
+            compare(case, options, folder)
 
-        def show(name, volume, *rest):
-            scores = score(volume, clean, membrane if membrane.any() else None)
-            cells = ["%.3f" % scores[column] if column in scores else "" for column in SCORES]
-            print("| %s | %s |" % (name, " | ".join([*cells, *rest])), flush=True)
 
-        for number, name in enumerate(options.variants):
-            run, ratios, seconds = trained(name, paths, str(Path(folder) / str(number)),
-                                           options.steps)
-            show(name, denoised(run), *ratios, "%.0f" % seconds)
-            if name == "default" and options.predictions:
-                for name, (predictions, scale) in PREDICTIONS.items():
-                    run.perturbations[0].scale = scale
-                    show(name, denoised(run, predictions), "", "", "", "")
+def compare(case, options, folder):
+    """Print the rows of a Case."""
+    clean = read(case.reference)
+    membrane = read(case.membrane) > 0.5 if case.membrane else None
+
+    def show(name, volume, *rest):
+        scores = score(volume, clean, membrane)
+        cells = ["%.3f" % scores[column] if column in scores else "" for column in SCORES]
+        print("| %s | %s | %s |" % (case.name, name, " | ".join([*cells, *rest])), flush=True)
+
+    for number, name in enumerate(options.variants):
+        run, ratios, seconds = trained(name, case, str(Path(folder) / str(number)), options.steps)
+        show(name, denoised(run), *ratios, "%.0f" % seconds)
+        if name == "default" and options.predictions:
+            for name, (predictions, scale) in PREDICTIONS.items():
+                run.perturbations[0].scale = scale
+                began = time.monotonic()
+                volume = denoised(run, predictions)
+                show(name, volume, "", "", "", "%.0f" % (time.monotonic() - began))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 import torch
 
-from f2fd_core import files, fourier, metrics, mrc, report
+from f2fd_core import files, fourier, lock, metrics, mrc, report
 from f2fd_core.config import (
     FILTERS,
     DeconvolveConfig,
@@ -190,7 +190,7 @@ def run_filter(name, config, case, path):
     """Run a filter with the best of its settings; returns an :class:`Outcome`."""
     function, settings = _filter_settings(name, config)
     source = mrc.open_volume(case.tomogram)
-    volume = np.array(source.data, dtype=np.float32)
+    volume = np.array(source[:], dtype=np.float32)
     mean, std = float(volume.mean()), float(volume.std()) or 1.0
     volume = (volume - mean) / std
     best = settings[len(settings) // 2]
@@ -199,7 +199,7 @@ def run_filter(name, config, case, path):
         corner = [(length - side) // 2 for length, side in zip(volume.shape, size)]
         part = np.ascontiguousarray(crop(volume, corner, size))
         truth = torch.from_numpy(np.array(
-            crop(mrc.open_volume(case.reference).data, corner, size), dtype=np.float32))
+            crop(mrc.open_volume(case.reference), corner, size), dtype=np.float32))
 
         def quality(setting):
             result = torch.from_numpy(np.array(function(part, setting, source), dtype=np.float32))
@@ -283,7 +283,7 @@ def in_own_process(*arguments):
 # Scores and tables.
 
 def _read(path):
-    return torch.from_numpy(np.array(mrc.open_volume(path).data, dtype=np.float32))
+    return torch.from_numpy(np.array(mrc.open_volume(path)[:], dtype=np.float32))
 
 
 def scores_of(path, case):
@@ -398,8 +398,8 @@ def draw(pictures, rows, path):
 
 
 def _section(path):
-    data = mrc.open_volume(path).data
-    return np.array(data[data.shape[0] // 2], dtype=np.float32)
+    volume = mrc.open_volume(path)
+    return np.array(volume[volume.shape[0] // 2], dtype=np.float32)
 
 
 def benchmark(config):
@@ -414,12 +414,13 @@ def benchmark(config):
                          for name in ("scores.csv", "scores.md", "methods.png")], config.overwrite)
     files.make_folder(config.output)
     rows, pictures, text = [], {}, ""
-    for case, folder in _cases(config):
-        found, volumes = run_case(config, case, folder)
-        rows += found
-        pictures.setdefault((case.name, case.snr), volumes)
-        text = write_tables(rows, config.output)
-        draw(pictures, rows, os.path.join(config.output, "methods.png"))
+    with lock.held(os.path.join(config.output, "benchmark")):
+        for case, folder in _cases(config):
+            found, volumes = run_case(config, case, folder)
+            rows += found
+            pictures.setdefault((case.name, case.snr), volumes)
+            text = write_tables(rows, config.output)
+            draw(pictures, rows, os.path.join(config.output, "methods.png"))
     report.say("tables and picture written to %s" % config.output)
     return text
 

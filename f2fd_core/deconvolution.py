@@ -39,8 +39,8 @@ def transfer(radius, voxel_size, settings):
 def deconvolved(data, voxel_size, settings, result=None):
     """A volume (Z, Y, X) filtered, float32, with the mean and standard deviation it had.
 
-    It is written into the array ``result``, if given. Both may be on disk; in memory is one copy of
-    the volume, its spectrum.
+    ``data``: an array or an :class:`~f2fd_core.mrc.MrcVolume`. It is written into the array
+    ``result``, if given. Both may be on disk; in memory is one copy of the volume, its spectrum.
     """
     shape = data.shape
     if result is None:
@@ -94,10 +94,10 @@ def deconvolve(config):
     for source in sources:
         path = paths[source.path]
         with lock.held(path), mrc.new_volume(path, *source.header()) as data:
-            deconvolved(source.data, config.voxel_size or source.voxel_size[0], config, data)
+            deconvolved(source, config.voxel_size or source.voxel_size[0], config, data)
             before, after = ([np.array(values[index], dtype=np.float32)
                               for index in report.central_slices(source.shape)]
-                             for values in (source.data, data))
+                             for values in (source, data))
         report.draw_slices(before, after, os.path.splitext(path)[0] + "_slices.png", source.name)
         report.say("written to %s" % path)
     return list(paths.values())

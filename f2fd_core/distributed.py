@@ -110,15 +110,16 @@ def _process(rank, function, argument, size, port, sentences):
                       MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     try:
         function(argument)
-    except UserError as error:
-        sentences.put(str(error))
-        raise SystemExit(2)
+    except (UserError, OSError) as error:
+        sentences.put(error)
+        raise SystemExit(1)
 
 
 def start(function, argument, size):
     """Run ``function(argument)`` in ``size`` new processes that form a group.
 
-    If one dies, the others are ended. Raises UserError with what a process said, or which died.
+    If one ends by an error or dies, the others are ended. Raises what a process was refused by (a
+    UserError or an OSError), or a UserError that says which died.
     """
     sentences = processes.get_context("spawn").SimpleQueue()
     group = processes.start_processes(
@@ -127,9 +128,11 @@ def start(function, argument, size):
     try:
         while not group.join():
             pass
-    except processes.ProcessExitedException as error:
+    except (processes.ProcessExitedException, processes.ProcessRaisedException) as error:
         if not sentences.empty():
-            raise UserError(sentences.get())
+            raise sentences.get()
+        if isinstance(error, processes.ProcessRaisedException):
+            raise
         cause = "signal %s" % signal.Signals(-error.exit_code).name if error.exit_code < 0 \
             else "exit code %d" % error.exit_code
         raise UserError("process %d of %d ended with %s, and with it the training; expected all to "

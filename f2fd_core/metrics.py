@@ -194,7 +194,7 @@ def _read(path, shape=None):
     if shape and volume.shape != shape:
         raise UserError("%s has shape %s; expected %s (Z, Y, X) as the denoised tomogram"
                         % (path, volume.shape, shape))
-    array = torch.from_numpy(np.array(volume.data, dtype=np.float32))
+    array = torch.from_numpy(np.array(volume[:], dtype=np.float32))
     if not torch.isfinite(array).all():
         raise UserError("%s holds NaN or infinite voxels; expected finite ones" % path)
     if shape is None and array.max() == array.min():

@@ -30,7 +30,8 @@ SLAB_VOXELS = 1 << 24
 class MrcVolume:
     """An MRC volume whose voxels are still on disk.
 
-    ``data`` is a read-only memory map (Z, Y, X) in the file's own type; ``voxel_size`` (Å) and
+    ``data`` is a read-only memory map (Z, Y, X) in the file's own type, best read by indexing the
+    volume itself, which looks first whether the file still has it all; ``voxel_size`` (Å) and
     ``origin`` (Å) are (x, y, z) as in the header, ``start`` its start indices (x, y, z). ``state``
     is the file's :func:`state` when it was opened.
     """
@@ -44,6 +45,15 @@ class MrcVolume:
     @property
     def shape(self):
         return self.data.shape
+
+    @property
+    def size(self):
+        return self.data.size
+
+    def __getitem__(self, index):
+        """A part of ``data``; raises UserError if the file has become shorter."""
+        self.changed()
+        return self.data[index]
 
     def header(self, first=(0, 0, 0), shape=None):
         """What a result of the same size, or for the box of ``shape`` at the voxel ``first`` (Z, Y,
@@ -198,7 +208,7 @@ def slabs(shape):
 def refuse_bad_voxels(volume):
     """Raise UserError if an :class:`MrcVolume` holds NaN or infinite voxels."""
     for slab in slabs(volume.shape):
-        bad = volume.data[slab].size - int(np.isfinite(volume.data[slab]).sum())
+        bad = volume[slab].size - int(np.isfinite(volume[slab]).sum())
         if bad:
             raise UserError("%s holds %d NaN or infinite voxels in sections %d to %d; expected "
                             "finite ones" % (volume.path, bad, slab.start, slab.stop - 1))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from f2fd_core import files, mrc, report
+from f2fd_core import files, lock, mrc, report
 from f2fd_core.ctf import contrast_transfer
 from f2fd_core.randomness import derived_seed
 
@@ -275,7 +275,8 @@ def simulate(config):
     paths = {name: os.path.join(config.output, name + ".mrc") for name in FILES}
     files.refuse_existing(paths.values(), config.overwrite)
     files.make_folder(config.output)
-    for name, volume in simulate_volumes(config).items():
-        mrc.write_volume(paths[name], volume, config.voxel_size)
+    with lock.held(os.path.join(config.output, "simulation")):
+        for name, volume in simulate_volumes(config).items():
+            mrc.write_volume(paths[name], volume, config.voxel_size)
     report.say("simulated volumes written to %s" % config.output)
     return paths

@@ -79,7 +79,7 @@ def sampled_patches(config, shapes):
         if list(mask.shape) != shape:
             raise UserError("the sampling mask %s has shape %s; expected %s (Z, Y, X) as its "
                             "tomogram has" % (mask.path, mask.shape, tuple(shape)))
-    patches = all_patches(shapes, config.patch_size, [mask.data for mask in masks])
+    patches = all_patches(shapes, config.patch_size, masks)
     if not patches:
         raise UserError("--sampling-masks: no patch of %d voxels has a twentieth inside %s; "
                         "expected masks with more voxels above 0.5"

@@ -90,21 +90,24 @@ class Volume(Standardised):
                                  "--voxel-size; results keep the header's"
                                  % (path, size[0], voxel_size))
         self.voxel_size = voxel_size or size[0]
-        self.data = self.source.data
         mrc.refuse_bad_voxels(self.source)
-        if prepare:
-            self.data = prepare(self.data, self.voxel_size)
-        self.clip, self.prepared = clip, prepare is not None
+        self.prepared = prepare(self.source, self.voxel_size) if prepare else None
+        self.clip = clip
         self._measure()
         if not self.std > LEAST_CONTRAST * abs(self.mean):
             raise UserError("%s is constant: every voxel is %g; expected a tomogram with contrast"
                             % (path, self.mean))
 
+    @property
+    def data(self):
+        """The voxels as the intensity scale finds them, (Z, Y, X), to be read by indexing."""
+        return self.source if self.prepared is None else self.prepared
+
     def _measure(self):
         """Find the intensity scale."""
-        data, clip = self.data, self.clip
+        data = self.data
         self.low, self.high = -np.inf, np.inf
-        if clip:
+        if self.clip:
             step = max(1, int(np.ceil((data.size / SAMPLED_VOXELS) ** (1 / 3))))
             sample = np.asarray(data[::step, ::step, ::step], dtype=np.float64)
             low, high = np.quantile(sample, CLIP_QUANTILES)
@@ -118,7 +121,7 @@ class Volume(Standardised):
 
     def _refuse_changed(self):
         """Raise UserError if the file has other content than when it was measured."""
-        if self.prepared or not self.source.changed():
+        if self.prepared is not None or not self.source.changed():
             return
         before = self.mean, self.std
         self.source = dataclasses.replace(self.source, state=mrc.state(self.source.path))
@@ -130,8 +133,6 @@ class Volume(Standardised):
                                                 + (self.mean, self.std)))
 
     def _clipped(self, slab):
-        if not self.prepared:
-            self.source.changed()
         return np.clip(np.asarray(self.data[slab], dtype=np.float64), self.low, self.high)
 
     def region(self, start, size):

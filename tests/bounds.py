@@ -6,7 +6,7 @@ import importlib.metadata
 import re
 import sys
 
-TOOLS = ["pytest", "hypothesis", "scikit-image", "setuptools<81"]
+TOOLS = ["pytest", "pytest-xdist", "hypothesis", "scikit-image", "setuptools<81"]
 NAME = re.compile(r"[\w.-]+")
 LOWEST = re.compile(r">=([\w.]+)")
 

@@ -79,13 +79,30 @@ def _dies(number):
         group.agreed(None)  # waits for the other, in vain
 
 
+def _has_no_room(number):
+    with distributed.joined(False) as group:
+        if group.rank == number:
+            raise OSError("cannot write model.pt: No space left on device")
+        group.agreed(None)  # waits for the other, in vain
+
+
 def _disagrees(_):
     raise UserError("process %s says no" % os.environ["RANK"])
 
 
+@pytest.mark.reliability("one of two training processes killed",
+                         "the other is ended; one sentence that says which, exit code 2")
 def test_a_process_that_dies_ends_the_others():
     with pytest.raises(UserError, match="process 2 of 2 ended with signal SIGKILL"):
         distributed.start(_dies, 1, 2)
+
+
+@pytest.mark.reliability("no room on the disk for one of two training processes",
+                         "the other is ended; one sentence, exit code 1")
+@pytest.mark.parametrize("number", [0, 1])
+def test_what_the_system_refuses_a_process_is_said(number):
+    with pytest.raises(OSError, match="^cannot write model.pt: No space left on device$"):
+        distributed.start(_has_no_room, number, 2)
 
 
 def test_what_a_process_refuses_is_said():

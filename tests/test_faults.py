@@ -15,7 +15,21 @@ import pytest
 from conftest import assert_same_weights, data
 from runs import Run, assert_whole, finish
 
-from f2fd_core import TrainConfig, checkpoint, report, train
+from f2fd_core import (
+    BenchmarkConfig,
+    DeconvolveConfig,
+    SimulateConfig,
+    TrainConfig,
+    UserError,
+    benchmark,
+    checkpoint,
+    deconvolution,
+    deconvolve,
+    lock,
+    report,
+    simulate,
+    train,
+)
 
 POINTS = int(os.environ.get("F2FD_TEST_POINTS", 15))
 """How often a training, and a denoising, is hit by a signal at a random moment."""
@@ -193,6 +207,21 @@ def test_no_room_for_a_result(small, trained, denoised, tmp_path):
     assert_same_results(tmp_path / "out", denoised)
 
 
+@pytest.mark.reliability("no room on the disk for a denoised tomogram's picture", SAME)
+def test_no_room_for_a_picture(small, trained, tmp_path):
+    """Of a region, which needs less room than its picture."""
+    def command(folder):
+        return denoising(trained, [small["tomogram"]], tmp_path / folder) + [
+            "--region", 0, 0, 0, 16, 16, 16]
+
+    finish(command("whole"), tmp_path)
+    assert os.path.getsize(tmp_path / "whole" / "tomogram_denoised.mrc") < 18000
+    Run(command("out"), tmp_path, 18000).refused(1, "cannot write ", "slices.png", "File too large")
+    assert names(tmp_path / "out") == []
+    finish(command("out"), tmp_path)
+    assert_same_results(tmp_path / "out", tmp_path / "whole")
+
+
 @pytest.mark.reliability("output folder made read-only in the middle of a training", SAME)
 def test_a_folder_that_becomes_read_only(small, trained, tmp_path):
     command, output = training(small["tomogram"], tmp_path / "run"), tmp_path / "run"
@@ -268,6 +297,22 @@ def test_a_tomogram_that_is_cut_during_denoising(own, trained, tmp_path):
     assert names(tmp_path / "out") == []
 
 
+@pytest.mark.reliability("tomogram cut short while it is deconvolved",
+                         "one sentence that names it, exit code 2, no result")
+def test_a_tomogram_that_is_cut_while_it_is_filtered(own, tmp_path, monkeypatch):
+    spectrum_of = deconvolution.spectrum_of
+
+    def cut(*arguments):
+        os.truncate(own, 2000)
+        return spectrum_of(*arguments)
+
+    monkeypatch.setattr(deconvolution, "spectrum_of", cut)
+    with pytest.raises(UserError, match="tomogram.mrc was cut to 2000 bytes while it was being"):
+        deconvolve(DeconvolveConfig(tomograms=(str(own),), output=str(tmp_path / "out"),
+                                    defocus=3))
+    assert names(tmp_path / "out") == []
+
+
 @pytest.mark.reliability("tomogram replaced by another file, removed, or its header edited during "
                          "a training", "the same model, bit for bit")
 @pytest.mark.parametrize("fault", ["replaced", "removed", "header"])
@@ -320,6 +365,17 @@ def test_a_second_run_is_refused_until_the_first_is_gone(kind, small, trained, t
     assert "process %d on " % first.process.pid in told and "which ended too early" in told
     assert not locked.exists()
     assert_whole(output)
+
+
+@pytest.mark.reliability("second simulation or benchmark into the folder of a running one",
+                         "refused with the first's process and start")
+@pytest.mark.parametrize(("name", "run", "config"), [
+    ("simulation", simulate, SimulateConfig), ("benchmark", benchmark, BenchmarkConfig)])
+def test_other_folders_have_one_writer_too(name, run, config, tmp_path):
+    with lock.held(str(tmp_path / name)), pytest.raises(
+            UserError, match="%s is being written by process %d on " % (name, os.getpid())):
+        run(config(output=str(tmp_path)))
+    assert names(tmp_path) == []
 
 
 @pytest.mark.reliability("clock that runs backwards, checkpoints whose dates lie",

@@ -1,4 +1,6 @@
 """Extreme tomograms and trainings that diverge: everything stays finite, or is told."""
+import os
+
 import mrcfile
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from f2fd_core import (
     UserError,
     checkpoint,
     denoise,
+    distributed,
     mrc,
     report,
     train,
@@ -100,10 +103,9 @@ def test_denoising_is_equivariant(scale, shift, quick_denoise, small, write, tmp
                                + 2 * np.spacing(np.float32(abs(shift))) / scale)
 
 
-@pytest.fixture
-def poisoned(monkeypatch):
-    """Let the weights become NaN at a step, as often as the returned list has entries left."""
-    left = []
+def poisoning(left):
+    """Training.take_step with weights that become NaN at a step, as often as the list ``left`` has
+    entries."""
     step = training.Training.take_step
 
     def take_step(run):
@@ -114,8 +116,21 @@ def poisoned(monkeypatch):
                 next(run.network.parameters()).fill_(float("nan"))
         return row
 
-    monkeypatch.setattr(training.Training, "take_step", take_step)
+    return take_step
+
+
+@pytest.fixture
+def poisoned(monkeypatch):
+    """The list by which :func:`poisoning` is done."""
+    left = []
+    monkeypatch.setattr(training.Training, "take_step", poisoning(left))
     return left
+
+
+def train_poisoned(config):
+    """In a process of its own: poisoned once, if it is the second of two."""
+    training.Training.take_step = poisoning([True] * int(os.environ["RANK"]))
+    train(config)
 
 
 def settings(small, output, **options):
@@ -147,6 +162,24 @@ def test_a_training_steps_back(times, schedule, small, tmp_path, poisoned, capsy
     (again / "checkpoints" / "step_00000006.pt").write_bytes(open(source, "rb").read())
     resumed = train(TrainConfig(**dict(options, output=str(again), resume=True)))
     assert_same_weights(resumed, model)
+
+
+@pytest.mark.reliability("weights that become NaN in one of two processes",
+                         "both go back to the newest checkpoint, and to the same model")
+def test_processes_step_back_together(small, tmp_path, capfd):
+    options = settings(small, tmp_path / "run", device="cpu,cpu", threads=1)
+    distributed.start(train_poisoned, TrainConfig(**options), 2)
+    told, = [line for line in capfd.readouterr().err.splitlines() if "going back" in line]
+    assert "the loss became nan at step 5" in told
+    rows = report.read_log(str(tmp_path / "run" / "log.csv"))
+    assert [int(row["step"]) for row in rows] == list(range(9))
+    rates = [float(row["learning_rate"]) for row in rows]
+    slow = [rate / warm for rate, warm in zip(rates, range(1, 10))]
+    assert slow[:3] == pytest.approx([slow[0]] * 3, rel=1e-4)
+    assert slow[3:] == pytest.approx([slow[0] * training.SETBACK_RATE] * 6, rel=1e-4)
+    _, state = checkpoint.newest(str(tmp_path / "run" / "checkpoints"), pytest.fail)
+    assert state["step"] == 9 and state["setbacks"] == 1
+    assert all(torch.isfinite(weight).all() for weight in state["model"].values())
 
 
 @pytest.mark.reliability("a training that diverges again and again",

@@ -56,5 +56,5 @@ def test_many_tomograms_are_mapped_not_read(write):
     before = len(os.listdir("/proc/self/fd"))
     volumes = [Volume(path) for path in paths]
     assert len(os.listdir("/proc/self/fd")) <= before + len(volumes)
-    assert all(isinstance(volume.data, np.memmap) for volume in volumes)
+    assert all(isinstance(volume.source.data, np.memmap) for volume in volumes)
     assert volumes[29].mean == pytest.approx(values.mean() + 29, abs=0.01)
