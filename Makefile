@@ -16,6 +16,7 @@ INSTALLED := $(VENV)/.installed
 TESTED := python -m pytest -q -n $(JOBS) --dist worksteal
 
 test test-lowest test-newest: export OMP_NUM_THREADS = 1
+test-lowest test-newest: export PYTHONPATH = $(CURDIR)
 
 .PHONY: demo test test-downstream test-lowest test-newest lint gui install table clean
 

@@ -169,7 +169,7 @@ def blind_model(phantom, tmp_path_factory):
         output=str(tmp_path_factory.mktemp("blind")), learning_rate=3e-3)))
 
 
-@pytest.mark.parametrize("options", [dict(tile_size=32), dict(precision="bfloat16")])
+@pytest.mark.parametrize("options", [dict(tile_size=48), dict(precision="bfloat16")])
 def test_fast_paths_give_what_the_plain_one_gives(blind_model, phantom, tmp_path, options):
     """Tiles against the whole volume at once, bfloat16 against float32."""
     results = [denoise(DenoiseConfig(**dict(
