@@ -32,7 +32,8 @@ setup(
     extras_require={
         "engine": ["torch>=2.1.0", "pytorch-msssim>=1.0.0"],
         "benchmark": ["scikit-image"],
-        "scipion": ["scipion-pyworkflow>=3.11", "scipion-em>=3.11", "scipion-em-tomo>=3.12",
+        # scipion-em-tomo 3.12 imports what pyworkflow has since 3.11.6, but asks for less.
+        "scipion": ["scipion-pyworkflow>=3.11.6", "scipion-em>=3.11", "scipion-em-tomo>=3.12",
                     "setuptools<81"],
         "test": ["pytest", "pytest-xdist", "hypothesis", "ruff", "scikit-image", "scipion-app",
                  "scipion-em-aretomo", "scipion-em-membrain", "scipion-em-tomosegmemtv"],
