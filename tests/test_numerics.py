@@ -165,7 +165,8 @@ def test_a_training_steps_back(times, schedule, small, tmp_path, poisoned, capsy
 
 
 @pytest.mark.reliability("weights that become NaN in one of two processes",
-                         "both go back to the newest checkpoint, and to the same model")
+                         "both go back to the newest checkpoint, with a lower learning "
+                         "rate")
 def test_processes_step_back_together(small, tmp_path, capfd):
     options = settings(small, tmp_path / "run", device="cpu,cpu", threads=1)
     distributed.start(train_poisoned, TrainConfig(**options), 2)
