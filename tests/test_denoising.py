@@ -169,9 +169,13 @@ def blind_model(phantom, tmp_path_factory):
         output=str(tmp_path_factory.mktemp("blind")), learning_rate=3e-3)))
 
 
-@pytest.mark.parametrize("options", [dict(tile_size=48), dict(precision="bfloat16")])
-def test_fast_paths_give_what_the_plain_one_gives(blind_model, phantom, tmp_path, options):
-    """Tiles against the whole volume at once, bfloat16 against float32."""
+@pytest.mark.parametrize(("options", "least"), [
+    (dict(tile_size=32), 0.997), (dict(tile_size=48), 0.999), (dict(precision="bfloat16"), 0.999)])
+def test_fast_paths_give_what_the_plain_one_gives(blind_model, phantom, tmp_path, options, least):
+    """Tiles against the whole volume at once, bfloat16 against float32.
+
+    The smallest tiles, all of whose voxels are near a face, give less with some networks.
+    """
     results = [denoise(DenoiseConfig(**dict(
         dict(model=blind_model, tomograms=(phantom["tomogram"],), tile_size=96, device="cpu",
              precision="float32", output=str(tmp_path / str(number))), **own)))[0]
@@ -179,7 +183,7 @@ def test_fast_paths_give_what_the_plain_one_gives(blind_model, phantom, tmp_path
     plain, fast = (torch.from_numpy(data(path)) for path in results)
     assert plain.std() > 0.05 * data(phantom["tomogram"]).std()
     assert not torch.equal(plain, fast)
-    assert correlation(plain, fast) > 0.999
+    assert correlation(plain, fast) > least
 
 
 def test_reading_ahead_changes_nothing(tiny_model, phantom, write, tmp_path, monkeypatch):

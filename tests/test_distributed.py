@@ -97,7 +97,8 @@ def test_a_process_that_dies_ends_the_others():
         distributed.start(_dies, 1, 2)
 
 
-@pytest.mark.reliability("no room on the disk for one of two training processes",
+@pytest.mark.reliability("an error of the system, as a full disk gives, raised in one of two "
+                         "processes",
                          "the other is ended; one sentence, exit code 1")
 @pytest.mark.parametrize("number", [0, 1])
 def test_what_the_system_refuses_a_process_is_said(number):

@@ -367,8 +367,8 @@ def test_a_second_run_is_refused_until_the_first_is_gone(kind, small, trained, t
     assert_whole(output)
 
 
-@pytest.mark.reliability("second simulation or benchmark into the folder of a running one",
-                         "refused with the first's process and start")
+@pytest.mark.reliability("simulation or benchmark into a folder whose lock is held",
+                         "refused with the holder's process")
 @pytest.mark.parametrize(("name", "run", "config"), [
     ("simulation", simulate, SimulateConfig), ("benchmark", benchmark, BenchmarkConfig)])
 def test_other_folders_have_one_writer_too(name, run, config, tmp_path):
