@@ -68,13 +68,17 @@ VARIANTS = {
     "learning rate 0.0005": {"learning_rate": 5e-4},
 }
 PREDICTIONS = {
-    "1 prediction": (1, 0.5),
-    "16 predictions": (16, 0.5),
-    "1 prediction, no noise added": (1, 0.0),
-    "4 predictions, noise scale 0.25": (4, 0.25),
+    "1 prediction": (1, 0.5, False),
+    "16 predictions": (16, 0.5, False),
+    "1 prediction, no noise added": (1, 0.0, False),
+    "4 half turns, no noise added": (1, 0.0, True),
+    "4 half turns": (1, 0.5, True),
+    "4 predictions, noise scale 0.25": (4, 0.25, False),
 }
-"""Number of predictions and noise scale, with the default's model; the default is 4 and 0.5."""
+"""Number of predictions, noise scale and whether each is the mean over half turns, with the
+default's model; the default is 4, 0.5, no."""
 SHELLS = {"low": (0.02, 0.1), "middle": (0.1, 0.25), "high": (0.25, 0.5)}
+TURNS = ((), (-3, -1), (-3, -2), (-2, -1))
 SCORES = ("correlation", "psnr", "ssim", "fsc_mean", "membrane_average_precision")
 
 
@@ -97,10 +101,23 @@ def power_ratios(perturbation, truth):
             for low, high in SHELLS.values()]
 
 
-def denoised(run, predictions=4):
+class Turned(torch.nn.Module):
+    """The mean of a network's predictions for its input turned by 180 degrees about each axis."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, values):
+        turned = [self.network(values.flip(axes)).float().flip(axes) for axes in TURNS]
+        return torch.stack(turned).mean(0)
+
+
+def denoised(run, predictions=4, turned=False):
     """The tomogram, denoised by the model of a Training."""
     perturbation, = run.perturbations
-    predictor = Predictor(run.model(), run.device, run.dtype, predictions, 1)
+    network = Turned(run.model()) if turned else run.model()
+    predictor = Predictor(network, run.device, run.dtype, predictions, 1)
     shape = perturbation.volume.shape
     return torch.from_numpy(denoised_region(predictor, perturbation, (0, 0, 0), shape, 96,
                                             run.config.network))
@@ -170,10 +187,10 @@ def compare(case, options, folder):
         run, ratios, seconds = trained(name, case, str(Path(folder) / str(number)), options.steps)
         show(name, denoised(run), *ratios, "%.0f" % seconds)
         if name == "default" and options.predictions:
-            for name, (predictions, scale) in PREDICTIONS.items():
+            for name, (predictions, scale, turned) in PREDICTIONS.items():
                 run.perturbations[0].scale = scale
                 began = time.monotonic()
-                volume = denoised(run, predictions)
+                volume = denoised(run, predictions, turned)
                 show(name, volume, "", "", "", "%.0f" % (time.monotonic() - began))
 
 
