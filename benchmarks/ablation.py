@@ -20,6 +20,7 @@ import torch
 
 from f2fd_core import BenchmarkConfig, TrainConfig, fourier, mrc, training
 from f2fd_core.benchmarking import simulated_case
+from f2fd_core.config import HALF_TURNS
 from f2fd_core.config.tools import BENCHMARK_CASES
 from f2fd_core.denoising import Predictor, denoised_region
 from f2fd_core.device import prepare_cpu
@@ -68,17 +69,13 @@ VARIANTS = {
     "learning rate 0.0005": {"learning_rate": 5e-4},
 }
 PREDICTIONS = {
-    "1 prediction": (1, 0.5, False),
-    "16 predictions": (16, 0.5, False),
-    "1 prediction, no noise added": (1, 0.0, False),
-    "4 half turns, no noise added": (1, 0.0, True),
-    "4 half turns": (1, 0.5, True),
-    "4 predictions, noise scale 0.25": (4, 0.25, False),
+    "1 prediction": (1, 0.0, HALF_TURNS[:1]),
+    "4 noisy copies, not turned": (4, 0.5, HALF_TURNS[:1]),
+    "4 noisy copies": (4, 0.5, HALF_TURNS),
+    "16 noisy copies": (16, 0.5, HALF_TURNS),
 }
-"""Number of predictions, noise scale and whether each is the mean over half turns, with the
-default's model; the default is 4, 0.5, no."""
+"""Number of predictions, scale of the noise added and turns, with the default's model."""
 SHELLS = {"low": (0.02, 0.1), "middle": (0.1, 0.25), "high": (0.25, 0.5)}
-TURNS = ((), (-3, -1), (-3, -2), (-2, -1))
 SCORES = ("correlation", "psnr", "ssim", "fsc_mean", "membrane_average_precision")
 
 
@@ -101,26 +98,18 @@ def power_ratios(perturbation, truth):
             for low, high in SHELLS.values()]
 
 
-class Turned(torch.nn.Module):
-    """The mean of a network's predictions for its input turned by 180 degrees about each axis."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-
-    def forward(self, values):
-        turned = [self.network(values.flip(axes)).float().flip(axes) for axes in TURNS]
-        return torch.stack(turned).mean(0)
-
-
-def denoised(run, predictions=4, turned=False):
-    """The tomogram, denoised by the model of a Training."""
+def denoised(run, predictions=0, scale=0.0, turns=None):
+    """The tomogram, denoised by the model of a Training: by default as ``f2fd denoise`` does."""
+    turns = turns or run.config.prediction_turns()
+    predictions = predictions or len(turns)
     perturbation, = run.perturbations
-    network = Turned(run.model()) if turned else run.model()
-    predictor = Predictor(network, run.device, run.dtype, predictions, 1)
-    shape = perturbation.volume.shape
-    return torch.from_numpy(denoised_region(predictor, perturbation, (0, 0, 0), shape, 96,
-                                            run.config.network))
+    if scale:
+        perturbation.scale = scale
+    else:
+        perturbation = perturbation.for_prediction(predictions)
+    predictor = Predictor(run.model(), run.device, run.dtype, predictions, 1, turns=turns)
+    return torch.from_numpy(denoised_region(predictor, perturbation, (0, 0, 0),
+                                            perturbation.volume.shape, 96, run.config.network))
 
 
 def trained(name, case, folder, steps):
@@ -187,10 +176,9 @@ def compare(case, options, folder):
         run, ratios, seconds = trained(name, case, str(Path(folder) / str(number)), options.steps)
         show(name, denoised(run), *ratios, "%.0f" % seconds)
         if name == "default" and options.predictions:
-            for name, (predictions, scale, turned) in PREDICTIONS.items():
-                run.perturbations[0].scale = scale
+            for name, settings in PREDICTIONS.items():
                 began = time.monotonic()
-                volume = denoised(run, predictions, turned)
+                volume = denoised(run, *settings)
                 show(name, volume, "", "", "", "%.0f" % (time.monotonic() - began))
 
 

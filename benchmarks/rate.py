@@ -16,7 +16,7 @@ import torch
 from f2fd_core import SimulateConfig, TrainConfig, simulate, unet
 from f2fd_core.denoising import Predictor, denoised_region, refined
 from f2fd_core.device import arithmetic, autocast, choose_devices, device_name, prepare_cpu
-from f2fd_core.perturbation import perturbation_for_prediction
+from f2fd_core.perturbation import perturbation_for_training
 from f2fd_core.run_folder import prepare_folder
 from f2fd_core.training import open_for_training
 
@@ -126,12 +126,14 @@ def main(argv=None):
         side = (options.tile_size,) * 3
         bare = network_seconds(network, dtype, torch.channels_last_3d, device, (1, 1) + side,
                                options.repeats)
-        predictor = Predictor(network, device, dtype, options.predictions, 1)
+        predictor = Predictor(network, device, dtype, options.predictions, 1,
+                              turns=config.prediction_turns())
         began = waited(device)
-        perturbation = perturbation_for_prediction(volume, config, device, 4)
+        noisy = perturbation_for_training(volume, config, device)
         first = waited(device) - began
-        refined([perturbation], network, device, dtype)
+        refined([noisy], network, device, dtype)
         second = waited(device) - began - first
+        perturbation = noisy.for_prediction(options.predictions)
         computed = []
         moments = predictor.moments
 
@@ -152,8 +154,9 @@ def main(argv=None):
         print("| ratio | %.2f |" % (rate / least))
         print("| voxels computed for each voxel and prediction | %.2f |"
               % (sum(computed) / options.predictions / torch.Size(volume.shape).numel()))
-        print("| seconds: noise, first and second estimate, all tiles | %.2f, %.2f, %.2f |"
-              % (first, second, seconds))
+        print("| all tiles, seconds | %.2f |" % seconds)
+        print("| the noise's first and second estimate, for more predictions than positions, "
+              "seconds | %.2f, %.2f |" % (first, second))
 
         print("\n| network forwards, tile of %d³ | seconds | ratio | 10⁹ operations/s |\n"
               "|---|---|---|---|" % options.tile_size)

@@ -1,7 +1,8 @@
 """How the time of denoising grows with voxels and predictions, and of training with steps.
 
 Three sizes of each, with the seconds per unit beside them: constant where time grows linearly. The
-noise's estimate takes about the same for any large tomogram and is told apart.
+noise's estimate, which more than four predictions need, takes about the same for any large tomogram
+and is told apart.
 
     python benchmarks/scaling.py --threads 1
 """
@@ -26,11 +27,14 @@ def denoising_seconds(training, path, predictions):
     """(seconds of the noise's estimates, seconds of all tiles) of a tomogram."""
     volume, = open_volumes(DenoiseConfig(tomograms=(path,)), training.config)
     began = time.monotonic()
-    perturbation = perturbation_for_prediction(volume, training.config, training.device, 4)
-    refined([perturbation], training.model(), training.device, training.dtype)
+    config = training.config
+    perturbation = perturbation_for_prediction(volume, config, training.device, predictions, 4)
+    if not config.unperturbed(predictions):
+        refined([perturbation], training.model(), training.device, training.dtype)
     estimated = time.monotonic()
-    predictor = Predictor(training.model(), training.device, training.dtype, predictions, 1)
-    denoised_region(predictor, perturbation, (0, 0, 0), volume.shape, 96, training.config.network)
+    predictor = Predictor(training.model(), training.device, training.dtype, predictions, 1,
+                          turns=config.prediction_turns())
+    denoised_region(predictor, perturbation, (0, 0, 0), volume.shape, 96, config.network)
     return estimated - began, time.monotonic() - estimated
 
 
@@ -51,7 +55,7 @@ def main(argv=None):
                              device=options.device, threads=options.threads)
         prepare_folder(config)
         training = open_for_training(config)
-        cases = [(shape, 2) for shape in paths] + [(first, count) for count in (4, 8)]
+        cases = [(shape, 4) for shape in paths] + [(first, count) for count in (8, 16)]
         for shape, predictions in cases:
             estimates, seconds = denoising_seconds(training, paths[shape], predictions)
             million = math.prod(shape) / 1e6

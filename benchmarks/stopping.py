@@ -35,9 +35,10 @@ class Watched(Training):
     def check(self):
         loss = super().check()
         perturbation, = self.perturbations
-        predictor = Predictor(self.model(), self.device, self.dtype, 2, 1)
-        denoised = denoised_region(predictor, perturbation, (0, 0, 0), self.clean.shape, 96,
-                                   self.config.network)
+        turns = self.config.prediction_turns()
+        predictor = Predictor(self.model(), self.device, self.dtype, len(turns), 1, turns=turns)
+        denoised = denoised_region(predictor, perturbation.for_prediction(len(turns)), (0, 0, 0),
+                                   self.clean.shape, 96, self.config.network)
         self.network.train()
         scores = score(torch.from_numpy(denoised), self.clean)
         self.rows.append((self.step, loss, scores["correlation"], scores["ssim"]))

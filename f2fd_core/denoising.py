@@ -1,7 +1,8 @@
 """Denoising: the mean of many predictions, tile by tile, in the tomogram's own intensities.
 
 z = 1 / (K T) sum_k sum_t f_t(p_k): p_k are perturbed copies of the tomogram and f_t the network
-under dropout masks; here every copy meets a new mask, so K = T = the number of predictions.
+under dropout masks; here every copy meets a new mask, so K = T = the number of predictions. What
+the network has learned to turn with it is also shown turned, and what it predicts is turned back.
 """
 import contextlib
 import copy
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 from f2fd_core import checkpoint, files, lock, mrc, report, unet
-from f2fd_core.config import NETWORK_MULTIPLE, UserError
+from f2fd_core.config import HALF_TURNS, NETWORK_MULTIPLE, UserError
 from f2fd_core.device import (
     arithmetic,
     autocast,
@@ -49,9 +50,12 @@ MEMORY_SHARE = 0.6
 class Predictor:
     """Averages predictions of a network over perturbed copies, with dropout on."""
 
-    def __init__(self, network, device, dtype, predictions, batch_size, seed=0, compile=False):
+    def __init__(self, network, device, dtype, predictions, batch_size, seed=0, compile=False,
+                 turns=HALF_TURNS[:1]):
+        """``turns``: as TrainConfig.prediction_turns gives them."""
         self.network, self.device, self.dtype = network, device, dtype
         self.predictions, self.batch_size, self.seed = predictions, batch_size, seed
+        self.turns = turns
         self.forward = compiled(network, device) if compile else network
         self.abandoned = threading.Event()
 
@@ -73,11 +77,13 @@ class Predictor:
             if self.abandoned.is_set():
                 raise RuntimeError("nobody waits for this tile any more")
             count = min(self.batch_size, self.predictions - done)
-            copies = perturbation.copies(start, size, count, done, random).unsqueeze(1)
+            copies = perturbation.copies(start, size, count, done, random)
+            turns = [self.turns[number % len(self.turns)] for number in range(done, done + count)]
+            turned = torch.stack([copy.flip(axes) for copy, axes in zip(copies, turns)])
             try:
                 with autocast(self.dtype, self.device):
-                    predicted = self.forward(
-                        copies.contiguous(memory_format=torch.channels_last_3d))
+                    predicted = self.forward(turned.unsqueeze(1).contiguous(
+                        memory_format=torch.channels_last_3d))
             except torch.cuda.OutOfMemoryError:
                 if count == 1:
                     raise
@@ -85,7 +91,8 @@ class Predictor:
                 report.warn("the memory of %s does not suffice for %d predictions at once; going "
                             "on with %d" % (self.device, count, self.batch_size))
                 continue
-            for sample in predicted[:, 0].float():
+            for sample, axes in zip(predicted[:, 0].float(), turns):
+                sample = sample.flip(axes)
                 done += 1  # Welford's recurrence: no cancellation however small the spread
                 difference = sample - mean
                 mean += difference / done
@@ -236,13 +243,13 @@ def denoise(config):
     report.announce_devices(devices, dtype, "denoising")
     predictors = [Predictor(copy.deepcopy(network).to(device, memory_format=torch.channels_last_3d),
                             device, dtype, config.predictions, config.batch_size, config.seed,
-                            config.compile)
+                            config.compile, trained.prediction_turns())
                   for device in devices]
     config = dataclasses.replace(
         config, tile_size=_fit_to_memory(predictors, asked, config, trained))
     # A pool of masked copies would be there twice.
     ahead = Ahead(lambda number: perturbation_for_prediction(
-        volumes[number], trained, devices[0], config.pool_size),
+        volumes[number], trained, devices[0], config.predictions, config.pool_size),
         works_apart(devices[0]) and trained.perturbation != "masks")
     with repeatable(config.deterministic):
         for number, volume in enumerate(volumes):
@@ -287,7 +294,7 @@ def _denoise_one(volume, box, perturbation, path, predictors, config, trained):
     """Denoise the ``box`` (see :func:`box_of`) of a tomogram, in smaller tiles if a GPU's memory
     does not suffice."""
     first = predictors[0]
-    if trained.refines():
+    if trained.refines() and not trained.unperturbed(config.predictions):
         refined([perturbation], first.network, first.device, first.dtype)
     workers = [(predictor, perturbation.on(predictor.device)) for predictor in predictors]
     side = config.tile_size

@@ -4,6 +4,7 @@ from itertools import product
 import numpy as np
 import torch
 
+from f2fd_core.config import HALF_TURNS
 from f2fd_core.randomness import GLOBAL, derived_seed
 from f2fd_core.volume import crop
 
@@ -89,10 +90,7 @@ def augment(volumes, mode, random=GLOBAL):
     if mode == "none":
         return volumes
     about_y, about_x, about_z = (torch.rand(3, generator=random.host) < 0.5).tolist()
-    if about_y:
-        volumes = volumes.flip((-3, -1))
-    if about_x:
-        volumes = volumes.flip((-3, -2))
+    volumes = volumes.flip(HALF_TURNS[about_y + 2 * about_x])
     if mode == "published" and about_z:
         quarters = int(torch.randint(1, 4, (), generator=random.host))
         volumes = torch.rot90(volumes, quarters, (-2, -1))

@@ -38,7 +38,7 @@ class Pairs(NamedTuple):
 
 
 class Perturbation:
-    """What perturbations have in common."""
+    """What perturbations have in common; by itself, for prediction from the tomogram as it is."""
 
     def __init__(self, volume, config, device="cpu"):
         """``volume``: standardised, see :mod:`f2fd_core.volume`; ``config``: the TrainConfig."""
@@ -49,6 +49,19 @@ class Perturbation:
 
     def at_step(self, step):
         """Nothing to prepare: every draw is new."""
+
+    def copies(self, start, size, count, first=0, random=GLOBAL):
+        """The region itself, ``count`` times, as the network's input, (count, Z, Y, X).
+
+        ``first``: how many the prediction has had before.
+        """
+        return self._region(start, size).expand(count, *size)
+
+    def for_prediction(self, predictions):
+        """What so many predictions are made from: this, or the tomogram as it is."""
+        if self.config.unperturbed(predictions):
+            return Perturbation(self.volume, self.config, self.device)
+        return self
 
     def on(self, device):
         """The same perturbation with its results on another device."""
@@ -198,10 +211,7 @@ class Spectrum(Perturbation):
         return Pairs(region + self.scale * noise, region - noise / self.scale)
 
     def copies(self, start, size, count, first=0, random=GLOBAL):
-        """``count`` perturbed copies of a region as the network's input, (count, Z, Y, X).
-
-        ``first``: how many the prediction has had before.
-        """
+        """``count`` perturbed copies of a region, (count, Z, Y, X)."""
         return self._region(start, size) + self.scale * self._noise(start, size, count, random)
 
 
@@ -383,10 +393,6 @@ class BlindSpot(Perturbation):
         inputs = torch.where(self._hidden(blind), replacements, region)
         return Pairs(inputs, region.expand(count, *size), blind.float())
 
-    def copies(self, start, size, count, first=0, random=GLOBAL):
-        """The region itself, ``count`` times, (count, Z, Y, X)."""
-        return self._region(start, size).expand(count, *size)
-
 
 class Halves(Perturbation):
     """Noise2Noise (Lehtinen et al., ICML 2018) from one half-map to the other.
@@ -425,8 +431,10 @@ def perturbation_for_training(volume, config, device):
     return KINDS[config.perturbation](volume, config, device)
 
 
-def perturbation_for_prediction(volume, config, device, pool_size):
-    """The same for denoising: ``config`` is the model's, the pool is a fresh one."""
+def perturbation_for_prediction(volume, config, device, predictions, pool_size):
+    """The same for so many ``predictions``: ``config`` is the model's, the pool is a fresh one."""
+    if config.unperturbed(predictions):
+        return Perturbation(volume, config, device)
     if config.perturbation == "masks":
         return Masks(volume, config, device, pool_size, PREDICTION)
     return perturbation_for_training(volume, config, device)

@@ -239,8 +239,10 @@ def test_denoising_has_to_suit_the_model(trained, values, words):
 
 
 @pytest.mark.parametrize(("trained", "predictions"), [
-    ({}, 4), ({"perturbation": "points"}, 20), ({"perturbation": "blindspot"}, 1),
-    ({"perturbation": "blindspot", "dropout": 0.1}, 4), ({"perturbation": "halves"}, 2),
+    ({}, 4), ({"augmentation": "none"}, 4), ({"perturbation": "points"}, 20),
+    ({"perturbation": "blindspot"}, 4), ({"perturbation": "blindspot", "augmentation": "none"}, 1),
+    ({"perturbation": "blindspot", "augmentation": "none", "dropout": 0.1}, 4),
+    ({"perturbation": "halves"}, 8), ({"perturbation": "halves", "augmentation": "none"}, 2),
     ({"preset": "published"}, 100), ({"preset": "published", "perturbation": "points"}, 100),
 ])
 def test_predictions_as_the_model_wants_them(trained, predictions):
@@ -290,7 +292,8 @@ def test_std_needs_two_predictions():
     with pytest.raises(UserError, match="--predictions is 1; expected at least 2 for --std"):
         DenoiseConfig(predictions=1, std=True).for_model(TrainConfig())
     with pytest.raises(UserError, match="--predictions is 1; expected at least 2 for --std"):
-        DenoiseConfig(std=True).for_model(TrainConfig(perturbation="blindspot"))
+        DenoiseConfig(std=True).for_model(TrainConfig(perturbation="blindspot",
+                                                      augmentation="none"))
 
 
 def test_readme_shows_the_current_arguments():

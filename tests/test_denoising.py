@@ -53,6 +53,54 @@ def test_dropout_is_on_and_new_in_every_prediction():
     assert variance.mean() == pytest.approx(1, abs=0.02)
 
 
+class Placed(torch.nn.Module):
+    """A network whose output depends on the place."""
+
+    def forward(self, volumes):
+        return volumes * torch.arange(volumes[0].numel()).reshape(volumes.shape[1:])
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 10])
+@pytest.mark.parametrize("perturbation", ["spectrum", "halves"])
+def test_turned_predictions_against_a_loop(batch_size, perturbation):
+    """Every half-map in each of the four positions; the outputs are turned back."""
+    turns = TrainConfig(perturbation=perturbation).prediction_turns()
+    predictor = Predictor(Placed(), torch.device("cpu"), torch.float32, 10, batch_size, turns=turns)
+    mean, variance = predictor.moments(Counting(), (0, 0, 0), (2, 3, 4))
+    place = np.arange(24).reshape(2, 3, 4)
+    positions = [place, place[::-1, :, ::-1], place[::-1, ::-1], place[:, ::-1, ::-1]]
+    repeated = 2 if perturbation == "halves" else 1
+    expected = [number * positions[number // repeated % 4] for number in range(10)]
+    np.testing.assert_allclose(mean, np.mean(expected, 0), rtol=1e-5)
+    np.testing.assert_allclose(variance, np.var(expected, 0, ddof=1), rtol=1e-4)
+
+
+def test_a_turned_tomogram_gives_the_turned_result(tiny_model, phantom, write, tmp_path):
+    """With all four positions, whatever the network has learned; with one it does not."""
+    def difference(predictions):
+        values = data(phantom["tomogram"])
+        paths = [write(values, name="as-it-is"), write(values[::-1, :, ::-1].copy(), name="turned")]
+        one, other = (data(path) for path in denoise(DenoiseConfig(
+            model=str(tiny_model / "model.pt"), tomograms=tuple(paths), predictions=predictions,
+            output=str(tmp_path / str(predictions)), device="cpu", precision="float32",
+            tile_size=96)))
+        return np.abs(one - other[::-1, :, ::-1]).max() / one.std()
+
+    assert difference(4) < 1e-3 < 0.05 < difference(1)
+
+
+def test_no_noise_is_estimated_or_added_where_the_positions_suffice(quick_denoise, phantom,
+                                                                    tmp_path, monkeypatch):
+    more = [data(quick_denoise(phantom["tomogram"], tmp_path / ("more%d" % seed), seed=seed,
+                               predictions=5)) for seed in (1, 2)]
+    assert not np.array_equal(*more)
+    monkeypatch.setattr("f2fd_core.perturbation.KINDS", {})
+    one, other = (data(quick_denoise(phantom["tomogram"], tmp_path / str(seed), seed=seed,
+                                     predictions=4)) for seed in (1, 2))
+    np.testing.assert_array_equal(one, other)
+    assert correlation(*(torch.from_numpy(volume) for volume in (one, more[0]))) > 0.9
+
+
 @pytest.mark.pictures
 def test_header_and_intensities_are_the_inputs(quick_denoise, phantom, tmp_path):
     source = tmp_path / "own name.mrc"
@@ -79,7 +127,8 @@ def test_header_and_intensities_are_the_inputs(quick_denoise, phantom, tmp_path)
 
 
 def test_same_seed_same_result_other_seed_other(quick_denoise, phantom, tmp_path):
-    results = [data(quick_denoise(phantom["tomogram"], tmp_path / str(number), seed=seed))
+    results = [data(quick_denoise(phantom["tomogram"], tmp_path / str(number), seed=seed,
+                                  predictions=5))
                for number, seed in enumerate((1, 1, 2))]
     np.testing.assert_array_equal(results[0], results[1])
     assert not np.array_equal(results[0], results[2])
@@ -129,9 +178,9 @@ def test_existing_results_are_kept_overwritten_or_skipped(quick_denoise, phantom
     before = data(result)
     with pytest.raises(UserError, match="exists already; it is kept"):
         quick_denoise(phantom["tomogram"], tmp_path, seed=5)
-    quick_denoise(phantom["tomogram"], tmp_path, seed=5, resume=True)
+    quick_denoise(phantom["tomogram"], tmp_path, predictions=1, resume=True)
     np.testing.assert_array_equal(data(result), before)
-    quick_denoise(phantom["tomogram"], tmp_path, seed=5, overwrite=True)
+    quick_denoise(phantom["tomogram"], tmp_path, predictions=1, overwrite=True)
     assert not np.array_equal(data(result), before)
 
 
@@ -194,7 +243,7 @@ def test_reading_ahead_changes_nothing(tiny_model, phantom, write, tmp_path, mon
         monkeypatch.setattr("f2fd_core.denoising.works_apart", lambda device, apart=apart: apart)
         results.append(denoise(DenoiseConfig(
             model=str(tiny_model / "model.pt"), tomograms=(phantom["tomogram"], second),
-            output=str(tmp_path / str(apart)), device="cpu")))
+            output=str(tmp_path / str(apart)), predictions=5, device="cpu")))
     for plain, ahead in zip(*results):
         np.testing.assert_array_equal(data(plain), data(ahead))
 
@@ -204,7 +253,7 @@ def test_two_devices_give_what_one_gives(tiny_model, phantom, tmp_path):
     for device in ("cpu", "cpu,cpu"):
         path, = denoise(DenoiseConfig(
             model=str(tiny_model / "model.pt"), tomograms=(phantom["tomogram"],), tile_size=32,
-            output=str(tmp_path / device), device=device, std=True))
+            output=str(tmp_path / device), device=device, std=True, predictions=5))
         results.append((mrcfile.read(path), mrcfile.read(path.replace("_denoised", "_std"))))
     for one, two in zip(*results):
         np.testing.assert_array_equal(one, two)

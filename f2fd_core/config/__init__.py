@@ -15,6 +15,7 @@ from f2fd_core.config.tools import (
     SimulateConfig,
 )
 from f2fd_core.config.train import (
+    HALF_TURNS,
     NETWORK_MULTIPLE,
     PERTURBATIONS,
     PREDICTION_DEFAULTS,
@@ -23,7 +24,7 @@ from f2fd_core.config.train import (
 )
 
 __all__ = [
-    "FILTERS", "MINIMUM_SIDE", "NETWORK_MULTIPLE", "PERTURBATIONS", "PREDICTION_DEFAULTS",
-    "BenchmarkConfig", "DeconvolveConfig", "DenoiseConfig", "EvaluateConfig", "InfoConfig",
-    "SimulateConfig", "TrainConfig", "UserError", "flag", "item_type", "parameters", "read_json",
-    "recorded"]
+    "FILTERS", "HALF_TURNS", "MINIMUM_SIDE", "NETWORK_MULTIPLE", "PERTURBATIONS",
+    "PREDICTION_DEFAULTS", "BenchmarkConfig", "DeconvolveConfig", "DenoiseConfig",
+    "EvaluateConfig", "InfoConfig", "SimulateConfig", "TrainConfig", "UserError", "flag",
+    "item_type", "parameters", "read_json", "recorded"]

@@ -28,10 +28,13 @@ class DenoiseConfig(Config):
     voxel_size: float = shared.voxel_size()
 
     predictions: int = param(
-        0, "Predictions", "Predictions that are averaged, each on a new noisy copy and with new "
-        "dropout. More are smoother, in proportionally more time. 0: as the model's preset says "
-        "(default 4, with points 20, halves 2, blindspot 1; published 100).", PREDICTION, ge=0,
-        zero="automatic", original="predict_N_times")
+        0, "Predictions", "Predictions that are averaged, in proportionally more time. Each has "
+        "new dropout and sees the tomogram in the next of four positions (as it is, and turned by "
+        "180 degrees about Y, X and Z), unless the model was trained without these turns. Up to "
+        "4, models of the perturbation spectrum predict from the tomogram itself; more, and all "
+        "other models, from new perturbed copies. 0: as the model's preset says (default 4, with "
+        "halves 8, points 20; published 100).", PREDICTION, ge=0, zero="automatic",
+        original="predict_N_times")
     batch_size: int = param(
         0, "Predictions per batch", "Noisy copies of a tile that the network takes at once. Lower "
         "it if the GPU's memory does not suffice. 0: on the CPU as the model's preset says "

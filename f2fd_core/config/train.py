@@ -31,9 +31,14 @@ PREDICTION_DEFAULTS = {
 }
 """What 0 ("as the model's preset") means in :class:`DenoiseConfig`."""
 
-DISTINCT_PREDICTIONS = {"points": 20, "halves": 2, "blindspot": 1}
+LEAST_PREDICTIONS = {"points": 20, "halves": 1, "blindspot": 1}
 """Predictions of the default preset for these perturbations, whose copies lack more of the tomogram
-or, without dropout, don't differ further."""
+or, without dropout, don't differ by chance."""
+
+HALF_TURNS = ((), (-3, -1), (-3, -2), (-2, -1))
+"""Axes (Z, Y, X are -3, -2, -1) along which a volume is flipped to leave it as it is and to turn
+it by 180 degrees about Y, X and Z, which maps the missing wedge of a tilt axis along Y onto itself.
+"""
 
 PERTURBATIONS = ("spectrum", "masks", "points", "blindspot", "halves")
 
@@ -307,13 +312,26 @@ class TrainConfig(Config):
         """Features of the network, with 0 replaced by the network's own number."""
         return self.features or NETWORK_FEATURES[self.network]
 
+    def prediction_turns(self):
+        """How the inputs of predictions are turned, one after the other and then from the first
+        again, as in HALF_TURNS: by what the network has learned to turn with."""
+        turns = HALF_TURNS if self.augmentation == "wedge" else HALF_TURNS[:1]
+        halves = 2 if self.perturbation == "halves" else 1  # which are predicted from in turn
+        return tuple(axes for axes in turns for _ in range(halves))
+
+    def unperturbed(self, predictions):
+        """Whether so many predictions are made from the tomogram itself, with no noise added:
+        for ``spectrum``, as long as no two of them would be the same."""
+        return self.perturbation == "spectrum" and predictions <= len(self.prediction_turns())
+
     def prediction_defaults(self):
         """What 0 means in a DenoiseConfig for models of this training, {field: value}."""
         defaults = dict(PREDICTION_DEFAULTS[self.preset])
         if self.preset == "default":
-            distinct = DISTINCT_PREDICTIONS.get(self.perturbation, 0)
-            least = defaults["predictions"] if self.dropout else 0
-            defaults["predictions"] = max(distinct, least) or defaults["predictions"]
+            usual = defaults["predictions"]
+            least = LEAST_PREDICTIONS.get(self.perturbation, usual)
+            defaults["predictions"] = max(least, len(self.prediction_turns()),
+                                          usual if self.dropout else 0)
         return defaults
 
 

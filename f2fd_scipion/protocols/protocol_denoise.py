@@ -1,4 +1,5 @@
 """Denoise tomograms with a trained model."""
+import itertools
 import json
 import os
 
@@ -148,13 +149,20 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
         if not self.getDone():
             return []
         model = self.inModel.get()
-        config = self._configure(self._supply()).for_model(model.getTrainConfig())
+        trained = model.getTrainConfig()
+        config = self._configure(self._supply()).for_model(trained)
+        source = ("its half-maps" if config.half_maps else
+                  "the tomogram itself" if trained.unperturbed(config.predictions) else
+                  "newly perturbed copies of the tomogram")
+        turns = itertools.cycle(trained.prediction_turns())
+        turned = len(set(itertools.islice(turns, config.predictions))) > 1
         return ["%d tomograms at %.2f Å/px were denoised with F2Fd, version %s: the mean "
-                "of %d predictions of a model trained with the method %s in %d steps, each on a "
-                "newly perturbed copy of the tomogram, in overlapping tiles of %d voxels."
+                "of %d predictions from %s%s, by a model trained with the method %s in %d steps, "
+                "in overlapping tiles of %d voxels."
                 % (len(self.getDone()), self.inTomos.get().getSamplingRate(),
-                   f2fd_scipion.__version__, config.predictions, model.getMethod(),
-                   model.getSteps(), config.tile_size)]
+                   f2fd_scipion.__version__, config.predictions, source,
+                   ", turned by 180 degrees about its axes in turn" if turned else "",
+                   model.getMethod(), model.getSteps(), config.tile_size)]
 
     def _citations(self):
         return ["F2Fd", "Lehtinen2018", "Pang2021", "Quan2020"]
