@@ -17,6 +17,7 @@ MAXIMUM_WINDOWS = 2048
 MAXIMUM_VALUES = 1 << 26
 LEAST_WINDOWS, SMALLEST_WINDOW = 16, 16
 LEAST_SHELLS, LARGEST_FACTOR, TINY = 3, 1e3, 1e-30
+FAINT, LAW_END = 0.2, 0.35
 TRANSFERS = (-0.5, 0.75)
 CELL = 4
 
@@ -206,20 +207,23 @@ def spare_low_frequencies(power, size, limit):
 def continue_to_low_frequencies(power, size, limit, total):
     """Noise power on the rfft grid of ``size``, below ``limit`` (cycles per voxel) by a power law.
 
-    The law |k|^p is found on the shells between ``limit`` and twice that, with -1.5 <= p <= 0: the
-    noise of a weighted back-projection is about white there, and falls as 1 / |k| without the
-    weight, as in SIRT. A shell's mean is made to follow the law, but not made more than that of the
-    ``total`` power, of noise and signal. Shells without any power stay so.
+    The law |k|^p has its level from the shells between ``limit`` and twice that, its exponent from
+    those up to LAW_END, or to where a low-pass filter has left less than FAINT of the power, with
+    -1.5 <= p <= 0: the noise of a weighted back-projection is about white, and falls as 1 / |k|
+    without the weight, as in SIRT. A shell's mean is made to follow the law, but not made more than
+    that of the ``total`` power, of noise and signal. Shells without any power stay so.
     """
     if limit == 0:
         return power
     frequency, mean = shell_means(power, size)
-    first = min(limit, float(frequency[-LEAST_SHELLS]))
-    last = max(2 * limit, float(frequency[frequency >= first][LEAST_SHELLS - 1]))
-    fitted = (frequency >= first) & (frequency <= last)
-    x, y = frequency[fitted].log().numpy(), mean[fitted].clamp(min=TINY).log().numpy()
-    exponent = np.clip(np.polyfit(x, y, 1)[0], -1.5, 0.0)
-    law = (exponent * (frequency.log() - x.mean()) + y.mean()).exp()
+    above = frequency >= min(limit, float(frequency[-LEAST_SHELLS]))
+    least = frequency <= frequency[above][LEAST_SHELLS - 1]
+    near = above & (least | (frequency <= 2 * limit))
+    faint = frequency[above & (mean < FAINT * mean[above].max())].tolist()
+    fitted = above & (least | (frequency < min([LAW_END, *faint])))
+    x, y = frequency.log(), mean.clamp(min=TINY).log()
+    exponent = np.clip(np.polyfit(x[fitted].numpy(), y[fitted].numpy(), 1)[0], -1.5, 0.0)
+    law = (exponent * (x - x[near].mean()) + y[near].mean()).exp()
     expected = torch.minimum(law, shell_means(total, size)[1])
     factor = (expected / mean.clamp(min=TINY)).masked_fill(frequency >= limit, 1.0)
     # A factor is meant for its own shell, but the next one's coefficients get a part of it.
