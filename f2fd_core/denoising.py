@@ -57,13 +57,14 @@ class Predictor:
         self.predictions, self.batch_size, self.seed = predictions, batch_size, seed
         self.turns = turns
         self.forward = compiled(network, device) if compile else network
-        self.abandoned = threading.Event()
+        self.abandoned, self.dismissed = threading.Event(), threading.Event()
 
     @torch.inference_mode()
     def moments(self, perturbation, start, size):
         """Mean and variance over the predictions of a tile, numpy arrays (Z, Y, X).
 
-        Ends early, with an error, once ``abandoned`` is set by another thread.
+        Ends early, with an error, once another thread sets ``abandoned``, for what is under way
+        now, or ``dismissed``, for good.
         """
         self.network.eval()
         unet.enable_dropout(self.network)
@@ -74,7 +75,7 @@ class Predictor:
         squares = torch.zeros(size, device=self.device)
         done = 0
         while done < self.predictions:
-            if self.abandoned.is_set():
+            if self.abandoned.is_set() or self.dismissed.is_set():
                 raise RuntimeError("nobody waits for this tile any more")
             count = min(self.batch_size, self.predictions - done)
             copies = perturbation.copies(start, size, count, done, random)
@@ -247,23 +248,14 @@ def denoise(config):
                   for device in devices]
     config = dataclasses.replace(
         config, tile_size=_fit_to_memory(predictors, asked, config, trained))
-    # A pool of masked copies would be there twice.
-    ahead = Ahead(lambda number: perturbation_for_prediction(
-        volumes[number], trained, devices[0], config.predictions, config.pool_size),
-        works_apart(devices[0]) and trained.perturbation != "masks")
+    for volume in volumes:
+        expected = state["voxel_size"]
+        if abs(volume.voxel_size - expected) > VOXEL_SIZE_TOLERANCE * expected:
+            report.warn("%s has voxels of %g Å, but the model was trained at %g Å; results may "
+                        "suffer" % (volume.source.path, volume.voxel_size, expected))
     with repeatable(config.deterministic):
-        for number, volume in enumerate(volumes):
-            expected = state["voxel_size"]
-            if abs(volume.voxel_size - expected) > VOXEL_SIZE_TOLERANCE * expected:
-                report.warn("%s has voxels of %g Å, but the model was trained at %g Å; results may "
-                            "suffer" % (volume.source.path, volume.voxel_size, expected))
-            report.say("tomogram %d of %d: %s" % (number + 1, len(volumes), volume.source.path))
-            path = paths[volume.source.path]
-            with lock.held(path):
-                perturbation = ahead.take(number)
-                if number + 1 < len(volumes):
-                    ahead.begin(number + 1)
-                _denoise_one(volume, boxes[number], perturbation, path, predictors, config, trained)
+        _denoise_all([(volume, box, paths[volume.source.path])
+                      for volume, box in zip(volumes, boxes)], predictors, config, trained)
     return list(paths.values())
 
 
@@ -288,6 +280,40 @@ def refined(perturbations, network, device, dtype):
     blocks = max(LEAST_BLOCKS, REFINEMENT_BLOCKS // len(perturbations))
     for perturbation in perturbations:
         perturbation.refine(predictor, blocks)
+
+
+def _denoise_all(tomograms, predictors, config, trained):
+    """Denoise ``tomograms``, tuples (volume, box, path of the result), on all devices.
+
+    Each device has tomograms of its own while there is one for every device; of the rest, they
+    share the tiles.
+    """
+    count, devices = len(tomograms), len(predictors)
+    # A pool of masked copies takes a tomogram's memory several times: one at a time.
+    pools = trained.perturbation == "masks"
+    apart = 0 if devices == 1 or pools else count - count % devices
+    ahead = Ahead(lambda number: perturbation_for_prediction(
+        tomograms[number][0], trained, predictors[0].device, config.predictions, config.pool_size),
+        works_apart(predictors[0].device) and not pools)
+
+    def denoise_number(workers, number):
+        volume, box, path = tomograms[number]
+        report.say("tomogram %d of %d: %s" % (number + 1, count, volume.source.path))
+        with lock.held(path):
+            perturbation = ahead.take(number)
+            if apart <= number < count - 1:
+                ahead.begin(number + 1)
+            _denoise_one(volume, box, perturbation, path, workers, config, trained)
+
+    def dismiss():
+        for predictor in predictors:
+            predictor.dismissed.set()
+
+    for _ in in_order(lambda predictor, number: denoise_number([predictor], number), range(apart),
+                      predictors, dismiss):
+        pass
+    for number in range(apart, count):
+        denoise_number(predictors, number)
 
 
 def _denoise_one(volume, box, perturbation, path, predictors, config, trained):

@@ -49,7 +49,7 @@ def predicted_voxels(shape, trained):
 def of_training(training, seconds):
     """A sentence on a :class:`~f2fd_core.training.Training` whose steps take so many seconds.
 
-    The time of denoising is told from that of the steps, without what the noise's estimate takes.
+    The time of denoising is told from that of the steps.
     """
     config = training.config
     steps = training.steps or STEPS_TOLD
@@ -102,11 +102,12 @@ def measure(config):
 
         defaults = settings.prediction_defaults()
         predictor = Predictor(training.model(), training.device, training.dtype, 1, 1)
+        perturbation = training.perturbations[0].for_prediction(defaults["predictions"])
         side = (defaults["tile_size"],) * 3
         step_seconds = _calls_within(step, training.device, MEASURED_SECONDS)
         tile_seconds = _calls_within(
-            lambda: predictor.moments(training.perturbations[0], (0, 0, 0), side),
-            training.device, MEASURED_SECONDS)
+            lambda: predictor.moments(perturbation, (0, 0, 0), side), training.device,
+            MEASURED_SECONDS)
     tomogram = math.prod(config.shape) * FLOAT32_BYTES / 2 ** 30
     denoising = predicted_voxels(config.shape, settings) * tile_seconds / math.prod(side)
     result = {

@@ -3,6 +3,7 @@ import csv
 import os
 import shutil
 import sys
+import threading
 
 import numpy as np
 
@@ -12,6 +13,7 @@ SCORES = ("ssim", "psnr", "input_ssim", "input_psnr")
 COLUMNS = ("step", "seconds", "loss", "learning_rate", "voxels_per_second", "validation_loss")
 CONTRAST_QUANTILES = (0.005, 0.995)
 GAP = 4
+DRAWING = threading.Lock()  # Matplotlib draws in one thread at a time
 
 
 def say(message):
@@ -88,7 +90,7 @@ def read_log(path):
 
 
 def _save(figure, path):
-    with replaced(path) as partial:
+    with DRAWING, replaced(path) as partial:
         figure.savefig(partial, format="png", dpi=110)
 
 

@@ -11,10 +11,10 @@ def in_order(function, items, workers, abandon=lambda: None):
 
     The workers compute side by side, each one item at a time in a thread of its own, and go on
     while the caller handles a result; no more than WAITING_RESULTS a worker are under way or wait.
-    An error, or Ctrl-C, ends it all and is raised here, when what is under way has ended;
-    ``abandon()`` is called then and may hasten that.
+    The first error, or Ctrl-C, ends it all and is raised here, when what is under way has ended;
+    ``abandon()`` is called at once and may hasten that.
     """
-    free = queue.SimpleQueue()
+    free, errors = queue.SimpleQueue(), []
     for worker in workers:
         free.put(worker)
 
@@ -22,6 +22,10 @@ def in_order(function, items, workers, abandon=lambda: None):
         worker = free.get()
         try:
             return function(worker, item)
+        except BaseException as error:
+            errors.append(error)  # whatever this makes the others raise comes after it
+            abandon()
+            raise
         finally:
             free.put(worker)
 
@@ -34,8 +38,10 @@ def in_order(function, items, workers, abandon=lambda: None):
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
-        except BaseException:
+        except BaseException as error:
             abandon()
+            if error in errors:
+                raise errors[0]
             raise
         finally:
             for future in pending:

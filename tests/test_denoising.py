@@ -1,4 +1,5 @@
 import dataclasses
+import time
 
 import mrcfile
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 import torch
 from conftest import TINY, data
 
-from f2fd_core import DenoiseConfig, TrainConfig, UserError, denoise, train
+from f2fd_core import DenoiseConfig, TrainConfig, UserError, denoise, denoising, train
 from f2fd_core.denoising import Predictor, tiling
 from f2fd_core.metrics import correlation
 
@@ -257,6 +258,47 @@ def test_two_devices_give_what_one_gives(tiny_model, phantom, tmp_path):
         results.append((mrcfile.read(path), mrcfile.read(path.replace("_denoised", "_std"))))
     for one, two in zip(*results):
         np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_devices_have_tomograms_of_their_own_and_share_the_rest(tiny_model, phantom, write,
+                                                                tmp_path, monkeypatch, count):
+    values = data(phantom["tomogram"])
+    paths = [write(np.roll(values, number, 0), "rolled%d.mrc" % number) for number in range(count)]
+    workers = {}
+    one = denoising._denoise_one
+
+    def noted(volume, box, perturbation, path, predictors, *rest):
+        workers[path] = list(predictors)
+        one(volume, box, perturbation, path, predictors, *rest)
+
+    monkeypatch.setattr(denoising, "_denoise_one", noted)
+    alone, together = (denoise(DenoiseConfig(
+        model=str(tiny_model / "model.pt"), tomograms=tuple(paths), device=device, predictions=5,
+        output=str(tmp_path / device))) for device in ("cpu", "cpu,cpu"))
+    for path, other in zip(alone, together):
+        np.testing.assert_array_equal(data(path), data(other))
+    assert [len(workers[path]) for path in together] == [1, 1, 2][:count]
+
+
+def test_a_tomogram_that_fails_ends_those_on_other_devices(tiny_model, phantom, write, tmp_path,
+                                                           monkeypatch):
+    paths = [write(data(phantom["tomogram"]), name) for name in ("endless.mrc", "failing.mrc")]
+    one = denoising._denoise_one
+
+    def failing(volume, *rest):
+        if "failing" in volume.source.path:
+            while not (tmp_path / "out" / "endless_denoised.mrc.part").exists():
+                time.sleep(0.01)
+            raise UserError("this one fails")
+        one(volume, *rest)
+
+    monkeypatch.setattr(denoising, "_denoise_one", failing)
+    with pytest.raises(UserError, match="this one fails"):
+        denoise(DenoiseConfig(model=str(tiny_model / "model.pt"), tomograms=tuple(paths),
+                              output=str(tmp_path / "out"), device="cpu,cpu",
+                              predictions=10 ** 7))
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 class Greedy(torch.nn.Module):

@@ -59,6 +59,19 @@ def test_what_nobody_waits_for_ends_early():
     assert abandoned.is_set()
 
 
+def test_the_first_error_counts_and_ends_what_came_before_it():
+    abandoned = threading.Event()
+
+    def work(worker, item):
+        if item == 1:
+            raise ValueError("item 1")
+        assert abandoned.wait(60)
+        raise RuntimeError("nobody waits any more")
+
+    with pytest.raises(ValueError, match="item 1"):
+        list(workers.in_order(work, range(2), [0, 1], abandoned.set))
+
+
 def test_an_error_ends_the_work():
     done = []
 
