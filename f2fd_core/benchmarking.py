@@ -78,14 +78,20 @@ class Outcome(NamedTuple):
 
 # The cases.
 
-def _uneven(volumes):
-    """Noise that is 1.6 times as strong in one half of the depth and falls towards the borders."""
-    shape = volumes["clean"].shape
+def uneven_strength(shape):
+    """What the noise of the case ``uneven`` is multiplied by, an array (Z, Y, X).
+
+    It is 1.6 times as strong in one half of the depth and falls towards the borders.
+    """
     z, y, x = (np.linspace(-1, 1, side, dtype=np.float32) for side in shape)
-    gain = ((1 + 0.3 * np.tanh(3 * z))[:, None, None] * (1 - 0.4 * y ** 4)[None, :, None]
+    return ((1 + 0.3 * np.tanh(3 * z))[:, None, None] * (1 - 0.4 * y ** 4)[None, :, None]
             * (1 - 0.4 * x ** 4)[None, None, :])
+
+
+def _uneven(volumes):
+    strength = uneven_strength(volumes["clean"].shape)
     for name in ("odd", "even", "tomogram"):
-        volumes[name] = volumes["clean"] + gain * (volumes[name] - volumes["clean"])
+        volumes[name] = volumes["clean"] + strength * (volumes[name] - volumes["clean"])
 
 
 def _low_pass(volumes):

@@ -35,6 +35,20 @@ def _medians(values, groups):
     return {group: np.median(values[groups == group]) for group in np.unique(groups)}
 
 
+def _to_the_faces(centres, amplitudes, half):
+    """A profile with its ends, ``half`` a window beyond the outermost centres, as two lists.
+
+    There it goes on as it does between the two centres nearest to it, in the logarithm.
+    """
+    if len(centres) == 1:
+        return centres.tolist(), amplitudes.tolist()
+    first, last = (
+        amplitudes[end] * (amplitudes[end] / amplitudes[inner])
+        ** (half / abs(centres[end] - centres[inner])) for end, inner in ((0, 1), (-1, -2)))
+    return ([centres[0] - half, *centres.tolist(), centres[-1] + half],
+            [first, *amplitudes.tolist(), last])
+
+
 class Gain:
     """Three profiles along Z, Y and X, whose product is the noise's relative amplitude.
 
@@ -68,13 +82,13 @@ class Gain:
             amplitude = np.exp(np.array(list(found.values())) / 2)
             amplitude /= np.sqrt(np.mean(amplitude ** 2))
             centres = np.array(list(found), dtype=float) + (size[axis] - 1) / 2
-            profiles.append((centres.tolist(), amplitude.tolist()))
+            profiles.append(_to_the_faces(centres, amplitude, (size[axis] - 1) / 2))
         return cls(profiles)
 
     def at(self, start, size, device="cpu"):
         """The amplitude in a region, a tensor that broadcasts to (Z, Y, X).
 
-        Linear between the windows' centres and constant beyond the outermost.
+        Linear between the windows' centres and the outermost windows' faces, constant beyond them.
         """
         parts = [torch.from_numpy(np.interp(np.arange(first, first + side), *profile)
                                   .astype(np.float32)).to(device)

@@ -23,7 +23,7 @@ from f2fd_core.volume import crop
 TRAINING, PREDICTION = 0, 1
 PROBE_STREAM = 8
 REFINEMENT_MARGIN, REFINEMENT_BLOCKS, LEAST_BLOCKS = 8, 12, 2
-GAIN_WINDOW = 24
+GAIN_WINDOW, GAIN_WINDOWS = 16, 8192
 REFINED_SHARE, EMPTIEST_SHARE = 0.9, 0.05
 
 
@@ -70,16 +70,17 @@ class Perturbation:
         return other
 
 
-def _windows(blocks, sizes, most):
-    """For each of ``sizes``: (first voxels, size, power) of its windows in all the blocks, at most
-    so many a block."""
-    places, powers = [[] for _ in sizes], [[] for _ in sizes]
+def _windows(blocks, kinds):
+    """For each of ``kinds``, (size, how many a block at most): (first voxels, size, power) of its
+    windows in all the blocks."""
+    places, powers = [[] for _ in kinds], [[] for _ in kinds]
     for corner, block, power_of in blocks:
-        for size, found, power in zip(sizes, places, powers):
+        for (size, most), found, power in zip(kinds, places, powers):
             inner = fourier.window_corners(block, size, most)
             found += [tuple(map(sum, zip(corner, start))) for start in inner]
             power.append(power_of(inner, size))
-    return [(found, size, torch.cat(power)) for size, found, power in zip(sizes, places, powers)]
+    return [(found, size, torch.cat(power))
+            for (size, _), found, power in zip(kinds, places, powers)]
 
 
 def _reader(array):
@@ -125,11 +126,11 @@ class Spectrum(Perturbation):
         size that gives their power); ``share`` of the windows, those with the lowest power, counts
         as noise; where signal outweighs the noise in most, only the emptiest do.
         """
-        sizes = [self.window]
+        kinds = [(self.window, fourier.MAXIMUM_WINDOWS // count)]
         if self.config.noise_gain:
-            sizes.append(fourier.window_size(self.volume.shape, GAIN_WINDOW))
-        (corners, size, power), *smaller = _windows(
-            blocks, sizes, fourier.MAXIMUM_WINDOWS // count)
+            kinds.append((fourier.window_size(self.volume.shape, GAIN_WINDOW),
+                          GAIN_WINDOWS // count))
+        (corners, size, power), *smaller = _windows(blocks, kinds)
         gain = Gain.measured(*smaller[0]) if smaller else Gain()
         share = share if gain.noisy else EMPTIEST_SHARE
         mean = power.mean(0)

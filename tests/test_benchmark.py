@@ -215,3 +215,12 @@ def test_rates_and_the_work_behind_them():
     whole, *parts = (float(line.split("|")[2]) for line in done.stdout.splitlines()
                      if "training step" in line or line.startswith("| - "))
     assert len(parts) == 3 and whole > 0 and parts[1] > parts[2]
+
+
+def test_the_strength_of_noise_is_known_better_to_the_faces():
+    done = program("strength.py", "--shape", 48, 96, 96, "--cases", "uneven", "--windows", 16)
+    assert done.returncode == 0, done.stderr
+    centres, faces = (line.split("|") for line in done.stdout.splitlines()[2:])
+    assert (centres[3].strip(), faces[3].strip()) == ("centres", "faces")
+    borders, spreads = ([float(row[column]) for row in (centres, faces)] for column in (4, 5))
+    assert borders[0] > borders[1] > 1.0 and spreads[0] > 1.5 * spreads[1]

@@ -6,7 +6,7 @@ from conftest import Memory
 from f2fd_core import fourier
 from f2fd_core.config import TrainConfig
 from f2fd_core.gain import Gain
-from f2fd_core.perturbation import Spectrum
+from f2fd_core.perturbation import GAIN_WINDOW, Spectrum
 
 SHAPE = (64, 96, 112)
 
@@ -23,18 +23,24 @@ def noise(seed=0):
 
 
 def measured(volume):
-    size = (24, 24, 24)
+    size = (GAIN_WINDOW,) * 3
     corners = fourier.window_corners(SHAPE, size)
     return Gain.measured(corners, size, fourier.window_power(Memory(volume).region, corners, size))
 
 
 def assert_close(gain, expected, tolerance):
-    for (centres, amplitude), profile in zip(gain.profiles, expected):
-        centre = np.round(centres).astype(int)
-        # A window sees the mean square over its 24 voxels.
-        truth = np.array([np.sqrt(np.mean(profile[at - 11:at + 13] ** 2)) for at in centre])
-        truth /= np.sqrt(np.mean(truth ** 2))
-        np.testing.assert_allclose(amplitude, truth, rtol=tolerance)
+    for (places, amplitude), profile in zip(gain.profiles, expected):
+        assert (places[0], places[-1]) == (0, len(profile) - 1)
+        centre = np.round(places[1:-1]).astype(int)
+        # A window sees the mean square over its voxels.
+        half = GAIN_WINDOW // 2
+        truth = np.array([np.sqrt(np.mean(profile[at + 1 - half:at + 1 + half] ** 2))
+                          for at in centre])
+        scale = np.sqrt(np.mean(truth ** 2))
+        np.testing.assert_allclose(amplitude[1:-1], truth / scale, rtol=tolerance)
+        # From there to the faces it goes on, with the error of two of its values.
+        np.testing.assert_allclose([amplitude[0], amplitude[-1]],
+                                   profile[[0, -1]] / scale, rtol=3 * tolerance)
 
 
 def test_profiles_of_uneven_noise():
@@ -49,6 +55,17 @@ def test_even_noise_has_no_profile_whatever_signal_there_is():
     signal = np.zeros(SHAPE)
     signal[20:40, 30:60, 10:40] = 4.0
     assert_close(measured(noise() + signal), ones, 0.03)
+
+
+def test_noise_that_falls_to_the_faces_is_followed_there():
+    """Beyond the outermost windows' centres a constant would be too much, as it is in between."""
+    gz, gy, gx = profiles_of()
+    gain = measured(noise() * gz[:, None, None] * gy[None, :, None] * gx[None, None, :])
+    for (places, amplitude), profile in zip(gain.profiles[1:], (gy, gx)):
+        for face, inner in ((0, 1), (-1, -2)):
+            outside, centre = profile[face], profile[int(round(places[inner]))]
+            step = amplitude[face] / amplitude[inner]
+            assert outside / centre < step < 1 - (1 - outside / centre) / 3
 
 
 def test_a_constant_volume_has_no_profile():
