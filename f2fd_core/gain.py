@@ -36,17 +36,17 @@ def _medians(values, groups):
 
 
 def _to_the_faces(centres, amplitudes, half):
-    """A profile with its ends, ``half`` a window beyond the outermost centres, as two lists.
+    """A profile with its ends, ``half`` a window beyond the outermost centres: two arrays.
 
     There it goes on as it does between the two centres nearest to it, in the logarithm.
     """
     if len(centres) == 1:
-        return centres.tolist(), amplitudes.tolist()
+        return centres, amplitudes
     first, last = (
         amplitudes[end] * (amplitudes[end] / amplitudes[inner])
         ** (half / abs(centres[end] - centres[inner])) for end, inner in ((0, 1), (-1, -2)))
-    return ([centres[0] - half, *centres.tolist(), centres[-1] + half],
-            [first, *amplitudes.tolist(), last])
+    return (np.array([centres[0] - half, *centres, centres[-1] + half]),
+            np.array([first, *amplitudes, last]))
 
 
 class Gain:
@@ -82,7 +82,8 @@ class Gain:
             amplitude = np.exp(np.array(list(found.values())) / 2)
             amplitude /= np.sqrt(np.mean(amplitude ** 2))
             centres = np.array(list(found), dtype=float) + (size[axis] - 1) / 2
-            profiles.append(_to_the_faces(centres, amplitude, (size[axis] - 1) / 2))
+            profile = _to_the_faces(centres, amplitude, (size[axis] - 1) / 2)
+            profiles.append(tuple(values.tolist() for values in profile))
         return cls(profiles)
 
     def at(self, start, size, device="cpu"):
