@@ -211,7 +211,8 @@ def continue_to_low_frequencies(power, size, limit, total):
     those up to LAW_END, or to where a low-pass filter has left less than FAINT of the power, with
     -1.5 <= p <= 0: the noise of a weighted back-projection is about white, and falls as 1 / |k|
     without the weight, as in SIRT. A shell's mean is made to follow the law, but not made more than
-    that of the ``total`` power, of noise and signal. Shells without any power stay so.
+    that of the ``total`` power, of noise and signal; the lowest, the zero frequency alone, gets the
+    next one's, since the law may rise without bound there. Shells without any power stay so.
     """
     if limit == 0:
         return power
@@ -221,7 +222,7 @@ def continue_to_low_frequencies(power, size, limit, total):
     near = above & (least | (frequency <= 2 * limit))
     faint = frequency[above & (mean < FAINT * mean[above].max())].tolist()
     fitted = above & (least | (frequency < min([LAW_END, *faint])))
-    x, y = frequency.log(), mean.clamp(min=TINY).log()
+    x, y = frequency.clamp(min=float(frequency[1])).log(), mean.clamp(min=TINY).log()
     exponent = np.clip(np.polyfit(x[fitted].numpy(), y[fitted].numpy(), 1)[0], -1.5, 0.0)
     law = (exponent * (x - x[near].mean()) + y[near].mean()).exp()
     expected = torch.minimum(law, shell_means(total, size)[1])

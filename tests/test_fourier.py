@@ -152,6 +152,15 @@ def test_noise_continues_to_low_frequencies_by_a_power_law(exponent, found):
     torch.testing.assert_close(mean[low], law[low], rtol=0.25, atol=0)
 
 
+def test_the_law_ends_before_the_zero_frequency():
+    size = (40, 40, 40)
+    k = fourier.radial_frequency(size).clamp(min=0.01)
+    power = fourier.continue_to_low_frequencies(1 / k, size, 0.1, torch.full_like(k, 1e9))
+    mean = fourier.shell_means(power, size)[1]
+    assert float(power[0, 0, 0]) == pytest.approx(float(mean[1]), rel=0.2)
+    assert float(power[0, 0, 0]) == pytest.approx(1 / 0.0375, rel=0.2)
+
+
 @pytest.mark.parametrize(("size", "limit"), [((8, 8, 8), 0.1), ((16, 24, 9), 0.5),
                                              ((48, 48, 48), 0.0)])
 def test_white_noise_stays_white(size, limit):
