@@ -38,13 +38,17 @@ def _medians(values, groups):
 def _to_the_faces(centres, amplitudes, half):
     """A profile with its ends, ``half`` a window beyond the outermost centres: two arrays.
 
-    There it goes on as it does between the two centres nearest to it, in the logarithm.
+    There it goes on, in the logarithm, as it does between the outermost centre and the nearest one
+    that is ``half`` a window or more away: the slope between closer ones is mostly chance.
     """
-    if len(centres) == 1:
-        return centres, amplitudes
-    first, last = (
-        amplitudes[end] * (amplitudes[end] / amplitudes[inner])
-        ** (half / abs(centres[end] - centres[inner])) for end, inner in ((0, 1), (-1, -2)))
+    ends = []
+    for places, values in ((centres, amplitudes), (centres[::-1], amplitudes[::-1])):
+        distance = np.abs(places - places[0])
+        inner = int(np.argmax(distance >= half))
+        if not inner:
+            return centres, amplitudes
+        ends.append(values[0] * (values[0] / values[inner]) ** (half / distance[inner]))
+    first, last = ends
     return (np.array([centres[0] - half, *centres, centres[-1] + half]),
             np.array([first, *amplitudes, last]))
 

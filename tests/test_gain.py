@@ -5,7 +5,7 @@ from conftest import Memory
 
 from f2fd_core import fourier
 from f2fd_core.config import TrainConfig
-from f2fd_core.gain import Gain
+from f2fd_core.gain import Gain, _to_the_faces
 from f2fd_core.perturbation import GAIN_WINDOW, Spectrum
 
 SHAPE = (64, 96, 112)
@@ -66,6 +66,17 @@ def test_noise_that_falls_to_the_faces_is_followed_there():
             outside, centre = profile[face], profile[int(round(places[inner]))]
             step = amplitude[face] / amplitude[inner]
             assert outside / centre < step < 1 - (1 - outside / centre) / 3
+
+
+def test_the_slope_of_close_windows_is_not_carried_on():
+    """Windows a voxel apart, as overlapping blocks have them, differ by chance."""
+    centres, amplitudes = np.array([7.5, 8.5, 15.5, 16.5]), np.array([1.0, 1.1, 1.0, 0.9])
+    places, found = _to_the_faces(centres, amplitudes, 7.5)
+    assert places.tolist() == [0.0, 7.5, 8.5, 15.5, 16.5, 24.0]
+    assert found[0] == pytest.approx(1.0)
+    assert found[-1] == pytest.approx(0.9 * (0.9 / 1.1) ** (7.5 / 8))
+    alone, same = _to_the_faces(centres[:2], amplitudes[:2], 7.5)
+    assert alone.tolist() == [7.5, 8.5] and same.tolist() == [1.0, 1.1]
 
 
 def test_a_constant_volume_has_no_profile():
