@@ -10,6 +10,7 @@ Fourier shells, and the seconds of training or, in rows of predictions, of these
         [--cases cell crowded ...] [--predictions]
 """
 import argparse
+import contextlib
 import tempfile
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from f2fd_core import BenchmarkConfig, TrainConfig, fourier, mrc, training
+from f2fd_core import BenchmarkConfig, TrainConfig, fourier, mrc, optimizer, training
 from f2fd_core.benchmarking import simulated_case
 from f2fd_core.config import HALF_TURNS
 from f2fd_core.config.tools import BENCHMARK_CASES
@@ -65,9 +66,19 @@ VARIANTS = {
     "no augmentation": {"augmentation": "none"},
     "quarter turns, too": {"augmentation": "published"},
     "patches of 32": {"patch_size": 32},
+    "Adam": {"optimizer": "adam", "learning_rate": 1e-3},
+    "learning rate 0.005": {"learning_rate": 5e-3},
     "learning rate 0.002": {"learning_rate": 2e-3},
-    "learning rate 0.0005": {"learning_rate": 5e-4},
+    "momentum 0.95": {"momentum": 0.95},
+    "momentum 0.8": {"momentum": 0.8},
 }
+CONSTANTS = {
+    "poolings": (CompactUNet, "POOLINGS"),
+    "refinements": (training, "REFINEMENTS"),
+    "transfer": (fourier, "window_transfer"),
+    "momentum": (optimizer, "MOMENTUM"),
+}
+"""Where those of the variants' settings are that no user can choose."""
 PREDICTIONS = {
     "1 prediction": (1, 0.0, HALF_TURNS[:1]),
     "4 noisy copies, not turned": (4, 0.5, HALF_TURNS[:1]),
@@ -116,27 +127,26 @@ def trained(name, case, folder, steps):
     """Train a variant on a Case; returns (the Training, power ratios, seconds)."""
     settings = dict(VARIANTS[name], tomograms=(case.tomogram,), steps=steps, output=folder,
                     checkpoint_every=steps)
-    poolings = settings.pop("poolings", CompactUNet.POOLINGS)
-    refinements = settings.pop("refinements", training.REFINEMENTS)
-    transfer = settings.pop("transfer", fourier.window_transfer)
+    constants = [(*CONSTANTS[setting], settings.pop(setting))
+                 for setting in set(settings) & set(CONSTANTS)]
     halves = settings.get("perturbation") == "halves"
     if halves:
         settings["half_maps"] = case.halves
     config = TrainConfig(**settings)
     prepare_folder(config)
-    with mock.patch.object(CompactUNet, "POOLINGS", poolings):
+    with contextlib.ExitStack() as stack:
+        for constant in constants:
+            stack.enter_context(mock.patch.object(*constant))
         run = training.open_for_training(config)
-    perturbation, = run.perturbations
-    if not halves:
-        noise = (read(case.tomogram) - read(case.reference)).numpy() / perturbation.volume.std
-        truth = true_power(noise, perturbation.window)
-    if name == TRUE:
-        perturbation.set_noise(Gain(), truth)
-    began = time.monotonic()
-    with mock.patch.object(training, "REFINEMENTS", refinements), \
-            mock.patch.object(fourier, "window_transfer", transfer):
+        perturbation, = run.perturbations
+        if not halves:
+            noise = (read(case.tomogram) - read(case.reference)).numpy() / perturbation.volume.std
+            truth = true_power(noise, perturbation.window)
+        if name == TRUE:
+            perturbation.set_noise(Gain(), truth)
+        began = time.monotonic()
         run.run()
-    seconds = time.monotonic() - began
+        seconds = time.monotonic() - began
     ratios = ["", "", ""] if halves else power_ratios(perturbation, truth)
     return run, ratios, seconds
 

@@ -21,6 +21,8 @@ VERSION = 2
 # Fields of version 1 that are gone, and what they became: of either, denoising needs only whether
 # the noise spectrum is refined.
 REFINE_AT, QUANTILE, REFINE_STEPS = "refine_at", "spectrum_quantile", 200
+BEFORE = {"optimizer": "adam"}
+"""What settings were before they could be chosen."""
 
 
 def save(path, weights, config, step, voxel_size, **training):
@@ -82,6 +84,7 @@ def load(path):
     problem = _problem(state)
     if problem:
         raise UserError("%s is damaged: %s" % (path, problem))
+    state["config"] = {**BEFORE, **state["config"]}
     return _from_version_1(state) if state["version"] == 1 else state
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple, Optional
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from f2fd_core import checkpoint, distributed, estimate, metrics, mrc, report, unet
+from f2fd_core import checkpoint, distributed, estimate, metrics, mrc, optimizer, report, unet
 from f2fd_core.config import NETWORK_MULTIPLE, UserError
 from f2fd_core.denoising import Predictor, preview, refined
 from f2fd_core.device import (
@@ -213,8 +213,7 @@ class Training:
         self.forward = group.parallel(self.network, device)
         if config.compile:
             self.forward = compiled(self.forward, device)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate,
-                                          fused=device.type == "cuda")
+        self.optimizer = optimizer.build(config, self.network, device)
         patches = sampled_patches(config, self.shapes)
         self.order = PatchOrder(patches, config.batch_size, config.seed)
         self.steps = self.order.steps(config.epochs) if config.epochs else config.steps or None

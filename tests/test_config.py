@@ -54,8 +54,8 @@ def test_published_preset_sets_the_sample_run():
     published = TrainConfig.create({"preset": "published"})
     expected = dict(epochs=50, inversion_probability=0.1, mask_probability=0.5, dropout=0.8,
                     block_size=8, pool_size=20, samples_per_patch=6, batch_size=2, patch_size=64,
-                    learning_rate=1e-4, clip=True, tv_weight=0.0, perturbation="masks",
-                    network="published", renew_pool=False)
+                    optimizer="adam", learning_rate=1e-4, clip=True, tv_weight=0.0,
+                    perturbation="masks", network="published", renew_pool=False)
     assert {name: getattr(published, name) for name in expected} == expected
     assert published.network_features() == 48
     filled = DenoiseConfig().for_model(published)

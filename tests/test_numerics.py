@@ -142,7 +142,7 @@ def settings(small, output, **options):
                          "it goes back to the newest checkpoint, with a lower learning rate")
 @pytest.mark.parametrize(("schedule", "times"), [("constant", 3), ("plateau", 1)])
 def test_a_training_steps_back(times, schedule, small, tmp_path, poisoned, capsys):
-    options = settings(small, tmp_path / "run", schedule=schedule)
+    options = settings(small, tmp_path / "run", schedule=schedule, learning_rate=1e-3)
     poisoned[:] = [True] * times
     model = train(TrainConfig(**options))
     told = [line for line in capsys.readouterr().err.splitlines() if "going back" in line]

@@ -195,11 +195,12 @@ class ProtF2FdTrain(ProtF2FdBase):
             return []
         config = model.getTrainConfig()
         return ["A denoising model was trained with F2Fd, version %s, on %d %s at %.2f "
-                "Å/px: method %s, %d steps of %d patches of %d voxels a side, Adam with a learning "
-                "rate of %g." % (f2fd_scipion.__version__, len(config.names()),
+                "Å/px: method %s, %d steps of %d patches of %d voxels a side, optimizer %s with a "
+                "learning rate of %g." % (f2fd_scipion.__version__, len(config.names()),
                                  "tomogram" if len(config.names()) == 1 else "tomograms",
                                  model.getSamplingRate(), model.getMethod(), model.getSteps(),
-                                 config.batch_size, config.patch_size, config.learning_rate)]
+                                 config.batch_size, config.patch_size, config.optimizer,
+                                 config.learning_rate)]
 
     def _citations(self):
         return ["F2Fd", "Lehtinen2018", "Pang2021", "Quan2020"]
