@@ -40,6 +40,11 @@ def nothing_passes(before, after, corners, size):
     return torch.zeros(len(corners), size[0], size[1], size[2] // 2 + 1)
 
 
+def as_it_is(power, size, limit):
+    """In the place of fourier.as_back_projected."""
+    return power
+
+
 VARIANTS = {
     "default": {},
     TRUE: {"refine_every": 0},
@@ -48,6 +53,7 @@ VARIANTS = {
     "refined once": {"refinements": 1},
     "refined nine times": {"refinements": 9, "refine_every": 40},
     "what the network passes not counted": {"transfer": nothing_passes},
+    "noise of any form": {"form": as_it_is},
     "low frequencies not bounded": {"spared_frequency": 0.0},
     "windows of 32": {"spectrum_window": 32},
     "a quarter of the windows": {"spectrum_share": 0.25},
@@ -76,6 +82,7 @@ CONSTANTS = {
     "poolings": (CompactUNet, "POOLINGS"),
     "refinements": (training, "REFINEMENTS"),
     "transfer": (fourier, "window_transfer"),
+    "form": (fourier, "as_back_projected"),
     "momentum": (optimizer, "MOMENTUM"),
 }
 """Where those of the variants' settings are that no user can choose."""

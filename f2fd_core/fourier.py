@@ -20,6 +20,7 @@ LEAST_SHELLS, LARGEST_FACTOR, TINY = 3, 1e3, 1e-30
 FAINT, LAW_END = 0.2, 0.35
 TRANSFERS = (-0.5, 0.75)
 CELL = 4
+EMPTY, SIDEWAYS, ROUNDS, MISFIT = 0.05, 0.5, 4, 0.1
 
 
 def axis_frequencies(shape):
@@ -204,6 +205,51 @@ def spare_low_frequencies(power, size, limit):
     return power * (radial_frequency(size) / limit).clamp(max=1.0) ** 2
 
 
+def as_back_projected(power, size, limit):
+    """Noise power on the rfft grid of ``size``, the lower frequencies with the higher ones' form.
+
+    The power of a projection's noise depends on |k| alone; back-projection and its filters multiply
+    it by a function of the components across the tilt axis Y. So it is A(|k|) B(k_x, k_z). B is
+    found in the upper octave of the shells that are not empty, where there is little signal, A of
+    the lower shells away from the tilt axis: near it noise is weak, and outweighed by what an
+    estimate leaves of the signal. Power that is not of this form, for a tilt axis that is not along
+    Y, say, is returned as it is: in the octave it must be, up to the share MISFIT, and below it may
+    be more, which is signal, but not less. A shell without noise is one that has less than EMPTY
+    times the power of others above ``limit`` (cycles per voxel).
+    """
+    frequency, mean = shell_means(power, size)
+    top = _end_of_band(frequency, mean, frequency >= min(limit, float(frequency[-1])), EMPTY)
+    middle = min(top, 0.5) / 2
+    radius = radial_frequency(size)
+    lower, octave = radius < middle, (radius >= middle) & (radius < top)
+    sideways = axis_frequencies(size)[1].abs()[None, :, None] <= SIDEWAYS * radius
+    shells, cells = (radius * min(size)).long(), cell_index(size)[0]
+    weights = friedel_weights(size)
+
+    def sums(values, index, chosen):
+        total = torch.zeros(int(index.max()) + 1)
+        return total.index_add_(0, index.flatten(), (values * weights * chosen).flatten())
+
+    across = torch.ones_like(power)
+    for _ in range(ROUNDS):
+        radial = (sums(power, shells, octave | sideways)
+                  / sums(across, shells, octave | sideways).clamp(min=TINY))[shells]
+        across = ((power * octave).sum(1, keepdim=True)
+                  / (radial * octave).sum(1, keepdim=True).clamp(min=TINY)).expand(power.shape)
+    model = radial * across
+    for chosen, least in ((octave, -math.inf), (lower, 0.0)):
+        known, told = (sums(values, cells, chosen) for values in (power, model))
+        if (told - known).clamp(min=least).abs().sum() > MISFIT * known.sum():
+            return power
+    return torch.where(lower, model, power)
+
+
+def _end_of_band(frequency, mean, above, share):
+    """Frequency of the first of the shells ``above`` with less than ``share`` of their highest
+    mean; infinity if there is none."""
+    return min([math.inf, *frequency[above & (mean < share * mean[above].max())].tolist()])
+
+
 def continue_to_low_frequencies(power, size, limit, total):
     """Noise power on the rfft grid of ``size``, below ``limit`` (cycles per voxel) by a power law.
 
@@ -220,8 +266,8 @@ def continue_to_low_frequencies(power, size, limit, total):
     above = frequency >= min(limit, float(frequency[-LEAST_SHELLS]))
     least = frequency <= frequency[above][LEAST_SHELLS - 1]
     near = above & (least | (frequency <= 2 * limit))
-    faint = frequency[above & (mean < FAINT * mean[above].max())].tolist()
-    fitted = above & (least | (frequency < min([LAW_END, *faint])))
+    end = min(LAW_END, _end_of_band(frequency, mean, above, FAINT))
+    fitted = above & (least | (frequency < end))
     x, y = frequency.clamp(min=float(frequency[1])).log(), mean.clamp(min=TINY).log()
     exponent = np.clip(np.polyfit(x[fitted].numpy(), y[fitted].numpy(), 1)[0], -1.5, 0.0)
     law = (exponent * (x - x[near].mean()) + y[near].mean()).exp()

@@ -116,6 +116,7 @@ class Spectrum(Perturbation):
         gain, power, self.total_power = self._measured(
             [((0, 0, 0), volume.shape, functools.partial(fourier.window_power, volume.region))],
             config.spectrum_share)
+        power = fourier.as_back_projected(power, self.window, config.spared_frequency)
         self.set_noise(gain, fourier.spare_low_frequencies(power, self.window,
                                                            config.spared_frequency))
 
@@ -167,6 +168,7 @@ class Spectrum(Perturbation):
         corners = fourier.window_corners(shape, size, most)
         blocks = ((corner, size, self._removed(predictor, corner, size)) for corner in corners)
         gain, power, _ = self._measured(blocks, REFINED_SHARE, len(corners))
+        power = fourier.as_back_projected(power, self.window, self.config.spared_frequency)
         self.set_noise(gain, fourier.continue_to_low_frequencies(
             power, self.window, self.config.spared_frequency, self.total_power))
 

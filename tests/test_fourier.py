@@ -276,3 +276,44 @@ def test_mirrors_are_taken_where_they_agree_and_only_there(size):
     kept = fourier.symmetrised(odd * draws, variance)
     error = float((kept / odd - 1)[1:, 1:, 1:-1].square().mean())
     assert error == pytest.approx(errors[0] / 2, rel=0.2)
+
+
+def back_projected(size):
+    """Noise power A(|k|) B(k_x, k_z) with a missing wedge, weak near the tilt axis Y."""
+    z, _, x = fourier.axis_frequencies(size)
+    z, x = z[:, None, None], x[None, None, :]
+    across = torch.sqrt(z ** 2 + x ** 2)
+    filled = 0.01 + (z.abs() <= 1.7 * x.abs())
+    radial = 2 / (1 + 20 * fourier.radial_frequency(size) ** 2)
+    return radial * filled * across / (0.05 + across)
+
+
+@pytest.mark.parametrize(("size", "end"), [((40, 40, 40), np.inf), ((32, 48, 41), np.inf),
+                                           ((40, 40, 40), 0.3)])
+def test_noise_near_the_tilt_axis_is_told_by_that_of_high_frequencies(size, end):
+    """Signal that is left in an estimate is strongest against the noise near the tilt axis Y; high
+    frequencies are those below ``end``, where a low-pass filter begins."""
+    radius = fourier.radial_frequency(size)
+    noise = back_projected(size) * (1e-4 + (radius < end))
+    torch.testing.assert_close(fourier.as_back_projected(noise, size, 0.1), noise,
+                               rtol=0.15, atol=1e-3)
+    middle = 0.5 * min(end, 0.5)
+    along = fourier.axis_frequencies(size)[1].abs()[None, :, None] > 0.85 * radius
+    signal = along * 0.5 * (radius < 0.8 * middle)
+    found = fourier.as_back_projected(noise + signal, size, 0.1)
+    near = along & (radius > 0.03) & (radius < 0.8 * middle)
+    assert (noise + signal)[near].sum() > 2 * noise[near].sum()
+    assert float(found[near].sum() / noise[near].sum()) == pytest.approx(1, abs=0.1)
+    high = radius >= 1.1 * middle  # the octave begins with a whole shell
+    assert torch.equal(found[high], noise[high])
+
+
+def test_noise_of_another_form_stays():
+    """With a tilt axis along Z, or with less noise than that of high frequencies tells."""
+    size = (40, 40, 40)
+    noise = back_projected(size)
+    radius = fourier.radial_frequency(size)
+    along = fourier.axis_frequencies(size)[1].abs()[None, :, None] > 0.6 * radius
+    for power in (noise.permute(1, 0, 2).contiguous(),
+                  torch.where(along & (radius < 0.2), 0.2 * noise, noise)):
+        assert torch.equal(fourier.as_back_projected(power, size, 0.1), power)
