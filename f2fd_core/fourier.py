@@ -17,7 +17,7 @@ MAXIMUM_WINDOWS = 2048
 MAXIMUM_VALUES = 1 << 26
 LEAST_WINDOWS, SMALLEST_WINDOW = 16, 16
 LEAST_SHELLS, LARGEST_FACTOR, TINY = 3, 1e3, 1e-30
-FAINT, LAW_END = 0.2, 0.35
+FAINT, LAW_END, FLAT = 0.2, 0.35, 0.75
 TRANSFERS = (-0.5, 0.75)
 CELL = 4
 EMPTY, SIDEWAYS, ROUNDS, MISFIT = 0.05, 0.5, 4, 0.1
@@ -211,11 +211,12 @@ def as_back_projected(power, size, limit):
     The power of a projection's noise depends on |k| alone; back-projection and its filters multiply
     it by a function of the components across the tilt axis Y. So it is A(|k|) B(k_x, k_z). B is
     found in the upper octave of the shells that are not empty, where there is little signal, A of
-    the lower shells away from the tilt axis: near it noise is weak, and outweighed by what an
-    estimate leaves of the signal. Power that is not of this form, for a tilt axis that is not along
-    Y, say, is returned as it is: in the octave it must be, up to the share MISFIT, and below it may
-    be more, which is signal, but not less. A shell without noise is one that has less than EMPTY
-    times the power of others above ``limit`` (cycles per voxel).
+    the lower shells where the cosine of the angle to the tilt axis is at most SIDEWAYS: near the
+    axis noise is weak, and outweighed by what an estimate leaves of the signal. Power that is not
+    of this form, for a tilt axis that is not along Y, say, is returned as it is: in the octave it
+    must be, up to the share MISFIT, and below it may be more, which is signal, but not less. A
+    shell without noise is one that has less than EMPTY times the power of others above ``limit``
+    (cycles per voxel).
     """
     frequency, mean = shell_means(power, size)
     top = _end_of_band(frequency, mean, frequency >= min(limit, float(frequency[-1])), EMPTY)
@@ -254,11 +255,11 @@ def continue_to_low_frequencies(power, size, limit, total):
     """Noise power on the rfft grid of ``size``, below ``limit`` (cycles per voxel) by a power law.
 
     The law |k|^p has its level from the shells between ``limit`` and twice that, its exponent from
-    those up to LAW_END, or to where a low-pass filter has left less than FAINT of the power, with
-    -1.5 <= p <= 0: the noise of a weighted back-projection is about white, and falls as 1 / |k|
-    without the weight, as in SIRT. A shell's mean is made to follow the law, but not made more than
-    that of the ``total`` power, of noise and signal; the lowest, the zero frequency alone, gets the
-    next one's, since the law may rise without bound there. Shells without any power stay so.
+    those up to LAW_END, or to where a low-pass filter begins, with -1.5 <= p <= 0: the noise of a
+    weighted back-projection is about white, and falls as 1 / |k| without the weight, as in SIRT. A
+    shell's mean is made to follow the law, but not made more than that of the ``total`` power, of
+    noise and signal; the lowest, the zero frequency alone, gets the next one's, since the law may
+    rise without bound there. Shells without any power stay so.
     """
     if limit == 0:
         return power
@@ -266,7 +267,9 @@ def continue_to_low_frequencies(power, size, limit, total):
     above = frequency >= min(limit, float(frequency[-LEAST_SHELLS]))
     least = frequency <= frequency[above][LEAST_SHELLS - 1]
     near = above & (least | (frequency <= 2 * limit))
-    end = min(LAW_END, _end_of_band(frequency, mean, above, FAINT))
+    # A low-pass filter's slope, which ends where the empty shells begin, is no part of the law.
+    end = min(LAW_END, _end_of_band(frequency, mean, above, FAINT),
+              FLAT * _end_of_band(frequency, mean, above, EMPTY))
     fitted = above & (least | (frequency < end))
     x, y = frequency.clamp(min=float(frequency[1])).log(), mean.clamp(min=TINY).log()
     exponent = np.clip(np.polyfit(x[fitted].numpy(), y[fitted].numpy(), 1)[0], -1.5, 0.0)

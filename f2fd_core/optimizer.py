@@ -1,8 +1,8 @@
 """What turns gradients into steps of the network's weights: Adam (published), or Muon."""
 import torch
 
-# Jordan et al. (2024): steepest at zero, so that five iterations do; singular values of
-# 0.7 to 1.2 come out.
+# Jordan et al. (2024): so steep at zero that five iterations do; singular values of 0.7 to 1.2 come
+# out.
 COEFFICIENTS, ITERATIONS = (3.4445, -4.7750, 2.0315), 5
 MOMENTUM = 0.9
 CHANGE = 0.2
@@ -32,8 +32,8 @@ class Muon(torch.optim.Optimizer):
 
     So every direction of a layer's weights learns equally fast, those with small gradients, too
     (Jordan et al., 2024). Convolutions count as matrices (outputs, inputs x kernel), biases as one
-    column. A step changes the weights of a layer by CHANGE times the learning rate in the root mean
-    square, as Adam does about (Liu et al., arXiv:2502.16982).
+    column. A step changes a layer's weights by CHANGE times the learning rate in the root mean
+    square, about as much as one of Adam (Liu et al., arXiv:2502.16982).
     """
 
     def __init__(self, parameters, lr):

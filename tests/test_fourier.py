@@ -161,6 +161,13 @@ def test_the_law_ends_before_the_zero_frequency():
     assert float(power[0, 0, 0]) == pytest.approx(1 / 0.0375, rel=0.2)
 
 
+def test_the_slope_of_a_low_pass_filter_is_no_part_of_the_law():
+    size = (40, 40, 40)
+    power = torch.sigmoid((0.23 - fourier.radial_frequency(size)) / 0.01)
+    after = fourier.continue_to_low_frequencies(power, size, 0.1, 1e9 * power)
+    torch.testing.assert_close(after, power, rtol=0.1, atol=1e-3)
+
+
 @pytest.mark.parametrize(("size", "limit"), [((8, 8, 8), 0.1), ((16, 24, 9), 0.5),
                                              ((48, 48, 48), 0.0)])
 def test_white_noise_stays_white(size, limit):

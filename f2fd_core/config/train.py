@@ -103,10 +103,9 @@ class TrainConfig(Config):
         "patches x pairs volumes a step.", TRAINING, ge=1, advanced=True,
         original="n_bernoulli_samples")
     optimizer: str = param(
-        "muon", "Optimizer", "muon: steps that change every direction of a layer's weights alike; "
-        "learns in about half as many steps. adam: as published; needs a lower learning rate, "
-        "about 0.001.", TRAINING,
-        choices=("muon", "adam"), advanced=True)
+        "muon", "Optimizer", "muon: steps that change every direction of a layer's weights alike, "
+        "which learn in fewer. adam: as published; needs a lower learning rate, about 0.001.",
+        TRAINING, choices=("muon", "adam"), advanced=True)
     learning_rate: float = param(
         3e-3, "Learning rate", "Learning rate of the optimizer at the start.", TRAINING, gt=0,
         le=1, advanced=True, original="lr")
