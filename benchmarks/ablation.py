@@ -51,6 +51,7 @@ VARIANTS = {
     "half-maps": {"perturbation": "halves"},
     "spectrum never refined": {"refine_every": 0},
     "refined once": {"refinements": 1},
+    "refined twice": {"refinements": 2},
     "refined nine times": {"refinements": 9, "refine_every": 40},
     "what the network passes not counted": {"transfer": nothing_passes},
     "noise of any form": {"form": as_it_is},
@@ -59,7 +60,7 @@ VARIANTS = {
     "a quarter of the windows": {"spectrum_share": 0.25},
     "no gain": {"noise_gain": False},
     "noise scale 1": {"noise_scale": 1.0},
-    "noise scale 0.75": {"noise_scale": 0.75},
+    "noise scale 0.5": {"noise_scale": 0.5},
     "noise scale 0.35": {"noise_scale": 0.35},
     "cosine schedule": {"schedule": "cosine"},
     "last weights": {"averaging": 0.0},
@@ -88,9 +89,9 @@ CONSTANTS = {
 """Where those of the variants' settings are that no user can choose."""
 PREDICTIONS = {
     "1 prediction": (1, 0.0, HALF_TURNS[:1]),
-    "4 noisy copies, not turned": (4, 0.5, HALF_TURNS[:1]),
-    "4 noisy copies": (4, 0.5, HALF_TURNS),
-    "16 noisy copies": (16, 0.5, HALF_TURNS),
+    "4 noisy copies, not turned": (4, 0.75, HALF_TURNS[:1]),
+    "4 noisy copies": (4, 0.75, HALF_TURNS),
+    "16 noisy copies": (16, 0.75, HALF_TURNS),
 }
 """Number of predictions, scale of the noise added and turns, with the default's model."""
 SHELLS = {"low": (0.02, 0.1), "middle": (0.1, 0.25), "high": (0.25, 0.5)}

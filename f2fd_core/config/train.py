@@ -147,8 +147,9 @@ class TrainConfig(Config):
         "and predicts them (Noise2Void). halves: no copies, one half-map predicts the other (as "
         "Cryo-CARE does).", PERTURBATION, choices=PERTURBATIONS, original="dataset")
     noise_scale: float = param(
-        0.5, "Noise scale", "The input gets this many times the tomogram's noise added, the "
-        "target has 1 / this subtracted. Below 1 the input keeps more signal.", PERTURBATION,
+        0.75, "Noise scale", "The input gets this many times the tomogram's noise added, the "
+        "target has 1 / this subtracted. Lower, the input keeps more signal; higher, a small "
+        "tomogram is not learned by heart so soon.", PERTURBATION,
         ge=0.05, le=20, advanced=True, only=("perturbation", "spectrum"))
     spectrum_window: int = param(
         64, "Spectrum window", "Side of the windows on which the noise spectrum is estimated. "
