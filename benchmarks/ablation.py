@@ -87,11 +87,12 @@ CONSTANTS = {
     "momentum": (optimizer, "MOMENTUM"),
 }
 """Where those of the variants' settings are that no user can choose."""
+SCALE = TrainConfig().noise_scale
 PREDICTIONS = {
     "1 prediction": (1, 0.0, HALF_TURNS[:1]),
-    "4 noisy copies, not turned": (4, 0.75, HALF_TURNS[:1]),
-    "4 noisy copies": (4, 0.75, HALF_TURNS),
-    "16 noisy copies": (16, 0.75, HALF_TURNS),
+    "4 noisy copies, not turned": (4, SCALE, HALF_TURNS[:1]),
+    "4 noisy copies": (4, SCALE, HALF_TURNS),
+    "16 noisy copies": (16, SCALE, HALF_TURNS),
 }
 """Number of predictions, scale of the noise added and turns, with the default's model."""
 SHELLS = {"low": (0.02, 0.1), "middle": (0.1, 0.25), "high": (0.25, 0.5)}

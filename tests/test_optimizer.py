@@ -3,7 +3,7 @@ import pytest
 import torch
 from conftest import TINY
 
-from f2fd_core import TrainConfig, checkpoint, optimizer, train, unet
+from f2fd_core import TrainConfig, UserError, checkpoint, optimizer, train, unet
 from f2fd_core.optimizer import CHANGE, MOMENTUM, Muon, orthogonalised
 
 
@@ -109,7 +109,7 @@ def test_trainings_of_before_there_was_a_choice_are_of_adam(phantom, tmp_path):
     assert checkpoint.load(path)["config"]["optimizer"] == "adam"
     resumed = dict(TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path), steps=8,
                    resume=True)
-    with pytest.raises(Exception, match="--optimizer is muon; expected adam"):
+    with pytest.raises(UserError, match="--optimizer is muon; expected adam"):
         train(TrainConfig(**resumed))
     train(TrainConfig(**dict(resumed, optimizer="adam")))
     assert checkpoint.load(str(tmp_path / "model.pt"))["step"] == 8
