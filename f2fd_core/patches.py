@@ -84,14 +84,17 @@ class PatchOrder:
 def augment(volumes, mode, random=GLOBAL):
     """Turn a stack (..., Z, Y, X) of cubes at random, all alike; each turn with probability 0.5.
 
-    wedge: half turns about Y and X. They map the missing wedge of a tilt axis along Y onto
-    itself. published: these, and a turn of 90, 180 or 270 degrees about Z.
+    wedge: half turns about Y and X. mirrors: these, and a mirror along Y, so that the axes are
+    flipped in all eight ways. Both map the missing wedge of a tilt axis along Y onto itself.
+    published: half turns, and a turn of 90, 180 or 270 degrees about Z.
     """
     if mode == "none":
         return volumes
-    about_y, about_x, about_z = (torch.rand(3, generator=random.host) < 0.5).tolist()
+    about_y, about_x, further = (torch.rand(3, generator=random.host) < 0.5).tolist()
     volumes = volumes.flip(HALF_TURNS[about_y + 2 * about_x])
-    if mode == "published" and about_z:
+    if mode == "mirrors" and further:
+        volumes = volumes.flip(-2)
+    if mode == "published" and further:
         quarters = int(torch.randint(1, 4, (), generator=random.host))
         volumes = torch.rot90(volumes, quarters, (-2, -1))
     return volumes

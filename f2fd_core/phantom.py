@@ -22,6 +22,13 @@ SIRT_STEP = 0.00195
 FILES = ("tomogram", "odd", "even", "clean", "density", "membrane")
 
 
+def random_rotation(random):
+    """A rotation matrix drawn evenly from all; no mirror, since macromolecules have one hand."""
+    basis, triangular = np.linalg.qr(random.normal(size=(3, 3)))
+    basis *= np.sign(np.diag(triangular))
+    return basis * np.linalg.det(basis)
+
+
 class Specimen:
     """Density and membrane mask under construction; lengths in Å, positions (z, y, x).
 
@@ -59,15 +66,11 @@ class Specimen:
         self.density[slices] = np.maximum(self.density[slices], profile * extent)
         self.membrane[slices] |= (np.abs(distance) < MEMBRANE_THICKNESS / 2) & (extent > 0.5)
 
-    def _rotation(self):
-        basis, triangular = np.linalg.qr(self.random.normal(size=(3, 3)))
-        return basis * np.sign(np.diag(triangular))
-
     def add_vesicle(self):
         """An ellipsoidal bilayer of 300 to 900 Å diameter."""
         radius = min(self.random.uniform(150, 450), 0.45 * self.extent.min())
         centre = self.random.uniform(0.1, 0.9, 3) * self.extent
-        scale = self._rotation() * self.random.uniform(0.8, 1.25, 3)
+        scale = random_rotation(self.random) * self.random.uniform(0.8, 1.25, 3)
         slices, offsets = self._box(centre, 1.3 * radius + MEMBRANE_THICKNESS)
         scaled = np.einsum("ij,jzyx->izyx", scale.T, np.stack(offsets))
         length = np.linalg.norm(scaled, axis=0) + 1e-3
@@ -118,7 +121,7 @@ class Specimen:
         ``distance``: how far, in radii of its own, it keeps its centre from others.
         """
         width = self._blur(14)
-        domains = shape @ self._rotation().T
+        domains = shape @ random_rotation(self.random).T
         radius = np.linalg.norm(shape, axis=1).max() + 3 * width
         for _ in range(PLACING_TRIES):
             centre = self.random.uniform(0, 1, 3) * self.extent

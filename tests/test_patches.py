@@ -83,11 +83,15 @@ def test_augmentations_are_the_stated_turns():
                      for axes in ((), (-3, -1), (-3, -2), (-2, -1))}
     _, published = turned_sets("published")
     assert len(published) == 8 and wedge < published
-    # Rotations, never mirror images: a particle's handedness is kept.
+    _, mirrors = turned_sets("mirrors")
+    flips = [axes for count in range(4) for axes in itertools.combinations((-3, -2, -1), count)]
+    assert mirrors == {tuple(volume.flip(axes).flatten().tolist()) for axes in flips}
+    # Rotations, not mirror images: a particle's handedness is kept.
     assert tuple(volume.flip(-1).flatten().tolist()) not in published
 
 
-def test_wedge_augmentation_keeps_the_missing_wedge():
+@pytest.mark.parametrize("mode", ["wedge", "mirrors"])
+def test_augmentation_keeps_the_missing_wedge(mode):
     """Power missing near the Z axis of the XZ plane, for all Y, stays exactly there."""
     torch.manual_seed(3)
     size = 16
@@ -96,7 +100,7 @@ def test_wedge_augmentation_keeps_the_missing_wedge():
     wedge = (z.abs() > 2 * x.abs()).expand(size, size, size // 2 + 1)
     volume = torch.fft.irfftn(torch.fft.rfftn(torch.randn(size, size, size)) * ~wedge)
     for _ in range(20):
-        power = torch.fft.rfftn(augment(volume, "wedge")).abs() ** 2
+        power = torch.fft.rfftn(augment(volume, mode)).abs() ** 2
         assert power[wedge].max() < 1e-6 * power.max()
 
 

@@ -76,6 +76,16 @@ def test_matter_is_dark_and_membranes_are_where_the_mask_says(volumes):
     assert volumes["density"][inside].mean() > 3 * volumes["density"][~inside].mean()
 
 
+def test_particles_are_turned_evenly_and_never_mirrored():
+    random = np.random.default_rng(3)
+    turns = np.stack([phantom.random_rotation(random) for _ in range(2000)])
+    assert np.allclose(np.einsum("nij,nkj->nik", turns, turns), np.eye(3))
+    assert np.allclose(np.linalg.det(turns), 1)
+    # An even distribution has entries of mean 0 and variance 1/3, with errors of 1 / sqrt(3 n).
+    assert np.abs(turns.mean(0)).max() < 5 / math.sqrt(3 * 2000)
+    assert np.abs((turns ** 2).mean(0) - 1 / 3).max() < 5 * 0.3 / math.sqrt(2000)
+
+
 def test_the_same_seed_gives_the_same_volumes(volumes):
     again = phantom.simulate_volumes(SimulateConfig(**SMALL))
     other = phantom.simulate_volumes(SimulateConfig(**dict(SMALL, seed=6)))

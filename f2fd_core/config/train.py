@@ -135,9 +135,11 @@ class TrainConfig(Config):
         24, "Random shift of patches", "Each patch of the grid is shifted by up to this many "
         "voxels along every axis when it is drawn.", TRAINING, unit="voxels", ge=0, advanced=True)
     augmentation: str = param(
-        "wedge", "Augmentation", "wedge: half turns about X and Y, which map the missing wedge "
-        "onto itself. published: the same and quarter turns about Z, which don't. none: patches "
-        "as they are.", TRAINING, choices=("wedge", "published", "none"), advanced=True)
+        "mirrors", "Augmentation", "How patches are turned at random. wedge: by half turns about X "
+        "and Y, which map the missing wedge onto itself. mirrors: by these and to mirror images, "
+        "too, with which a tomogram goes twice as far. published: by half turns and by quarter "
+        "turns about Z, which move the wedge. none: not at all.", TRAINING,
+        choices=("mirrors", "wedge", "published", "none"), advanced=True)
 
     perturbation: str = param(
         "spectrum", "Perturbation", "How the noisy copies are made. spectrum: adds noise that has "
@@ -320,7 +322,7 @@ class TrainConfig(Config):
     def prediction_turns(self):
         """How the inputs of predictions are turned, one after the other and then from the first
         again, as in HALF_TURNS: by what the network has learned to turn with."""
-        turns = HALF_TURNS if self.augmentation == "wedge" else HALF_TURNS[:1]
+        turns = HALF_TURNS if self.augmentation in ("mirrors", "wedge") else HALF_TURNS[:1]
         halves = 2 if self.perturbation == "halves" else 1  # which are predicted from in turn
         return tuple(axes for axes in turns for _ in range(halves))
 
