@@ -9,22 +9,32 @@ CHANGE = 0.2
 TINY = 1e-30
 
 
-def orthogonalised(matrix):
-    """A matrix, 2D, with its singular vectors kept and its singular values made about 1.
+def orthogonalised(matrices):
+    """Matrices, 2D, with their singular vectors kept and their singular values made about 1.
 
     Newton-Schulz iteration of fifth order (Jordan et al., "Muon: an optimizer for hidden layers in
-    neural networks", 2024): products of matrices only. A matrix of one row or column comes out at
-    length 1, zeros as zeros; how large the matrix is does not matter.
+    neural networks", 2024): products of matrices only. Each of its factors is a polynomial of the
+    matrix times its transpose, so it needs only that until the last product; those of one size,
+    over all matrices, go through it together, which spares a GPU hundreds of small launches. A
+    matrix of one row or column comes out at length 1, zeros as zeros; how large a matrix is does
+    not matter.
     """
-    if matrix.shape[0] > matrix.shape[1]:
-        return orthogonalised(matrix.T).T
-    values = matrix / matrix.norm().clamp(min=TINY)
-    if len(values) > 1:
-        first, third, fifth = COEFFICIENTS
+    wide = [matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T for matrix in matrices]
+    wide = [matrix / matrix.norm().clamp(min=TINY) for matrix in wide]
+    first, third, fifth = COEFFICIENTS
+    for side in sorted({len(matrix) for matrix in wide} - {1}):
+        chosen = [number for number, matrix in enumerate(wide) if len(matrix) == side]
+        grams = torch.stack([wide[number] @ wide[number].T for number in chosen])
+        one = torch.eye(side, device=grams.device)
+        product = one
         for _ in range(ITERATIONS):
-            gram = values @ values.T
-            values = first * values + (third * gram + fifth * gram @ gram) @ values
-    return values
+            factor = first * one + third * grams + fifth * grams @ grams
+            grams = factor @ grams @ factor
+            product = factor @ product
+        for number, left in zip(chosen, product):
+            wide[number] = left @ wide[number]
+    return [found if found.shape == matrix.shape else found.T
+            for found, matrix in zip(wide, matrices)]
 
 
 class Muon(torch.optim.Optimizer):
@@ -45,21 +55,21 @@ class Muon(torch.optim.Optimizer):
         with torch.enable_grad():
             loss = closure() if closure else None
         for group in self.param_groups:
-            for weight in group["params"]:
-                self._move(weight, group["lr"])
+            moved = [weight for weight in group["params"] if weight.grad is not None]
+            directions = [self._direction(weight) for weight in moved]
+            for weight, direction in zip(moved, orthogonalised(directions)):
+                size = CHANGE * max(direction.shape) ** 0.5
+                weight.sub_(group["lr"] * size * direction.reshape(weight.shape))
         return loss
 
-    def _move(self, weight, rate):
-        if weight.grad is None:
-            return
+    def _direction(self, weight):
+        """Where the mean of a weight's gradients, brought up to date, leads: a matrix."""
         state = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(weight)
         mean = state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
         # Nesterov's: a step ahead of the mean
-        direction = weight.grad.lerp(mean, MOMENTUM).reshape(len(weight), -1)
-        size = CHANGE * max(direction.shape) ** 0.5
-        weight.sub_(rate * size * orthogonalised(direction).reshape(weight.shape))
+        return weight.grad.lerp(mean, MOMENTUM).reshape(len(weight), -1)
 
 
 def build(config, network, device):

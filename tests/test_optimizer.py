@@ -12,20 +12,32 @@ def test_singular_values_become_alike_and_singular_vectors_stay(shape):
     generator = torch.Generator().manual_seed(1)
     left, _, right = torch.linalg.svd(torch.randn(shape, generator=generator), full_matrices=False)
     values = torch.logspace(0, -2, min(shape))
-    result = orthogonalised(left * values @ right)
+    result, scaled = orthogonalised([left * values @ right, 1e-6 * left * values @ right])
     inner = left.T @ result @ right.T
     assert inner.diagonal().min() > 0.6 and inner.diagonal().max() < 1.3
     assert (inner - inner.diagonal().diag()).abs().max() < 1e-3
     torch.testing.assert_close(left @ inner @ right, result, rtol=0, atol=1e-3)
-    torch.testing.assert_close(orthogonalised(1e-6 * left * values @ right), result,
-                               rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(scaled, result, rtol=1e-3, atol=1e-3)
+
+
+def test_many_matrices_at_once_are_iterated_as_each_alone_in_full():
+    generator = torch.Generator().manual_seed(4)
+    matrices = [torch.randn(shape, generator=generator)
+                for shape in ((8, 27), (64, 200), (216, 8), (8, 8), (1, 8), (8, 1), (64, 27))]
+    for matrix, result in zip(matrices, orthogonalised(matrices)):
+        values = (matrix / matrix.norm()).double()
+        for _ in range(optimizer.ITERATIONS if min(matrix.shape) > 1 else 0):
+            values = sum(factor * torch.linalg.matrix_power(values @ values.T, power) @ values
+                         for power, factor in enumerate(optimizer.COEFFICIENTS))
+        torch.testing.assert_close(result.double(), values, rtol=0, atol=1e-4)
 
 
 def test_vectors_get_length_1_and_zeros_stay():
     vector = torch.tensor([[3.0, 4.0]])
-    torch.testing.assert_close(orthogonalised(vector), vector / 5)
-    torch.testing.assert_close(orthogonalised(vector.T), vector.T / 5)
-    assert torch.equal(orthogonalised(torch.zeros(3, 5)), torch.zeros(3, 5))
+    row, column, zeros = orthogonalised([vector, vector.T, torch.zeros(3, 5)])
+    torch.testing.assert_close(row, vector / 5)
+    torch.testing.assert_close(column, vector.T / 5)
+    assert torch.equal(zeros, torch.zeros(3, 5))
 
 
 def gradients_of(network, seed, scale=1.0):
