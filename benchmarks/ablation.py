@@ -60,6 +60,7 @@ VARIANTS = {
     "a quarter of the windows": {"spectrum_share": 0.25},
     "no gain": {"noise_gain": False},
     "noise scale 1": {"noise_scale": 1.0},
+    "noise scale 0.75": {"noise_scale": 0.75},
     "noise scale 0.5": {"noise_scale": 0.5},
     "noise scale 0.35": {"noise_scale": 0.35},
     "cosine schedule": {"schedule": "cosine"},
@@ -88,14 +89,13 @@ CONSTANTS = {
     "momentum": (optimizer, "MOMENTUM"),
 }
 """Where those of the variants' settings are that no user can choose."""
-SCALE = TrainConfig().noise_scale
 PREDICTIONS = {
-    "1 prediction": (1, 0.0, HALF_TURNS[:1]),
-    "4 noisy copies, not turned": (4, SCALE, HALF_TURNS[:1]),
-    "4 noisy copies": (4, SCALE, HALF_TURNS),
-    "16 noisy copies": (16, SCALE, HALF_TURNS),
+    "1 prediction": (1, False, HALF_TURNS[:1]),
+    "4 noisy copies, not turned": (4, True, HALF_TURNS[:1]),
+    "4 noisy copies": (4, True, HALF_TURNS),
+    "16 noisy copies": (16, True, HALF_TURNS),
 }
-"""Number of predictions, scale of the noise added and turns, with the default's model."""
+"""Number of predictions, whether noise is added, and turns, with the default's model."""
 SHELLS = {"low": (0.02, 0.1), "middle": (0.1, 0.25), "high": (0.25, 0.5)}
 SCORES = ("correlation", "psnr", "ssim", "fsc_mean", "membrane_average_precision")
 
@@ -119,14 +119,12 @@ def power_ratios(perturbation, truth):
             for low, high in SHELLS.values()]
 
 
-def denoised(run, predictions=0, scale=0.0, turns=None):
+def denoised(run, predictions=0, noisy=False, turns=None):
     """The tomogram, denoised by the model of a Training: by default as ``f2fd denoise`` does."""
     turns = turns or run.config.prediction_turns()
     predictions = predictions or len(turns)
     perturbation, = run.perturbations
-    if scale:
-        perturbation.scale = scale
-    else:
+    if not noisy:
         perturbation = perturbation.for_prediction(predictions)
     predictor = Predictor(run.model(), run.device, run.dtype, predictions, 1, turns=turns)
     return torch.from_numpy(denoised_region(predictor, perturbation, (0, 0, 0),

@@ -163,6 +163,17 @@ def window_transfer(before, after, corners, size):
     return torch.stack(transfer)
 
 
+def filled_share(power, size):
+    """Share of the Fourier coefficients that power on the rfft grid of ``size`` fills.
+
+    It is (mean of P)² / mean of P² over all coefficients, the participation ratio: 1 for white
+    noise, f for power that is even in a part f and nothing elsewhere; 0 where there is no power.
+    """
+    weights = friedel_weights(size) / math.prod(size)
+    mean, square = ((values.double() * weights).sum() for values in (power, power.square()))
+    return float(mean ** 2 / square) if square > 0 else 0.0
+
+
 def noise_level(power, share):
     """Mean power of the noise from the power of windows, (windows, ...), some of them with signal.
 

@@ -7,6 +7,7 @@ given, by default from PyTorch's own generators.
 """
 import copy
 import functools
+import math
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -25,6 +26,7 @@ PROBE_STREAM = 8
 REFINEMENT_MARGIN, REFINEMENT_BLOCKS, LEAST_BLOCKS = 8, 12, 2
 GAIN_WINDOW, GAIN_WINDOWS = 16, 8192
 REFINED_SHARE, EMPTIEST_SHARE = 0.9, 0.05
+USUAL_SCALE, LARGEST_SCALE, ENOUGH_VALUES = 0.5, 1.0, 1.6e6
 
 
 class Pairs(NamedTuple):
@@ -111,7 +113,6 @@ class Spectrum(Perturbation):
 
     def __init__(self, volume, config, device="cpu"):
         super().__init__(volume, config, device)
-        self.scale = config.noise_scale
         self.window = fourier.window_size(volume.shape, config.spectrum_window)
         gain, power, self.total_power = self._measured(
             [((0, 0, 0), volume.shape, functools.partial(fourier.window_power, volume.region))],
@@ -119,6 +120,18 @@ class Spectrum(Perturbation):
         power = fourier.as_back_projected(power, self.window, config.spared_frequency)
         self.set_noise(gain, fourier.spare_low_frequencies(power, self.window,
                                                            config.spared_frequency))
+        self.scale = config.noise_scale or self._automatic_scale()
+
+    def _automatic_scale(self):
+        """The noise scale that suits a training on as many tomograms like this as there were.
+
+        The fewer Fourier coefficients of noise there are, the sooner a network knows them by heart
+        (docs/method.md has what was measured).
+        """
+        values = (fourier.filled_share(self.power, self.window) * math.prod(self.volume.shape)
+                  * max(len(self.config.tomograms), 1))
+        return min(max(USUAL_SCALE * (ENOUGH_VALUES / max(values, 1)) ** (1 / 3), USUAL_SCALE),
+                   LARGEST_SCALE)
 
     def _measured(self, blocks, share, count=1):
         """The noise's :class:`Gain`, its power where that is 1, and the mean power of all.

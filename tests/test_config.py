@@ -119,7 +119,7 @@ def other_value(field, kind, default, spec):
         return next((choice for choice in spec.choices if choice != default), "text")
     if kind is int:
         return default + 1
-    return default * 0.75 or max(spec.ge, 0.03)
+    return default * 0.75 or max(spec.ge, 0.1)
 
 
 def test_every_option_reaches_its_field():
@@ -152,6 +152,7 @@ def test_every_option_reaches_its_field():
     ({"steps": True}, "--steps is True; expected a whole number"),
     ({"learning_rate": float("nan")}, "--learning-rate is nan; expected a finite number"),
     ({"learning_rate": 0}, "--learning-rate is 0.0; expected above 0"),
+    ({"noise_scale": 0.01}, "--noise-scale is 0.01; expected 0 (automatic) or at least 0.05"),
     ({"dropout": 1.0}, "--dropout is 1.0; expected below 1"),
     ({"network": "huge"}, "--network is 'huge'; expected one of compact, published"),
     ({"patch_size": 50}, "--patch-size is 50; expected a multiple of 8"),

@@ -209,6 +209,20 @@ def test_windows_cover_the_volume_or_are_spread_over_it():
     assert some[0] == (0, 0, 0) and some[-1] == (168, 168, 168)
 
 
+@pytest.mark.parametrize("size", [(16, 24, 20), (9, 15, 21)])
+def test_power_fills_the_share_of_the_spectrum_where_it_is(size):
+    white = torch.full((size[0], size[1], size[2] // 2 + 1), 3.0)
+    assert fourier.filled_share(white, size) == pytest.approx(1)
+    assert fourier.filled_share(0 * white, size) == 0
+    low = white * (fourier.radial_frequency(size) < 0.3)
+    share = float(np.mean(np.linalg.norm(np.meshgrid(
+        *(np.fft.fftfreq(side) for side in size), indexing="ij"), axis=0) < 0.3))
+    assert fourier.filled_share(low, size) == pytest.approx(share)
+    # In half of that three times the power: (1 + 3)² / (2 (1 + 9)).
+    low[:, : (size[1] + 1) // 2] *= 3
+    assert fourier.filled_share(low, size) == pytest.approx(0.8 * share, rel=0.05)
+
+
 @pytest.mark.parametrize("share", [0.05, 0.25, 0.5, 0.9, 1.0])
 def test_noise_level_is_unbiased_and_as_steady_as_its_share_allows(share):
     draws = torch.from_numpy(np.random.default_rng(0).exponential(3.0, size=(30, 40000)))

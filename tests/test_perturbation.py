@@ -128,6 +128,26 @@ def test_prediction_draws_other_copies_than_training():
     assert not torch.allclose(drawn(training, 0), drawn(prediction, 0))
 
 
+def test_the_less_noise_there_is_to_learn_from_the_more_is_added():
+    torch.manual_seed(6)
+
+    def scale(shape, low_pass=1.0, **settings):
+        amplitude = 1.0 * (fourier.radial_frequency(shape) < low_pass)
+        noise = fourier.synthesise(amplitude, shape, shape, 1)[0]
+        return Spectrum(Memory(noise), TrainConfig(spared_frequency=0.0, **settings)).scale
+
+    shape = (80, 96, 96)
+    alone = scale(shape)
+    assert alone == pytest.approx(0.5 * (1.6e6 / (80 * 96 * 96)) ** (1 / 3), rel=0.03)
+    # A low-pass filter takes coefficients away, further tomograms bring as many again.
+    assert scale(shape, low_pass=0.45) > 1.1 * alone
+    assert scale(shape, low_pass=0.2) == 1.0
+    two = scale(shape, tomograms=("1.mrc", "2.mrc"))
+    assert two == pytest.approx(alone / 2 ** (1 / 3), rel=0.03)
+    assert scale(shape, tomograms=("1.mrc", "2.mrc", "3.mrc")) == 0.5
+    assert scale(shape, noise_scale=0.3) == 0.3
+
+
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
 def test_noises_of_a_spectrum_pair_are_uncorrelated(scale):
     """Input and target of pure noise X must be independent; only then is training unbiased."""

@@ -45,6 +45,8 @@ PERTURBATIONS = ("spectrum", "masks", "points", "blindspot", "halves")
 NETWORK_MULTIPLE = {"compact": 8, "published": 32}
 """Patch and tile sides must be a multiple of this (2 to the number of poolings)."""
 
+LEAST_NOISE_SCALE = 0.05
+
 NETWORK_FEATURES = {"compact": 8, "published": 48}
 """What 0 features means."""
 
@@ -149,10 +151,11 @@ class TrainConfig(Config):
         "and predicts them (Noise2Void). halves: no copies, one half-map predicts the other (as "
         "Cryo-CARE does).", PERTURBATION, choices=PERTURBATIONS, original="dataset")
     noise_scale: float = param(
-        0.75, "Noise scale", "The input gets this many times the tomogram's noise added, the "
+        0.0, "Noise scale", "The input gets this many times the tomogram's noise added, the "
         "target has 1 / this subtracted. Lower, the input keeps more signal; higher, a small "
-        "tomogram is not learned by heart so soon.", PERTURBATION,
-        ge=0.05, le=20, advanced=True, only=("perturbation", "spectrum"))
+        "tomogram is not learned by heart so soon. 0: 0.5, and up to 1 the fewer Fourier "
+        "coefficients the tomograms' noise fills.", PERTURBATION,
+        ge=0, le=20, zero="automatic", advanced=True, only=("perturbation", "spectrum"))
     spectrum_window: int = param(
         64, "Spectrum window", "Side of the windows on which the noise spectrum is estimated. "
         "Larger windows resolve finer spectra; small tomograms get smaller ones by themselves.",
@@ -272,6 +275,9 @@ class TrainConfig(Config):
         if self.sphere_min > self.sphere_max:
             raise UserError("--sphere-min is %g; expected at most --sphere-max, which is %g"
                             % (self.sphere_min, self.sphere_max))
+        if 0 < self.noise_scale < LEAST_NOISE_SCALE:
+            raise UserError("--noise-scale is %g; expected 0 (automatic) or at least %g"
+                            % (self.noise_scale, LEAST_NOISE_SCALE))
         if self.perturbation == "points" and self.block_size > self.patch_size:
             raise UserError("--block-size is %d; expected at most --patch-size, which is %d"
                             % (self.block_size, self.patch_size))
