@@ -311,6 +311,9 @@ class Training:
                               self.step)
         estimate_at = self.step + estimate.WARMING_STEPS + estimate.TIMED_STEPS
         started = time.monotonic() - log.seconds
+        if self.config.perturbation == "spectrum":
+            scales = sorted({"%.2f" % perturbation.scale for perturbation in self.perturbations})
+            report.say("noise scale: %s" % " to ".join(sorted({scales[0], scales[-1]})))
         self.draw_spectrum()
         if self.step and not os.path.exists(self.preview()):
             self.draw(log.path)  # the run from which this one goes on was ended before that

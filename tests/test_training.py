@@ -393,9 +393,10 @@ def test_cosine_schedule_warms_up_and_falls_to_zero():
     assert np.argmax(rates) == WARMUP_STEPS - 1
 
 
-def test_the_bar_and_the_device_are_announced(phantom, tmp_path, capsys):
+def test_the_bar_the_device_and_the_noise_scale_are_announced(phantom, tmp_path, capsys):
     train(TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path / "a"))))
     told = capsys.readouterr().err
+    assert "f2fd: noise scale: 1.00\n" in told  # so small a tomogram
     assert "training on CPU" in told and "warning: no GPU is used" in told
     assert "6/6" in told
 
