@@ -69,7 +69,10 @@ def draw_joined(rows, path):
         if os.path.exists(volume):
             pictures.setdefault((case, snr), {}).setdefault(method, volume)
             references.setdefault((case, snr), reference)
+    methods = dict.fromkeys(method for *_, method in rows)
     for case, reference in references.items():
+        found = pictures[case]
+        pictures[case] = {method: found[method] for method in methods if method in found}
         pictures[case]["reference"] = reference
     draw(pictures, list(rows.values()), path)
 
