@@ -138,10 +138,10 @@ class TrainConfig(Config):
         "voxels along every axis when it is drawn.", TRAINING, unit="voxels", ge=0, advanced=True)
     augmentation: str = param(
         "mirrors", "Augmentation", "How patches are turned at random. wedge: by half turns about X "
-        "and Y, which map the missing wedge onto itself. mirrors: by these and to mirror images, "
-        "too, with which a tomogram goes twice as far. published: by half turns and by quarter "
-        "turns about Z, which move the wedge. none: not at all.", TRAINING,
-        choices=("mirrors", "wedge", "published", "none"), advanced=True)
+        "and Y, which map the missing wedge onto itself. published: by these and by quarter turns "
+        "about Z, which move the wedge. none: not at all. mirrors: by half turns and to mirror "
+        "images, so that a tomogram goes twice as far.", TRAINING,
+        choices=("wedge", "published", "none", "mirrors"), advanced=True)
 
     perturbation: str = param(
         "spectrum", "Perturbation", "How the noisy copies are made. spectrum: adds noise that has "
