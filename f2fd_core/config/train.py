@@ -153,8 +153,8 @@ class TrainConfig(Config):
     noise_scale: float = param(
         0.0, "Noise scale", "The input gets this many times the tomogram's noise added, the "
         "target has 1 / this subtracted. Lower, the input keeps more signal; higher, a small "
-        "tomogram is not learned by heart so soon. 0: 0.5, and up to 1 the fewer Fourier "
-        "coefficients the tomograms' noise fills.", PERTURBATION,
+        "tomogram is not learned by heart so soon. 0: 0.75, and up to 1 the fewer "
+        "Fourier coefficients the tomograms' noise fills.", PERTURBATION,
         ge=0, le=20, zero="automatic", advanced=True, only=("perturbation", "spectrum"))
     spectrum_window: int = param(
         64, "Spectrum window", "Side of the windows on which the noise spectrum is estimated. "
