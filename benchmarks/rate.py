@@ -85,9 +85,9 @@ def training_rows(training, repeats):
     yield "- its data: perturbation, sampling, augmentation", seconds_of(
         lambda: training.prepare(next(numbers)), device, repeats)
     yield "- the network forwards and backwards", seconds_of(passes, device, repeats)
-    yield "- the optimizer", seconds_of(training.optimizer.step, device, repeats)
     with torch.no_grad():
         yield "- the network forwards", seconds_of(lambda: passes(False), device, repeats)
+    yield "- the optimizer", seconds_of(training.optimizer.step, device, repeats)
 
 
 def network_seconds(network, dtype, layout, device, shape, repeats):
