@@ -40,9 +40,14 @@ def nothing_passes(before, after, corners, size):
     return torch.zeros(len(corners), size[0], size[1], size[2] // 2 + 1)
 
 
-def as_it_is(power, size, limit):
+def as_it_is(power, size, limit, share=1.0):
     """In the place of fourier.as_back_projected."""
     return power
+
+
+def all_of_it(power, across, most, size, chosen):
+    """In the place of fourier.noise_beside_signal."""
+    return most
 
 
 VARIANTS = {
@@ -55,6 +60,7 @@ VARIANTS = {
     "refined nine times": {"refinements": 9, "refine_every": 40},
     "what the network passes not counted": {"transfer": nothing_passes},
     "noise of any form": {"form": as_it_is},
+    "no signal told from noise by its form": {"beside": all_of_it},
     "low frequencies not bounded": {"spared_frequency": 0.0},
     "windows of 32": {"spectrum_window": 32},
     "a quarter of the windows": {"spectrum_share": 0.25},
@@ -86,6 +92,7 @@ CONSTANTS = {
     "refinements": (training, "REFINEMENTS"),
     "transfer": (fourier, "window_transfer"),
     "form": (fourier, "as_back_projected"),
+    "beside": (fourier, "noise_beside_signal"),
     "momentum": (optimizer, "MOMENTUM"),
 }
 """Where those of the variants' settings are that no user can choose."""

@@ -20,7 +20,7 @@ LEAST_SHELLS, LARGEST_FACTOR, TINY = 3, 1e3, 1e-30
 FAINT, LAW_END, FLAT = 0.2, 0.35, 0.75
 TRANSFERS = (-0.5, 0.75)
 CELL = 4
-EMPTY, SIDEWAYS, ROUNDS, MISFIT = 0.05, 0.5, 4, 0.1
+EMPTY, SIDEWAYS, NOISY, ROUNDS, MISFIT = 0.05, 0.5, 0.25, 4, 0.1
 
 
 def axis_frequencies(shape):
@@ -216,18 +216,19 @@ def spare_low_frequencies(power, size, limit):
     return power * (radial_frequency(size) / limit).clamp(max=1.0) ** 2
 
 
-def as_back_projected(power, size, limit):
+def as_back_projected(power, size, limit, share=1.0):
     """Noise power on the rfft grid of ``size``, the lower frequencies with the higher ones' form.
 
     The power of a projection's noise depends on |k| alone; back-projection and its filters multiply
     it by a function of the components across the tilt axis Y. So it is A(|k|) B(k_x, k_z). B is
     found in the upper octave of the shells that are not empty, where there is little signal, A of
-    the lower shells where the cosine of the angle to the tilt axis is at most SIDEWAYS: near the
-    axis noise is weak, and outweighed by what an estimate leaves of the signal. Power that is not
-    of this form, for a tilt axis that is not along Y, say, is returned as it is: in the octave it
-    must be, up to the share MISFIT, and below it may be more, which is signal, but not less. A
-    shell without noise is one that has less than EMPTY times the power of others above ``limit``
-    (cycles per voxel).
+    the lower shells is a mean (geometric, ``share`` : 1 - ``share``) of what
+    :func:`noise_beside_signal` tells and of the level at angles of 60 degrees and more to the axis.
+
+    Power that is not of this form, for a tilt axis that is not along Y, say, is returned as it is:
+    in the octave it must be, up to the share MISFIT, and below it may be more, which is signal, but
+    not less. A shell without noise is one that has less than EMPTY times the power of others above
+    ``limit`` (cycles per voxel).
     """
     frequency, mean = shell_means(power, size)
     top = _end_of_band(frequency, mean, frequency >= min(limit, float(frequency[-1])), EMPTY)
@@ -236,24 +237,57 @@ def as_back_projected(power, size, limit):
     lower, octave = radius < middle, (radius >= middle) & (radius < top)
     sideways = axis_frequencies(size)[1].abs()[None, :, None] <= SIDEWAYS * radius
     shells, cells = (radius * min(size)).long(), cell_index(size)[0]
-    weights = friedel_weights(size)
-
-    def sums(values, index, chosen):
-        total = torch.zeros(int(index.max()) + 1)
-        return total.index_add_(0, index.flatten(), (values * weights * chosen).flatten())
-
     across = torch.ones_like(power)
     for _ in range(ROUNDS):
-        radial = (sums(power, shells, octave | sideways)
-                  / sums(across, shells, octave | sideways).clamp(min=TINY))[shells]
+        radial = (_sums(power * (octave | sideways), size, shells)
+                  / _sums(across * (octave | sideways), size, shells).clamp(min=TINY))[shells]
         across = ((power * octave).sum(1, keepdim=True)
                   / (radial * octave).sum(1, keepdim=True).clamp(min=TINY)).expand(power.shape)
-    model = radial * across
     for chosen, least in ((octave, -math.inf), (lower, 0.0)):
-        known, told = (sums(values, cells, chosen) for values in (power, model))
+        known, told = (_sums(values * chosen, size, cells) for values in (power, radial * across))
         if (told - known).clamp(min=least).abs().sum() > MISFIT * known.sum():
             return power
-    return torch.where(lower, model, power)
+    radial = radial * (noise_beside_signal(power, across, radial, size, lower)
+                       / radial.clamp(min=TINY)) ** share
+    return torch.where(lower, (radial * across).to(power.dtype), power)
+
+
+def _sums(values, size, index):
+    """Sums of a real rfft-grid tensor over the coefficients of one index, friedel partners counted,
+    in double precision."""
+    total = torch.zeros(int(index.max()) + 1, dtype=torch.double)
+    return total.index_add_(0, index.flatten(), (values * friedel_weights(size)).flatten().double())
+
+
+def noise_beside_signal(power, across, most, size, chosen):
+    """A(|k|) of power B (A + U / q) on the rfft grid of ``size``, for the shells in ``chosen``.
+
+    ``across`` is B(k_x, k_z); U(|k|) >= 0 is signal, and q the distance to the tilt axis Y in
+    Fourier space. Why so: at q there are 1 / q slices of projections to a coefficient. With a
+    weight w each, their noise, which is independent, has the power w² / q, B but for a constant;
+    signal, which they have in common, has w² / q². A and U of a shell are fitted by least squares
+    of the relative errors; ``most`` is A if there is no signal, of which at least NOISY is kept.
+    """
+    z, _, x = axis_frequencies(size)
+    shells = (radial_frequency(size) * min(size)).long()
+    inverse = 1 / torch.sqrt(z[:, None, None] ** 2 + x[None, None, :] ** 2).clamp(
+        min=0.5 / min(size)).expand(power.shape)
+    mean = (across * chosen).sum() / chosen.sum()
+    seen = chosen & (across > EMPTY * mean)
+    noise, signal = most, torch.zeros(())
+    for _ in range(ROUNDS):
+        expected = across * (noise + signal * inverse)
+        weight = torch.where(seen & (expected > 0), 1 / expected, torch.zeros(()).double())
+        noises, known = across * weight, power * weight
+        signals = noises * inverse
+        nn, ns, ss, nk, sk = (_sums(first * second, size, shells) for first, second in (
+            (noises, noises), (noises, signals), (signals, signals), (noises, known),
+            (signals, known)))
+        signal = ((nn * sk - ns * nk) / (nn * ss - ns ** 2).clamp(min=TINY)).clamp(min=0)
+        noise = ((nk - ns * signal) / nn.clamp(min=TINY))[shells]
+        noise = torch.maximum(torch.minimum(noise, most), NOISY * most)
+        signal = signal[shells]
+    return noise
 
 
 def _end_of_band(frequency, mean, above, share):

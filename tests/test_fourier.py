@@ -3,7 +3,7 @@ import pytest
 import torch
 from conftest import Memory
 
-from f2fd_core import fourier
+from f2fd_core import fourier, phantom
 
 SHAPES = [(16, 24, 40), (15, 21, 33), (9, 16, 27)]
 
@@ -309,24 +309,54 @@ def back_projected(size):
     return radial * filled * across / (0.05 + across)
 
 
+def distance_to_the_axis(size):
+    """Distance to the tilt axis Y in Fourier space (cycles per voxel) on the rfft grid."""
+    z, _, x = fourier.axis_frequencies(size)
+    distance = torch.sqrt(z[:, None, None] ** 2 + x[None, None, :] ** 2)
+    return distance.expand(size[0], size[1], size[2] // 2 + 1)
+
+
 @pytest.mark.parametrize(("size", "end"), [((40, 40, 40), np.inf), ((32, 48, 41), np.inf),
                                            ((40, 40, 40), 0.3)])
 def test_noise_near_the_tilt_axis_is_told_by_that_of_high_frequencies(size, end):
-    """Signal that is left in an estimate is strongest against the noise near the tilt axis Y; high
-    frequencies are those below ``end``, where a low-pass filter begins."""
+    """Signal that is left in an estimate is strongest against the noise near the tilt axis Y, and
+    its growth towards it tells what is signal elsewhere; high frequencies are those below ``end``,
+    where a low-pass filter begins."""
     radius = fourier.radial_frequency(size)
     noise = back_projected(size) * (1e-4 + (radius < end))
     torch.testing.assert_close(fourier.as_back_projected(noise, size, 0.1), noise,
                                rtol=0.15, atol=1e-3)
     middle = 0.5 * min(end, 0.5)
-    along = fourier.axis_frequencies(size)[1].abs()[None, :, None] > 0.85 * radius
-    signal = along * 0.5 * (radius < 0.8 * middle)
+    near = fourier.axis_frequencies(size)[1].abs()[None, :, None] > 0.85 * radius
+    weight = noise / distance_to_the_axis(size).clamp(min=0.5 / min(size))
+    signal = 0.1 * weight * (radius < 0.8 * middle)
     found = fourier.as_back_projected(noise + signal, size, 0.1)
-    near = along & (radius > 0.03) & (radius < 0.8 * middle)
-    assert (noise + signal)[near].sum() > 2 * noise[near].sum()
-    assert float(found[near].sum() / noise[near].sum()) == pytest.approx(1, abs=0.1)
+    band = (radius > 0.06) & (radius < 0.8 * middle)
+    for part, share in ((near, 1.5), (~near, 0.5)):
+        assert signal[band & part].sum() > share * noise[band & part].sum()
+        assert float(found[band & part].sum() / noise[band & part].sum()) == pytest.approx(
+            1, abs=0.1)
     high = radius >= 1.1 * middle  # the octave begins with a whole shell
     assert torch.equal(found[high], noise[high])
+
+
+def test_back_projection_weights_noise_and_signal_as_the_estimate_expects():
+    """Over angles to the tilt axis, the power of signal over that of noise falls as 1 / q."""
+    generator = torch.Generator().manual_seed(0)
+    shape, size, angles = (64, 128, 128), (32, 32, 32), np.radians(np.arange(-60, 61, 3))
+    density = fourier.synthesise(torch.ones(()), shape, shape, 1, generator)[0]
+    clean = phantom.project(density, angles)
+    series = torch.stack([clean, torch.randn(clean.shape, generator=generator)])
+    signal, noise = (windows(volume.numpy()).mean(0)
+                     for volume in phantom.back_project(series, angles, shape[0]))
+    radius, distance = fourier.radial_frequency(size), distance_to_the_axis(size)
+    shell = (radius > 0.1) & (radius < 0.25) & (noise > 0.2 * noise.median())
+    cosine = distance / radius
+    ratios = []
+    for low, high in ((0.2, 0.4), (0.4, 0.7), (0.7, 1.0)):
+        part = shell & (cosine >= low) & (cosine < high)
+        ratios.append(float((signal * distance)[part].sum() / noise[part].sum()))
+    assert max(ratios) < 1.25 * min(ratios)
 
 
 def test_noise_of_another_form_stays():
