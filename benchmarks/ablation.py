@@ -40,7 +40,7 @@ def nothing_passes(before, after, corners, size):
     return torch.zeros(len(corners), size[0], size[1], size[2] // 2 + 1)
 
 
-def as_it_is(power, size, limit, share=1.0):
+def as_it_is(power, size, limit):
     """In the place of fourier.as_back_projected."""
     return power
 
@@ -60,7 +60,8 @@ VARIANTS = {
     "refined nine times": {"refinements": 9, "refine_every": 40},
     "what the network passes not counted": {"transfer": nothing_passes},
     "noise of any form": {"form": as_it_is},
-    "no signal told from noise by its form": {"beside": all_of_it},
+    "no signal told by its form": {"beside": all_of_it},
+    "no signal told by its form, never refined": {"beside": all_of_it, "refine_every": 0},
     "low frequencies not bounded": {"spared_frequency": 0.0},
     "windows of 32": {"spectrum_window": 32},
     "a quarter of the windows": {"spectrum_share": 0.25},

@@ -20,7 +20,8 @@ LEAST_SHELLS, LARGEST_FACTOR, TINY = 3, 1e3, 1e-30
 FAINT, LAW_END, FLAT = 0.2, 0.35, 0.75
 TRANSFERS = (-0.5, 0.75)
 CELL = 4
-EMPTY, SIDEWAYS, NOISY, ROUNDS, MISFIT = 0.05, 0.5, 0.25, 4, 0.1
+EMPTY, SIDEWAYS, ROUNDS, MISFIT = 0.05, 0.5, 4, 0.1
+NOISY, SHARES, IN_DOUBT = 0.25, 31, 1e-3
 
 
 def axis_frequencies(shape):
@@ -216,40 +217,41 @@ def spare_low_frequencies(power, size, limit):
     return power * (radial_frequency(size) / limit).clamp(max=1.0) ** 2
 
 
-def as_back_projected(power, size, limit, share=1.0):
+def as_back_projected(power, size, limit):
     """Noise power on the rfft grid of ``size``, the lower frequencies with the higher ones' form.
 
     The power of a projection's noise depends on |k| alone; back-projection and its filters multiply
     it by a function of the components across the tilt axis Y. So it is A(|k|) B(k_x, k_z). B is
     found in the upper octave of the shells that are not empty, where there is little signal, A of
-    the lower shells is a mean (geometric, ``share`` : 1 - ``share``) of what
-    :func:`noise_beside_signal` tells and of the level at angles of 60 degrees and more to the axis.
-
-    Power that is not of this form, for a tilt axis that is not along Y, say, is returned as it is:
-    in the octave it must be, up to the share MISFIT, and below it may be more, which is signal, but
-    not less. A shell without noise is one that has less than EMPTY times the power of others above
-    ``limit`` (cycles per voxel).
+    the lower shells by :func:`noise_beside_signal`. Power that is not of this form, for a tilt axis
+    that is not along Y, say, is returned as it is: in the octave it must be, up to the share
+    MISFIT, and below it may be more, which is signal, but not less. A shell without noise is one
+    that has less than EMPTY times the power of others above ``limit`` (cycles per voxel).
     """
     frequency, mean = shell_means(power, size)
     top = _end_of_band(frequency, mean, frequency >= min(limit, float(frequency[-1])), EMPTY)
     middle = min(top, 0.5) / 2
     radius = radial_frequency(size)
     lower, octave = radius < middle, (radius >= middle) & (radius < top)
-    sideways = axis_frequencies(size)[1].abs()[None, :, None] <= SIDEWAYS * radius
+    known = octave | is_sideways(size)
     shells, cells = (radius * min(size)).long(), cell_index(size)[0]
     across = torch.ones_like(power)
     for _ in range(ROUNDS):
-        radial = (_sums(power * (octave | sideways), size, shells)
-                  / _sums(across * (octave | sideways), size, shells).clamp(min=TINY))[shells]
+        radial = (_sums(power * known, size, shells)
+                  / _sums(across * known, size, shells).clamp(min=TINY))[shells]
         across = ((power * octave).sum(1, keepdim=True)
                   / (radial * octave).sum(1, keepdim=True).clamp(min=TINY)).expand(power.shape)
     for chosen, least in ((octave, -math.inf), (lower, 0.0)):
-        known, told = (_sums(values * chosen, size, cells) for values in (power, radial * across))
-        if (told - known).clamp(min=least).abs().sum() > MISFIT * known.sum():
+        found, told = (_sums(values * chosen, size, cells) for values in (power, radial * across))
+        if (told - found).clamp(min=least).abs().sum() > MISFIT * found.sum():
             return power
-    radial = radial * (noise_beside_signal(power, across, radial, size, lower)
-                       / radial.clamp(min=TINY)) ** share
+    radial = noise_beside_signal(power, across, radial, size, lower)
     return torch.where(lower, (radial * across).to(power.dtype), power)
+
+
+def is_sideways(size):
+    """Where on the rfft grid of ``size`` the angle to the tilt axis Y is 60 degrees or more."""
+    return axis_frequencies(size)[1].abs()[None, :, None] <= SIDEWAYS * radial_frequency(size)
 
 
 def _sums(values, size, index):
@@ -262,32 +264,29 @@ def _sums(values, size, index):
 def noise_beside_signal(power, across, most, size, chosen):
     """A(|k|) of power B (A + U / q) on the rfft grid of ``size``, for the shells in ``chosen``.
 
-    ``across`` is B(k_x, k_z); U(|k|) >= 0 is signal, and q the distance to the tilt axis Y in
-    Fourier space. Why so: at q there are 1 / q slices of projections to a coefficient. With a
-    weight w each, their noise, which is independent, has the power w² / q, B but for a constant;
-    signal, which they have in common, has w² / q². A and U of a shell are fitted by least squares
-    of the relative errors; ``most`` is A if there is no signal, of which at least NOISY is kept.
+    ``across`` is B(k_x, k_z), A(|k|) is noise, U(|k|) >= 0 signal, and q the distance to the tilt
+    axis Y in Fourier space. Why so: at q there are 1 / q slices of projections to a coefficient.
+    With a weight w each, their noise, which is independent, has the power w² / q, B but for a
+    constant; signal, which they have in common, has w² / q². ``most`` is A + U / q at angles of 60
+    degrees and more to the axis, and A the share of it that fits best at all angles: with the least
+    sum of absolute errors of the logarithm, so that filaments, whose signal lies in a plane, hardly
+    mislead it. At least NOISY of it is noise, and all of it where the angles don't tell.
     """
     z, _, x = axis_frequencies(size)
-    shells = (radial_frequency(size) * min(size)).long()
+    radius = radial_frequency(size)
+    shells = (radius * min(size)).long()
     inverse = 1 / torch.sqrt(z[:, None, None] ** 2 + x[None, None, :] ** 2).clamp(
         min=0.5 / min(size)).expand(power.shape)
-    mean = (across * chosen).sum() / chosen.sum()
-    seen = chosen & (across > EMPTY * mean)
-    noise, signal = most, torch.zeros(())
-    for _ in range(ROUNDS):
-        expected = across * (noise + signal * inverse)
-        weight = torch.where(seen & (expected > 0), 1 / expected, torch.zeros(()).double())
-        noises, known = across * weight, power * weight
-        signals = noises * inverse
-        nn, ns, ss, nk, sk = (_sums(first * second, size, shells) for first, second in (
-            (noises, noises), (noises, signals), (signals, signals), (noises, known),
-            (signals, known)))
-        signal = ((nn * sk - ns * nk) / (nn * ss - ns ** 2).clamp(min=TINY)).clamp(min=0)
-        noise = ((nk - ns * signal) / nn.clamp(min=TINY))[shells]
-        noise = torch.maximum(torch.minimum(noise, most), NOISY * most)
-        signal = signal[shells]
-    return noise
+    seen = chosen & (across > EMPTY * (across * chosen).sum() / chosen.sum())
+    sideways = across * seen * is_sideways(size)
+    growth = inverse * (_sums(sideways, size, shells)
+                        / _sums(sideways * inverse, size, shells).clamp(min=TINY))[shells]
+    relative = (power / (across * most).clamp(min=TINY)).clamp(min=TINY)
+    shares = torch.linspace(NOISY, 1, SHARES)
+    errors = torch.stack([
+        _sums(((relative / (share + (1 - share) * growth)).log().abs() + IN_DOUBT * (1 - share))
+              * seen, size, shells) for share in shares])
+    return shares[errors.argmin(0)][shells] * most
 
 
 def _end_of_band(frequency, mean, above, share):

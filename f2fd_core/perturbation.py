@@ -26,7 +26,6 @@ PROBE_STREAM = 8
 REFINEMENT_MARGIN, REFINEMENT_BLOCKS, LEAST_BLOCKS = 8, 12, 2
 GAIN_WINDOW, GAIN_WINDOWS = 16, 8192
 REFINED_SHARE, EMPTIEST_SHARE = 0.9, 0.05
-REFINED_FORM_SHARE = 0.5
 USUAL_SCALE, LARGEST_SCALE, ENOUGH_VALUES = 0.75, 1.0, 4.8e5
 
 
@@ -182,8 +181,7 @@ class Spectrum(Perturbation):
         corners = fourier.window_corners(shape, size, most)
         blocks = ((corner, size, self._removed(predictor, corner, size)) for corner in corners)
         gain, power, _ = self._measured(blocks, REFINED_SHARE, len(corners))
-        power = fourier.as_back_projected(power, self.window, self.config.spared_frequency,
-                                          REFINED_FORM_SHARE)
+        power = fourier.as_back_projected(power, self.window, self.config.spared_frequency)
         self.set_noise(gain, fourier.continue_to_low_frequencies(
             power, self.window, self.config.spared_frequency, self.total_power))
 

@@ -320,24 +320,25 @@ def distance_to_the_axis(size):
                                            ((40, 40, 40), 0.3)])
 def test_noise_near_the_tilt_axis_is_told_by_that_of_high_frequencies(size, end):
     """Signal that is left in an estimate is strongest against the noise near the tilt axis Y, and
-    its growth towards it tells what is signal elsewhere; high frequencies are those below ``end``,
-    where a low-pass filter begins."""
+    its growth towards it tells what is signal elsewhere, even if it is all there (filaments across
+    the axis); high frequencies are those below ``end``, where a low-pass filter begins."""
     radius = fourier.radial_frequency(size)
     noise = back_projected(size) * (1e-4 + (radius < end))
     torch.testing.assert_close(fourier.as_back_projected(noise, size, 0.1), noise,
                                rtol=0.15, atol=1e-3)
     middle = 0.5 * min(end, 0.5)
     near = fourier.axis_frequencies(size)[1].abs()[None, :, None] > 0.85 * radius
-    weight = noise / distance_to_the_axis(size).clamp(min=0.5 / min(size))
-    signal = 0.1 * weight * (radius < 0.8 * middle)
-    found = fourier.as_back_projected(noise + signal, size, 0.1)
     band = (radius > 0.06) & (radius < 0.8 * middle)
-    for part, share in ((near, 1.5), (~near, 0.5)):
-        assert signal[band & part].sum() > share * noise[band & part].sum()
-        assert float(found[band & part].sum() / noise[band & part].sum()) == pytest.approx(
-            1, abs=0.1)
+    everywhere = noise * 0.1 / distance_to_the_axis(size).clamp(min=0.5 / min(size))
+    filaments = 0.5 * near * torch.ones(())
     high = radius >= 1.1 * middle  # the octave begins with a whole shell
-    assert torch.equal(found[high], noise[high])
+    for signal, part, share, error in ((everywhere, near, 1.5, 0.1), (everywhere, ~near, 0.5, 0.1),
+                                       (filaments, near, 1.0, 0.3), (filaments, ~near, 0.0, 0.3)):
+        found = fourier.as_back_projected(noise + signal * (radius < 0.8 * middle), size, 0.1)
+        assert signal[band & part].sum() >= share * noise[band & part].sum()
+        assert float(found[band & part].sum() / noise[band & part].sum()) == pytest.approx(
+            1, abs=error)
+        assert torch.equal(found[high], noise[high])
 
 
 def test_back_projection_weights_noise_and_signal_as_the_estimate_expects():
