@@ -42,7 +42,7 @@ DENOISED = "_denoised.mrc"
 LEAST_OVERLAP, OVERLAP_SHARE = 16, 6
 PREVIEW_SIDE = 256
 VOXEL_SIZE_TOLERANCE = 0.1
-SMALLEST_TILE, PROBE_SIDE = 32, 64
+SMALLEST_TILE, PROBE_SIDE = 48, 64
 LARGEST_REGION = 112 ** 3
 MEMORY_SHARE = 0.6
 
@@ -149,14 +149,20 @@ def tiling(shape, side, network):
 def batch_and_tile(voxels, side, most, multiple):
     """How many predictions at once, at most ``most``, and tiles of which side, at most ``side``,
     for a memory of so many ``voxels``. Smaller tiles only where not even one prediction fits."""
-    while side > SMALLEST_TILE and side ** 3 > voxels:
+    while side > smallest_tile(multiple) and side ** 3 > voxels:
         side = halved(side, multiple)
     return max(1, min(most, int(voxels) // side ** 3)), side
 
 
+def smallest_tile(multiple):
+    """Side of the smallest tile that is chosen without being asked for: in smaller ones all voxels
+    are near a face, and what they give correlates with the whole volume's to less than 0.999."""
+    return -(-SMALLEST_TILE // multiple) * multiple
+
+
 def halved(side, multiple):
     """The next smaller tile."""
-    return max(SMALLEST_TILE, side // 2 // multiple * multiple)
+    return max(smallest_tile(multiple), side // 2 // multiple * multiple)
 
 
 def _fit_to_memory(predictors, asked, config, trained):
@@ -323,16 +329,16 @@ def _denoise_one(volume, box, perturbation, path, predictors, config, trained):
     if trained.refines() and not trained.unperturbed(config.predictions):
         refined([perturbation], first.network, first.device, first.dtype)
     workers = [(predictor, perturbation.on(predictor.device)) for predictor in predictors]
-    side = config.tile_size
+    side, multiple = config.tile_size, NETWORK_MULTIPLE[trained.network]
     while True:
         try:
             _denoise_in_tiles(volume, box, path, workers, side, trained.network, config.std)
             break
         except torch.cuda.OutOfMemoryError:
-            if side <= SMALLEST_TILE:
+            if side <= smallest_tile(multiple):
                 raise UserError("the GPU's memory does not suffice even for tiles of %d voxels; "
                                 "expected a GPU with more free memory, or --device cpu" % side)
-            side = halved(side, NETWORK_MULTIPLE[trained.network])
+            side = halved(side, multiple)
             report.warn("the GPU's memory does not suffice; starting %s again with tiles of %d "
                         "voxels" % (volume.source.path, side))
             torch.cuda.empty_cache()

@@ -229,7 +229,8 @@ def test_fast_paths_give_what_the_plain_one_gives(blind_models, phantom, tmp_pat
                                                   optimizer):
     """Tiles against the whole volume at once, bfloat16 against float32.
 
-    The smallest tiles, all of whose voxels are near a face, give less with Muon's network.
+    Tiles smaller than the smallest that is taken without being asked for, all of whose voxels are
+    near a face, give less with Muon's network.
     (Networks that have learned from smaller patches than these know nothing but faces.)
     """
     least = least[optimizer] if isinstance(least, dict) else least
@@ -355,7 +356,7 @@ def test_tiles_are_halved_until_they_fit(phantom, tmp_path, tiny_model, monkeypa
                    device="cpu")
     # The second estimate of the noise has regions, and a test, of its own.
     monkeypatch.setattr("f2fd_core.denoising.refined", lambda *_: None)
-    small, = denoise(DenoiseConfig(output=str(tmp_path / "small"), tile_size=32, **options))
+    small, = denoise(DenoiseConfig(output=str(tmp_path / "small"), tile_size=48, **options))
     moments = Predictor.moments
 
     def greedy(self, perturbation, start, size):
@@ -365,7 +366,7 @@ def test_tiles_are_halved_until_they_fit(phantom, tmp_path, tiny_model, monkeypa
 
     monkeypatch.setattr(Predictor, "moments", greedy)
     path, = denoise(DenoiseConfig(output=str(tmp_path / "halved"), tile_size=64, **options))
-    assert "starting %s again with tiles of 32 voxels" % phantom["tomogram"] \
+    assert "starting %s again with tiles of 48 voxels" % phantom["tomogram"] \
         in capsys.readouterr().err
     np.testing.assert_array_equal(mrcfile.read(path), mrcfile.read(small))
 
@@ -373,6 +374,6 @@ def test_tiles_are_halved_until_they_fit(phantom, tmp_path, tiny_model, monkeypa
         raise torch.cuda.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr(Predictor, "moments", never)
-    with pytest.raises(UserError, match="does not suffice even for tiles of 32 voxels"):
+    with pytest.raises(UserError, match="does not suffice even for tiles of 48 voxels"):
         denoise(DenoiseConfig(output=str(tmp_path / "never"), tile_size=64, **options))
     assert not list((tmp_path / "never").iterdir())
