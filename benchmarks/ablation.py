@@ -40,7 +40,7 @@ def nothing_passes(before, after, corners, size):
     return torch.zeros(len(corners), size[0], size[1], size[2] // 2 + 1)
 
 
-def as_it_is(power, size, limit):
+def as_it_is(power, size, limit, removed=False):
     """In the place of fourier.as_back_projected."""
     return power
 

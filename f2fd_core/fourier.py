@@ -217,16 +217,18 @@ def spare_low_frequencies(power, size, limit):
     return power * (radial_frequency(size) / limit).clamp(max=1.0) ** 2
 
 
-def as_back_projected(power, size, limit):
+def as_back_projected(power, size, limit, removed=False):
     """Noise power on the rfft grid of ``size``, the lower frequencies with the higher ones' form.
 
     The power of a projection's noise depends on |k| alone; back-projection and its filters multiply
     it by a function of the components across the tilt axis Y. So it is A(|k|) B(k_x, k_z). B is
     found in the upper octave of the shells that are not empty, where there is little signal, A of
-    the lower shells by :func:`noise_beside_signal`. Power that is not of this form, for a tilt axis
-    that is not along Y, say, is returned as it is: in the octave it must be, up to the share
-    MISFIT, and below it may be more, which is signal, but not less. A shell without noise is one
-    that has less than EMPTY times the power of others above ``limit`` (cycles per voxel).
+    the lower shells at angles of 60 degrees and more to the axis, and of that the share that
+    :func:`noise_beside_signal` tells; or all, if the power is that of what a network has
+    ``removed``. Power that is not of this form, for a tilt axis that is not along Y, say, is
+    returned as it is: in the octave it must be, up to the share MISFIT, and below it may be more,
+    which is signal, but not less. A shell without noise is one that has less than EMPTY times the
+    power of others above ``limit`` (cycles per voxel).
     """
     frequency, mean = shell_means(power, size)
     top = _end_of_band(frequency, mean, frequency >= min(limit, float(frequency[-1])), EMPTY)
@@ -245,7 +247,8 @@ def as_back_projected(power, size, limit):
         found, told = (_sums(values * chosen, size, cells) for values in (power, radial * across))
         if (told - found).clamp(min=least).abs().sum() > MISFIT * found.sum():
             return power
-    radial = noise_beside_signal(power, across, radial, size, lower)
+    if not removed:
+        radial = noise_beside_signal(power, across, radial, size, lower)
     return torch.where(lower, (radial * across).to(power.dtype), power)
 
 

@@ -181,7 +181,8 @@ class Spectrum(Perturbation):
         corners = fourier.window_corners(shape, size, most)
         blocks = ((corner, size, self._removed(predictor, corner, size)) for corner in corners)
         gain, power, _ = self._measured(blocks, REFINED_SHARE, len(corners))
-        power = fourier.as_back_projected(power, self.window, self.config.spared_frequency)
+        power = fourier.as_back_projected(power, self.window, self.config.spared_frequency,
+                                          removed=True)
         self.set_noise(gain, fourier.continue_to_low_frequencies(
             power, self.window, self.config.spared_frequency, self.total_power))
 
