@@ -224,11 +224,11 @@ def as_back_projected(power, size, limit, removed=False):
     it by a function of the components across the tilt axis Y. So it is A(|k|) B(k_x, k_z). B is
     found in the upper octave of the shells that are not empty, where there is little signal, A of
     the lower shells at angles of 60 degrees and more to the axis, and of that the share that
-    :func:`noise_beside_signal` tells; or all, if the power is that of what a network has
-    ``removed``. Power that is not of this form, for a tilt axis that is not along Y, say, is
-    returned as it is: in the octave it must be, up to the share MISFIT, and below it may be more,
-    which is signal, but not less. A shell without noise is one that has less than EMPTY times the
-    power of others above ``limit`` (cycles per voxel).
+    :func:`noise_beside_signal` tells; or the square root of this share, if the power is that of
+    what a network has ``removed``. Power that is not of this form, for a tilt axis that is not
+    along Y, say, is returned as it is: in the octave it must be, up to the share MISFIT, and below
+    it may be more, which is signal, but not less. A shell without noise is one that has less than
+    EMPTY times the power of others above ``limit`` (cycles per voxel).
     """
     frequency, mean = shell_means(power, size)
     top = _end_of_band(frequency, mean, frequency >= min(limit, float(frequency[-1])), EMPTY)
@@ -247,9 +247,10 @@ def as_back_projected(power, size, limit, removed=False):
         found, told = (_sums(values * chosen, size, cells) for values in (power, radial * across))
         if (told - found).clamp(min=least).abs().sum() > MISFIT * found.sum():
             return power
-    if not removed:
-        radial = noise_beside_signal(power, across, radial, size, lower)
-    return torch.where(lower, (radial * across).to(power.dtype), power)
+    noise = noise_beside_signal(power, across, radial, size, lower)
+    if removed:
+        noise = (noise * radial).sqrt()
+    return torch.where(lower, (noise * across).to(power.dtype), power)
 
 
 def is_sideways(size):
