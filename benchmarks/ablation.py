@@ -45,9 +45,14 @@ def as_it_is(power, size, limit, removed=False):
     return power
 
 
-def all_of_it(power, across, most, size, chosen):
-    """In the place of fourier.noise_beside_signal."""
-    return most
+def all_noise(power, across, size, chosen):
+    """In the place of fourier.noise_share."""
+    return torch.ones_like(power), torch.ones_like(power)
+
+
+def not_bounded(power, other, size, limit):
+    """In the place of fourier.at_most."""
+    return power
 
 
 VARIANTS = {
@@ -60,8 +65,9 @@ VARIANTS = {
     "refined nine times": {"refinements": 9, "refine_every": 40},
     "what the network passes not counted": {"transfer": nothing_passes},
     "noise of any form": {"form": as_it_is},
-    "no signal told by its form": {"beside": all_of_it},
-    "no signal told by its form, never refined": {"beside": all_of_it, "refine_every": 0},
+    "no signal told by its form": {"share": all_noise},
+    "no signal told by its form, never refined": {"share": all_noise, "refine_every": 0},
+    "estimates not bounded by the first": {"bound": not_bounded},
     "low frequencies not bounded": {"spared_frequency": 0.0},
     "windows of 32": {"spectrum_window": 32},
     "a quarter of the windows": {"spectrum_share": 0.25},
@@ -93,7 +99,8 @@ CONSTANTS = {
     "refinements": (training, "REFINEMENTS"),
     "transfer": (fourier, "window_transfer"),
     "form": (fourier, "as_back_projected"),
-    "beside": (fourier, "noise_beside_signal"),
+    "share": (fourier, "noise_share"),
+    "bound": (fourier, "at_most"),
     "momentum": (optimizer, "MOMENTUM"),
 }
 """Where those of the variants' settings are that no user can choose."""

@@ -21,7 +21,8 @@ FAINT, LAW_END, FLAT = 0.2, 0.35, 0.75
 TRANSFERS = (-0.5, 0.75)
 CELL = 4
 EMPTY, SIDEWAYS, ROUNDS, MISFIT = 0.05, 0.5, 4, 0.1
-NOISY, SHARES, IN_DOUBT = 0.25, 31, 1e-3
+LITTLE_SIGNAL, LEAST_NOISE, SHARES, IN_DOUBT = 2 / 3, 0.05, 39, 1e-3
+NEAR_AXIS, HARDLY, ZONES, STEEPEST, GENTLE = 0.6, 0.1, 4, -1.5, -0.3
 
 
 def axis_frequencies(shape):
@@ -218,39 +219,80 @@ def spare_low_frequencies(power, size, limit):
 
 
 def as_back_projected(power, size, limit, removed=False):
-    """Noise power on the rfft grid of ``size``, the lower frequencies with the higher ones' form.
+    """Noise power on the rfft grid of ``size``, with the form that back-projection gives it.
 
     The power of a projection's noise depends on |k| alone; back-projection and its filters multiply
     it by a function of the components across the tilt axis Y. So it is A(|k|) B(k_x, k_z). B is
     found in the upper octave of the shells that are not empty, where there is little signal, A of
-    the lower shells at angles of 60 degrees and more to the axis, and of that the share that
-    :func:`noise_beside_signal` tells; or the square root of this share, if the power is that of
-    what a network has ``removed``. Power that is not of this form, for a tilt axis that is not
-    along Y, say, is returned as it is: in the octave it must be, up to the share MISFIT, and below
-    it may be more, which is signal, but not less. A shell without noise is one that has less than
-    EMPTY times the power of others above ``limit`` (cycles per voxel).
+    the lower shells at angles of 60 degrees and more to the axis. There and in the octave, of which
+    the signal would else be taken for noise, what is noise is told by :func:`noise_share`, unless
+    the power is that of what a network has ``removed``: what that leaves of the signal is weighted
+    otherwise. Power that is not of this form, for a tilt axis that is not along Y, say, is returned
+    as it is: in the octave it must be, up to the share MISFIT, and below it may be more, which is
+    signal, but not less. A shell without noise is one that has less than EMPTY times the power of
+    others above ``limit`` (cycles per voxel).
     """
-    frequency, mean = shell_means(power, size)
-    top = _end_of_band(frequency, mean, frequency >= min(limit, float(frequency[-1])), EMPTY)
-    middle = min(top, 0.5) / 2
+    top = _top(power, size, limit)
+    end = min(top, 0.5)  # The cube's corners have no angles that could tell.
     radius = radial_frequency(size)
-    lower, octave = radius < middle, (radius >= middle) & (radius < top)
-    known = octave | is_sideways(size)
-    shells, cells = (radius * min(size)).long(), cell_index(size)[0]
-    across = torch.ones_like(power)
-    for _ in range(ROUNDS):
-        radial = (_sums(power * known, size, shells)
-                  / _sums(across * known, size, shells).clamp(min=TINY))[shells]
-        across = ((power * octave).sum(1, keepdim=True)
-                  / (radial * octave).sum(1, keepdim=True).clamp(min=TINY)).expand(power.shape)
-    for chosen, least in ((octave, -math.inf), (lower, 0.0)):
-        found, told = (_sums(values * chosen, size, cells) for values in (power, radial * across))
+    lower, octave = radius < end / 2, (radius >= end / 2) & (radius < top)
+    share = excess = torch.ones_like(power)
+    if removed:
+        radial, across = _separated(power, octave, size)
+    else:
+        # Of the octave, too, the lower part has signal. When that is known, all of it can be used.
+        for part in (octave & (radius >= LITTLE_SIGNAL * end), octave):
+            radial, across = _separated(power / excess, part, size)
+            share, excess = noise_share(power, across, size, radius < end)
+    cells = cell_index(size)[0]
+    for chosen, values, least in ((octave, power / excess, -math.inf), (lower, power, 0.0)):
+        found, told = (_sums(each * chosen, size, cells) for each in (values, radial * across))
         if (told - found).clamp(min=least).abs().sum() > MISFIT * found.sum():
             return power
-    noise = noise_beside_signal(power, across, radial, size, lower)
-    if removed:
-        noise = (noise * radial).sqrt()
-    return torch.where(lower, (noise * across).to(power.dtype), power)
+    noise = torch.where(lower, share * level_beside_axis(power, size, across) * across, power)
+    return torch.where(octave & (radius < end), power * share / excess, noise).to(power.dtype)
+
+
+def _top(power, size, limit):
+    """Frequency of the first shell above ``limit`` that has less than EMPTY times the power of
+    others there; infinity if there is none."""
+    frequency, mean = shell_means(power, size)
+    return _end_of_band(frequency, mean, frequency >= min(limit, float(frequency[-1])), EMPTY)
+
+
+def _separated(power, part, size):
+    """A(|k|) and B(k_x, k_z) whose product is power on the rfft grid of ``size``: B from the
+    coefficients in ``part``, A from these and those far from the tilt axis, both there."""
+    known = part | is_sideways(size)
+    across = torch.ones_like(power)
+    for _ in range(ROUNDS):
+        radial = _shell_ratio(power, across, known, size)
+        across = ((power * part).sum(1, keepdim=True)
+                  / (radial * part).sum(1, keepdim=True).clamp(min=TINY)).expand(power.shape)
+    return radial, across
+
+
+def level_beside_axis(power, size, across):
+    """Power on the rfft grid of ``size`` over ``across`` in Fourier shells of one coefficient's
+    width, at angles of 60 degrees and more to the tilt axis Y, on the same grid."""
+    return _shell_ratio(power, across, is_sideways(size), size)
+
+
+def at_most(power, other, size, limit):
+    """Power on the rfft grid of ``size``, nowhere more than an ``other`` estimate of it.
+
+    They are compared in zones: narrow shells by the angle to the tilt axis Y. At high frequencies,
+    where there is hardly any signal to mistake for noise, both are set equal, and nothing is
+    changed; ``limit`` (cycles per voxel) is that of :func:`as_back_projected`.
+    """
+    radius = radial_frequency(size)
+    high = radius >= LITTLE_SIGNAL * min(_top(power, size, limit), 0.5)
+    scale = (power * high).sum() / (other * high).sum().clamp(min=TINY)
+    along = axis_frequencies(size)[1].abs()[None, :, None] / radius.clamp(min=TINY)
+    zones = _narrow_shells(size) * (ZONES + 1) + (along * ZONES).long()
+    found, told = (_sums(values, size, zones)[zones] for values in (power, scale * other))
+    factor = (told / found.clamp(min=TINY)).clamp(max=1.0)
+    return torch.where(high, power, (power * factor).to(power.dtype))
 
 
 def is_sideways(size):
@@ -265,32 +307,51 @@ def _sums(values, size, index):
     return total.index_add_(0, index.flatten(), (values * friedel_weights(size)).flatten().double())
 
 
-def noise_beside_signal(power, across, most, size, chosen):
-    """A(|k|) of power B (A + U / q) on the rfft grid of ``size``, for the shells in ``chosen``.
+def _narrow_shells(size):
+    """Index of the shell, one coefficient wide, of each rfft-grid coefficient of ``size``."""
+    return (radial_frequency(size) * min(size)).long()
+
+
+def _shell_ratio(above, below, chosen, size):
+    """The ratio of two sums over the ``chosen`` coefficients of each narrow shell, on the grid."""
+    shells = _narrow_shells(size)
+    above, below = (_sums(values * chosen, size, shells) for values in (above, below))
+    return (above / below.clamp(min=TINY))[shells]
+
+
+def noise_share(power, across, size, chosen):
+    """Which share of power B (A + U / q) on the rfft grid of ``size`` is noise, in narrow shells.
 
     ``across`` is B(k_x, k_z), A(|k|) is noise, U(|k|) >= 0 signal, and q the distance to the tilt
     axis Y in Fourier space. Why so: at q there are 1 / q slices of projections to a coefficient.
     With a weight w each, their noise, which is independent, has the power w² / q, B but for a
-    constant; signal, which they have in common, has w² / q². ``most`` is A + U / q at angles of 60
-    degrees and more to the axis, and A the share of it that fits best at all angles: with the least
-    sum of absolute errors of the logarithm, so that filaments, whose signal lies in a plane, hardly
-    mislead it. At least NOISY of it is noise, and all of it where the angles don't tell.
+    constant; signal, which they have in common, has w² / q². Returns, on the grid, the share of A
+    in A + U / q at angles of 60 degrees and more to the axis, and A + U / q at each coefficient
+    over what it is there. The share is that which fits a shell and, with half the weight, its
+    neighbours best, with the least mean absolute error of the logarithm; but hardly less than
+    without the angles near the axis, where filaments across it have all of their signal. It is 1
+    where the angles don't tell.
     """
     z, _, x = axis_frequencies(size)
-    radius = radial_frequency(size)
-    shells = (radius * min(size)).long()
-    inverse = 1 / torch.sqrt(z[:, None, None] ** 2 + x[None, None, :] ** 2).clamp(
-        min=0.5 / min(size)).expand(power.shape)
+    shells = _narrow_shells(size)
+    distance = torch.sqrt(z[:, None, None] ** 2 + x[None, None, :] ** 2).expand(power.shape)
+    inverse = 1 / distance.clamp(min=0.5 / min(size))
     seen = chosen & (across > EMPTY * (across * chosen).sum() / chosen.sum())
-    sideways = across * seen * is_sideways(size)
-    growth = inverse * (_sums(sideways, size, shells)
-                        / _sums(sideways * inverse, size, shells).clamp(min=TINY))[shells]
-    relative = (power / (across * most).clamp(min=TINY)).clamp(min=TINY)
-    shares = torch.linspace(NOISY, 1, SHARES)
-    errors = torch.stack([
-        _sums(((relative / (share + (1 - share) * growth)).log().abs() + IN_DOUBT * (1 - share))
-              * seen, size, shells) for share in shares])
-    return shares[errors.argmin(0)][shells] * most
+    growth = inverse * _shell_ratio(across, across * inverse, seen & is_sideways(size), size)
+    relative = power / (across * level_beside_axis(power, size, across)).clamp(min=TINY)
+    relative = relative.clamp(min=TINY).log()
+    shares = torch.linspace(LEAST_NOISE, 1, SHARES)
+    best = []
+    for part in (seen, seen & (distance >= NEAR_AXIS * radial_frequency(size))):
+        errors = torch.stack([
+            _sums((relative - (share + (1 - share) * growth).log()).abs() * part, size, shells)
+            for share in shares]) / _sums(part.float(), size, shells).clamp(min=1)
+        errors += IN_DOUBT * (1 - shares[:, None])
+        padded = torch.cat([errors[:, :1], errors, errors[:, -1:]], dim=1)
+        errors += (padded[:, 2:] + padded[:, :-2]) / 2
+        best.append(shares[errors.argmin(0)])
+    share = torch.maximum(best[0], best[1] - HARDLY)[shells]
+    return share, share + (1 - share) * growth
 
 
 def _end_of_band(frequency, mean, above, share):
@@ -305,9 +366,10 @@ def continue_to_low_frequencies(power, size, limit, total):
     The law |k|^p has its level from the shells between ``limit`` and twice that, its exponent from
     those up to LAW_END, or to where a low-pass filter begins, with -1.5 <= p <= 0: the noise of a
     weighted back-projection is about white, and falls as 1 / |k| without the weight, as in SIRT. A
-    shell's mean is made to follow the law, but not made more than that of the ``total`` power, of
-    noise and signal; the lowest, the zero frequency alone, gets the next one's, since the law may
-    rise without bound there. Shells without any power stay so.
+    slope gentler than GENTLE is that of binning or of interpolation, and p then 0. A shell's mean
+    is made to follow the law, but not made more than that of the ``total`` power, of noise and
+    signal; the lowest, the zero frequency alone, gets the next one's, since the law may rise
+    without bound there. Shells without any power stay so.
     """
     if limit == 0:
         return power
@@ -320,7 +382,8 @@ def continue_to_low_frequencies(power, size, limit, total):
               FLAT * _end_of_band(frequency, mean, above, EMPTY))
     fitted = above & (least | (frequency < end))
     x, y = frequency.clamp(min=float(frequency[1])).log(), mean.clamp(min=TINY).log()
-    exponent = np.clip(np.polyfit(x[fitted].numpy(), y[fitted].numpy(), 1)[0], -1.5, 0.0)
+    exponent = max(np.polyfit(x[fitted].numpy(), y[fitted].numpy(), 1)[0], STEEPEST)
+    exponent = exponent if exponent < GENTLE else 0.0
     law = (exponent * (x - x[near].mean()) + y[near].mean()).exp()
     expected = torch.minimum(law, shell_means(total, size)[1])
     factor = (expected / mean.clamp(min=TINY)).masked_fill(frequency >= limit, 1.0)

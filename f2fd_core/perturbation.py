@@ -117,8 +117,8 @@ class Spectrum(Perturbation):
         gain, power, self.total_power = self._measured(
             [((0, 0, 0), volume.shape, functools.partial(fourier.window_power, volume.region))],
             config.spectrum_share)
-        power = fourier.as_back_projected(power, self.window, config.spared_frequency)
-        self.set_noise(gain, fourier.spare_low_frequencies(power, self.window,
+        self.first = fourier.as_back_projected(power, self.window, config.spared_frequency)
+        self.set_noise(gain, fourier.spare_low_frequencies(self.first, self.window,
                                                            config.spared_frequency))
         self.scale = config.noise_scale or self._automatic_scale()
 
@@ -171,8 +171,9 @@ class Spectrum(Perturbation):
         noise, too, which is measured on synthetic noise at the same place; the power of what is
         removed is divided by 1 - t. For an ideal linear network, t = S / (S + N), that is exact;
         where there is no signal, a wrong N leads to a t that makes the next one better
-        (docs/method.md). At low frequencies t is large and hardly known: there the spectrum goes on
-        as it does above them.
+        (docs/method.md). What the network has not learned of the signal counts as noise here; by
+        the first estimate another part of it does, so the lower one of both is taken. At low
+        frequencies t is large and hardly known: there the spectrum goes on as it does above them.
         ``predictor`` is a :class:`~f2fd_core.denoising.Predictor`; ``most``: the number of blocks
         of the tomogram that are looked at, where there is room for so many.
         """
@@ -183,6 +184,7 @@ class Spectrum(Perturbation):
         gain, power, _ = self._measured(blocks, REFINED_SHARE, len(corners))
         power = fourier.as_back_projected(power, self.window, self.config.spared_frequency,
                                           removed=True)
+        power = fourier.at_most(power, self.first, self.window, self.config.spared_frequency)
         self.set_noise(gain, fourier.continue_to_low_frequencies(
             power, self.window, self.config.spared_frequency, self.total_power))
 
