@@ -22,7 +22,8 @@ TRANSFERS = (-0.5, 0.75)
 CELL = 4
 EMPTY, SIDEWAYS, ROUNDS, MISFIT = 0.05, 0.5, 4, 0.1
 LITTLE_SIGNAL, LEAST_NOISE, SHARES, IN_DOUBT = 2 / 3, 0.05, 39, 1e-3
-NEAR_AXIS, HARDLY, ZONES, STEEPEST, GENTLE = 0.6, 0.1, 4, -1.5, -0.3
+QUANTILE, NEAR_AXIS, HARDLY, CAUTION = 0.35, 0.6, 0.1, 0.25
+ZONES, LEAST_FACTOR, STEEPEST, GENTLE = 4, 0.85, -1.5, -0.3
 
 
 def axis_frequencies(shape):
@@ -281,9 +282,10 @@ def level_beside_axis(power, size, across):
 def at_most(power, other, size, limit):
     """Power on the rfft grid of ``size``, nowhere more than an ``other`` estimate of it.
 
-    They are compared in zones: narrow shells by the angle to the tilt axis Y. At high frequencies,
-    where there is hardly any signal to mistake for noise, both are set equal, and nothing is
-    changed; ``limit`` (cycles per voxel) is that of :func:`as_back_projected`.
+    They are compared in zones: narrow shells by the angle to the tilt axis Y. What is more is taken
+    off, but not below LEAST_FACTOR times the power: the other may be wrong, too. At high
+    frequencies, where there is hardly any signal to mistake for noise, both are set equal, and
+    nothing is changed; ``limit`` (cycles per voxel) is that of :func:`as_back_projected`.
     """
     radius = radial_frequency(size)
     high = radius >= LITTLE_SIGNAL * min(_top(power, size, limit), 0.5)
@@ -291,7 +293,7 @@ def at_most(power, other, size, limit):
     along = axis_frequencies(size)[1].abs()[None, :, None] / radius.clamp(min=TINY)
     zones = _narrow_shells(size) * (ZONES + 1) + (along * ZONES).long()
     found, told = (_sums(values, size, zones)[zones] for values in (power, scale * other))
-    factor = (told / found.clamp(min=TINY)).clamp(max=1.0)
+    factor = (told / found.clamp(min=TINY)).clamp(LEAST_FACTOR, 1.0)
     return torch.where(high, power, (power * factor).to(power.dtype))
 
 
@@ -327,30 +329,39 @@ def noise_share(power, across, size, chosen):
     With a weight w each, their noise, which is independent, has the power w² / q, B but for a
     constant; signal, which they have in common, has w² / q². Returns, on the grid, the share of A
     in A + U / q at angles of 60 degrees and more to the axis, and A + U / q at each coefficient
-    over what it is there. The share is that which fits a shell and, with half the weight, its
-    neighbours best, with the least mean absolute error of the logarithm; but hardly less than
-    without the angles near the axis, where filaments across it have all of their signal. It is 1
-    where the angles don't tell.
+    over what it is there.
+
+    The share is that which fits a shell and, with half the weight, its neighbours best; not all of
+    their coefficients, but the lower QUANTILE (Koenker & Bassett, Econometrica 46 (1978) 33), since
+    the signal of membranes is strong in few directions. It is hardly less than without the angles
+    near the axis, where filaments across it have all of their signal; the less, the more cautious;
+    and 1 where the angles don't tell.
     """
     z, _, x = axis_frequencies(size)
     shells = _narrow_shells(size)
     distance = torch.sqrt(z[:, None, None] ** 2 + x[None, None, :] ** 2).expand(power.shape)
     inverse = 1 / distance.clamp(min=0.5 / min(size))
     seen = chosen & (across > EMPTY * (across * chosen).sum() / chosen.sum())
-    growth = inverse * _shell_ratio(across, across * inverse, seen & is_sideways(size), size)
-    relative = power / (across * level_beside_axis(power, size, across)).clamp(min=TINY)
-    relative = relative.clamp(min=TINY).log()
+    sideways = seen & is_sideways(size)
+    growth = inverse * _shell_ratio(across, across * inverse, sideways, size)
+    relative = (power / across.clamp(min=TINY)).clamp(min=TINY).log()
+    for shell in shells[sideways].unique():
+        inside = shells == shell
+        relative[inside] -= torch.quantile(relative[inside & sideways], QUANTILE)
     shares = torch.linspace(LEAST_NOISE, 1, SHARES)
     best = []
     for part in (seen, seen & (distance >= NEAR_AXIS * radial_frequency(size))):
-        errors = torch.stack([
-            _sums((relative - (share + (1 - share) * growth).log()).abs() * part, size, shells)
-            for share in shares]) / _sums(part.float(), size, shells).clamp(min=1)
-        errors += IN_DOUBT * (1 - shares[:, None])
+        errors = []
+        for share in shares:
+            above = relative - (share + (1 - share) * growth).log()
+            error = torch.maximum(QUANTILE * above, (QUANTILE - 1) * above) + IN_DOUBT * (1 - share)
+            errors.append(_sums(error * part, size, shells))
+        errors = torch.stack(errors) / _sums(part.float(), size, shells).clamp(min=1)
         padded = torch.cat([errors[:, :1], errors, errors[:, -1:]], dim=1)
         errors += (padded[:, 2:] + padded[:, :-2]) / 2
         best.append(shares[errors.argmin(0)])
     share = torch.maximum(best[0], best[1] - HARDLY)[shells]
+    share = share + CAUTION * (1 - share) ** 2
     return share, share + (1 - share) * growth
 
 

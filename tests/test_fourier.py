@@ -333,42 +333,57 @@ def test_noise_near_the_tilt_axis_is_told_by_that_of_high_frequencies(size, end)
     everywhere = noise * 0.1 / distance_to_the_axis(size).clamp(min=0.5 / min(size))
     filaments = 0.5 * near * torch.ones(())
     high = (radius >= last + 1.5 / min(size)) & (radius < min(end, 0.5))
-    for signal, part, share, error, removed in (
-            (everywhere, near, 1.5, 0.05, False), (everywhere, ~near, 0.5, 0.05, False),
-            (filaments, near, 1.0, 0.16, False), (filaments, ~near, 0.0, 0.16, False),
-            (filaments, near, 1.0, 0.05, True), (filaments, ~near, 0.0, 0.05, True)):
+    for signal, part, share, least, most, removed in (
+            (everywhere, near, 1.5, 1.0, 1.18, False), (everywhere, ~near, 0.5, 1.0, 1.21, False),
+            (filaments, near, 1.0, 0.85, 1.05, False), (filaments, ~near, 0.0, 0.85, 1.0, False),
+            (filaments, near, 1.0, 0.95, 1.05, True), (filaments, ~near, 0.0, 0.95, 1.05, True)):
         found = fourier.as_back_projected(noise + signal * (radius < last), size, 0.1, removed)
         assert signal[band & part].sum() >= share * noise[band & part].sum()
-        ratio = float(found[band & part].sum() / noise[band & part].sum())
-        assert ratio == pytest.approx(1, abs=error)
+        assert least < float(found[band & part].sum() / noise[band & part].sum()) < most
         assert float(found[high].sum() / noise[high].sum()) == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("size", [(40, 40, 40), (32, 48, 41)])
-def test_signal_that_reaches_into_the_upper_octave_is_told_there_too(size):
-    """As in a tomogram, where it falls off slowly and is nowhere absent but at the end."""
+@pytest.mark.parametrize(("direction", "mistaken"), [
+    (None, 0.25), ((0.2, 0.89, 0.41), 0.45), ((0.5, 0.81, 0.3), 0.2)])
+def test_signal_that_reaches_into_the_upper_octave_is_told_there_too(size, direction, mistaken):
+    """As in a tomogram, where it falls off slowly and is nowhere absent but at the end; with a
+    ``direction`` (Z, Y, X) there are membranes, too, with all of their signal about it. Less than
+    the share ``mistaken`` of the signal below the octave is taken for noise, and no noise for
+    signal."""
     radius = fourier.radial_frequency(size)
     noise = back_projected(size)
     fading = (1 - radius / 0.4).clamp(min=0)
     signal = noise * 0.1 / distance_to_the_axis(size).clamp(min=0.5 / min(size)) * fading
+    if direction:
+        z, y, x = (frequency * part for frequency, part in
+                   zip(fourier.axis_frequencies(size), direction))
+        along = (z[:, None, None] + y[None, :, None] + x[None, None, :]).abs()
+        signal = signal * (1 + 3 * (along > 0.9 * radius))
     found = fourier.as_back_projected(noise + signal, size, 0.1)
-    for low, high, excess, error in ((0.03, 0.25, 0.4, 0.08), (0.25, 0.35, 0.08, 0.04),
-                                     (0.35, 0.5, 0.0, 0.01)):
+    for low, high, excess, most in ((0.03, 0.25, 0.4, mistaken),
+                                    (0.25, 0.35, 0.1, 0.95 if direction else 0.5)):
         shells = (radius >= low) & (radius < high)
-        assert signal[shells].sum() >= excess * noise[shells].sum()
-        assert float(found[shells].sum() / noise[shells].sum()) == pytest.approx(1, abs=error)
+        total, more = float(noise[shells].sum()), float(signal[shells].sum())
+        assert more > excess * total
+        assert -0.03 * total < float(found[shells].sum()) - total < most * more
+    shells = (radius >= 0.35) & (radius < 0.5)
+    assert float(found[shells].sum() / noise[shells].sum()) == pytest.approx(1, abs=0.02)
 
 
 @pytest.mark.parametrize("size", [(40, 40, 40), (32, 48, 41)])
 def test_a_later_estimate_is_nowhere_above_the_first(size):
-    """But where only noise is, at high frequencies, their scale is the later one's."""
+    """But hardly less than it was, and its scale is that at high frequencies, of noise alone."""
     radius = fourier.radial_frequency(size)
     noise = back_projected(size)
     near = fourier.axis_frequencies(size)[1].abs()[None, :, None] >= 0.75 * radius
     signal = noise * (0.5 + near) * (radius < int(0.2 * min(size)) / min(size))
-    for first, later, expected in ((0.8 * noise, noise + signal, noise),
+    below = torch.maximum(noise, fourier.LEAST_FACTOR * (noise + signal))
+    assert (below[near] > noise[near]).any()
+    for first, later, expected in ((0.8 * noise, noise + signal, below),
                                    (noise + signal, 1.25 * noise, 1.25 * noise),
-                                   (noise + near * signal, noise + signal, noise + near * signal)):
+                                   (noise + signal * near, noise + signal,
+                                    torch.where(near, noise + signal, below))):
         found = fourier.at_most(later, first, size, 0.1)
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=0)
 
