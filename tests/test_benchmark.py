@@ -225,3 +225,17 @@ def test_the_strength_of_noise_is_known_better_to_the_faces():
     assert (centres[3].strip(), faces[3].strip()) == ("centres", "faces")
     borders, spreads = ([float(row[column]) for row in (centres, faces)] for column in (4, 5))
     assert borders[0] > borders[1] > 1.0 and spreads[0] > 1.5 * spreads[1]
+
+
+def test_the_noise_is_known_better_where_signal_is_told_from_it():
+    done = program("noise.py", "--shape", 48, 96, 96, "--cases", "crowded", "crowded@1",
+                   "--seeds", 5)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split("|") for line in done.stdout.splitlines() if line.startswith("| ")]
+    plain, default = (lines[0].index(" %s " % name)
+                      for name in ("level beside the axis", "default"))
+    errors = next(line for line in lines if "root mean square" in line[1])
+    assert float(errors[plain]) > 1.5 * float(errors[default]) > 0
+    # Without telling, all that is signal is noise, and the more so the more there is.
+    low, high = ([float(value) for value in line[plain].split()] for line in lines[1:3])
+    assert all(1 < below < above for below, above in zip(low, high))
