@@ -19,7 +19,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from f2fd_core import BenchmarkConfig, TrainConfig, fourier, mrc, optimizer, training
+from f2fd_core import BenchmarkConfig, TrainConfig, fourier, mrc, optimizer, perturbation, training
 from f2fd_core.benchmarking import simulated_case
 from f2fd_core.config import HALF_TURNS
 from f2fd_core.config.tools import BENCHMARK_CASES
@@ -68,6 +68,7 @@ VARIANTS = {
     "no signal told by its form": {"share": all_noise},
     "no signal told by its form, never refined": {"share": all_noise, "refine_every": 0},
     "estimates not bounded by the first": {"bound": not_bounded},
+    "first estimate on large windows only": {"levels": ()},
     "low frequencies not bounded": {"spared_frequency": 0.0},
     "windows of 32": {"spectrum_window": 32},
     "a quarter of the windows": {"spectrum_share": 0.25},
@@ -101,6 +102,7 @@ CONSTANTS = {
     "form": (fourier, "as_back_projected"),
     "share": (fourier, "noise_share"),
     "bound": (fourier, "at_most"),
+    "levels": (perturbation, "LEVEL_WINDOWS"),
     "momentum": (optimizer, "MOMENTUM"),
 }
 """Where those of the variants' settings are that no user can choose."""

@@ -18,31 +18,32 @@ import numpy as np
 import torch
 from ablation import all_noise, read, true_power
 
-from f2fd_core import BenchmarkConfig, TrainConfig, fourier
+from f2fd_core import BenchmarkConfig, TrainConfig, fourier, perturbation
 from f2fd_core.benchmarking import simulated_case
-from f2fd_core.perturbation import Spectrum
 from f2fd_core.volume import Volume
 
-CASES = ("cell", "cell@1", "crowded", "crowded@1", "sirt", "binned", "lowpass", "spheres@0.3")
+CASES = ("cell", "cell@1", "crowded", "crowded@1", "sirt", "binned", "lowpass", "spheres@0.3",
+         "thick")
 BANDS = ((0.1, 0.14), (0.14, 0.18), (0.18, 0.25), (0.25, 0.33))
 BELOW_THE_OCTAVE = 3
 VARIANTS = {
-    "level beside the axis": {"noise_share": all_noise},
-    "no signal in the octave": {"LITTLE_SIGNAL": 0.5},
-    "the median fitted": {"QUANTILE": 0.5},
-    "no caution": {"CAUTION": 0.0},
+    "level beside the axis": {(fourier, "noise_share"): all_noise},
+    "no signal in the octave": {(fourier, "LITTLE_SIGNAL"): 0.5},
+    "the median fitted": {(fourier, "QUANTILE"): 0.5},
+    "no caution": {(fourier, "CAUTION"): 0.0},
+    "large windows only": {(perturbation, "LEVEL_WINDOWS"): ()},
     "default": {},
 }
-"""Names of fourier.py and what they are in each."""
+"""What differs in each: {(module, name): value}."""
 
 
 def ratios(path, noise, settings):
     """The first estimate over the power of the ``noise`` (numpy), means over BANDS."""
     config = TrainConfig(tomograms=(path,), output="none")
     with contextlib.ExitStack() as stack:
-        for name, value in settings.items():
-            stack.enter_context(mock.patch.object(fourier, name, value))
-        estimate = Spectrum(Volume(path), config)
+        for place, value in settings.items():
+            stack.enter_context(mock.patch.object(*place, value))
+        estimate = perturbation.Spectrum(Volume(path), config)
     size = estimate.window
     frequency, found = fourier.shell_means(estimate.first, size)
     truth = fourier.shell_means(true_power(noise / estimate.volume.std, size), size)[1]

@@ -18,7 +18,7 @@ from f2fd_core.cli import main as f2fd
 QUICK = []
 FULL = ["--shape", "96", "160", "160", "--snr", "0.1", "0.3", "1", "--seeds", "1", "2",
         "--cases", "cell", "spheres", "crowded", "sirt", "uneven", "lowpass", "binned", "int8",
-        "empty", "noisefree", "--steps", "600",
+        "empty", "noisefree", "thick", "--steps", "600",
         "--methods", "gaussian", "tv", "nlm", "deconvolve", "spectrum", "masks", "points",
         "blindspot", "halves", "published", "--published-steps", "as the others"]
 JOINED = ("correlation", "ssim", "fsc_mean", "membrane_average_precision", "contrast")

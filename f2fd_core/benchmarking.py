@@ -8,6 +8,7 @@ The filters get the setting, of a list, whose result correlates best with the re
 there is none, the middle one.
 """
 import csv
+import dataclasses
 import multiprocessing
 import os
 import time
@@ -34,6 +35,7 @@ from f2fd_core.training import open_for_training, train
 from f2fd_core.volume import crop
 
 SIRT_ITERATIONS = 10
+DENSE_STEP = 0.5
 LOW_PASS, LOW_PASS_WIDTH = 0.25, 0.03
 INT8_RANGE = 4.0
 TUNING_CROP = (64, 96, 96)
@@ -129,6 +131,8 @@ def _simulation(name, config, snr, seed):
     shape, voxel_size = config.shape, 10.0
     if name == "binned":
         shape, voxel_size = tuple(2 * side for side in shape), 5.0
+    elif name == "thick":
+        shape = (3 * shape[0], shape[1] // 2, 3 * shape[2])
     return SimulateConfig(
         shape=shape, voxel_size=voxel_size, snr=snr, seed=seed, defocus=config.defocus,
         specimen=name if name in ("spheres", "crowded", "empty") else "cell",
@@ -140,6 +144,11 @@ def simulated_case(name, config, snr, seed, folder):
     files.make_folder(folder)
     simulation = _simulation(name, config, snr, seed)
     volumes = simulate_volumes(simulation)
+    if name == "thick":
+        # Where slices don't overlap, most of a noise-free reconstruction is the streaks of what
+        # lies above and below: it can't tell what is right.
+        dense = dataclasses.replace(simulation, tilt_step=DENSE_STEP)
+        volumes["clean"] = simulate_volumes(dense)["clean"]
     if name in CHANGES:
         CHANGES[name](volumes)
     voxel_size = simulation.voxel_size * simulation.shape[0] / volumes["clean"].shape[0]

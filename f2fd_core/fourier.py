@@ -228,7 +228,8 @@ def as_back_projected(power, size, limit, removed=False):
     the lower shells at angles of 60 degrees and more to the axis. There and in the octave, of which
     the signal would else be taken for noise, what is noise is told by :func:`noise_share`, unless
     the power is that of what a network has ``removed``: what that leaves of the signal is weighted
-    otherwise. Power that is not of this form, for a tilt axis that is not along Y, say, is returned
+    otherwise. Where there is hardly any, in the upper two thirds of the octave, the power stays.
+    Power that is not of this form, for a tilt axis that is not along Y, say, is returned
     as it is: in the octave it must be, up to the share MISFIT, and below it may be more, which is
     signal, but not less. A shell without noise is one that has less than EMPTY times the power of
     others above ``limit`` (cycles per voxel).
@@ -251,7 +252,8 @@ def as_back_projected(power, size, limit, removed=False):
         if (told - found).clamp(min=least).abs().sum() > MISFIT * found.sum():
             return power
     noise = torch.where(lower, share * level_beside_axis(power, size, across) * across, power)
-    return torch.where(octave & (radius < end), power * share / excess, noise).to(power.dtype)
+    with_signal = octave & (radius < LITTLE_SIGNAL * end)
+    return torch.where(with_signal, power * share / excess, noise).to(power.dtype)
 
 
 def _top(power, size, limit):
@@ -295,6 +297,42 @@ def at_most(power, other, size, limit):
     found, told = (_sums(values, size, zones)[zones] for values in (power, scale * other))
     factor = (told / found.clamp(min=TINY)).clamp(LEAST_FACTOR, 1.0)
     return torch.where(high, power, (power * factor).to(power.dtype))
+
+
+def level_at_most(power, size, other, smaller, limit):
+    """Power on the rfft grid of ``size``, its level in no Fourier shell above that of an ``other``.
+
+    The other is an estimate of the same noise on ``smaller`` windows: there are more of them, and
+    more of these are free of signal, but they resolve less. So the levels are compared as the
+    smaller windows see them, in shells above ``limit`` (cycles per voxel); below it, the power
+    keeps to the lowest of these shells.
+    """
+    covariance = torch.fft.irfftn(power, s=size, dim=AXES)
+    for axis, sides in enumerate(zip(size, smaller)):
+        lags = (torch.fft.fftfreq(size[axis]) * size[axis]).abs()
+        wide, narrow = (_taper_overlap(lags, side) for side in sides)
+        shape = [-1 if other_axis == axis else 1 for other_axis in range(3)]
+        covariance = covariance * (narrow / wide.clamp(min=TINY)).reshape(shape)
+    blurred = torch.fft.rfftn(covariance, dim=AXES).real
+    shells = min(smaller) // 2
+    frequency, found = shell_means(blurred, size, shells)
+    told = shell_means(other, smaller, shells)[1]
+    above = frequency >= limit
+    if not above.any():
+        return power
+    factor = (told / found.clamp(min=TINY)).clamp(max=1.0)
+    factor[frequency >= LITTLE_SIGNAL * min(_top(power, size, limit), 0.5)] = 1.0
+    radius = radial_frequency(size).numpy()
+    return power * torch.from_numpy(np.interp(
+        radius, frequency[above].numpy(), factor[above].numpy()).astype(np.float32))
+
+
+def _taper_overlap(lags, side):
+    """What a Hann window of ``side`` voxels has in common with itself ``lags`` voxels away, over
+    its own square: a covariance at that distance counts so much in a periodogram."""
+    share = (lags / side).clamp(max=1.0)
+    angle = 2 * math.pi * share
+    return (1 - share) * (2 + angle.cos()) / 3 + angle.sin() / (2 * math.pi)
 
 
 def is_sideways(size):

@@ -25,6 +25,7 @@ TRAINING, PREDICTION = 0, 1
 PROBE_STREAM = 8
 REFINEMENT_MARGIN, REFINEMENT_BLOCKS, LEAST_BLOCKS = 8, 12, 2
 GAIN_WINDOW, GAIN_WINDOWS = 16, 8192
+LEVEL_WINDOWS = (32, 24)
 REFINED_SHARE, EMPTIEST_SHARE = 0.9, 0.05
 USUAL_SCALE, LARGEST_SCALE, ENOUGH_VALUES = 0.75, 1.0, 4.8e5
 
@@ -109,17 +110,26 @@ class Spectrum(Perturbation):
     one X exists (Recorrupted-to-Recorrupted, Pang et al., CVPR 2021, in Fourier space). n is
     stationary noise times a smooth gain, so it is made region by region: nothing of the tomogram's
     size is held.
+
+    The noise's form is first read off large windows, which resolve it, and its level off the
+    windows, large or small, that tell the lowest one: the smaller they are, the more of them lie
+    between what a specimen consists of.
     """
 
     def __init__(self, volume, config, device="cpu"):
         super().__init__(volume, config, device)
         self.window = fourier.window_size(volume.shape, config.spectrum_window)
-        gain, power, self.total_power = self._measured(
+        limit = config.spared_frequency
+        sizes = dict.fromkeys(fourier.window_size(volume.shape, side) for side in LEVEL_WINDOWS)
+        smaller = [size for size in sizes if math.prod(size) < math.prod(self.window)]
+        gain, powers, self.total_power = self._measured(
             [((0, 0, 0), volume.shape, functools.partial(fourier.window_power, volume.region))],
-            config.spectrum_share)
-        self.first = fourier.as_back_projected(power, self.window, config.spared_frequency)
-        self.set_noise(gain, fourier.spare_low_frequencies(self.first, self.window,
-                                                           config.spared_frequency))
+            config.spectrum_share, smaller=smaller)
+        self.first, *others = (fourier.as_back_projected(power, size, limit)
+                               for power, size in zip(powers, [self.window, *smaller]))
+        for other, size in zip(others, smaller):
+            self.first = fourier.level_at_most(self.first, self.window, other, size, limit)
+        self.set_noise(gain, fourier.spare_low_frequencies(self.first, self.window, limit))
         self.scale = config.noise_scale or self._automatic_scale()
 
     def _automatic_scale(self):
@@ -133,24 +143,27 @@ class Spectrum(Perturbation):
         return min(max(USUAL_SCALE * (ENOUGH_VALUES / max(values, 1)) ** (1 / 3), USUAL_SCALE),
                    LARGEST_SCALE)
 
-    def _measured(self, blocks, share, count=1):
-        """The noise's :class:`Gain`, its power where that is 1, and the mean power of all.
+    def _measured(self, blocks, share, count=1, smaller=()):
+        """The noise's :class:`Gain`, its power where that is 1 in windows of this perturbation's
+        size and of each ``smaller`` one, a list, and the mean power of all in the former.
 
         ``blocks`` yields ``count`` times (first voxel, size, function of windows' first voxels and
         size that gives their power); ``share`` of the windows, those with the lowest power, counts
         as noise; where signal outweighs the noise in most, only the emptiest do.
         """
-        kinds = [(self.window, fourier.MAXIMUM_WINDOWS // count)]
+        kinds = [(size, fourier.MAXIMUM_WINDOWS // count) for size in (self.window, *smaller)]
         if self.config.noise_gain:
             kinds.append((fourier.window_size(self.volume.shape, GAIN_WINDOW),
                           GAIN_WINDOWS // count))
-        (corners, size, power), *smaller = _windows(blocks, kinds)
-        gain = Gain.measured(*smaller[0]) if smaller else Gain()
+        found = _windows(blocks, kinds)
+        gain = Gain.measured(*found.pop()) if self.config.noise_gain else Gain()
         share = share if gain.noisy else EMPTIEST_SHARE
-        mean = power.mean(0)
-        power /= gain.of_windows(corners, size)
-        level = fourier.noise_level(power, share)
-        return gain, fourier.symmetrised(level, 1 / (share * len(power))), mean
+        mean, levels = found[0][2].mean(0), []
+        for corners, size, power in found:
+            power /= gain.of_windows(corners, size)
+            level = fourier.noise_level(power, share)
+            levels.append(fourier.symmetrised(level, 1 / (share * len(power))))
+        return gain, levels, mean
 
     def set_noise(self, gain, power):
         """Use this noise: a :class:`Gain` and a power spectrum on the rfft grid of the window."""
@@ -181,7 +194,7 @@ class Spectrum(Perturbation):
         size = tuple(min(2 * side, length) for side, length in zip(self.window, shape))
         corners = fourier.window_corners(shape, size, most)
         blocks = ((corner, size, self._removed(predictor, corner, size)) for corner in corners)
-        gain, power, _ = self._measured(blocks, REFINED_SHARE, len(corners))
+        gain, (power,), _ = self._measured(blocks, REFINED_SHARE, len(corners))
         power = fourier.as_back_projected(power, self.window, self.config.spared_frequency,
                                           removed=True)
         power = fourier.at_most(power, self.first, self.window, self.config.spared_frequency)

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from f2fd_core import BenchmarkConfig, UserError, benchmark, fourier, mrc
-from f2fd_core.benchmarking import means, scores_of, simulated_case, write_tables
+from f2fd_core.benchmarking import _simulation, means, scores_of, simulated_case, write_tables
 from f2fd_core.metrics import correlation, crossing, fourier_shell_correlation
+from f2fd_core.phantom import simulate_volumes
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SHAPE = (32, 48, 48)
@@ -55,6 +56,21 @@ def test_binned_volumes_have_the_asked_size_and_the_mean_of_eight_voxels(case):
     one, volumes = case("binned")
     assert volumes["tomogram"].shape == SHAPE
     assert mrc.open_volume(one.tomogram).voxel_size[0] == pytest.approx(10.0)
+
+
+def test_thick_tomograms_are_scored_without_streaks(case):
+    """Their reference shows the same specimen, from six times as many tilts."""
+    one, volumes = case("thick")
+    assert volumes["tomogram"].shape == (3 * SHAPE[0], SHAPE[1] // 2, 3 * SHAPE[2])
+    noise_free = simulate_volumes(_simulation("thick", BenchmarkConfig(shape=SHAPE), 1e9, 1))
+    streaks = noise_free["tomogram"] - volumes["clean"]
+    shells = [fourier.shell_means(torch.fft.rfftn(torch.from_numpy(volume).float()).abs() ** 2,
+                                  volume.shape) for volume in (streaks, volumes["clean"])]
+    frequency, share = shells[0][0], shells[0][1] / shells[1][1]
+    # Slices 3 degrees apart overlap up to 1 / (96 x 0.052) = 0.2 cycles per voxel.
+    assert share[frequency < 0.1].max() < 0.03
+    assert share[(frequency > 0.2) & (frequency < 0.4)].min() > 0.1
+    assert one.reference and one.membrane
 
 
 def test_rounded_volumes_have_few_values(case):

@@ -388,6 +388,48 @@ def test_a_later_estimate_is_nowhere_above_the_first(size):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=0)
 
 
+@pytest.mark.parametrize("side", [24, 40, 64])
+def test_the_taper_overlaps_itself_as_counted(side):
+    hann = torch.hann_window(side, periodic=True, dtype=torch.double)
+    overlap = [float((hann[lag:] * hann[:side - lag]).sum() / hann.square().sum())
+               for lag in range(side)]
+    found = fourier._taper_overlap(torch.arange(side + 8), side)
+    np.testing.assert_allclose(found, overlap + [0] * 8, atol=1e-5)
+
+
+def falling(k):
+    return 1 / k.clamp(min=1 / 64)
+
+
+def low_passed(k):
+    return torch.sigmoid((0.25 - k) / 0.0075) * (k < 0.28)
+
+
+@pytest.mark.parametrize("smaller", [(24, 24, 24), (32, 32, 32), (24, 32, 16)])
+@pytest.mark.parametrize("of", [torch.ones_like, falling, low_passed])
+def test_smaller_windows_see_the_same_noise(of, smaller):
+    """What they resolve less is no reason to take the noise for less, nor are the edges of a band;
+    only a lower level is."""
+    size, fine = (64, 64, 64), (96, 96, 96)
+    generator = torch.Generator().manual_seed(3)
+    noise = fourier.synthesise(of(fourier.radial_frequency(fine)).sqrt(), fine, fine, 1, generator)
+
+    def estimate(size):
+        region = Memory(noise[0]).region
+        return fourier.window_power(region, fourier.window_corners(fine, size), size).mean(0)
+
+    power, other = estimate(size), estimate(smaller)
+    radius = fourier.radial_frequency(size)
+    for level in (1.0, 1.5):
+        kept = fourier.level_at_most(power, size, level * other, smaller, 0.1)
+        np.testing.assert_allclose((kept / power)[radius < 0.23], 1, atol=0.06)
+    factor = fourier.level_at_most(power, size, 0.7 * other, smaller, 0.1) / power
+    middle = (radius > 0.12) & (radius < (0.16 if of is low_passed else 0.25))
+    assert float(factor[middle].mean()) == pytest.approx(0.7, abs=0.03)
+    # Where there is hardly any signal, nothing is changed.
+    assert (factor[(radius > 0.37) & (radius < 0.5)] == 1).all()
+
+
 def test_back_projection_weights_noise_and_signal_as_the_estimate_expects():
     """Over angles to the tilt axis, the power of signal over that of noise falls as 1 / q."""
     generator = torch.Generator().manual_seed(0)

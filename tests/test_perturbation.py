@@ -223,6 +223,29 @@ def test_refined_spectrum_is_right_at_all_frequencies():
     assert spread[1] < 0.99 * spread[0]  # the copies use the new spectrum
 
 
+def test_small_windows_between_the_signals_tell_the_noise(monkeypatch):
+    """Particles of which some are in every large window, but not in every small one."""
+    shape = (96, 96, 96)
+    generator = torch.Generator().manual_seed(8)
+    signal = torch.zeros(shape)
+    for place in torch.randint(8, 88, (25, 3), generator=generator).tolist():
+        signal[tuple(place)] = 1.0
+    k = fourier.radial_frequency(shape)
+    particle = 400 * torch.exp(-(k / 0.2) ** 2)
+    signal = torch.fft.irfftn(torch.fft.rfftn(signal) * particle, s=shape)
+    volume = signal + torch.randn(shape, generator=generator)
+
+    def middle():
+        spectrum = Spectrum(Memory(volume), TrainConfig(noise_gain=False))
+        frequency, mean = fourier.shell_means(spectrum.first, spectrum.window)
+        return float(mean[(frequency > 0.1) & (frequency < 0.2)].mean())
+
+    found = middle()
+    monkeypatch.setattr("f2fd_core.perturbation.LEVEL_WINDOWS", ())
+    assert middle() > 1.7
+    assert 1 <= found < 1 + 0.6 * (middle() - 1)
+
+
 def test_noise_that_an_ideal_linear_network_passes_is_not_missed():
     """The Wiener filter of Gaussian signal passes most of the noise where signal is strong. What it
     removes has the power N²/P there; with what it passes N again, or up to 1 + scale² times as

@@ -59,7 +59,7 @@ class EvaluateConfig(Config):
 
 
 BENCHMARK_CASES = ("cell", "spheres", "crowded", "sirt", "uneven", "lowpass", "binned", "int8",
-                   "empty", "noisefree")
+                   "empty", "noisefree", "thick")
 FILTERS = ("gaussian", "tv", "nlm", "deconvolve")
 BENCHMARK_METHODS = FILTERS + ("spectrum", "masks", "points", "blindspot", "halves", "published")
 
@@ -86,7 +86,9 @@ class BenchmarkConfig(Config):
         ("cell", "spheres"), "Cases", "Simulated tomograms. cell, spheres, crowded, empty: the "
         "specimen; the others are a cell: sirt: SIRT-like reconstruction; uneven: noise that "
         "changes with depth and towards the borders; lowpass, binned: without the highest "
-        "frequencies; int8: rounded to 256 values; noisefree.", INPUT, choices=BENCHMARK_CASES)
+        "frequencies; int8: rounded to 256 values; noisefree; thick: three times as thick and as "
+        "wide and half as long, scored against a reconstruction from many more tilts.", INPUT,
+        choices=BENCHMARK_CASES)
     shape: Tuple[int, ...] = param((64, 128, 128), "Shape", "Size of the simulated volumes, Z Y "
                                    "X.", INPUT, unit="voxels", ge=32, length=3)
     snr: Tuple[float, ...] = param((0.1,), "Signal-to-noise ratios", "Variance of the signal over "
