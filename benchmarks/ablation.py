@@ -1,10 +1,12 @@
 """What each choice of the default method is worth, on simulated tomograms, in one run.
 
 Every variant trains for the same number of steps and differs from the default in the settings
-named; "true spectrum" is told the noise's spectrum, "half-maps" learns from the true halves; with
---predictions the default's model denoises in other ways, too. Prints a table with the scores of the
-denoised tomogram, the power of the noise as estimated over the true one in low, middle and high
-Fourier shells, and the seconds of training or, in rows of predictions, of these.
+named; "true spectrum" is told the spectrum of all that is not in the reference, "spectrum of the
+half-maps' difference" that of the noise without a thick tomogram's streaks, "half-maps" learns from
+the true halves; with --predictions the default's model denoises in other ways, too. Prints a table
+with the scores of the denoised tomogram, the power of the noise as estimated over the true one in
+low, middle and high Fourier shells, and the seconds of training or, in rows of predictions, of
+these.
 
     python benchmarks/ablation.py --steps 400 --seed 1 [--variants 'default' 'half-maps' ...]
         [--cases cell crowded ...] [--predictions]
@@ -31,7 +33,7 @@ from f2fd_core.run_folder import prepare_folder
 from f2fd_core.unet import CompactUNet
 from f2fd_core.volume import crop
 
-TRUE = "true spectrum"
+TRUE, OF_DIFFERENCE = "true spectrum", "spectrum of the half-maps' difference"
 CASES = [name for name in BENCHMARK_CASES if name not in ("empty", "noisefree")]
 
 
@@ -58,6 +60,7 @@ def not_bounded(power, other, size, limit):
 VARIANTS = {
     "default": {},
     TRUE: {"refine_every": 0},
+    OF_DIFFERENCE: {"refine_every": 0},
     "half-maps": {"perturbation": "halves"},
     "spectrum never refined": {"refine_every": 0},
     "refined once": {"refinements": 1},
@@ -169,6 +172,10 @@ def trained(name, case, folder, steps):
             truth = true_power(noise, perturbation.window)
         if name == TRUE:
             perturbation.set_noise(Gain(), truth)
+        elif name == OF_DIFFERENCE:
+            odd, even = (read(path).numpy() for path in case.halves)
+            noise = (odd - even) / (2 * perturbation.volume.std)
+            perturbation.set_noise(Gain(), true_power(noise, perturbation.window))
         began = time.monotonic()
         run.run()
         seconds = time.monotonic() - began
