@@ -3,7 +3,16 @@ import collections
 import queue
 from concurrent.futures import ThreadPoolExecutor
 
+import torch
+
 WAITING_RESULTS = 2
+
+
+def _pool(workers):
+    """Threads that share out their work as the caller does: the last bits of a Fourier transform
+    depend on among how many, and a new thread would take the system's number at first."""
+    return ThreadPoolExecutor(workers, initializer=torch.set_num_threads,
+                              initargs=(torch.get_num_threads(),))
 
 
 def in_order(function, items, workers, abandon=lambda: None):
@@ -30,7 +39,7 @@ def in_order(function, items, workers, abandon=lambda: None):
             free.put(worker)
 
     pending = collections.deque()
-    with ThreadPoolExecutor(len(workers)) as pool:
+    with _pool(len(workers)) as pool:
         try:
             for item in items:
                 pending.append(pool.submit(one, item))
@@ -57,7 +66,7 @@ class Ahead:
 
     def __init__(self, function, enabled):
         self.function = function
-        self.pool = ThreadPoolExecutor(1) if enabled else None
+        self.pool = _pool(1) if enabled else None
         self.begun = {}
 
     def take(self, number):
