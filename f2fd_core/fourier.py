@@ -23,6 +23,7 @@ CELL = 4
 EMPTY, SIDEWAYS, ROUNDS, MISFIT = 0.05, 0.5, 4, 0.1
 LITTLE_SIGNAL, LEAST_NOISE, SHARES, IN_DOUBT = 2 / 3, 0.05, 39, 1e-3
 QUANTILE, NEAR_AXIS, HARDLY, CAUTION = 0.35, 0.6, 0.1, 0.25
+ALL_NOISE = 0.03
 ZONES, LEAST_FACTOR, STEEPEST, GENTLE = 4, 0.85, -1.5, -0.3
 
 
@@ -196,19 +197,26 @@ def noise_level(power, share):
     return torch.from_numpy((total / kept).astype(np.float32))
 
 
-def symmetrised(power, variance):
+def symmetrised(power, variance, other=None):
     """Power on an rfft grid, averaged with its mirror images where it agrees with them.
 
     The mirror along the tilt axis Y is expected of any tomogram, the one along X of a symmetric
     range of tilts. Two estimates with the relative ``variance`` each differ by twice that in the
     mean square of their logarithms; a mirror is taken if it differs by no more than twice as much.
+    With an ``other`` power, it is that which is averaged, with the mirrors of the first.
     """
+    result = power if other is None else other
     for axes in ((1,), (0, 1)):  # k_x turns its sign with k_z and k_y: power is the same at -k
-        mirror = power.flip(axes).roll((1,) * len(axes), axes)
+        mirror = _mirrored(power, axes)
         difference = (power.clamp(min=TINY).log() - mirror.clamp(min=TINY).log()).square().mean()
         if difference < 4 * variance:
-            power = (power + mirror) / 2
-    return power
+            power, result = (power + mirror) / 2, (result + _mirrored(result, axes)) / 2
+    return result
+
+
+def _mirrored(power, axes):
+    """Power on an rfft grid with the frequencies along ``axes`` reversed."""
+    return power.flip(axes).roll((1,) * len(axes), axes)
 
 
 def spare_low_frequencies(power, size, limit):
@@ -289,14 +297,34 @@ def at_most(power, other, size, limit):
     frequencies, where there is hardly any signal to mistake for noise, both are set equal, and
     nothing is changed; ``limit`` (cycles per voxel) is that of :func:`as_back_projected`.
     """
-    radius = radial_frequency(size)
-    high = radius >= LITTLE_SIGNAL * min(_top(power, size, limit), 0.5)
+    radius, high = radial_frequency(size), _hardly_any_signal(power, size, limit)
     scale = (power * high).sum() / (other * high).sum().clamp(min=TINY)
     along = axis_frequencies(size)[1].abs()[None, :, None] / radius.clamp(min=TINY)
     zones = _narrow_shells(size) * (ZONES + 1) + (along * ZONES).long()
     found, told = (_sums(values, size, zones)[zones] for values in (power, scale * other))
     factor = (told / found.clamp(min=TINY)).clamp(LEAST_FACTOR, 1.0)
     return torch.where(high, power, (power * factor).to(power.dtype))
+
+
+def as_it_came(power, total, size, limit):
+    """Noise power on the rfft grid of ``size``, where there is hardly any signal as it came by
+    chance in this very tomogram: like the ``total`` power, but with its own level in each shell.
+
+    A network learns from this tomogram alone, and what by chance there is more of at some
+    frequencies than its noise has on average it would learn to pass. A level within ALL_NOISE of
+    the total is taken for the total: so little signal can't be recovered, but noise that is taken
+    for less is passed. ``limit`` (cycles per voxel) is that of :func:`as_back_projected`.
+    """
+    level = _shell_ratio(power, total, torch.ones_like(power), size)
+    level = torch.where((level - 1).abs() < ALL_NOISE, 1.0, level)
+    return torch.where(_hardly_any_signal(power, size, limit), (level * total).to(power.dtype),
+                       power)
+
+
+def _hardly_any_signal(power, size, limit):
+    """Where on the rfft grid of ``size`` signal is too weak to be mistaken for noise: in the upper
+    two thirds of the octave below Nyquist, or below the end of the band."""
+    return radial_frequency(size) >= LITTLE_SIGNAL * min(_top(power, size, limit), 0.5)
 
 
 def level_at_most(power, size, other, smaller, limit):

@@ -129,7 +129,8 @@ class Spectrum(Perturbation):
                                for power, size in zip(powers, [self.window, *smaller]))
         for other, size in zip(others, smaller):
             self.first = fourier.level_at_most(self.first, self.window, other, size, limit)
-        self.set_noise(gain, fourier.spare_low_frequencies(self.first, self.window, limit))
+        first = fourier.spare_low_frequencies(self.first, self.window, limit)
+        self.set_noise(gain, fourier.as_it_came(first, self.total_power, self.window, limit))
         self.scale = config.noise_scale or self._automatic_scale()
 
     def _automatic_scale(self):
@@ -145,7 +146,8 @@ class Spectrum(Perturbation):
 
     def _measured(self, blocks, share, count=1, smaller=()):
         """The noise's :class:`Gain`, its power where that is 1 in windows of this perturbation's
-        size and of each ``smaller`` one, a list, and the mean power of all in the former.
+        size and of each ``smaller`` one, a list, and the mean power of all in the former, with the
+        mirrors that the noise has.
 
         ``blocks`` yields ``count`` times (first voxel, size, function of windows' first voxels and
         size that gives their power); ``share`` of the windows, those with the lowest power, counts
@@ -161,8 +163,10 @@ class Spectrum(Perturbation):
         mean, levels = found[0][2].mean(0), []
         for corners, size, power in found:
             power /= gain.of_windows(corners, size)
-            level = fourier.noise_level(power, share)
-            levels.append(fourier.symmetrised(level, 1 / (share * len(power))))
+            level, variance = fourier.noise_level(power, share), 1 / (share * len(power))
+            levels.append(fourier.symmetrised(level, variance))
+            if size == self.window:
+                mean = fourier.symmetrised(level, variance, mean)
         return gain, levels, mean
 
     def set_noise(self, gain, power):
@@ -198,6 +202,8 @@ class Spectrum(Perturbation):
         power = fourier.as_back_projected(power, self.window, self.config.spared_frequency,
                                           removed=True)
         power = fourier.at_most(power, self.first, self.window, self.config.spared_frequency)
+        power = fourier.as_it_came(power, self.total_power, self.window,
+                                   self.config.spared_frequency)
         self.set_noise(gain, fourier.continue_to_low_frequencies(
             power, self.window, self.config.spared_frequency, self.total_power))
 

@@ -293,6 +293,11 @@ def test_mirrors_are_taken_where_they_agree_and_only_there(size):
     errors = [float((found / even - 1)[1:, 1:, 1:-1].square().mean())
               for found in (even * draws, steadier)]
     assert errors[1] == pytest.approx(errors[0] / 4, rel=0.2)
+    # Another power gets the same mirrors, whether it agrees with them or not.
+    ramp = torch.linspace(1, 2, size[1])[None, :, None].expand(even.shape)
+    tilted = fourier.symmetrised(even * draws, variance, ramp)
+    assert float(tilted[:, 1:].std()) < 1e-5 < 0.1 < float(ramp[:, 1:].std())
+    assert (fourier.symmetrised(ramp ** 8, variance, ramp) == ramp).all()
     # An asymmetric range of tilts has one mirror only, along the tilt axis.
     kept = fourier.symmetrised(odd * draws, variance)
     error = float((kept / odd - 1)[1:, 1:, 1:-1].square().mean())
@@ -386,6 +391,24 @@ def test_a_later_estimate_is_nowhere_above_the_first(size):
                                     torch.where(near, noise + signal, below))):
         found = fourier.at_most(later, first, size, 0.1)
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=0)
+
+
+def test_noise_is_as_it_came_where_there_is_hardly_any_signal():
+    size = (40, 40, 40)
+    torch.manual_seed(4)
+    power = back_projected(size)
+    total = 1.3 * power * torch.distributions.Gamma(40.0, 40.0).sample(power.shape)
+    found = fourier.as_it_came(power, total, size, 0.1)
+    radius = fourier.radial_frequency(size)
+    low, high = radius < 0.33, (radius > 0.34) & (radius < 0.5) & (power > 0)
+    assert (found[low] == power[low]).all()
+    # by chance as in the total power, at the level of the noise
+    assert float((found / total)[high].std()) < 0.02 < 0.1 < float((power / total)[high].std())
+    for inner in (0.35, 0.4, 0.45):
+        shell = (radius > inner) & (radius < inner + 0.05)
+        assert float(found[shell].sum() / power[shell].sum()) == pytest.approx(1, abs=0.01)
+    nearly = total / total[high].sum() * power[high].sum() * 1.02
+    assert (fourier.as_it_came(power, nearly, size, 0.1)[high] == nearly[high]).all()
 
 
 @pytest.mark.parametrize("side", [24, 40, 64])
