@@ -57,6 +57,11 @@ def not_bounded(power, other, size, limit):
     return power
 
 
+def on_average(power, total, size, limit):
+    """In the place of fourier.as_it_came."""
+    return power
+
+
 VARIANTS = {
     "default": {},
     TRUE: {"refine_every": 0},
@@ -72,6 +77,7 @@ VARIANTS = {
     "no signal told by its form, never refined": {"share": all_noise, "refine_every": 0},
     "estimates not bounded by the first": {"bound": not_bounded},
     "first estimate on large windows only": {"levels": ()},
+    "noise as it is on average": {"chance": on_average},
     "low frequencies not bounded": {"spared_frequency": 0.0},
     "windows of 32": {"spectrum_window": 32},
     "a quarter of the windows": {"spectrum_share": 0.25},
@@ -106,6 +112,7 @@ CONSTANTS = {
     "share": (fourier, "noise_share"),
     "bound": (fourier, "at_most"),
     "levels": (perturbation, "LEVEL_WINDOWS"),
+    "chance": (fourier, "as_it_came"),
     "momentum": (optimizer, "MOMENTUM"),
 }
 """Where those of the variants' settings are that no user can choose."""
