@@ -246,6 +246,28 @@ def test_small_windows_between_the_signals_tell_the_noise(monkeypatch):
     assert 1 <= found < 1 + 0.6 * (middle() - 1)
 
 
+def test_noise_at_high_frequencies_is_that_of_this_very_tomogram():
+    """First and later: what it has by chance more of there is not left to be learned."""
+    shape = (96, 96, 96)
+    perturbation, _ = estimated(torch.randn(shape, generator=torch.Generator().manual_seed(6)),
+                                spared_frequency=0.1)
+    size = perturbation.window
+    own = fourier.window_power(perturbation.volume.region, fourier.window_corners(shape, size),
+                               size).mean(0)
+    radius = fourier.radial_frequency(size)
+    high = (radius > 0.35) & (radius < 0.5)
+
+    def left():
+        # What is the same at k and -k, and so of noise, is the same in its mirror images.
+        mirrors = sum(own.flip(axes).roll((1,) * len(axes), axes)
+                      for axes in ((1,), (0, 1), (0,))) + own
+        return float(((mirrors / 4 - perturbation.power) / perturbation.power)[high].std())
+
+    assert left() < 0.01
+    perturbation.refine(Filter(torch.zeros_like))
+    assert left() < 0.01
+
+
 def test_noise_that_an_ideal_linear_network_passes_is_not_missed():
     """The Wiener filter of Gaussian signal passes most of the noise where signal is strong. What it
     removes has the power N²/P there; with what it passes N again, or up to 1 + scale² times as
