@@ -57,7 +57,7 @@ def not_bounded(power, other, size, limit):
     return power
 
 
-def on_average(power, total, size, limit):
+def on_average(power, total, size):
     """In the place of fourier.as_it_came."""
     return power
 

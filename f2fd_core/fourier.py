@@ -297,7 +297,8 @@ def at_most(power, other, size, limit):
     frequencies, where there is hardly any signal to mistake for noise, both are set equal, and
     nothing is changed; ``limit`` (cycles per voxel) is that of :func:`as_back_projected`.
     """
-    radius, high = radial_frequency(size), _hardly_any_signal(power, size, limit)
+    radius = radial_frequency(size)
+    high = radius >= LITTLE_SIGNAL * min(_top(power, size, limit), 0.5)
     scale = (power * high).sum() / (other * high).sum().clamp(min=TINY)
     along = axis_frequencies(size)[1].abs()[None, :, None] / radius.clamp(min=TINY)
     zones = _narrow_shells(size) * (ZONES + 1) + (along * ZONES).long()
@@ -306,25 +307,20 @@ def at_most(power, other, size, limit):
     return torch.where(high, power, (power * factor).to(power.dtype))
 
 
-def as_it_came(power, total, size, limit):
+def as_it_came(power, total, size):
     """Noise power on the rfft grid of ``size``, where there is hardly any signal as it came by
     chance in this very tomogram: like the ``total`` power, but with its own level in each shell.
 
-    A network learns from this tomogram alone, and what by chance there is more of at some
-    frequencies than its noise has on average it would learn to pass. A level within ALL_NOISE of
-    the total is taken for the total: so little signal can't be recovered, but noise that is taken
-    for less is passed. ``limit`` (cycles per voxel) is that of :func:`as_back_projected`.
+    That is above a third of a cycle per voxel: a low-pass filter, which takes from noise and signal
+    alike, does not change where signal ends. A network learns from this tomogram alone, and what by
+    chance there is more of at some frequencies than its noise has on average it would learn to
+    pass. A level within ALL_NOISE of the total is taken for the total: so little signal can't be
+    recovered, but noise that is taken for less is passed.
     """
     level = _shell_ratio(power, total, torch.ones_like(power), size)
     level = torch.where((level - 1).abs() < ALL_NOISE, 1.0, level)
-    return torch.where(_hardly_any_signal(power, size, limit), (level * total).to(power.dtype),
-                       power)
-
-
-def _hardly_any_signal(power, size, limit):
-    """Where on the rfft grid of ``size`` signal is too weak to be mistaken for noise: in the upper
-    two thirds of the octave below Nyquist, or below the end of the band."""
-    return radial_frequency(size) >= LITTLE_SIGNAL * min(_top(power, size, limit), 0.5)
+    high = radial_frequency(size) >= LITTLE_SIGNAL * 0.5
+    return torch.where(high, (level * total).to(power.dtype), power)
 
 
 def level_at_most(power, size, other, smaller, limit):

@@ -130,7 +130,7 @@ class Spectrum(Perturbation):
         for other, size in zip(others, smaller):
             self.first = fourier.level_at_most(self.first, self.window, other, size, limit)
         first = fourier.spare_low_frequencies(self.first, self.window, limit)
-        self.set_noise(gain, fourier.as_it_came(first, self.total_power, self.window, limit))
+        self.set_noise(gain, fourier.as_it_came(first, self.total_power, self.window))
         self.scale = config.noise_scale or self._automatic_scale()
 
     def _automatic_scale(self):
@@ -202,8 +202,7 @@ class Spectrum(Perturbation):
         power = fourier.as_back_projected(power, self.window, self.config.spared_frequency,
                                           removed=True)
         power = fourier.at_most(power, self.first, self.window, self.config.spared_frequency)
-        power = fourier.as_it_came(power, self.total_power, self.window,
-                                   self.config.spared_frequency)
+        power = fourier.as_it_came(power, self.total_power, self.window)
         self.set_noise(gain, fourier.continue_to_low_frequencies(
             power, self.window, self.config.spared_frequency, self.total_power))
 

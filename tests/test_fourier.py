@@ -398,7 +398,7 @@ def test_noise_is_as_it_came_where_there_is_hardly_any_signal():
     torch.manual_seed(4)
     power = back_projected(size)
     total = 1.3 * power * torch.distributions.Gamma(40.0, 40.0).sample(power.shape)
-    found = fourier.as_it_came(power, total, size, 0.1)
+    found = fourier.as_it_came(power, total, size)
     radius = fourier.radial_frequency(size)
     low, high = radius < 0.33, (radius > 0.34) & (radius < 0.5) & (power > 0)
     assert (found[low] == power[low]).all()
@@ -408,7 +408,16 @@ def test_noise_is_as_it_came_where_there_is_hardly_any_signal():
         shell = (radius > inner) & (radius < inner + 0.05)
         assert float(found[shell].sum() / power[shell].sum()) == pytest.approx(1, abs=0.01)
     nearly = total / total[high].sum() * power[high].sum() * 1.02
-    assert (fourier.as_it_came(power, nearly, size, 0.1)[high] == nearly[high]).all()
+    assert (fourier.as_it_came(power, nearly, size)[high] == nearly[high]).all()
+
+
+def test_what_a_low_pass_filter_leaves_is_not_taken_for_noise_alone():
+    """Its end is not where signal ends: below a third of a cycle per voxel, estimates count."""
+    size = (40, 40, 40)
+    radius = fourier.radial_frequency(size)
+    power = back_projected(size) * (radius < 0.28)
+    total = power * (1 + torch.rand(power.shape, generator=torch.Generator().manual_seed(1)))
+    assert (fourier.as_it_came(power, total, size) == power).all()
 
 
 @pytest.mark.parametrize("side", [24, 40, 64])
