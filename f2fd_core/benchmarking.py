@@ -145,7 +145,7 @@ def simulated_case(name, config, snr, seed, folder):
     simulation = _simulation(name, config, snr, seed)
     volumes = simulate_volumes(simulation)
     if name == "thick":
-        # Where slices don't overlap, most of a noise-free reconstruction is the streaks of what
+        # Where slices don't overlap, much of a noise-free reconstruction is the streaks of what
         # lies above and below: it can't tell what is right.
         dense = dataclasses.replace(simulation, tilt_step=DENSE_STEP)
         volumes["clean"] = simulate_volumes(dense)["clean"]
