@@ -21,7 +21,17 @@ from unittest import mock
 import numpy as np
 import torch
 
-from f2fd_core import BenchmarkConfig, TrainConfig, fourier, mrc, optimizer, perturbation, training
+from f2fd_core import (
+    BenchmarkConfig,
+    TrainConfig,
+    fourier,
+    mrc,
+    noise_spectrum,
+    optimizer,
+    perturbation,
+    training,
+    windows,
+)
 from f2fd_core.benchmarking import simulated_case
 from f2fd_core.config import HALF_TURNS
 from f2fd_core.config.tools import BENCHMARK_CASES
@@ -38,27 +48,27 @@ CASES = [name for name in BENCHMARK_CASES if name not in ("empty", "noisefree")]
 
 
 def nothing_passes(before, after, corners, size):
-    """In the place of fourier.window_transfer."""
+    """In the place of windows.window_transfer."""
     return torch.zeros(len(corners), size[0], size[1], size[2] // 2 + 1)
 
 
 def as_it_is(power, size, limit, removed=False):
-    """In the place of fourier.as_back_projected."""
+    """In the place of noise_spectrum.as_back_projected."""
     return power
 
 
 def all_noise(power, across, size, chosen):
-    """In the place of fourier.noise_share."""
+    """In the place of noise_spectrum.noise_share."""
     return torch.ones_like(power), torch.ones_like(power)
 
 
 def not_bounded(power, other, size, limit):
-    """In the place of fourier.at_most."""
+    """In the place of noise_spectrum.at_most."""
     return power
 
 
 def on_average(power, total, size):
-    """In the place of fourier.as_it_came."""
+    """In the place of noise_spectrum.as_it_came."""
     return power
 
 
@@ -107,12 +117,12 @@ VARIANTS = {
 CONSTANTS = {
     "poolings": (CompactUNet, "POOLINGS"),
     "refinements": (training, "REFINEMENTS"),
-    "transfer": (fourier, "window_transfer"),
-    "form": (fourier, "as_back_projected"),
-    "share": (fourier, "noise_share"),
-    "bound": (fourier, "at_most"),
+    "transfer": (windows, "window_transfer"),
+    "form": (noise_spectrum, "as_back_projected"),
+    "share": (noise_spectrum, "noise_share"),
+    "bound": (noise_spectrum, "at_most"),
     "levels": (perturbation, "LEVEL_WINDOWS"),
-    "chance": (fourier, "as_it_came"),
+    "chance": (noise_spectrum, "as_it_came"),
     "momentum": (optimizer, "MOMENTUM"),
 }
 """Where those of the variants' settings are that no user can choose."""
@@ -133,8 +143,8 @@ def read(path):
 
 def true_power(noise, window):
     """Mean power of the windows of a volume of pure noise, a numpy array."""
-    corners = fourier.window_corners(noise.shape, window)
-    return fourier.window_power(lambda start, size: crop(noise, start, size), corners,
+    corners = windows.window_corners(noise.shape, window)
+    return windows.window_power(lambda start, size: crop(noise, start, size), corners,
                                 window).mean(0)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from ablation import all_noise, read, true_power
 
-from f2fd_core import BenchmarkConfig, TrainConfig, fourier, perturbation
+from f2fd_core import BenchmarkConfig, TrainConfig, fourier, noise_spectrum, perturbation
 from f2fd_core.benchmarking import simulated_case
 from f2fd_core.volume import Volume
 
@@ -27,10 +27,10 @@ CASES = ("cell", "cell@1", "crowded", "crowded@1", "sirt", "binned", "lowpass", 
 BANDS = ((0.1, 0.14), (0.14, 0.18), (0.18, 0.25), (0.25, 0.33))
 BELOW_THE_OCTAVE = 3
 VARIANTS = {
-    "level beside the axis": {(fourier, "noise_share"): all_noise},
-    "no signal in the octave": {(fourier, "LITTLE_SIGNAL"): 0.5},
-    "the median fitted": {(fourier, "QUANTILE"): 0.5},
-    "no caution": {(fourier, "CAUTION"): 0.0},
+    "level beside the axis": {(noise_spectrum, "noise_share"): all_noise},
+    "no signal in the octave": {(noise_spectrum, "LITTLE_SIGNAL"): 0.5},
+    "the median fitted": {(noise_spectrum, "QUANTILE"): 0.5},
+    "no caution": {(noise_spectrum, "CAUTION"): 0.0},
     "large windows only": {(perturbation, "LEVEL_WINDOWS"): ()},
     "default": {},
 }

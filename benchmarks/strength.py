@@ -14,7 +14,7 @@ import tempfile
 import numpy as np
 import torch
 
-from f2fd_core import BenchmarkConfig, fourier, mrc
+from f2fd_core import BenchmarkConfig, mrc, windows
 from f2fd_core.benchmarking import simulated_case, uneven_strength
 from f2fd_core.config.tools import BENCHMARK_CASES
 from f2fd_core.gain import Gain
@@ -48,9 +48,9 @@ def main(argv=None):
             volume = np.array(mrc.open_volume(case.tomogram)[:], dtype=np.float32)
         truth = uneven_strength(shape) if name == "uneven" else np.ones(shape)
         for side in options.windows:
-            size = fourier.window_size(shape, side)
-            corners = fourier.window_corners(shape, size)
-            power = fourier.window_power(functools.partial(crop, volume), corners, size)
+            size = windows.window_size(shape, side)
+            corners = windows.window_corners(shape, size)
+            power = windows.window_power(functools.partial(crop, volume), corners, size)
             to_the_faces = Gain.measured(corners, size, power)
             for end, gain in (("centres", to_the_centres(to_the_faces)), ("faces", to_the_faces)):
                 ratio = np.square(gain.at((0, 0, 0), shape).expand(shape).numpy() / truth)

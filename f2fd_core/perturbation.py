@@ -13,7 +13,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 import torch
 
-from f2fd_core import fourier
+from f2fd_core import fourier, noise_spectrum, windows
 from f2fd_core.config import NETWORK_MULTIPLE, UserError
 from f2fd_core.gain import Gain
 from f2fd_core.large import DiskArray, sections_of, spectrum_of
@@ -74,16 +74,20 @@ class Perturbation:
 
 
 def _windows(blocks, kinds):
-    """For each of ``kinds``, (size, how many a block at most): (first voxels, size, power) of its
-    windows in all the blocks."""
-    places, powers = [[] for _ in kinds], [[] for _ in kinds]
+    """Yield (first voxels, size, power) of windows of each of ``kinds``, (size, how many a block
+    at most), all ``blocks`` together.
+
+    A block is (first voxel, size, function of windows' first voxels and size that gives their
+    power).
+    """
+    found = [([], []) for _ in kinds]
     for corner, block, power_of in blocks:
-        for (size, most), found, power in zip(kinds, places, powers):
-            inner = fourier.window_corners(block, size, most)
-            found += [tuple(map(sum, zip(corner, start))) for start in inner]
-            power.append(power_of(inner, size))
-    return [(found, size, torch.cat(power))
-            for (size, _), found, power in zip(kinds, places, powers)]
+        for (size, most), (places, powers) in zip(kinds, found):
+            inner = windows.window_corners(block, size, most)
+            places += [tuple(map(sum, zip(corner, start))) for start in inner]
+            powers.append(power_of(inner, size))
+    for (size, _), (places, powers) in zip(kinds, found):
+        yield places, size, torch.cat(powers)
 
 
 def _reader(array):
@@ -118,19 +122,18 @@ class Spectrum(Perturbation):
 
     def __init__(self, volume, config, device="cpu"):
         super().__init__(volume, config, device)
-        self.window = fourier.window_size(volume.shape, config.spectrum_window)
+        self.window = windows.window_size(volume.shape, config.spectrum_window)
         limit = config.spared_frequency
-        sizes = dict.fromkeys(fourier.window_size(volume.shape, side) for side in LEVEL_WINDOWS)
+        sizes = dict.fromkeys(windows.window_size(volume.shape, side) for side in LEVEL_WINDOWS)
         smaller = [size for size in sizes if math.prod(size) < math.prod(self.window)]
-        gain, powers, self.total_power = self._measured(
-            [((0, 0, 0), volume.shape, functools.partial(fourier.window_power, volume.region))],
-            config.spectrum_share, smaller=smaller)
-        self.first, *others = (fourier.as_back_projected(power, size, limit)
+        gain, powers, self.total_power = self._measured(self._windows_of_the_volume(smaller),
+                                                        config.spectrum_share)
+        self.first, *others = (noise_spectrum.as_back_projected(power, size, limit)
                                for power, size in zip(powers, [self.window, *smaller]))
         for other, size in zip(others, smaller):
-            self.first = fourier.level_at_most(self.first, self.window, other, size, limit)
-        first = fourier.spare_low_frequencies(self.first, self.window, limit)
-        self.set_noise(gain, fourier.as_it_came(first, self.total_power, self.window))
+            self.first = noise_spectrum.level_at_most(self.first, self.window, other, size, limit)
+        first = noise_spectrum.spare_low_frequencies(self.first, self.window, limit)
+        self.set_noise(gain, noise_spectrum.as_it_came(first, self.total_power, self.window))
         self.scale = config.noise_scale or self._automatic_scale()
 
     def _automatic_scale(self):
@@ -139,35 +142,45 @@ class Spectrum(Perturbation):
         The fewer Fourier coefficients of noise there are, the sooner a network knows them by heart
         (docs/method.md has what was measured).
         """
-        values = (fourier.filled_share(self.power, self.window) * math.prod(self.volume.shape)
-                  * max(len(self.config.tomograms), 1))
+        values = (math.prod(self.volume.shape) * max(len(self.config.tomograms), 1)
+                  * noise_spectrum.filled_share(self.power, self.window))
         return min(max(USUAL_SCALE * (ENOUGH_VALUES / max(values, 1)) ** (1 / 3), USUAL_SCALE),
                    LARGEST_SCALE)
 
-    def _measured(self, blocks, share, count=1, smaller=()):
-        """The noise's :class:`Gain`, its power where that is 1 in windows of this perturbation's
-        size and of each ``smaller`` one, a list, and the mean power of all in the former, with the
-        mirrors that the noise has.
+    def _kinds(self, smaller=()):
+        """What :meth:`_measured` asks for: (size of windows, how many at most)."""
+        gain = windows.window_size(self.volume.shape, GAIN_WINDOW)
+        return [*([(gain, GAIN_WINDOWS)] if self.config.noise_gain else []),
+                *((size, windows.MAXIMUM_WINDOWS) for size in (self.window, *smaller))]
 
-        ``blocks`` yields ``count`` times (first voxel, size, function of windows' first voxels and
-        size that gives their power); ``share`` of the windows, those with the lowest power, counts
-        as noise; where signal outweighs the noise in most, only the emptiest do.
+    def _windows_of_the_volume(self, smaller):
+        for size, most in self._kinds(smaller):
+            corners = windows.window_corners(self.volume.shape, size, most)
+            yield corners, size, windows.window_power(self.volume.region, corners, size)
+
+    def _measured(self, found, share):
+        """The noise's :class:`Gain`, its power where that is 1 in windows of each size, a list, and
+        the mean power of all in those of this perturbation's size, with the mirrors that the noise
+        has.
+
+        ``found`` yields (first voxels, size, power) of the windows of :meth:`_kinds`: their power
+        takes much memory, so that of one size is forgotten before the next is measured. ``share``
+        of the windows, those with the lowest power, counts as noise; where signal outweighs the
+        noise in most, only the emptiest do.
         """
-        kinds = [(size, fourier.MAXIMUM_WINDOWS // count) for size in (self.window, *smaller)]
-        if self.config.noise_gain:
-            kinds.append((fourier.window_size(self.volume.shape, GAIN_WINDOW),
-                          GAIN_WINDOWS // count))
-        found = _windows(blocks, kinds)
-        gain = Gain.measured(*found.pop()) if self.config.noise_gain else Gain()
+        found = iter(found)
+        gain = Gain.measured(*next(found)) if self.config.noise_gain else Gain()
         share = share if gain.noisy else EMPTIEST_SHARE
-        mean, levels = found[0][2].mean(0), []
+        levels = []
         for corners, size, power in found:
+            mean = power.mean(0)
             power /= gain.of_windows(corners, size)
-            level, variance = fourier.noise_level(power, share), 1 / (share * len(power))
-            levels.append(fourier.symmetrised(level, variance))
+            level, variance = noise_spectrum.noise_level(power, share), 1 / (share * len(power))
+            levels.append(noise_spectrum.symmetrised(level, variance))
             if size == self.window:
-                mean = fourier.symmetrised(level, variance, mean)
-        return gain, levels, mean
+                total = noise_spectrum.symmetrised(level, variance, mean)
+            del power
+        return gain, levels, total
 
     def set_noise(self, gain, power):
         """Use this noise: a :class:`Gain` and a power spectrum on the rfft grid of the window."""
@@ -196,15 +209,16 @@ class Spectrum(Perturbation):
         """
         shape = self.volume.shape
         size = tuple(min(2 * side, length) for side, length in zip(self.window, shape))
-        corners = fourier.window_corners(shape, size, most)
+        corners = windows.window_corners(shape, size, most)
         blocks = ((corner, size, self._removed(predictor, corner, size)) for corner in corners)
-        gain, (power,), _ = self._measured(blocks, REFINED_SHARE, len(corners))
-        power = fourier.as_back_projected(power, self.window, self.config.spared_frequency,
-                                          removed=True)
-        power = fourier.at_most(power, self.first, self.window, self.config.spared_frequency)
-        power = fourier.as_it_came(power, self.total_power, self.window)
-        self.set_noise(gain, fourier.continue_to_low_frequencies(
-            power, self.window, self.config.spared_frequency, self.total_power))
+        kinds = [(kind, most // len(corners)) for kind, most in self._kinds()]
+        window, limit = self.window, self.config.spared_frequency
+        gain, (power,), _ = self._measured(_windows(blocks, kinds), REFINED_SHARE)
+        power = noise_spectrum.as_back_projected(power, window, limit, removed=True)
+        power = noise_spectrum.at_most(power, self.first, window, limit)
+        power = noise_spectrum.as_it_came(power, self.total_power, window)
+        self.set_noise(gain, noise_spectrum.continue_to_low_frequencies(
+            power, window, limit, self.total_power))
 
     def _removed(self, predictor, corner, size):
         """A function of windows' first voxels and size: power of the noise that a network removes
@@ -223,9 +237,9 @@ class Spectrum(Perturbation):
         removed = [_reader(region - predicted) for predicted in (first, second)]
 
         def power(corners, window):
-            transfer = fourier.window_transfer(_reader(before), _reader(after), corners, window)
+            transfer = windows.window_transfer(_reader(before), _reader(after), corners, window)
             # What both have in common is free of the synthetic noise.
-            common = fourier.window_power(removed[0], corners, window, removed[1])
+            common = windows.window_power(removed[0], corners, window, removed[1])
             return common.clamp(min=0) / (1 - transfer)
 
         return power

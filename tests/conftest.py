@@ -12,6 +12,7 @@ from f2fd_core import (
     TrainConfig,
     checkpoint,
     denoise,
+    fourier,
     mrc,
     report,
     simulate,
@@ -33,6 +34,17 @@ class Memory:
 
     def region(self, start, size):
         return np.ascontiguousarray(crop(self.array, start, size))
+
+
+def coloured(k):
+    """The power of coloured noise at |k| (cycles per voxel)."""
+    return 0.2 + 2 * torch.exp(-(k / 0.2) ** 2)
+
+
+def synthesised(power, shape, seed):
+    """Gaussian noise (Z, Y, X) with a power that is a function of |k|."""
+    amplitude = power(fourier.radial_frequency(shape)).sqrt()
+    return fourier.synthesise(amplitude, shape, shape, 1, torch.Generator().manual_seed(seed))[0]
 
 
 def whole(volume):

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from conftest import Memory
+from conftest import Memory, synthesised
 
-from f2fd_core import fourier
+from f2fd_core import windows
 from f2fd_core.config import TrainConfig
 from f2fd_core.gain import Gain, _to_the_faces
 from f2fd_core.perturbation import GAIN_WINDOW, Spectrum
@@ -17,15 +17,13 @@ def profiles_of():
 
 
 def noise(seed=0):
-    torch.manual_seed(seed)
-    power = 0.3 + torch.exp(-(fourier.radial_frequency(SHAPE) / 0.2) ** 2)
-    return fourier.synthesise(power.sqrt(), SHAPE, SHAPE, 1)[0].numpy()
+    return synthesised(lambda k: 0.3 + torch.exp(-(k / 0.2) ** 2), SHAPE, seed).numpy()
 
 
 def measured(volume):
     size = (GAIN_WINDOW,) * 3
-    corners = fourier.window_corners(SHAPE, size)
-    return Gain.measured(corners, size, fourier.window_power(Memory(volume).region, corners, size))
+    corners = windows.window_corners(SHAPE, size)
+    return Gain.measured(corners, size, windows.window_power(Memory(volume).region, corners, size))
 
 
 def assert_close(gain, expected, tolerance):

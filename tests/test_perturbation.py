@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from conftest import Memory
+from conftest import Memory, coloured, synthesised
 
-from f2fd_core import fourier
+from f2fd_core import fourier, windows
 from f2fd_core.config import TrainConfig
 from f2fd_core.loss import training_loss
 from f2fd_core.perturbation import (
@@ -153,7 +153,7 @@ def test_noises_of_a_spectrum_pair_are_uncorrelated(scale):
     torch.manual_seed(1)
     shape = (64, 64, 64)
     k = fourier.radial_frequency(shape)
-    noise = fourier.synthesise(torch.sqrt(0.2 + 2 * torch.exp(-(k / 0.2) ** 2)), shape, shape, 1)[0]
+    noise = synthesised(coloured, shape, 1)
     perturbation = Spectrum(Memory(noise), TrainConfig(noise_scale=scale, spared_frequency=0.0))
     # Half the true spectrum leaves the noises correlated: the test can tell.
     wrong = Spectrum(Memory(noise), TrainConfig(noise_scale=scale, spared_frequency=0.0))
@@ -202,12 +202,6 @@ def estimated(volume, **options):
 TRUTH = fourier.shell_means(noise_power(fourier.radial_frequency((32,) * 3)), (32,) * 3)[1]
 
 
-def synthesised(power, shape, seed):
-    k = fourier.radial_frequency(shape)
-    return fourier.synthesise(power(k).sqrt(), shape, shape, 1,
-                              torch.Generator().manual_seed(seed))[0]
-
-
 def test_refined_spectrum_is_right_at_all_frequencies():
     """With strong signal everywhere, the first estimate is wrong, the one from what a network
     removes that knows the signal is not."""
@@ -252,7 +246,7 @@ def test_noise_at_high_frequencies_is_that_of_this_very_tomogram():
     perturbation, _ = estimated(torch.randn(shape, generator=torch.Generator().manual_seed(6)),
                                 spared_frequency=0.1)
     size = perturbation.window
-    own = fourier.window_power(perturbation.volume.region, fourier.window_corners(shape, size),
+    own = windows.window_power(perturbation.volume.region, windows.window_corners(shape, size),
                                size).mean(0)
     radius = fourier.radial_frequency(size)
     high = (radius > 0.35) & (radius < 0.5)

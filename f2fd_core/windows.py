@@ -1,0 +1,110 @@
+"""Periodograms: the power of Hann-tapered windows of a tomogram, and what a network does to it.
+
+Spectra are on the ``rfftn`` grid of the windows' size, see :mod:`f2fd_core.fourier`.
+"""
+import functools
+import math
+from itertools import product
+
+import numpy as np
+import torch
+
+from f2fd_core.fourier import AXES, axis_frequencies, friedel_weights
+
+MAXIMUM_WINDOWS = 2048
+MAXIMUM_VALUES = 1 << 26
+LEAST_WINDOWS, SMALLEST_WINDOW = 16, 16
+TRANSFERS = (-0.5, 0.75)
+CELL = 4
+TINY = 1e-30
+
+
+def window_corners(shape, size, maximum=MAXIMUM_WINDOWS):
+    """First voxels of windows of ``size``, at least half-overlapping, that cover a volume.
+
+    At most ``maximum`` of them, and not more than 64 million voxels in all, spread evenly.
+    """
+    maximum = min(maximum, max(1, MAXIMUM_VALUES // math.prod(size)))
+    starts = []
+    for length, side in zip(shape, size):
+        count = -(-(length - side) // max(side // 2, 1)) + 1
+        starts.append(np.linspace(0, length - side, count).round().astype(int).tolist())
+    corners = list(product(*starts))
+    chosen = np.linspace(0, len(corners) - 1, min(maximum, len(corners))).round().astype(int)
+    return [corners[index] for index in chosen]
+
+
+def window_size(shape, window):
+    """Size of the estimate's windows: cubes of at most ``window``, cut where a volume of ``shape``
+    is thinner, and smaller where otherwise too few would fit in for a statistic."""
+    largest = (np.prod(shape, dtype=float) / LEAST_WINDOWS) ** (1 / 3)
+    side = min(window, max(SMALLEST_WINDOW, int(largest) // 8 * 8))
+    return tuple(min(side, length) for length in shape)
+
+
+def window_power(region, corners, size, other=None):
+    """Power of Hann-windowed windows, each minus its mean: tensor (windows, z, y, x // 2 + 1).
+
+    ``region(start, size)`` returns the voxels of a window. With ``other``, which returns those of
+    another volume, it is the power that both have in common: the real part of the cross-spectrum.
+    """
+    power = torch.empty((len(corners), size[0], size[1], size[2] // 2 + 1))
+    for corner, of_window in zip(corners, power):
+        spectrum = _windowed_spectrum(region(corner, size), size)
+        partner = _windowed_spectrum(other(corner, size), size) if other else spectrum
+        of_window[:] = (spectrum * partner.conj()).real
+    return power
+
+
+@functools.lru_cache(maxsize=4)
+def _taper(size):
+    """A Hann window in three dimensions, scaled so that white noise keeps its power."""
+    hann = [torch.hann_window(side, periodic=True) for side in size]
+    taper = hann[0][:, None, None] * hann[1][None, :, None] * hann[2][None, None, :]
+    return taper / taper.square().sum().sqrt()
+
+
+def taper_overlap(lags, side):
+    """What a Hann window of ``side`` voxels has in common with itself ``lags`` voxels away, over
+    its own square: a covariance at that distance counts so much in a periodogram."""
+    share = (lags / side).clamp(max=1.0)
+    angle = 2 * math.pi * share
+    return (1 - share) * (2 + angle.cos()) / 3 + angle.sin() / (2 * math.pi)
+
+
+def _windowed_spectrum(values, size):
+    values = torch.from_numpy(values)
+    return torch.fft.rfftn((values - values.mean()) * _taper(tuple(size)), dim=AXES)
+
+
+def cell_index(size):
+    """Index of the cell in which each rfft-grid coefficient of ``size`` lies, and their number.
+
+    Cells are CELL coefficients wide along each axis; k and its mirror images share one.
+    """
+    along = [(frequency.abs() * side).round().long() // CELL
+             for frequency, side in zip(axis_frequencies(size), size)]
+    z, y, x = (int(numbers.max()) + 1 for numbers in along)
+    index = (along[0][:, None, None] * y + along[1][None, :, None]) * x + along[2][None, None, :]
+    return index, z * y * x
+
+
+def window_transfer(before, after, corners, size):
+    """How much of what is added to its input a network passes on, by window and frequency.
+
+    ``before(start, size)`` reads regions of the difference of two inputs, ``after`` those of the
+    outputs' difference. The transfer is the real part of their cross-spectrum over the power of
+    the first, each summed over cells of the spectrum, see :func:`cell_index`. The result, of shape
+    (windows, z, y, x // 2 + 1), is kept in the range TRANSFERS.
+    """
+    index, cells = cell_index(size)
+    weights = friedel_weights(size).expand(index.shape).flatten()
+    transfer = []
+    for corner in corners:
+        first, second = (_windowed_spectrum(region(corner, size), size)
+                         for region in (before, after))
+        sums = [torch.zeros(cells).index_add_(0, index.flatten(), values.flatten() * weights)
+                for values in ((second * first.conj()).real, first.abs() ** 2)]
+        ratio = sums[0] / sums[1].clamp(min=TINY)
+        transfer.append(ratio.clamp(*TRANSFERS)[index])
+    return torch.stack(transfer)
