@@ -38,7 +38,7 @@ from f2fd_core.config.tools import BENCHMARK_CASES
 from f2fd_core.denoising import Predictor, denoised_region
 from f2fd_core.device import prepare_cpu
 from f2fd_core.gain import Gain
-from f2fd_core.metrics import score
+from f2fd_core.metrics import Membranes, score
 from f2fd_core.run_folder import prepare_folder
 from f2fd_core.unet import CompactUNet
 from f2fd_core.volume import crop
@@ -224,10 +224,10 @@ def main(argv=None):
 def compare(case, options, folder):
     """Print the rows of a Case."""
     clean = read(case.reference)
-    membrane = read(case.membrane) > 0.5 if case.membrane else None
+    membranes = Membranes(clean, read(case.membrane) > 0.5) if case.membrane else None
 
     def show(name, volume, *rest):
-        scores = score(volume, clean, membrane)
+        scores = score(volume, clean, membranes)
         cells = ["%.3f" % scores[column] if column in scores else "" for column in SCORES]
         print("| %s | %s | %s |" % (case.name, name, " | ".join([*cells, *rest])), flush=True)
 

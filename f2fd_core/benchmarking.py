@@ -9,6 +9,7 @@ there is none, the middle one.
 """
 import csv
 import dataclasses
+import functools
 import multiprocessing
 import os
 import time
@@ -306,9 +307,15 @@ def scores_of(path, case):
     volume = _read(path)
     row = {"contrast": float(volume.std() / _read(case.tomogram).std())}
     if case.reference:
-        membrane = _read(case.membrane) > 0.5 if case.membrane else None
-        row.update(metrics.score(volume, _read(case.reference), membrane))
+        membranes = _membranes(case.reference, case.membrane) if case.membrane else None
+        row.update(metrics.score(volume, _read(case.reference), membranes))
     return row
+
+
+@functools.lru_cache(maxsize=1)
+def _membranes(reference, mask):
+    """The Membranes in these files: the same for all methods on a case."""
+    return metrics.Membranes(_read(reference), _read(mask) > 0.5)
 
 
 def fsc_of_halves(name, config, case, folder, budget):
@@ -343,6 +350,10 @@ def run_case(config, case, folder):
         volumes[name] = path
     if case.reference:
         volumes["reference"] = case.reference
+    if case.membrane:
+        # No filter tells all membranes, not even without noise.
+        found = _membranes(case.reference, case.membrane).precision(_read(case.reference))
+        rows.append(dict(about, method="reference", membrane_average_precision=found))
     return rows, volumes
 
 

@@ -12,7 +12,7 @@ from pytorch_msssim import ssim
 from f2fd_core import fourier, mrc
 from f2fd_core.config import UserError
 
-RIDGE_SCALE = 2.0
+RIDGE_SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0)
 SSIM_WINDOW = 11
 
 
@@ -109,7 +109,7 @@ def _symmetric_eigenvalues(zz, yy, xx, zy, zx, yx):
     return first, 3 * mean - first - last, last
 
 
-def sheetness(volume, scale=RIDGE_SCALE):
+def sheetness(volume, scale):
     """Ridge filter for bright sheets: strength of the most negative curvature, 0 elsewhere.
 
     Second derivatives of the volume blurred by a Gaussian of ``scale`` voxels; the response is
@@ -143,14 +143,27 @@ def average_precision(scores, truth):
     return float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
 
-def membrane_precision(volume, reference, membrane):
-    """Average precision of the ridge filter's membrane map.
+class Membranes:
+    """The membranes of a reference, by which those in other volumes are judged.
 
-    The reference tells whether membranes are bright or dark.
+    The reference tells whether they are bright or dark, and at which of RIDGE_SCALES (voxels) the
+    ridge filter tells them best: at another one a volume could be better for being worse than the
+    reference.
     """
-    sign = torch.sign(reference[membrane].mean() - reference[~membrane].mean())
-    return average_precision(sheetness(sign * volume).flatten().numpy(),
-                             membrane.flatten().numpy())
+
+    def __init__(self, reference, mask):
+        """``reference``: float32; ``mask``: boolean, True in membranes, both (Z, Y, X)."""
+        self.mask = mask.flatten().numpy()
+        self.sign = torch.sign(reference[mask].mean() - reference[~mask].mean())
+        found = {scale: self._precision(reference, scale) for scale in RIDGE_SCALES}
+        self.scale = max(found, key=found.get)
+
+    def _precision(self, volume, scale):
+        return average_precision(sheetness(self.sign * volume, scale).flatten().numpy(), self.mask)
+
+    def precision(self, volume):
+        """Average precision of the ridge filter's map of a volume's membranes."""
+        return self._precision(volume, self.scale)
 
 
 def shell_scores(volume, reference):
@@ -169,10 +182,10 @@ def shell_scores(volume, reference):
     }
 
 
-def score(volume, reference, membrane=None):
+def score(volume, reference, membranes=None):
     """All scores of a volume against a reference (float32 tensors), as a dictionary.
 
-    Those of :func:`shell_scores` are among them.
+    Those of :func:`shell_scores` are among them; with :class:`Membranes`, how well these are told.
     """
     fitted, span = matched(volume, reference), value_range(reference)
     scaled, truth = min_max(volume), min_max(reference)
@@ -184,8 +197,8 @@ def score(volume, reference, membrane=None):
         "published_ssim": structural_similarity(scaled, truth, 1.0),
         **shell_scores(volume, reference),
     }
-    if membrane is not None:
-        scores["membrane_average_precision"] = membrane_precision(volume, reference, membrane)
+    if membranes:
+        scores["membrane_average_precision"] = membranes.precision(volume)
     return scores
 
 
@@ -213,13 +226,14 @@ def evaluate(config):
     if config.half_map:
         return {"half_maps": shell_scores(denoised, _read(config.half_map, shape))}
     reference = _read(config.reference, shape)
-    membrane = None
+    membranes = None
     if config.membrane:
-        membrane = _read(config.membrane, shape) > 0.5
-        if not membrane.any() or membrane.all():
+        mask = _read(config.membrane, shape) > 0.5
+        if not mask.any() or mask.all():
             raise UserError("%s marks no membrane or everything as membrane; expected a mask with "
                             "voxels above 0.5 inside and below outside" % config.membrane)
-    results = {"denoised": score(denoised, reference, membrane)}
+        membranes = Membranes(reference, mask)
+    results = {"denoised": score(denoised, reference, membranes)}
     if config.noisy:
-        results["noisy"] = score(_read(config.noisy, shape), reference, membrane)
+        results["noisy"] = score(_read(config.noisy, shape), reference, membranes)
     return results

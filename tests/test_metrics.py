@@ -97,9 +97,9 @@ def test_ridge_filter_answers_to_sheets_not_to_lines_or_balls():
     line = torch.exp(-(x ** 2 + y ** 2) / 8)
     ball = torch.exp(-(x ** 2 + y ** 2 + z ** 2) / 8)
     centre = (16, 16, 16)
-    answers = [float(metrics.sheetness(volume)[centre]) for volume in (sheet, line, ball)]
+    answers = [float(metrics.sheetness(volume, 2.0)[centre]) for volume in (sheet, line, ball)]
     assert answers[0] > 10 * max(answers[1:])
-    assert float(metrics.sheetness(-sheet)[centre]) == 0
+    assert float(metrics.sheetness(-sheet, 2.0)[centre]) == 0
 
 
 @pytest.mark.parametrize("contrast", [1, -1])
@@ -108,9 +108,24 @@ def test_membrane_precision_works_in_either_contrast(contrast):
     x = torch.arange(-16.0, 16.0)
     sheet = contrast * torch.exp(-x ** 2 / 8).expand(32, 32, 32)
     membrane = (x.abs() < 3).expand(32, 32, 32)
-    clear = metrics.membrane_precision(sheet, sheet, membrane)
-    noisy = metrics.membrane_precision(sheet + 3 * torch.randn(32, 32, 32), sheet, membrane)
-    assert clear > 0.95 > noisy
+    membranes = metrics.Membranes(sheet, membrane)
+    noisy = membranes.precision(sheet + 3 * torch.randn(32, 32, 32))
+    assert membranes.precision(sheet) > 0.95 > noisy
+
+
+@pytest.mark.parametrize(("distance", "half", "scale"), [(2.0, 1.5, 1.5), (8.0, 6.0, 5.0)])
+def test_membranes_are_told_at_the_scale_that_suits_the_reference(distance, half, scale):
+    """Leaflets far apart make one sheet at a large scale only, and no dot may count as one."""
+    torch.manual_seed(4)
+    x = torch.arange(-24.0, 24.0)
+    leaflets = sum(torch.exp(-(x - side * distance / 2) ** 2 / 2) for side in (-1, 1))
+    dots = torch.zeros(48, 48, 48)
+    dots[tuple(torch.randint(48, (3, 200)))] = 4.0
+    reference = leaflets.expand(48, 48, 48) + dots
+    membranes = metrics.Membranes(reference, (x.abs() < half).expand(48, 48, 48))
+    assert membranes.scale == scale
+    noisy = membranes.precision(reference + torch.randn(48, 48, 48))
+    assert membranes.precision(reference) > noisy
 
 
 def test_losses_against_their_definitions():
