@@ -62,7 +62,7 @@ def all_noise(power, across, size, chosen):
     return torch.ones_like(power), torch.ones_like(power)
 
 
-def not_bounded(power, other, size, limit):
+def not_bounded(power, other, total, size, limit):
     """In the place of noise_spectrum.at_most."""
     return power
 

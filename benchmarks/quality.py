@@ -49,9 +49,13 @@ def joined(rows):
     cases = list(dict.fromkeys((row["case"], row["snr"]) for row in rows))
     parts = []
     for score in JOINED:
-        lines = ["| %s | %s |" % (score, " | ".join(methods)), "|---" * (1 + len(methods)) + "|"]
+        scored = [name for name in methods
+                  if any(row["method"] == name and row[score] is not None for row in rows)]
+        if not scored:
+            continue
+        lines = ["| %s | %s |" % (score, " | ".join(scored)), "|---" * (1 + len(scored)) + "|"]
         for case, snr in cases:
-            values = [found.get((case, snr, method), {}).get(score) for method in methods]
+            values = [found.get((case, snr, method), {}).get(score) for method in scored]
             if any(value is not None for value in values):
                 lines.append("| %s, SNR %g | %s |" % (case, snr, " | ".join(
                     "" if value is None else "%.3f" % value for value in values)))

@@ -23,7 +23,7 @@ EMPTY, SIDEWAYS, ROUNDS, MISFIT = 0.05, 0.5, 4, 0.1
 LITTLE_SIGNAL, LEAST_NOISE, SHARES, IN_DOUBT = 2 / 3, 0.05, 39, 1e-3
 QUANTILE, NEAR_AXIS, HARDLY, CAUTION = 0.35, 0.6, 0.1, 0.25
 ALL_NOISE = 0.03
-ZONES, LEAST_FACTOR, STEEPEST, GENTLE = 4, 0.85, -1.5, -0.3
+ZONES, TRUST, STEEPEST, GENTLE = 4, 0.25, -1.5, -0.3
 
 
 def noise_level(power, share):
@@ -148,11 +148,12 @@ def level_beside_axis(power, size, across):
     return _shell_ratio(power, across, is_sideways(size), size)
 
 
-def at_most(power, other, size, limit):
+def at_most(power, other, total, size, limit):
     """Power on the rfft grid of ``size``, nowhere more than an ``other`` estimate of it.
 
     They are compared in zones: narrow shells by the angle to the tilt axis Y. What is more is taken
-    off, but not below LEAST_FACTOR times the power: the other may be wrong, too. At high
+    off, up to a share of the power: the other may be wrong, too, and the more so, the less of the
+    ``total`` power it is. So that share is TRUST times the other's in the total. At high
     frequencies, where there is hardly any signal to mistake for noise, both are set equal, and
     nothing is changed; ``limit`` (cycles per voxel) is that of :func:`as_back_projected`.
     """
@@ -161,8 +162,9 @@ def at_most(power, other, size, limit):
     scale = (power * high).sum() / (other * high).sum().clamp(min=TINY)
     along = axis_frequencies(size)[1].abs()[None, :, None] / radius.clamp(min=TINY)
     zones = _narrow_shells(size) * (ZONES + 1) + (along * ZONES).long()
-    found, told = (_sums(values, size, zones)[zones] for values in (power, scale * other))
-    factor = (told / found.clamp(min=TINY)).clamp(LEAST_FACTOR, 1.0)
+    found, told, every = (_sums(values, size, zones) for values in (power, scale * other, total))
+    share = (told / every.clamp(min=TINY)).clamp(max=1.0)
+    factor = (told / found.clamp(min=TINY)).clamp(max=1.0).maximum(1 - TRUST * share)[zones]
     return torch.where(high, power, (power * factor).to(power.dtype))
 
 

@@ -215,7 +215,7 @@ class Spectrum(Perturbation):
         window, limit = self.window, self.config.spared_frequency
         gain, (power,), _ = self._measured(_windows(blocks, kinds), REFINED_SHARE)
         power = noise_spectrum.as_back_projected(power, window, limit, removed=True)
-        power = noise_spectrum.at_most(power, self.first, window, limit)
+        power = noise_spectrum.at_most(power, self.first, self.total_power, window, limit)
         power = noise_spectrum.as_it_came(power, self.total_power, window)
         self.set_noise(gain, noise_spectrum.continue_to_low_frequencies(
             power, window, limit, self.total_power))

@@ -248,14 +248,18 @@ def test_a_later_estimate_is_nowhere_above_the_first(size):
     noise = back_projected(size)
     near = fourier.axis_frequencies(size)[1].abs()[None, :, None] >= 0.75 * radius
     signal = noise * (0.5 + near) * (radius < int(0.2 * min(size)) / min(size))
-    below = torch.maximum(noise, noise_spectrum.LEAST_FACTOR * (noise + signal))
+    total = 1.6 * noise
+    below = torch.maximum(noise, (1 - noise_spectrum.TRUST / 1.6) * (noise + signal))
     assert (below[near] > noise[near]).any()
     for first, later, expected in ((0.8 * noise, noise + signal, below),
                                    (noise + signal, 1.25 * noise, 1.25 * noise),
                                    (noise + signal * near, noise + signal,
                                     torch.where(near, noise + signal, below))):
-        found = noise_spectrum.at_most(later, first, size, 0.1)
+        found = noise_spectrum.at_most(later, first, total, size, 0.1)
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=0)
+    # The less of the total power the first is, the less it counts.
+    doubtful = noise_spectrum.at_most(noise + signal, noise, 100 * total, size, 0.1)
+    torch.testing.assert_close(doubtful, noise + signal, rtol=2e-3, atol=0)
 
 
 def test_noise_is_as_it_came_where_there_is_hardly_any_signal():
