@@ -49,8 +49,8 @@ class EvaluateConfig(Config):
     noisy: str = param("", "Noisy tomogram", "The tomogram before denoising (MRC): scored too, "
                        "for comparison.", INPUT)
     membrane: str = param("", "Membrane mask", "Mask of the true membranes (MRC, above 0.5 "
-                          "inside): adds the average precision of a ridge filter's membrane map.",
-                          INPUT)
+                          "inside): adds the average precision of a ridge filter's membrane map, "
+                          "at the scale that tells the reference's membranes best.", INPUT)
 
     def check(self):
         if self.half_map and (self.reference or self.noisy or self.membrane):

@@ -59,7 +59,8 @@ class ProtF2FdEvaluate(ProtF2FdBase):
         form.addParam("membraneMasks", PointerParam, pointerClass="SetOfTomoMasks",
                       allowsNull=True, condition="references is not None",
                       label=COMPANIONS["membrane"][1],
-                      help="Adds the average precision of a ridge filter's membrane map.")
+                      help="Adds the average precision of a ridge filter's membrane map, at the "
+                           "scale that tells the reference's membranes best.")
 
     # -------------------------- Steps ----------------------------------------
     def _insertAllSteps(self):
