@@ -17,13 +17,23 @@ from f2fd_core.fourier import (
 )
 from f2fd_core.windows import TINY, cell_index, taper_overlap
 
-LEAST_SHELLS, LARGEST_FACTOR = 3, 1e3
-FAINT, LAW_END, FLAT = 0.2, 0.35, 0.75
-EMPTY, SIDEWAYS, ROUNDS, MISFIT = 0.05, 0.5, 4, 0.1
-LITTLE_SIGNAL, LEAST_NOISE, SHARES, IN_DOUBT = 2 / 3, 0.05, 39, 1e-3
+# Shares of the band's end, of the highest power, and of |k| (angles to the tilt axis).
+LITTLE_SIGNAL, EMPTY, SIDEWAYS = 2 / 3, 0.05, 0.5
+# as_back_projected: rounds of fitting the two factors, and the misfit above which they are not.
+ROUNDS, MISFIT = 4, 0.1
+# noise_share: the shares that are tried, what one without noise has to be better by, the quantile
+# that is fitted, the angles without filaments and how far below their share another may be, and
+# what is added to small shares.
+LEAST_NOISE, SHARES, IN_DOUBT = 0.05, 39, 1e-3
 QUANTILE, NEAR_AXIS, HARDLY, CAUTION = 0.35, 0.6, 0.1, 0.25
+# at_most: zones of angles, and how far another estimate is trusted.
+ZONES, TRUST = 4, 0.25
+# as_it_came: how near all power the noise's level must be to be all of it.
 ALL_NOISE = 0.03
-ZONES, TRUST, STEEPEST, GENTLE = 4, 0.25, -1.5, -0.3
+# continue_to_low_frequencies: the shells it takes at least, where its law's shells end, the slopes
+# that it has, and the factor that is too large for a shell with any noise.
+LEAST_SHELLS, FAINT, LAW_END, FLAT = 3, 0.2, 0.35, 0.75
+STEEPEST, GENTLE, LARGEST_FACTOR = -1.5, -0.3, 1e3
 
 
 def noise_level(power, share):

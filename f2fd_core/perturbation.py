@@ -23,10 +23,13 @@ from f2fd_core.volume import crop
 
 TRAINING, PREDICTION = 0, 1
 PROBE_STREAM = 8
+# Voxels about a block of which a network removes noise, and how many blocks are looked at.
 REFINEMENT_MARGIN, REFINEMENT_BLOCKS, LEAST_BLOCKS = 8, 12, 2
-GAIN_WINDOW, GAIN_WINDOWS = 16, 8192
-LEVEL_WINDOWS = (32, 24)
+# Sides of the windows that tell the noise's strength, how many, and of those that tell its level.
+GAIN_WINDOW, GAIN_WINDOWS, LEVEL_WINDOWS = 16, 8192, (32, 24)
+# Shares of the windows that count as noise after the first estimate, and where signal is strong.
 REFINED_SHARE, EMPTIEST_SHARE = 0.9, 0.05
+# The noise scale where there are enough Fourier coefficients of noise, and the largest.
 USUAL_SCALE, LARGEST_SCALE, ENOUGH_VALUES = 0.75, 1.0, 4.8e5
 
 

@@ -11,11 +11,12 @@ import torch
 
 from f2fd_core.fourier import AXES, axis_frequencies, friedel_weights
 
-MAXIMUM_WINDOWS = 2048
-MAXIMUM_VALUES = 1 << 26
+# How many windows, and voxels in them, an estimate looks at.
+MAXIMUM_WINDOWS, MAXIMUM_VALUES = 2048, 1 << 26
+# Windows that a volume has room for, side by side, and the side (voxels) that is kept all the same.
 LEAST_WINDOWS, SMALLEST_WINDOW = 16, 16
-TRANSFERS = (-0.5, 0.75)
-CELL = 4
+# The range of transfers that can be true, and the side of the cells they are measured in.
+TRANSFERS, CELL = (-0.5, 0.75), 4
 TINY = 1e-30
 
 
