@@ -21,7 +21,7 @@ from f2fd_core.windows import TINY, cell_index, taper_overlap
 LITTLE_SIGNAL, EMPTY, SIDEWAYS = 2 / 3, 0.05, 0.5
 # as_back_projected: rounds of fitting the two factors, and the misfit above which they are not.
 ROUNDS, MISFIT = 4, 0.1
-# noise_share: the shares that are tried, what one without noise has to be better by, the quantile
+# noise_share: the shares that are tried, what a smaller one has to be better by, the quantile
 # that is fitted, the angles without filaments and how far below their share another may be, and
 # what is added to small shares.
 LEAST_NOISE, SHARES, IN_DOUBT = 0.05, 39, 1e-3
