@@ -11,7 +11,8 @@ import pytest
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 SOURCES = sorted(path for folder in ("f2fd_core", "f2fd_scipion", "benchmarks")
-                 for path in (REPOSITORY / folder).rglob("*.py") if "tests" not in path.parts)
+                 for path in (REPOSITORY / folder).rglob("*.py")
+                 if "tests" not in path.relative_to(REPOSITORY).parts)
 GUARDED = textwrap.dedent("""
     import json, sys
 

@@ -61,13 +61,13 @@ def test_batches_prepared_in_the_background_are_the_same(phantom, tmp_path, opti
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
-def test_compiled_equals_eager(phantom, tmp_path):
-    options = dict(TINY, tomograms=(phantom["tomogram"],), precision="float32")
+def test_compiled_equals_eager(small, tmp_path):
+    options = dict(TINY, tomograms=(small["tomogram"],), precision="float32")
     models = [train(TrainConfig(output=str(tmp_path / str(compile)), compile=compile, **options))
               for compile in (False, True)]
     for name, eager in weights(models[0]).items():
         torch.testing.assert_close(weights(models[1])[name], eager, rtol=1e-3, atol=1e-4)
-    results = [denoise(DenoiseConfig(model=models[0], tomograms=(phantom["tomogram"],),
+    results = [denoise(DenoiseConfig(model=models[0], tomograms=(small["tomogram"],),
                                      output=str(tmp_path / ("out%s" % compile)), tile_size=32,
                                      predictions=2, compile=compile))[0]
                for compile in (False, True)]
