@@ -9,7 +9,6 @@ there is none, the middle one.
 """
 import csv
 import dataclasses
-import functools
 import multiprocessing
 import os
 import time
@@ -302,20 +301,13 @@ def _read(path):
     return torch.from_numpy(np.array(mrc.open_volume(path)[:], dtype=np.float32))
 
 
-def scores_of(path, case):
+def scores_of(path, case, membranes=None):
     """Scores of a result, as far as there is something to score it by."""
     volume = _read(path)
     row = {"contrast": float(volume.std() / _read(case.tomogram).std())}
     if case.reference:
-        membranes = _membranes(case.reference, case.membrane) if case.membrane else None
         row.update(metrics.score(volume, _read(case.reference), membranes))
     return row
-
-
-@functools.lru_cache(maxsize=1)
-def _membranes(reference, mask):
-    """The Membranes in these files: the same for all methods on a case."""
-    return metrics.Membranes(_read(reference), _read(mask) > 0.5)
 
 
 def fsc_of_halves(name, config, case, folder, budget):
@@ -334,7 +326,11 @@ def run_case(config, case, folder):
     # The default method first: the others get its time.
     methods.sort(key=lambda name: (name not in FILTERS, name != "spectrum"))
     about = {"case": case.name, "snr": case.snr, "seed": case.seed}
-    rows = [dict(about, method="input", **scores_of(case.tomogram, case))]
+    membranes = None
+    if case.reference:
+        shape = mrc.open_volume(case.tomogram).shape
+        reference, membranes = metrics.read_reference(case.reference, case.membrane, shape)
+    rows = [dict(about, method="input", **scores_of(case.tomogram, case, membranes))]
     volumes, budget = {"input": case.tomogram}, None
     for name in methods:
         report.say("%s, SNR %s, seed %s: %s" % (case.name, case.snr, case.seed, name))
@@ -342,7 +338,7 @@ def run_case(config, case, folder):
         outcome = in_own_process(name, config, case, path, budget)
         if name == "spectrum" and config.equal == "time":
             budget = outcome.train_seconds
-        row = dict(about, method=name, **scores_of(path, case))
+        row = dict(about, method=name, **scores_of(path, case, membranes))
         row.update(outcome._asdict())
         if config.tomogram and case.halves and name != "halves":
             row["fsc_halves_0.143"] = fsc_of_halves(name, config, case, folder, budget)
@@ -350,10 +346,10 @@ def run_case(config, case, folder):
         volumes[name] = path
     if case.reference:
         volumes["reference"] = case.reference
-    if case.membrane:
+    if membranes:
         # No filter tells all membranes, not even without noise.
-        found = _membranes(case.reference, case.membrane).precision(_read(case.reference))
-        rows.append(dict(about, method="reference", membrane_average_precision=found))
+        rows.append(dict(about, method="reference",
+                         membrane_average_precision=membranes.precision(reference)))
     return rows, volumes
 
 

@@ -215,6 +215,22 @@ def _read(path, shape=None):
     return array
 
 
+def read_reference(path, membrane, shape):
+    """A reference, a float32 tensor of ``shape``, and the :class:`Membranes` that the mask with the
+    path ``membrane`` marks; None without one.
+
+    Raises UserError for unreadable files, for other shapes and for masks without any membrane.
+    """
+    reference = _read(path, shape)
+    if not membrane:
+        return reference, None
+    mask = _read(membrane, shape) > 0.5
+    if not mask.any() or mask.all():
+        raise UserError("%s marks no membrane or everything as membrane; expected a mask with "
+                        "voxels above 0.5 inside and below outside" % membrane)
+    return reference, Membranes(reference, mask)
+
+
 def evaluate(config):
     """Scores of an EvaluateConfig: {"denoised": scores} and, if it was given, {"noisy": scores};
     with the other half-map {"half_maps": scores}.
@@ -225,14 +241,7 @@ def evaluate(config):
     shape = tuple(denoised.shape)
     if config.half_map:
         return {"half_maps": shell_scores(denoised, _read(config.half_map, shape))}
-    reference = _read(config.reference, shape)
-    membranes = None
-    if config.membrane:
-        mask = _read(config.membrane, shape) > 0.5
-        if not mask.any() or mask.all():
-            raise UserError("%s marks no membrane or everything as membrane; expected a mask with "
-                            "voxels above 0.5 inside and below outside" % config.membrane)
-        membranes = Membranes(reference, mask)
+    reference, membranes = read_reference(config.reference, config.membrane, shape)
     results = {"denoised": score(denoised, reference, membranes)}
     if config.noisy:
         results["noisy"] = score(_read(config.noisy, shape), reference, membranes)

@@ -155,12 +155,21 @@ def test_means_are_over_the_seeds_only():
 @pytest.mark.parametrize(("options", "words"), [
     (dict(reference="r.mrc"), "--reference is given without --tomogram"),
     (dict(tomogram="t.mrc", half_maps=("a.mrc",)), "--half-maps names 1 files; expected two"),
+    (dict(tomogram="t.mrc", membrane="m.mrc"), "--membrane is given without --reference"),
     (dict(cases=("cell", "sponge")), "--cases is 'sponge'; expected one of cell"),
     (dict(methods=("magic",)), "--methods is 'magic'; expected one of"),
 ])
 def test_bad_options(options, words):
     with pytest.raises(UserError, match=words):
         BenchmarkConfig(output="x", **options)
+
+
+def test_a_reference_of_another_size_is_refused_before_anything_runs(phantom, small, tmp_path):
+    with pytest.raises(UserError, match=r"clean.mrc has shape \(24, 40, 32\); expected "
+                                        r"\(48, 64, 72\)"):
+        benchmark(BenchmarkConfig(output=str(tmp_path), tomogram=phantom["tomogram"],
+                                  reference=small["clean"], methods=("deconvolve",)))
+    assert not list(tmp_path.rglob("*.mrc"))
 
 
 def program(name, *arguments):

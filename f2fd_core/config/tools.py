@@ -117,6 +117,8 @@ class BenchmarkConfig(Config):
             for name in ("half_maps", "reference", "membrane"):
                 if getattr(self, name):
                     raise UserError("%s is given without --tomogram; expected both" % flag(name))
+        if self.membrane and not self.reference:
+            raise UserError("--membrane is given without --reference; expected both")
         if len(self.half_maps) not in (0, 2):
             raise UserError("--half-maps names %d files; expected two, odd and even"
                             % len(self.half_maps))
