@@ -28,7 +28,6 @@ from f2fd_core import (
     mrc,
     noise_spectrum,
     optimizer,
-    perturbation,
     training,
     windows,
 )
@@ -39,6 +38,7 @@ from f2fd_core.denoising import Predictor, denoised_region
 from f2fd_core.device import prepare_cpu
 from f2fd_core.gain import Gain
 from f2fd_core.metrics import Membranes, score
+from f2fd_core.perturbation import spectrum
 from f2fd_core.run_folder import prepare_folder
 from f2fd_core.unet import CompactUNet
 from f2fd_core.volume import crop
@@ -121,7 +121,7 @@ CONSTANTS = {
     "form": (noise_spectrum, "as_back_projected"),
     "share": (noise_spectrum, "noise_share"),
     "bound": (noise_spectrum, "at_most"),
-    "levels": (perturbation, "LEVEL_WINDOWS"),
+    "levels": (spectrum, "LEVEL_WINDOWS"),
     "chance": (noise_spectrum, "as_it_came"),
     "momentum": (optimizer, "MOMENTUM"),
 }

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from ablation import all_noise, read, true_power
 
-from f2fd_core import BenchmarkConfig, TrainConfig, fourier, noise_spectrum, perturbation
+from f2fd_core import BenchmarkConfig, TrainConfig, fourier, noise_spectrum
 from f2fd_core.benchmarking import simulated_case
+from f2fd_core.perturbation import spectrum
 from f2fd_core.volume import Volume
 
 CASES = ("cell", "cell@1", "crowded", "crowded@1", "sirt", "binned", "lowpass", "spheres@0.3",
@@ -31,7 +32,7 @@ VARIANTS = {
     "no signal in the octave": {(noise_spectrum, "LITTLE_SIGNAL"): 0.5},
     "the median fitted": {(noise_spectrum, "QUANTILE"): 0.5},
     "no caution": {(noise_spectrum, "CAUTION"): 0.0},
-    "large windows only": {(perturbation, "LEVEL_WINDOWS"): ()},
+    "large windows only": {(spectrum, "LEVEL_WINDOWS"): ()},
     "default": {},
 }
 """What differs in each: {(module, name): value}."""
@@ -43,7 +44,7 @@ def ratios(path, noise, settings):
     with contextlib.ExitStack() as stack:
         for place, value in settings.items():
             stack.enter_context(mock.patch.object(*place, value))
-        estimate = perturbation.Spectrum(Volume(path), config)
+        estimate = spectrum.Spectrum(Volume(path), config)
     size = estimate.window
     frequency, found = fourier.shell_means(estimate.first, size)
     truth = fourier.shell_means(true_power(noise / estimate.volume.std, size), size)[1]

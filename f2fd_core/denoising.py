@@ -28,11 +28,8 @@ from f2fd_core.device import (
     works_apart,
 )
 from f2fd_core.patches import Tiling
-from f2fd_core.perturbation import (
-    LEAST_BLOCKS,
-    REFINEMENT_BLOCKS,
-    perturbation_for_prediction,
-)
+from f2fd_core.perturbation import perturbation_for_prediction
+from f2fd_core.perturbation.spectrum import LEAST_BLOCKS, REFINEMENT_BLOCKS
 from f2fd_core.randomness import Randomness, derived_seed
 from f2fd_core.volume import open_volumes
 from f2fd_core.workers import Ahead, in_order

@@ -6,7 +6,7 @@ from conftest import Memory, synthesised
 from f2fd_core import windows
 from f2fd_core.config import TrainConfig
 from f2fd_core.gain import Gain, _to_the_faces
-from f2fd_core.perturbation import GAIN_WINDOW, Spectrum
+from f2fd_core.perturbation.spectrum import GAIN_WINDOW, Spectrum
 
 SHAPE = (64, 96, 112)
 

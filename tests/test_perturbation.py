@@ -6,14 +6,10 @@ from conftest import Memory, coloured, synthesised
 from f2fd_core import fourier, windows
 from f2fd_core.config import TrainConfig
 from f2fd_core.loss import training_loss
-from f2fd_core.perturbation import (
-    PREDICTION,
-    BlindSpot,
-    Halves,
-    Masks,
-    Points,
-    Spectrum,
-)
+from f2fd_core.perturbation.halves import Halves
+from f2fd_core.perturbation.masks import PREDICTION, Masks
+from f2fd_core.perturbation.real_space import BlindSpot, Points
+from f2fd_core.perturbation.spectrum import Spectrum
 from f2fd_core.randomness import derived_seed
 
 SHAPES = [(16, 24, 40), (17, 21, 33)]
@@ -235,7 +231,7 @@ def test_small_windows_between_the_signals_tell_the_noise(monkeypatch):
         return float(mean[(frequency > 0.1) & (frequency < 0.2)].mean())
 
     found = middle()
-    monkeypatch.setattr("f2fd_core.perturbation.LEVEL_WINDOWS", ())
+    monkeypatch.setattr("f2fd_core.perturbation.spectrum.LEVEL_WINDOWS", ())
     assert middle() > 1.7
     assert 1 <= found < 1 + 0.6 * (middle() - 1)
 

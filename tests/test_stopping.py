@@ -54,7 +54,7 @@ class Plain:
     """Pairs of a known signal with new independent noise."""
 
     def pairs(self, start, size, count, random):
-        from f2fd_core.perturbation import Pairs
+        from f2fd_core.perturbation.base import Pairs
         z = torch.arange(start[0], start[0] + size[0]).float()[:, None, None]
         signal = torch.sin(z / 5).expand(count, *size)
         noise = torch.randn(2, count, *size, generator=random.device)

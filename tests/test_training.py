@@ -21,7 +21,7 @@ from f2fd_core import (
     training,
 )
 from f2fd_core.metrics import correlation
-from f2fd_core.perturbation import Points
+from f2fd_core.perturbation.real_space import Points
 from f2fd_core.schedule import WARMUP_STEPS, Schedule
 from f2fd_core.training import batch_of
 

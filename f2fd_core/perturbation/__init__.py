@@ -1,0 +1,36 @@
+"""The ways to make pairs of noisy copies of a tomogram.
+
+A perturbation belongs to one tomogram and gives regions of its perturbed copies: ``pairs`` for
+training (:class:`~f2fd_core.perturbation.base.Pairs`), ``copies`` for prediction (inputs only).
+``at_step`` brings it to its state at a training step. Random numbers come from the
+:class:`~f2fd_core.randomness.Randomness` given, by default from PyTorch's own generators.
+"""
+from f2fd_core.config import UserError
+from f2fd_core.perturbation.base import Perturbation
+from f2fd_core.perturbation.halves import Halves
+from f2fd_core.perturbation.masks import PREDICTION, Masks
+from f2fd_core.perturbation.real_space import BlindSpot, Points
+from f2fd_core.perturbation.spectrum import Spectrum
+
+KINDS = {"spectrum": Spectrum, "masks": Masks, "points": Points, "blindspot": BlindSpot,
+         "halves": Halves}
+
+
+def perturbation_for_training(volume, config, device):
+    """The perturbation that a TrainConfig asks for.
+
+    Raises UserError for blocks of Fourier coefficients that are larger than the volume.
+    """
+    if config.perturbation == "masks" and config.block_size > min(volume.shape):
+        raise UserError("--block-size is %d; expected at most %d, the shortest side of %s"
+                        % (config.block_size, min(volume.shape), volume.source.path))
+    return KINDS[config.perturbation](volume, config, device)
+
+
+def perturbation_for_prediction(volume, config, device, predictions, pool_size):
+    """The same for so many ``predictions``: ``config`` is the model's, the pool is a fresh one."""
+    if config.unperturbed(predictions):
+        return Perturbation(volume, config, device)
+    if config.perturbation == "masks":
+        return Masks(volume, config, device, pool_size, PREDICTION)
+    return perturbation_for_training(volume, config, device)

@@ -1,0 +1,50 @@
+"""What the ways to make pairs have in common."""
+import copy
+from typing import NamedTuple, Optional
+
+import torch
+
+from f2fd_core.randomness import GLOBAL
+
+
+class Pairs(NamedTuple):
+    """Inputs and targets of one region, each (count, Z, Y, X).
+
+    ``weights``, of the same shape, are the voxels' weights in the loss; None: all alike.
+    """
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    weights: Optional[torch.Tensor] = None
+
+
+class Perturbation:
+    """What perturbations have in common; by itself, for prediction from the tomogram as it is."""
+
+    def __init__(self, volume, config, device="cpu"):
+        """``volume``: standardised, see :mod:`f2fd_core.volume`; ``config``: the TrainConfig."""
+        self.volume, self.config, self.device = volume, config, device
+
+    def _region(self, start, size):
+        return torch.from_numpy(self.volume.region(start, size)).to(self.device)
+
+    def at_step(self, step):
+        """Nothing to prepare: every draw is new."""
+
+    def copies(self, start, size, count, first=0, random=GLOBAL):
+        """The region itself, ``count`` times, as the network's input, (count, Z, Y, X).
+
+        ``first``: how many the prediction has had before.
+        """
+        return self._region(start, size).expand(count, *size)
+
+    def for_prediction(self, predictions):
+        """What so many predictions are made from: this, or the tomogram as it is."""
+        if self.config.unperturbed(predictions):
+            return Perturbation(self.volume, self.config, self.device)
+        return self
+
+    def on(self, device):
+        """The same perturbation with its results on another device."""
+        other = copy.copy(self)
+        other.device = device
+        return other
