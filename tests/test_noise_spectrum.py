@@ -303,10 +303,9 @@ def test_smaller_windows_see_the_same_noise(of, smaller):
     """What they resolve less is no reason to take the noise for less, nor are the edges of a band;
     only a lower level is."""
     size, fine = (64, 64, 64), (96, 96, 96)
-    noise = synthesised(of, fine, 3)[None]
+    region = Memory(synthesised(of, fine, 3)).region
 
     def estimate(size):
-        region = Memory(noise[0]).region
         return windows.window_power(region, windows.window_corners(fine, size), size).mean(0)
 
     power, other = estimate(size), estimate(smaller)
