@@ -40,7 +40,7 @@ from f2fd_core.gain import Gain
 from f2fd_core.metrics import Membranes, score
 from f2fd_core.perturbation import spectrum
 from f2fd_core.run_folder import prepare_folder
-from f2fd_core.unet import CompactUNet
+from f2fd_core.unet import FoldedUNet
 from f2fd_core.volume import crop
 
 TRUE, OF_DIFFERENCE = "true spectrum", "spectrum of the half-maps' difference"

@@ -96,16 +96,16 @@ def spare_low_frequencies(power, size, limit):
     return power * (radial_frequency(size) / limit).clamp(max=1.0) ** 2
 
 
-def as_back_projected(power, size, limit, removed=False):
+def as_back_projected(power, size, limit, with_signal=True):
     """Noise power on the rfft grid of ``size``, with the form that back-projection gives it.
 
     The power of a projection's noise depends on |k| alone; back-projection and its filters multiply
     it by a function of the components across the tilt axis Y. So it is A(|k|) B(k_x, k_z). B is
     found in the upper octave of the shells that are not empty, where there is little signal, A of
-    the lower shells at angles of 60 degrees and more to the axis. There and in the octave, of which
-    the signal would else be taken for noise, what is noise is told by :func:`noise_share`, unless
-    the power is that of what a network has ``removed``: what that leaves of the signal is weighted
-    otherwise. Where there is hardly any, in the upper two thirds of the octave, the power stays.
+    the lower shells at angles of 60 degrees and more to the axis. There and in the octave, of power
+    ``with_signal`` that is weighted as back-projection weights it, what is noise is told by
+    :func:`noise_share`; else all of it is noise, or so much that it is at most. Where there is
+    hardly any signal, in the upper two thirds of the octave, the power stays.
     Power that is not of this form, for a tilt axis that is not along Y, say, is returned
     as it is: in the octave it must be, up to the share MISFIT, and below it may be more, which is
     signal, but not less. A shell without noise is one that has less than EMPTY times the power of
@@ -116,7 +116,7 @@ def as_back_projected(power, size, limit, removed=False):
     radius = radial_frequency(size)
     lower, octave = radius < end / 2, (radius >= end / 2) & (radius < top)
     share = excess = torch.ones_like(power)
-    if removed:
+    if not with_signal:
         radial, across = _separated(power, octave, size)
     else:
         # Of the octave, too, the lower part has signal. When that is known, all of it can be used.
@@ -129,8 +129,8 @@ def as_back_projected(power, size, limit, removed=False):
         if (told - found).clamp(min=least).abs().sum() > MISFIT * found.sum():
             return power
     noise = torch.where(lower, share * level_beside_axis(power, size, across) * across, power)
-    with_signal = octave & (radius < LITTLE_SIGNAL * end)
-    return torch.where(with_signal, power * share / excess, noise).to(power.dtype)
+    low_octave = octave & (radius < LITTLE_SIGNAL * end)
+    return torch.where(low_octave, power * share / excess, noise).to(power.dtype)
 
 
 def _top(power, size, limit):
@@ -197,10 +197,10 @@ def as_it_came(power, total, size):
 def level_at_most(power, size, other, smaller, limit):
     """Power on the rfft grid of ``size``, its level in no Fourier shell above that of an ``other``.
 
-    The other is an estimate of the same noise on ``smaller`` windows: there are more of them, and
-    more of these are free of signal, but they resolve less. So the levels are compared as the
-    smaller windows see them, in shells above ``limit`` (cycles per voxel); below it, the power
-    keeps to the lowest of these shells.
+    The other is an estimate of the same noise, or of more, on ``smaller`` windows: there are more
+    of them, and more of these are free of signal, but they resolve less. So the levels are compared
+    as the smaller windows see them, in shells above ``limit`` (cycles per voxel); below it, the
+    power keeps to the lowest of these shells.
     """
     covariance = torch.fft.irfftn(power, s=size, dim=AXES)
     for axis, sides in enumerate(zip(size, smaller)):

@@ -64,9 +64,9 @@ class Spectrum(Perturbation):
     stationary noise times a smooth gain, so it is made region by region: nothing of the tomogram's
     size is held.
 
-    The noise's form is first read off large windows, which resolve it, and its level off the
-    windows, large or small, that tell the lowest one: the smaller they are, the more of them lie
-    between what a specimen consists of.
+    The noise's form is first read off large windows, which resolve it. Smaller ones, of which more
+    lie between what a specimen consists of, tell the highest level that it may have: theirs, with
+    all signal that is left in them.
     """
 
     def __init__(self, volume, config, device="cpu"):
@@ -77,10 +77,10 @@ class Spectrum(Perturbation):
         smaller = [size for size in sizes if math.prod(size) < math.prod(self.window)]
         gain, powers, self.total_power = self._measured(self._windows_of_the_volume(smaller),
                                                         config.spectrum_share)
-        self.first, *others = (noise_spectrum.as_back_projected(power, size, limit)
-                               for power, size in zip(powers, [self.window, *smaller]))
-        for other, size in zip(others, smaller):
-            self.first = noise_spectrum.level_at_most(self.first, self.window, other, size, limit)
+        self.first = noise_spectrum.as_back_projected(powers[0], self.window, limit)
+        for power, size in zip(powers[1:], smaller):
+            bound = noise_spectrum.as_back_projected(power, size, limit, with_signal=False)
+            self.first = noise_spectrum.level_at_most(self.first, self.window, bound, size, limit)
         first = noise_spectrum.spare_low_frequencies(self.first, self.window, limit)
         self.set_noise(gain, noise_spectrum.as_it_came(first, self.total_power, self.window))
         self.scale = config.noise_scale or self._automatic_scale()
@@ -163,7 +163,7 @@ class Spectrum(Perturbation):
         kinds = [(kind, most // len(corners)) for kind, most in self._kinds()]
         window, limit = self.window, self.config.spared_frequency
         gain, (power,), _ = self._measured(_windows(blocks, kinds), REFINED_SHARE)
-        power = noise_spectrum.as_back_projected(power, window, limit, removed=True)
+        power = noise_spectrum.as_back_projected(power, window, limit, with_signal=False)
         power = noise_spectrum.at_most(power, self.first, self.total_power, window, limit)
         power = noise_spectrum.as_it_came(power, self.total_power, window)
         self.set_noise(gain, noise_spectrum.continue_to_low_frequencies(
