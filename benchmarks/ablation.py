@@ -52,7 +52,7 @@ def nothing_passes(before, after, corners, size):
     return torch.zeros(len(corners), size[0], size[1], size[2] // 2 + 1)
 
 
-def as_it_is(power, size, limit, removed=False):
+def as_it_is(power, size, limit, with_signal=True):
     """In the place of noise_spectrum.as_back_projected."""
     return power
 
@@ -99,9 +99,12 @@ VARIANTS = {
     "cosine schedule": {"schedule": "cosine"},
     "last weights": {"averaging": 0.0},
     "dropout 0.1": {"dropout": 0.1},
-    "16 features": {"features": 16},
-    "2 poolings": {"poolings": 2},
-    "4 poolings": {"poolings": 4},
+    "compact network": {"network": "compact"},
+    "8 features": {"features": 8},
+    "24 features": {"features": 24},
+    "1 pooling": {"poolings": 1},
+    "3 poolings": {"poolings": 3},
+    "8 features at full resolution": {"last": 8},
     "2 patches a batch": {"batch_size": 2},
     "L2 norm": {"loss": "l2norm"},
     "no augmentation": {"augmentation": "none"},
@@ -115,7 +118,8 @@ VARIANTS = {
     "momentum 0.8": {"momentum": 0.8},
 }
 CONSTANTS = {
-    "poolings": (CompactUNet, "POOLINGS"),
+    "poolings": (FoldedUNet, "POOLINGS"),
+    "last": (FoldedUNet, "LAST"),
     "refinements": (training, "REFINEMENTS"),
     "transfer": (windows, "window_transfer"),
     "form": (noise_spectrum, "as_back_projected"),

@@ -20,7 +20,7 @@ from f2fd_core.perturbation import perturbation_for_training
 from f2fd_core.run_folder import prepare_folder
 from f2fd_core.training import open_for_training
 
-WARMING = 3
+MOST_WARMING = 3
 
 
 def waited(device):
@@ -31,7 +31,7 @@ def waited(device):
 
 def seconds_of(function, device, repeats):
     """Mean time of a call."""
-    for _ in range(WARMING):
+    for _ in range(min(MOST_WARMING, repeats)):
         function()
     began = waited(device)
     for _ in range(repeats):
@@ -102,6 +102,7 @@ def main(argv=None):
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--shape", type=int, nargs=3, default=(96, 176, 176))
+    parser.add_argument("--patch-size", type=int, default=TrainConfig.patch_size)
     parser.add_argument("--tile-size", type=int, default=96)
     parser.add_argument("--predictions", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=10)
@@ -113,7 +114,7 @@ def main(argv=None):
     with tempfile.TemporaryDirectory() as folder:
         paths = simulate(SimulateConfig(output=folder, shape=tuple(options.shape)))
         config = TrainConfig(tomograms=(paths["tomogram"],), output=folder + "/run", steps=10 ** 6,
-                             device=options.device)
+                             patch_size=options.patch_size, device=options.device)
         prepare_folder(config)
         training = open_for_training(config)
         volume, = training.volumes

@@ -1,8 +1,7 @@
-"""The two 3D U-Nets: the published one and a compact one.
+"""The 3D U-Nets: the published one, and two small ones, compact and folded.
 
-Both map (N, 1, Z, Y, X) to the same shape; sides must be multiples of 8 (compact) or 32
-(published). Dropout is element-wise and is switched on for prediction by
-:func:`enable_dropout`.
+All map (N, 1, Z, Y, X) to the same shape; sides must be multiples of 32 (published) or 8.
+Dropout is element-wise and is switched on for prediction by :func:`enable_dropout`.
 """
 import torch
 from torch import nn
@@ -10,6 +9,7 @@ from torch.nn import functional
 
 SLOPE = 0.1
 FIRST_PREDICTIONS = 0.1
+FOLD = 2
 
 
 class PartialConv3d(nn.Conv3d):
@@ -100,33 +100,35 @@ class PublishedUNet(nn.Module):
         return self.last(torch.cat([_upsample(values), skips.pop()], 1))
 
 
-class CompactUNet(nn.Module):
-    """A small U-Net: 3 poolings, widths n, 2n, 4n, 8n (n = ``features``), two layers a level."""
+def _initialise(network, last):
+    """A network's first weights; ``last`` is its last layer."""
+    # He et al. (ICCV 2015): PyTorch's own start shrinks the signal at each of the 15 layers.
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, a=SLOPE)
+            nn.init.zeros_(module.bias)
+    # The first predictions are near the mean, and so is the first loss to the best there is.
+    with torch.no_grad():
+        last.weight.mul_(FIRST_PREDICTIONS)
 
-    POOLINGS = 3
 
-    def __init__(self, features=8, dropout=0.1):
+class _UNet(nn.Module):
+    """A U-Net with widths n, 2n, 4n, ... (n = ``features``), two layers a level."""
+
+    def __init__(self, inputs, outputs, features, poolings, dropout):
         super().__init__()
-        widths = [features * 2 ** level for level in range(self.POOLINGS + 1)]
+        widths = [features * 2 ** level for level in range(poolings + 1)]
 
         def level(inputs, width):
             return nn.Sequential(nn.Conv3d(inputs, width, 3, padding=1), _activation(),
                                  nn.Conv3d(width, width, 3, padding=1), _activation())
 
         self.encoder = nn.ModuleList(
-            [level(inputs, width) for inputs, width in zip([1] + widths, widths)])
+            [level(inputs, width) for inputs, width in zip([inputs] + widths, widths)])
         self.decoder = nn.ModuleList(
             [nn.Sequential(nn.Dropout(dropout), level(deep + shallow, shallow))
              for deep, shallow in zip(widths[:0:-1], widths[-2::-1])])
-        self.last = nn.Conv3d(features, 1, 1)
-        # He et al. (ICCV 2015): PyTorch's own start shrinks the signal at each of the 15 layers.
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, a=SLOPE)
-                nn.init.zeros_(module.bias)
-        # The first predictions are near the mean, and so is the first loss to the best there is.
-        with torch.no_grad():
-            self.last.weight.mul_(FIRST_PREDICTIONS)
+        self.last = nn.Conv3d(features, outputs, 1)
 
     def forward(self, volumes):
         skips, values = [], volumes
@@ -139,9 +141,62 @@ class CompactUNet(nn.Module):
         return self.last(values)
 
 
+class CompactUNet(_UNet):
+    """A small U-Net with 3 poolings, whose first level works at full resolution."""
+
+    POOLINGS = 3
+
+    def __init__(self, features=8, dropout=0.1):
+        super().__init__(1, 1, features, self.POOLINGS, dropout)
+        _initialise(self, self.last)
+
+
+def folded(volumes):
+    """Blocks of 2 x 2 x 2 voxels as channels: (N, C, Z, Y, X) to (N, 8 C, Z / 2, Y / 2, X / 2).
+
+    As in Shi et al. (CVPR 2016), where it is called pixel unshuffling, in three dimensions.
+    """
+    count, channels, *sides = volumes.shape
+    z, y, x = (side // FOLD for side in sides)
+    parts = volumes.reshape(count, channels, z, FOLD, y, FOLD, x, FOLD)
+    return parts.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(count, channels * FOLD ** 3, z, y, x)
+
+
+def unfolded(volumes):
+    """What :func:`folded` was made from."""
+    count, channels, z, y, x = volumes.shape
+    parts = volumes.reshape(count, channels // FOLD ** 3, FOLD, FOLD, FOLD, z, y, x)
+    return parts.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(
+        count, channels // FOLD ** 3, z * FOLD, y * FOLD, x * FOLD)
+
+
+class FoldedUNet(nn.Module):
+    """A small U-Net with 2 poolings that works at half the resolution, on folded voxels.
+
+    Most of a U-Net's time goes into its layers at full resolution. Here each voxel of the U-Net has
+    the 2 x 2 x 2 of the volume as channels, so that nothing is lost, and only two light layers, of
+    ``LAST`` features, work at full resolution: they smooth what differs between the eight.
+    """
+
+    POOLINGS, LAST = 2, 4
+
+    def __init__(self, features=16, dropout=0.1):
+        super().__init__()
+        eight = FOLD ** 3
+        self.inner = _UNet(eight, eight * self.LAST, features, self.POOLINGS, dropout)
+        self.last = nn.Sequential(_activation(), nn.Conv3d(self.LAST, self.LAST, 3, padding=1),
+                                  _activation(), nn.Conv3d(self.LAST, 1, 1))
+        _initialise(self, self.last[-1])
+
+    def forward(self, volumes):
+        inner = self.inner(folded(volumes).contiguous(memory_format=torch.channels_last_3d))
+        return self.last(unfolded(inner).contiguous(memory_format=torch.channels_last_3d))
+
+
 def build(config):
     """The network of a TrainConfig."""
-    kind = {"compact": CompactUNet, "published": PublishedUNet}[config.network]
+    kind = {"compact": CompactUNet, "published": PublishedUNet,
+            "folded": FoldedUNet}[config.network]
     return kind(config.network_features(), config.dropout)
 
 

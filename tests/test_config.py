@@ -154,7 +154,7 @@ def test_every_option_reaches_its_field():
     ({"learning_rate": 0}, "--learning-rate is 0.0; expected above 0"),
     ({"noise_scale": 0.01}, "--noise-scale is 0.01; expected 0 (automatic) or at least 0.05"),
     ({"dropout": 1.0}, "--dropout is 1.0; expected below 1"),
-    ({"network": "huge"}, "--network is 'huge'; expected one of compact, published"),
+    ({"network": "huge"}, "--network is 'huge'; expected one of compact, published, folded"),
     ({"patch_size": 50}, "--patch-size is 50; expected a multiple of 8"),
     ({"network": "published", "patch_size": 48}, "--patch-size is 48; expected a multiple of 32"),
     ({"tomograms": "a.mrc"}, "--tomograms is 'a.mrc'; expected a list"),

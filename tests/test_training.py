@@ -24,6 +24,7 @@ from f2fd_core.metrics import correlation
 from f2fd_core.perturbation.real_space import Points
 from f2fd_core.schedule import WARMUP_STEPS, Schedule
 from f2fd_core.training import batch_of
+from f2fd_core.unet import FoldedUNet
 
 
 def test_outputs(tiny_model, phantom):
@@ -61,7 +62,8 @@ def test_batches_prepared_in_the_background_are_the_same(phantom, tmp_path, opti
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
-def test_compiled_equals_eager(small, tmp_path):
+def test_compiled_equals_eager(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(FoldedUNet, "POOLINGS", 1)  # less to compile
     options = dict(TINY, tomograms=(small["tomogram"],), precision="float32")
     models = [train(TrainConfig(output=str(tmp_path / str(compile)), compile=compile, **options))
               for compile in (False, True)]
@@ -313,7 +315,7 @@ def test_training_starts_from_the_initial_model(tiny_model, small, tmp_path):
 @pytest.mark.parametrize(("options", "words"), [
     (dict(features=5), "--features is 5; expected 4 as in the initial model "),
     (dict(network="published", features=4, patch_size=32),
-     "--network is published; expected compact as in the initial model "),
+     "--network is published; expected folded as in the initial model "),
 ])
 def test_an_initial_model_with_another_network_is_refused(tiny_model, small, tmp_path, options,
                                                           words):

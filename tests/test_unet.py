@@ -38,13 +38,13 @@ def test_partial_convolution_against_its_formula():
                                    atol=1e-5)
 
 
-@pytest.mark.parametrize(("network", "side"), [("compact", 40), ("published", 64)])
+@pytest.mark.parametrize(("network", "side"), [("compact", 40), ("published", 64), ("folded", 40)])
 def test_output_has_the_input_size(network, side):
     model = unet.build(TrainConfig(network=network, patch_size=64, features=4)).eval()
     assert model(torch.randn(2, 1, side, 32, side)).shape == (2, 1, side, 32, side)
 
 
-@pytest.mark.parametrize("network", ["compact", "published"])
+@pytest.mark.parametrize("network", ["compact", "published", "folded"])
 def test_dropout_is_on_in_prediction_by_an_explicit_call_only(network):
     model = unet.build(TrainConfig(network=network, patch_size=64, features=4, dropout=0.5)).eval()
     volume = torch.randn(1, 1, 32, 32, 32)
@@ -54,10 +54,38 @@ def test_dropout_is_on_in_prediction_by_an_explicit_call_only(network):
         assert not torch.equal(model(volume), model(volume))
 
 
-def test_compact_network_ignores_what_lies_beyond_its_field_of_view():
+def test_folding_takes_blocks_of_eight_voxels_as_channels_and_loses_nothing():
+    volumes = torch.arange(2 * 3 * 4 * 6 * 8).reshape(2, 3, 4, 6, 8)
+    folded = unet.folded(volumes)
+    assert folded.shape == (2, 24, 2, 3, 4)
+    for channel, z, y, x in np.ndindex(3, 4, 6, 8):
+        eighth = 4 * (z % 2) + 2 * (y % 2) + x % 2
+        assert torch.equal(folded[:, 8 * channel + eighth, z // 2, y // 2, x // 2],
+                           volumes[:, channel, z, y, x])
+    assert torch.equal(unet.unfolded(folded), volumes)
+
+
+def multiplications(network):
+    """Those of the convolutions, for each voxel."""
+    counts = []
+    model = unet.build(TrainConfig(network=network))
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv3d):
+            module.register_forward_hook(lambda layer, _, output: counts.append(
+                layer.weight.numel() * output[0, 0].numel()))
+    model(torch.zeros(1, 1, 16, 16, 16))
+    return sum(counts) / 16 ** 3
+
+
+def test_the_folded_network_spares_more_than_half_of_the_work():
+    assert 2000 < multiplications("folded") < multiplications("compact") / 2
+
+
+@pytest.mark.parametrize("network", ["compact", "folded"])
+def test_what_lies_beyond_the_field_of_view_is_ignored(network):
     """Shifted by a multiple of the pooling, the inner result is shifted alike."""
     torch.manual_seed(0)
-    model = unet.build(TrainConfig(features=2)).eval()
+    model = unet.build(TrainConfig(network=network, features=2)).eval()
     volume = torch.randn(1, 1, 112, 112, 112)
     with torch.no_grad():
         whole = model(volume)

@@ -42,13 +42,13 @@ it by 180 degrees about Y, X and Z, which maps the missing wedge of a tilt axis 
 
 PERTURBATIONS = ("spectrum", "masks", "points", "blindspot", "halves")
 
-NETWORK_MULTIPLE = {"compact": 8, "published": 32}
-"""Patch and tile sides must be a multiple of this (2 to the number of poolings)."""
+NETWORK_MULTIPLE = {"compact": 8, "published": 32, "folded": 8}
+"""Patch and tile sides must be a multiple of this: how much coarser the lowest level is."""
 
 LEAST_NOISE_SCALE = 0.05
 
-NETWORK_FEATURES = {"compact": 8, "published": 48}
-"""What 0 features means."""
+NETWORK_FEATURES = {"compact": 8, "published": 48, "folded": 16}
+"""What 0 features means. Scipion remembers a choice by its place: new networks come last."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class TrainConfig(Config):
         advanced=True, original="clip")
 
     preset: str = param(
-        "default", "Method", "default: noise-matched perturbation with the compact network. "
+        "default", "Method", "default: noise-matched perturbation with the folded network. "
         "published: every value of the published F2Fd's sample run, which takes far longer. "
         "Other options given beside it win over the preset.", TRAINING,
         choices=("default", "published"))
@@ -94,7 +94,7 @@ class TrainConfig(Config):
         zero="by steps", advanced=True, original="epochs")
     patch_size: int = param(
         48, "Patch size", "Side of the cubic training patches. Larger patches see more context "
-        "and need more memory. A multiple of 8 (compact network) or 32 (published network); "
+        "and need more memory. A multiple of 8, or of 32 for the published network; "
         "tomograms thinner than a patch are padded by reflection.", TRAINING, unit="voxels", ge=16,
         original="subtomo_length")
     batch_size: int = param(
@@ -223,13 +223,15 @@ class TrainConfig(Config):
         only=("perturbation", "masks"))
 
     network: str = param(
-        "compact", "Network", "compact: a small U-Net with three poolings, fast on any machine. "
-        "published: the published U-Net with partial convolutions and five poolings.", NETWORK,
-        choices=("compact", "published"), advanced=True)
+        "folded", "Network", "folded: a small U-Net at half the resolution, on 2 x 2 x 2 voxels as "
+        "eight channels, with light layers at full resolution; fast on any machine. compact: a "
+        "small U-Net at full resolution, which takes more than twice as long. published: the "
+        "published U-Net with partial convolutions and five poolings.", NETWORK,
+        choices=tuple(NETWORK_FEATURES), advanced=True)
     features: int = param(
-        0, "Features", "Feature maps at full resolution. More features cost time and memory in "
-        "proportion to their square. 0: the network's own (compact 8, published 48).", NETWORK,
-        ge=0, zero="automatic", advanced=True, original="n_features")
+        0, "Features", "Feature maps of the first level. More features cost time and memory in "
+        "proportion to their square. 0: the network's own (folded 16, compact 8, published 48).",
+        NETWORK, ge=0, zero="automatic", advanced=True, original="n_features")
     dropout: float = param(
         0.0, "Dropout", "Dropout probability in the decoder, in training and in prediction.",
         NETWORK, ge=0, lt=1, advanced=True, original="dropout_p")

@@ -57,7 +57,7 @@ class TestF2FdTraining(project.ProjectTests):
     def testValidationSpeaksTheEnginesSentence(self):
         train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms, patch_size=20)
         self.assertEqual(train.validate(), ["'Patch size' is 20; expected a multiple of 8 for the "
-                                            "compact network."])
+                                            "folded network."])
         train.patch_size.set(16)
         self.assertEqual(train.validate(), [])
         denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,

@@ -101,8 +101,8 @@ class TestF2FdViews(project.ProjectTests):
                 shown.contrast.set_val(0)
 
     def testPatchSizesThatAreSuggested(self):
-        for thinnest, network, expected in ((300, "compact", 48), (40, "compact", 40),
-                                            (45, "compact", 40), (10, "compact", 16),
+        for thinnest, network, expected in ((300, "folded", 48), (40, "folded", 40),
+                                            (45, "folded", 40), (10, "compact", 16),
                                             (300, "published", 64), (40, "published", 32)):
             self.assertEqual(suggested(thinnest, network), expected)
 
