@@ -16,6 +16,8 @@ import torch.multiprocessing as processes
 from f2fd_core.config import UserError
 
 FIRST_PORT, PORTS = 20000, 20000
+# How processes start; a forked one could not use a GPU that this one has used.
+START_METHOD = "spawn"
 
 
 class Group:
@@ -121,10 +123,10 @@ def start(function, argument, size):
     If one ends by an error or dies, the others are ended. Raises what a process was refused by (a
     UserError or an OSError), or a UserError that says which died.
     """
-    sentences = processes.get_context("spawn").SimpleQueue()
+    sentences = processes.get_context(START_METHOD).SimpleQueue()
     group = processes.start_processes(
         _process, (function, argument, size, _free_port(), sentences), nprocs=size,
-        start_method="spawn", join=False)
+        start_method=START_METHOD, join=False)
     try:
         while not group.join():
             pass

@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 import torch
+from runs import CONTEXT
 
 from f2fd_core import (
     DenoiseConfig,
@@ -12,6 +13,7 @@ from f2fd_core import (
     TrainConfig,
     checkpoint,
     denoise,
+    distributed,
     fourier,
     mrc,
     report,
@@ -99,6 +101,12 @@ def without_pictures(request, monkeypatch):
         for name in ("draw", "draw_spectrum"):
             monkeypatch.setattr(training.Training, name, lambda run, *log: None)
         monkeypatch.setattr(report, "draw_slices", lambda *_: None)
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    """Processes are forked from the server of :mod:`runs`, which has imported PyTorch already."""
+    monkeypatch.setattr(distributed, "START_METHOD", CONTEXT.get_start_method())
 
 
 @pytest.fixture

@@ -90,22 +90,22 @@ def test_a_turned_tomogram_gives_the_turned_result(tiny_model, phantom, write, t
     assert difference(4) < 1e-3 < 0.05 < difference(1)
 
 
-def test_no_noise_is_estimated_or_added_where_the_positions_suffice(quick_denoise, phantom,
+def test_no_noise_is_estimated_or_added_where_the_positions_suffice(quick_denoise, small,
                                                                     tmp_path, monkeypatch):
-    more = [data(quick_denoise(phantom["tomogram"], tmp_path / ("more%d" % seed), seed=seed,
+    more = [data(quick_denoise(small["tomogram"], tmp_path / ("more%d" % seed), seed=seed,
                                predictions=5)) for seed in (1, 2)]
     assert not np.array_equal(*more)
     monkeypatch.setattr("f2fd_core.perturbation.KINDS", {})
-    one, other = (data(quick_denoise(phantom["tomogram"], tmp_path / str(seed), seed=seed,
+    one, other = (data(quick_denoise(small["tomogram"], tmp_path / str(seed), seed=seed,
                                      predictions=4)) for seed in (1, 2))
     np.testing.assert_array_equal(one, other)
     assert correlation(*(torch.from_numpy(volume) for volume in (one, more[0]))) > 0.9
 
 
 @pytest.mark.pictures
-def test_header_and_intensities_are_the_inputs(quick_denoise, phantom, tmp_path):
+def test_header_and_intensities_are_the_inputs(quick_denoise, small, tmp_path):
     source = tmp_path / "own name.mrc"
-    values = data(phantom["tomogram"]) * 50 + 1000
+    values = data(small["tomogram"]) * 50 + 1000
     with mrcfile.new(source) as stream:
         stream.set_data(values.astype(np.int16))
         stream.voxel_size = (8.5, 8.5, 8.5)
@@ -127,8 +127,8 @@ def test_header_and_intensities_are_the_inputs(quick_denoise, phantom, tmp_path)
     assert data(str(tmp_path / "out" / "own name_std.mrc")).min() >= 0
 
 
-def test_same_seed_same_result_other_seed_other(quick_denoise, phantom, tmp_path):
-    results = [data(quick_denoise(phantom["tomogram"], tmp_path / str(number), seed=seed,
+def test_same_seed_same_result_other_seed_other(quick_denoise, small, tmp_path):
+    results = [data(quick_denoise(small["tomogram"], tmp_path / str(number), seed=seed,
                                   predictions=5))
                for number, seed in enumerate((1, 1, 2))]
     np.testing.assert_array_equal(results[0], results[1])
@@ -137,7 +137,7 @@ def test_same_seed_same_result_other_seed_other(quick_denoise, phantom, tmp_path
 
 def test_no_seams_between_tiles(quick_denoise, phantom, tmp_path):
     """Steps across the faces at which tiles begin and end are no larger than elsewhere."""
-    result = data(quick_denoise(phantom["tomogram"], tmp_path, predictions=8))
+    result = data(quick_denoise(phantom["tomogram"], tmp_path))
     for axis, length in enumerate(result.shape):
         tiles = tiling(result.shape, 32, "compact").axes[axis]
         faces = {start for start, _ in tiles} | {start + 32 for start, _ in tiles}
@@ -175,14 +175,14 @@ def test_a_region_outside_is_refused(quick_denoise, phantom, tmp_path, region):
     assert not (tmp_path / "out").exists()
 
 
-def test_existing_results_are_kept_overwritten_or_skipped(quick_denoise, phantom, tmp_path, capsys):
-    result = quick_denoise(phantom["tomogram"], tmp_path)
+def test_existing_results_are_kept_overwritten_or_skipped(quick_denoise, small, tmp_path, capsys):
+    result = quick_denoise(small["tomogram"], tmp_path)
     before = data(result)
     with pytest.raises(UserError, match="exists already; it is kept"):
-        quick_denoise(phantom["tomogram"], tmp_path, seed=5)
-    quick_denoise(phantom["tomogram"], tmp_path, predictions=1, resume=True)
+        quick_denoise(small["tomogram"], tmp_path, seed=5)
+    quick_denoise(small["tomogram"], tmp_path, predictions=1, resume=True)
     np.testing.assert_array_equal(data(result), before)
-    quick_denoise(phantom["tomogram"], tmp_path, predictions=1, overwrite=True)
+    quick_denoise(small["tomogram"], tmp_path, predictions=1, overwrite=True)
     assert not np.array_equal(data(result), before)
 
 
@@ -199,9 +199,9 @@ def test_two_tomograms_of_one_name_are_refused(tiny_model, phantom, tmp_path):
                               tomograms=(phantom["tomogram"], "other/tomogram.mrc")))
 
 
-def test_another_voxel_size_than_the_models_is_told(quick_denoise, phantom, write, tmp_path,
+def test_another_voxel_size_than_the_models_is_told(quick_denoise, small, write, tmp_path,
                                                     capsys):
-    quick_denoise(write(data(phantom["tomogram"]), voxel_size=14.0), tmp_path / "out")
+    quick_denoise(write(data(small["tomogram"]), voxel_size=14.0), tmp_path / "out")
     assert "14 Å, but the model was trained at 10 Å" in capsys.readouterr().err
 
 
@@ -244,24 +244,24 @@ def test_fast_paths_give_what_the_plain_one_gives(blind_models, phantom, tmp_pat
     assert correlation(plain, fast) > least
 
 
-def test_reading_ahead_changes_nothing(tiny_model, phantom, write, tmp_path, monkeypatch):
+def test_reading_ahead_changes_nothing(tiny_model, small, write, tmp_path, monkeypatch):
     """The next tomogram's noise is estimated while one is denoised, where a GPU does that."""
-    second = write(data(phantom["tomogram"])[:, ::-1].copy(), "second.mrc")
+    second = write(data(small["tomogram"])[:, ::-1].copy(), "second.mrc")
     results = []
     for apart in (False, True):
         monkeypatch.setattr("f2fd_core.denoising.works_apart", lambda device, apart=apart: apart)
         results.append(denoise(DenoiseConfig(
-            model=str(tiny_model / "model.pt"), tomograms=(phantom["tomogram"], second),
+            model=str(tiny_model / "model.pt"), tomograms=(small["tomogram"], second),
             output=str(tmp_path / str(apart)), predictions=5, device="cpu")))
     for plain, ahead in zip(*results):
         np.testing.assert_array_equal(data(plain), data(ahead))
 
 
-def test_two_devices_give_what_one_gives(tiny_model, phantom, tmp_path):
+def test_two_devices_give_what_one_gives(tiny_model, small, tmp_path):
     results = []
     for device in ("cpu", "cpu,cpu"):
         path, = denoise(DenoiseConfig(
-            model=str(tiny_model / "model.pt"), tomograms=(phantom["tomogram"],), tile_size=32,
+            model=str(tiny_model / "model.pt"), tomograms=(small["tomogram"],), tile_size=32,
             output=str(tmp_path / device), device=device, std=True, predictions=5))
         results.append((mrcfile.read(path), mrcfile.read(path.replace("_denoised", "_std"))))
     for one, two in zip(*results):
@@ -269,9 +269,9 @@ def test_two_devices_give_what_one_gives(tiny_model, phantom, tmp_path):
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_devices_have_tomograms_of_their_own_and_share_the_rest(tiny_model, phantom, write,
+def test_devices_have_tomograms_of_their_own_and_share_the_rest(tiny_model, small, write,
                                                                 tmp_path, monkeypatch, count):
-    values = data(phantom["tomogram"])
+    values = data(small["tomogram"])
     paths = [write(np.roll(values, number, 0), "rolled%d.mrc" % number) for number in range(count)]
     workers = {}
     one = denoising._denoise_one
@@ -289,9 +289,9 @@ def test_devices_have_tomograms_of_their_own_and_share_the_rest(tiny_model, phan
     assert [len(workers[path]) for path in together] == [1, 1, 2][:count]
 
 
-def test_a_tomogram_that_fails_ends_those_on_other_devices(tiny_model, phantom, write, tmp_path,
+def test_a_tomogram_that_fails_ends_those_on_other_devices(tiny_model, small, write, tmp_path,
                                                            monkeypatch):
-    paths = [write(data(phantom["tomogram"]), name) for name in ("endless.mrc", "failing.mrc")]
+    paths = [write(data(small["tomogram"]), name) for name in ("endless.mrc", "failing.mrc")]
     one = denoising._denoise_one
 
     def failing(volume, *rest):

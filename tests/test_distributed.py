@@ -10,7 +10,7 @@ from conftest import TINY
 
 from f2fd_core import TrainConfig, UserError, checkpoint, distributed, train
 
-OPTIONS = dict(TINY, batch_size=4, seed=3, refine_every=3, checkpoint_every=3,
+OPTIONS = dict(TINY, batch_size=4, seed=3, refine_every=3,
                precision="float32", threads=1)
 
 
@@ -19,18 +19,18 @@ def losses(folder):
         return [float(row["loss"]) for row in csv.DictReader(stream)]
 
 
-def run(phantom, output, **options):
+def run(small, output, **options):
     """Train as in OPTIONS but for ``options``."""
-    train(TrainConfig(**dict(OPTIONS, tomograms=(phantom["tomogram"],), output=str(output),
+    train(TrainConfig(**dict(OPTIONS, tomograms=(small["tomogram"],), output=str(output),
                              **options)))
 
 
 @pytest.fixture(scope="module")
-def one_and_two(phantom, tmp_path_factory):
+def one_and_two(small, tmp_path_factory):
     """Folders of the same training by one process and by two."""
     folders = [tmp_path_factory.mktemp("devices") for _ in range(2)]
     for folder, device in zip(folders, ("cpu", "cpu,cpu")):
-        run(phantom, folder, device=device)
+        run(small, folder, device=device)
     return folders
 
 
@@ -43,33 +43,33 @@ def test_one_and_two_processes_learn_the_same(one_and_two):
         torch.testing.assert_close(models[1][name], weights, rtol=0, atol=1e-4)
 
 
-def test_two_processes_resume(one_and_two, phantom, tmp_path):
+def test_two_processes_resume(one_and_two, small, tmp_path, forked):
     """From a checkpoint that one process wrote, two go on to the same losses."""
-    run(phantom, tmp_path, steps=3)
-    run(phantom, tmp_path, device="cpu,cpu", resume=True)
+    run(small, tmp_path, steps=3)
+    run(small, tmp_path, device="cpu,cpu", resume=True)
     assert losses(tmp_path) == pytest.approx(losses(one_and_two[0]), rel=1e-4)
 
 
-def test_torchrun_gives_the_same(one_and_two, phantom, tmp_path):
+def test_torchrun_gives_the_same(one_and_two, small, tmp_path):
     options = [word for name, value in dict(OPTIONS, device="cpu").items()
                for word in ("--" + name.replace("_", "-"), str(value))]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         "-m", "f2fd_core", "train", phantom["tomogram"], "--output", str(tmp_path / "run"),
+         "-m", "f2fd_core", "train", small["tomogram"], "--output", str(tmp_path / "run"),
          *options], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert losses(tmp_path / "run") == pytest.approx(losses(one_and_two[1]), rel=1e-6)
 
 
-def test_a_patch_for_every_process(phantom, tmp_path):
+def test_a_patch_for_every_process(small, tmp_path):
     with pytest.raises(UserError, match="--batch-size is 2; expected at least 3"):
-        run(phantom, tmp_path / "run", device="cpu,cpu,cpu", batch_size=2)
+        run(small, tmp_path / "run", device="cpu,cpu,cpu", batch_size=2)
     assert not (tmp_path / "run").exists()
 
 
-def test_bad_input_is_told_in_one_sentence(one_and_two, phantom):
+def test_bad_input_is_told_in_one_sentence(one_and_two, small):
     with pytest.raises(UserError, match="already holds a training"):
-        run(phantom, one_and_two[0], device="cpu,cpu")
+        run(small, one_and_two[0], device="cpu,cpu")
 
 
 def _dies(number):
@@ -92,7 +92,7 @@ def _disagrees(_):
 
 @pytest.mark.reliability("one of two training processes killed",
                          "the other is ended; one sentence that says which, exit code 2")
-def test_a_process_that_dies_ends_the_others():
+def test_a_process_that_dies_ends_the_others(forked):
     with pytest.raises(UserError, match="process 2 of 2 ended with signal SIGKILL"):
         distributed.start(_dies, 1, 2)
 
@@ -101,12 +101,12 @@ def test_a_process_that_dies_ends_the_others():
                          "processes",
                          "the other is ended; one sentence, exit code 1")
 @pytest.mark.parametrize("number", [0, 1])
-def test_what_the_system_refuses_a_process_is_said(number):
+def test_what_the_system_refuses_a_process_is_said(number, forked):
     with pytest.raises(OSError, match="^cannot write model.pt: No space left on device$"):
         distributed.start(_has_no_room, number, 2)
 
 
-def test_what_a_process_refuses_is_said():
+def test_what_a_process_refuses_is_said(forked):
     with pytest.raises(UserError, match="process [01] says no"):
         distributed.start(_disagrees, None, 2)
 

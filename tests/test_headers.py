@@ -23,7 +23,7 @@ from f2fd_core.config import UserError
 from f2fd_core.metrics import fourier_shell_correlation
 from f2fd_core.volume import Volume
 
-CASES = int(os.environ.get("F2FD_TEST_CASES", 2000))
+CASES = int(os.environ.get("F2FD_TEST_CASES", 1000))
 PLAIN_MEMORY, MEMORY_FACTOR = 3 << 20, 60
 """What reading may take: so many bytes, and so many times the file (float64 copies of a slab)."""
 DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}

@@ -74,10 +74,10 @@ def test_extreme_tomograms_stay_finite(kind, precision, small, tmp_path):
         stream.set_data(values)
         stream.voxel_size = 10
     # Patches of 32: in smaller ones, bfloat16 gradients on CPUs are NaN now and then.
-    model = train(TrainConfig(**dict(TINY, tomograms=(path,), output=str(tmp_path / "run"),
+    model = train(TrainConfig(**dict(TINY, tomograms=(path,), output=str(tmp_path / "run"), steps=4,
                                      precision=precision, patch_size=32, batch_size=1)))
     rows = report.read_log(str(tmp_path / "run" / "log.csv"))
-    assert len(rows) == 6 and np.isfinite([float(row["loss"]) for row in rows]).all()
+    assert len(rows) == 4 and np.isfinite([float(row["loss"]) for row in rows]).all()
     result, = denoise(DenoiseConfig(model=model, tomograms=(path,), output=str(tmp_path / "out"),
                                     precision=precision, std=True, predictions=2))
     values = values.astype(np.float64)

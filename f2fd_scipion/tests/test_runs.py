@@ -56,7 +56,7 @@ class TestF2FdRuns(project.ProjectTests):
         beside = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms, **SMALL)
         self.proj.launchProtocol(beside, wait=False)
         denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
-                                   inModel=self.train.model, **dict(ONE_THREAD, predictions=40))
+                                   inModel=self.train.model, **dict(ONE_THREAD, predictions=20))
         self.proj.launchProtocol(denoise, wait=False)
         first, second = (denoise._getExtraPath(tsId + "_denoised.mrc") for tsId in SHAPES)
         self.waitFor(lambda: os.path.exists(first), denoise)
