@@ -23,7 +23,7 @@ from f2fd_core import (
 )
 from f2fd_core.volume import crop
 
-TINY = dict(steps=6, patch_size=16, batch_size=2, features=4, checkpoint_every=6, device="cpu",
+TINY = dict(steps=6, patch_size=16, batch_size=2, features=8, checkpoint_every=6, device="cpu",
             spectrum_window=16, refine_every=0)
 
 
