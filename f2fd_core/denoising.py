@@ -39,7 +39,10 @@ DENOISED = "_denoised.mrc"
 LEAST_OVERLAP, OVERLAP_SHARE = 16, 6
 PREVIEW_SIDE = 256
 VOXEL_SIZE_TOLERANCE = 0.1
-SMALLEST_TILE, PROBE_SIDE = 48, 64
+# The smallest tile that is chosen without being asked for, a multiple that suits any network: in
+# smaller ones all voxels are near a face, and what they give correlates with the whole volume's to
+# less than 0.999.
+SMALLEST_TILE, PROBE_SIDE = 64, 64
 LARGEST_REGION = 112 ** 3
 MEMORY_SHARE = 0.6
 
@@ -146,20 +149,14 @@ def tiling(shape, side, network):
 def batch_and_tile(voxels, side, most, multiple):
     """How many predictions at once, at most ``most``, and tiles of which side, at most ``side``,
     for a memory of so many ``voxels``. Smaller tiles only where not even one prediction fits."""
-    while side > smallest_tile(multiple) and side ** 3 > voxels:
+    while side > SMALLEST_TILE and side ** 3 > voxels:
         side = halved(side, multiple)
     return max(1, min(most, int(voxels) // side ** 3)), side
 
 
-def smallest_tile(multiple):
-    """Side of the smallest tile that is chosen without being asked for: in smaller ones all voxels
-    are near a face, and what they give correlates with the whole volume's to less than 0.999."""
-    return -(-SMALLEST_TILE // multiple) * multiple
-
-
 def halved(side, multiple):
     """The next smaller tile."""
-    return max(smallest_tile(multiple), side // 2 // multiple * multiple)
+    return max(SMALLEST_TILE, side // 2 // multiple * multiple)
 
 
 def _fit_to_memory(predictors, asked, config, trained):
@@ -332,7 +329,7 @@ def _denoise_one(volume, box, perturbation, path, predictors, config, trained):
             _denoise_in_tiles(volume, box, path, workers, side, trained.network, config.std)
             break
         except torch.cuda.OutOfMemoryError:
-            if side <= smallest_tile(multiple):
+            if side <= SMALLEST_TILE:
                 raise UserError("the GPU's memory does not suffice even for tiles of %d voxels; "
                                 "expected a GPU with more free memory, or --device cpu" % side)
             side = halved(side, multiple)

@@ -353,17 +353,17 @@ def test_tiles_are_halved_until_they_fit(phantom, tmp_path, tiny_model, monkeypa
                    device="cpu")
     # The second estimate of the noise has regions, and a test, of its own.
     monkeypatch.setattr("f2fd_core.denoising.refined", lambda *_: None)
-    small, = denoise(DenoiseConfig(output=str(tmp_path / "small"), tile_size=48, **options))
+    small, = denoise(DenoiseConfig(output=str(tmp_path / "small"), tile_size=64, **options))
     moments = Predictor.moments
 
     def greedy(self, perturbation, start, size):
-        if size[1] == 64:
+        if size[2] == 72:
             raise torch.cuda.OutOfMemoryError("out of memory")
         return moments(self, perturbation, start, size)
 
     monkeypatch.setattr(Predictor, "moments", greedy)
-    path, = denoise(DenoiseConfig(output=str(tmp_path / "halved"), tile_size=64, **options))
-    assert "starting %s again with tiles of 48 voxels" % phantom["tomogram"] \
+    path, = denoise(DenoiseConfig(output=str(tmp_path / "halved"), tile_size=96, **options))
+    assert "starting %s again with tiles of 64 voxels" % phantom["tomogram"] \
         in capsys.readouterr().err
     np.testing.assert_array_equal(mrcfile.read(path), mrcfile.read(small))
 
@@ -371,6 +371,6 @@ def test_tiles_are_halved_until_they_fit(phantom, tmp_path, tiny_model, monkeypa
         raise torch.cuda.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr(Predictor, "moments", never)
-    with pytest.raises(UserError, match="does not suffice even for tiles of 48 voxels"):
-        denoise(DenoiseConfig(output=str(tmp_path / "never"), tile_size=64, **options))
+    with pytest.raises(UserError, match="does not suffice even for tiles of 64 voxels"):
+        denoise(DenoiseConfig(output=str(tmp_path / "never"), tile_size=96, **options))
     assert not list((tmp_path / "never").iterdir())

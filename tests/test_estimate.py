@@ -28,8 +28,8 @@ def test_voxels_are_those_of_all_tiles_and_predictions():
 
 
 @pytest.mark.parametrize(("voxels", "expected"), [
-    (10 * 96 ** 3, (4, 96)), (2.5 * 96 ** 3, (2, 96)), (96 ** 3, (1, 96)), (95 ** 3, (4, 48)),
-    (47 ** 3, (1, 48)), (10, (1, 48))])
+    (10 * 96 ** 3, (4, 96)), (2.5 * 96 ** 3, (2, 96)), (96 ** 3, (1, 96)), (95 ** 3, (3, 64)),
+    (63 ** 3, (1, 64)), (10, (1, 64))])
 def test_batch_and_tile_for_a_memory(voxels, expected):
     assert batch_and_tile(voxels, 96, 4, 8) == expected
 
@@ -38,8 +38,7 @@ def test_tiles_chosen_for_a_memory_suit_the_network():
     for voxels in (10 ** 4, 10 ** 5, 3 * 10 ** 5, 10 ** 6):
         for multiple in (8, 32):
             _, side = batch_and_tile(voxels, 160, 1, multiple)
-            least = {8: 48, 32: 64}[multiple]
-            assert side % multiple == 0 and (side ** 3 <= voxels or side == least)
+            assert side % multiple == 0 and (side ** 3 <= voxels or side == 64)
 
 
 def test_training_tells_what_it_will_take(phantom, tmp_path, capsys):
