@@ -31,7 +31,7 @@ from f2fd_core import (
     train,
 )
 
-POINTS = int(os.environ.get("F2FD_TEST_POINTS", 6))
+POINTS = int(os.environ.get("F2FD_TEST_POINTS", 3))
 """How often a training, and a denoising, is hit by a signal at a random moment."""
 HITS_A_RUN = 3
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
