@@ -102,7 +102,7 @@ class PublishedUNet(nn.Module):
 
 def _initialise(network, last):
     """A network's first weights; ``last`` is its last layer."""
-    # He et al. (ICCV 2015): PyTorch's own start shrinks the signal at each of the 15 layers.
+    # He et al. (ICCV 2015): PyTorch's own start shrinks the signal at every layer.
     for module in network.modules():
         if isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, a=SLOPE)
@@ -154,7 +154,7 @@ class CompactUNet(_UNet):
 def folded(volumes):
     """Blocks of 2 x 2 x 2 voxels as channels: (N, C, Z, Y, X) to (N, 8 C, Z / 2, Y / 2, X / 2).
 
-    As in Shi et al. (CVPR 2016), where it is called pixel unshuffling, in three dimensions.
+    The inverse of the shuffling of Shi et al. (CVPR 2016), in three dimensions.
     """
     count, channels, *sides = volumes.shape
     z, y, x = (side // FOLD for side in sides)
