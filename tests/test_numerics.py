@@ -66,7 +66,7 @@ EXTREMES = {
                          "loss and result finite, not flat, in the tomogram's range")
 @pytest.mark.pictures
 @pytest.mark.parametrize(("kind", "precision"), [(kind, "float32") for kind in EXTREMES] + [
-    (kind, "bfloat16") for kind in ("1e30", "beads", "one voxel")])
+    (kind, "bfloat16") for kind in ("1e-30", "1e30", "beads", "padded", "one voxel")])
 def test_extreme_tomograms_stay_finite(kind, precision, small, tmp_path):
     values = EXTREMES[kind](data(small["tomogram"]), np.random.default_rng(0))
     path = str(tmp_path / "extreme.mrc")

@@ -225,7 +225,7 @@ class TrainConfig(Config):
     network: str = param(
         "folded", "Network", "folded: a small U-Net at half the resolution, on 2 x 2 x 2 voxels as "
         "eight channels, with light layers at full resolution; fast on any machine. compact: a "
-        "small U-Net at full resolution, which takes more than twice as long. published: the "
+        "small U-Net at full resolution, which takes about twice as long. published: the "
         "published U-Net with partial convolutions and five poolings.", NETWORK,
         choices=tuple(NETWORK_FEATURES), advanced=True)
     features: int = param(

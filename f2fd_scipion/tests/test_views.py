@@ -114,9 +114,10 @@ class TestF2FdViews(project.ProjectTests):
         np.testing.assert_array_equal(before, mrcfile.read(self.path("second"))[24:, 12:52, 4:44])
         whole = mrcfile.read(self.denoise._getExtraPath("second_denoised.mrc"))
         self.assertEqual(after.shape, (8, 40, 40))
+        # Not by a multiple of 2: what a hardly trained network gives repeats with folded blocks.
         right, shifted = (np.corrcoef(after.ravel(), whole[24:, y:y + 40, 4:44].ravel())[0, 1]
-                          for y in (12, 16))
-        self.assertGreater(right, max(1.3 * shifted, 0.6))
+                          for y in (12, 15))
+        self.assertGreater(right, max(2 * shifted, 0.6))
         with self.assertRaisesRegex(engine.EngineError, "--tile-size is 20"):
             denoise.tile_size.set(20)
             preview.denoised_part(denoise, "second", 31, 2)
