@@ -159,6 +159,9 @@ class Spectrum(Perturbation):
         shape = self.volume.shape
         size = tuple(min(2 * side, length) for side, length in zip(self.window, shape))
         corners = windows.window_corners(shape, size, most)
+        if 2 * math.prod(shape) <= len(corners) * math.prod(size):
+            # They would overlap so much that all of a small tomogram is less work.
+            size, corners = shape, [(0, 0, 0)]
         blocks = ((corner, size, self._removed(predictor, corner, size)) for corner in corners)
         kinds = [(kind, most // len(corners)) for kind, most in self._kinds()]
         window, limit = self.window, self.config.spared_frequency
