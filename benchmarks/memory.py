@@ -64,7 +64,7 @@ def main(argv=None):
           "bound | seconds |\n|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         small, model = folder + "/small.mrc", folder + "/model/model.pt"
-        write_noise(small, (96,) * 3)
+        write_noise(small, (48,) * 3)
         peak(["train", small, "--steps", "3", "--output", folder + "/model"])
         for shape in options.shapes + options.denoise_only:
             tomogram = folder + "/tomogram.mrc"

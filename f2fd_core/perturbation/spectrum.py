@@ -32,16 +32,17 @@ def _windows(blocks, kinds):
     found = [([], []) for _ in kinds]
     for corner, block, power_of in blocks:
         for (size, most), (places, powers) in zip(kinds, found):
-            inner = windows.window_corners(block, size, most)
-            places += [tuple(map(sum, zip(corner, start))) for start in inner]
-            powers.append(power_of(inner, size))
+            inside = [tuple(map(sum, zip(corner, start)))
+                      for start in windows.window_corners(block, size, most)]
+            places += inside
+            powers.append(power_of(inside, size))
     for (size, _), (places, powers) in zip(kinds, found):
         yield places, size, torch.cat(powers)
 
 
-def _reader(array):
-    """What reads regions of an array, for the functions on windows."""
-    return functools.partial(crop, array)
+def _part(array, corner, start, size):
+    """A region of an array whose first voxel is at ``corner``."""
+    return crop(array, tuple(at - first for at, first in zip(start, corner)), size)
 
 
 class _Given:
@@ -51,8 +52,7 @@ class _Given:
         self.values, self.corner = values, corner
 
     def copies(self, start, size, count, first=0, random=GLOBAL):
-        inside = tuple(at - corner for at, corner in zip(start, self.corner))
-        return crop(self.values, inside, size).expand(count, *size)
+        return _part(self.values, self.corner, start, size).expand(count, *size)
 
 
 class Spectrum(Perturbation):
@@ -160,9 +160,11 @@ class Spectrum(Perturbation):
         size = tuple(min(2 * side, length) for side, length in zip(self.window, shape))
         corners = windows.window_corners(shape, size, most)
         if 2 * math.prod(shape) <= len(corners) * math.prod(size):
-            # They would overlap so much that all of a small tomogram is less work.
-            size, corners = shape, [(0, 0, 0)]
-        blocks = ((corner, size, self._removed(predictor, corner, size)) for corner in corners)
+            # They overlap so much that all of a small tomogram is less work for the network.
+            whole = self._removed(predictor, (0, 0, 0), shape)
+            blocks = ((corner, size, whole) for corner in corners)
+        else:
+            blocks = ((corner, size, self._removed(predictor, corner, size)) for corner in corners)
         kinds = [(kind, most // len(corners)) for kind, most in self._kinds()]
         window, limit = self.window, self.config.spared_frequency
         gain, (power,), _ = self._measured(_windows(blocks, kinds), REFINED_SHARE)
@@ -186,10 +188,14 @@ class Spectrum(Perturbation):
         margin = (slice(REFINEMENT_MARGIN, -REFINEMENT_MARGIN),) * 3
         before, after = (copies[0] - copies[1])[margin].cpu().numpy(), first - second
         region = self._region(corner, size).cpu().numpy()
-        removed = [_reader(region - predicted) for predicted in (first, second)]
+
+        def reader(array):
+            return functools.partial(_part, array, corner)
+
+        removed = [reader(region - predicted) for predicted in (first, second)]
 
         def power(corners, window):
-            transfer = windows.window_transfer(_reader(before), _reader(after), corners, window)
+            transfer = windows.window_transfer(reader(before), reader(after), corners, window)
             # What both have in common is free of the synthetic noise.
             common = windows.window_power(removed[0], corners, window, removed[1])
             return common.clamp(min=0) / (1 - transfer)
