@@ -175,8 +175,9 @@ class Spectrum(Perturbation):
             power, window, limit, self.total_power))
 
     def _removed(self, predictor, corner, size):
-        """A function of windows' first voxels and size: power of the noise that a network removes
-        there, with what it passes."""
+        """A function of windows' first voxels and size: power of the noise that a network
+        removes there, with what it passes. The windows lie in the block, the voxels count in the
+        tomogram."""
         start = tuple(first - REFINEMENT_MARGIN for first in corner)
         wide = tuple(side + 2 * REFINEMENT_MARGIN for side in size)
         random = Randomness.of(self.device, self.config.seed, PROBE_STREAM,
