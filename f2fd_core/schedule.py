@@ -3,7 +3,10 @@ import math
 
 import torch
 
-WARMUP_STEPS = 30
+WARMUP_STEPS = 10
+# How many times the learning rate a training begins with, and the steps in which what is above the
+# rate falls to 1 / e (docs/method.md has what was measured).
+FIRST_RATE, SETTLING_STEPS = 8 / 3, 200
 PLATEAU = dict(factor=0.1, patience=10, min_lr=1e-8)
 FLAT_LOSS = 1e-4
 
@@ -14,6 +17,25 @@ def averaging_over(share):
         return averaged + (current - averaged) / (1 + share * count)
 
     return update
+
+
+def course(config, steps):
+    """The learning rate of a step over ``config.learning_rate``, a function of the step.
+
+    ``steps``: how many there will be, None if that is not known.
+    """
+    def warmth(step):
+        return min((step + 1) / WARMUP_STEPS, 1.0)
+
+    def settling(step):
+        return warmth(step) * (1 + (FIRST_RATE - 1) * math.exp(-step / SETTLING_STEPS))
+
+    def falling(step):
+        return warmth(step) * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0)))
+
+    # What a model knows already need not be learned fast, but could be lost.
+    begins = config.schedule == "settling" and not config.initial_model
+    return settling if begins else falling if config.schedule == "cosine" else warmth
 
 
 class EarlyStop:
@@ -41,10 +63,7 @@ class Schedule:
         if config.schedule == "plateau":
             self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **PLATEAU)
         else:
-            falls = config.schedule == "cosine"
-            self.by_step = torch.optim.lr_scheduler.LambdaLR(
-                optimizer, lambda step: min((step + 1) / WARMUP_STEPS, 1.0)
-                * (0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0))) if falls else 1.0))
+            self.by_step = torch.optim.lr_scheduler.LambdaLR(optimizer, course(config, steps))
 
     def scale(self, factor):
         """Multiply this and all later learning rates."""

@@ -102,6 +102,13 @@ def test_copies_have_the_local_strength_of_the_noise(gain):
     assert ratio == pytest.approx(truth if gain else 1.0, rel=0.1)
 
 
+def test_all_power_and_that_of_the_noise_are_measured_at_the_same_strength():
+    gz, gy, gx = profiles_of()
+    uneven = noise() * gz[:, None, None] * gy[None, :, None] * gx[None, None, :]
+    found = Spectrum(Memory(uneven), TrainConfig(spared_frequency=0.0))
+    assert float(found.first.sum() / found.total_power.sum()) == pytest.approx(1, abs=0.02)
+
+
 def test_signal_is_not_taken_for_uneven_noise():
     """Without noise, windows differ by their signal: no profile, and hardly any noise."""
     torch.manual_seed(1)

@@ -20,6 +20,7 @@ from f2fd_core import (
     train,
     training,
 )
+from f2fd_core.schedule import WARMUP_STEPS
 
 TOLERANCE = 2e-3
 """Of equivariance, in standard deviations of the result, in float32."""
@@ -152,7 +153,7 @@ def test_a_training_steps_back(times, schedule, small, tmp_path, poisoned, capsy
     rows = report.read_log(str(tmp_path / "run" / "log.csv"))
     assert [int(row["step"]) for row in rows] == list(range(9))
     slow = training.SETBACK_RATE ** times
-    warmth = [min((step + 1) / 30, 1) if schedule == "constant" else 1 for step in range(9)]
+    warmth = [(step + 1) / WARMUP_STEPS if schedule == "constant" else 1 for step in range(9)]
     assert [float(row["learning_rate"]) for row in rows] == pytest.approx(
         [1e-3 * warm * (1 if step < 3 else slow) for step, warm in enumerate(warmth)], rel=1e-4)
     # What is resumed later keeps the lower rate: from step 6 on it is the same, bit for bit.

@@ -22,7 +22,7 @@ from f2fd_core import (
 )
 from f2fd_core.metrics import correlation
 from f2fd_core.perturbation.real_space import Points
-from f2fd_core.schedule import WARMUP_STEPS, Schedule
+from f2fd_core.schedule import FIRST_RATE, WARMUP_STEPS, Schedule
 from f2fd_core.training import batch_of
 from f2fd_core.unet import FoldedUNet
 
@@ -126,7 +126,8 @@ def test_a_stop_file_ends_the_training_with_a_model_and_resuming_goes_on(phantom
 
 
 def test_resume_can_lower_the_learning_rate(phantom, tmp_path, recwarn):
-    options = dict(TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path))
+    options = dict(TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path),
+                   schedule="constant")
     train(TrainConfig(**dict(options, learning_rate=1e-3)))
     train(TrainConfig(**dict(options, steps=9, resume=True, learning_rate=1e-4)))
     with open(tmp_path / "log.csv", newline="") as stream:
@@ -383,17 +384,32 @@ def test_gradients_are_clipped_and_never_for_the_published_method(phantom, tmp_p
     assert TrainConfig.create({"preset": "published"}).gradient_clip == 0
 
 
-def test_cosine_schedule_warms_up_and_falls_to_zero():
-    optimizer = torch.optim.Adam(torch.nn.Linear(1, 1).parameters(), lr=1e-3)
-    schedule = Schedule(optimizer, TrainConfig(schedule="cosine", steps=1000), 1000)
+def rates_of(**options):
+    """Learning rates of 2000 steps, each over the one that is asked for."""
+    config = TrainConfig(steps=2000, learning_rate=1e-3, **options)
+    optimizer = torch.optim.Adam(torch.nn.Linear(1, 1).parameters(), lr=config.learning_rate)
+    schedule = Schedule(optimizer, config, config.steps)
     rates = []
-    for _ in range(1000):
-        rates.append(optimizer.param_groups[0]["lr"])
+    for _ in range(config.steps):
+        rates.append(optimizer.param_groups[0]["lr"] / config.learning_rate)
         optimizer.step()
         schedule.after_step(1.0, epoch_ended=False)
-    assert rates[0] < max(rates) == pytest.approx(1e-3, rel=0.01)
-    assert rates[-1] < 1e-6
-    assert np.argmax(rates) == WARMUP_STEPS - 1
+    return np.array(rates)
+
+
+@pytest.mark.parametrize(("schedule", "first", "last"),
+                         [("constant", 1, 1), ("cosine", 1, 0), ("settling", FIRST_RATE, 1)])
+def test_a_schedule_warms_up_and_then_never_rises(schedule, first, last):
+    rates = rates_of(schedule=schedule)
+    assert 0 < rates[0] < 0.2 * first
+    assert rates.max() == pytest.approx(first, rel=0.1)
+    assert np.argmax(rates) == WARMUP_STEPS - 1 and np.all(np.diff(rates[WARMUP_STEPS:]) <= 0)
+    assert rates[-1] == pytest.approx(last, abs=1e-3)
+
+
+def test_what_an_initial_model_knows_is_not_lost_in_a_fast_start():
+    onwards = rates_of(schedule="settling", initial_model="model.pt")
+    np.testing.assert_array_equal(onwards, rates_of(schedule="constant"))
 
 
 def test_the_bar_the_device_and_the_noise_scale_are_announced(phantom, tmp_path, capsys):

@@ -109,13 +109,15 @@ class TrainConfig(Config):
         "which learn in fewer. adam: as published; needs a lower learning rate, about 0.001.",
         TRAINING, choices=("muon", "adam"), advanced=True)
     learning_rate: float = param(
-        3e-3, "Learning rate", "Learning rate of the optimizer at the start.", TRAINING, gt=0,
-        le=1, advanced=True, original="lr")
+        3e-3, "Learning rate", "Learning rate of the optimizer; the schedule tells how it "
+        "changes.", TRAINING, gt=0, le=1, advanced=True, original="lr")
     schedule: str = param(
-        "constant", "Learning rate schedule", "constant: stays, after a short rise. cosine: falls "
-        "to zero along half a cosine, for a given number of steps. plateau: divided by 10 after 10 "
-        "epochs without a lower loss (published).",
-        TRAINING, choices=("constant", "cosine", "plateau"), advanced=True)
+        "settling", "Learning rate schedule", "settling: rises to almost three times that within a "
+        "few steps and falls to it in the first hundreds; with an initial model like constant. "
+        "constant: stays, after a short rise. cosine: falls to zero along half a cosine, for a "
+        "given number of steps. plateau: divided by 10 after 10 epochs without a lower loss "
+        "(published).",
+        TRAINING, choices=("constant", "cosine", "plateau", "settling"), advanced=True)
     averaging: float = param(
         0.1, "Average the weights over", "The model is the mean of the network's weights over this "
         "last share of the steps, which takes out the noise of single batches. 0: the last weights "

@@ -122,8 +122,8 @@ class Spectrum(Perturbation):
         share = share if gain.noisy else EMPTIEST_SHARE
         levels = []
         for corners, size, power in found:
-            mean = power.mean(0)
             power /= gain.of_windows(corners, size)
+            mean = power.mean(0)  # before the next line, which changes their order
             level, variance = noise_spectrum.noise_level(power, share), 1 / (share * len(power))
             levels.append(noise_spectrum.symmetrised(level, variance))
             if size == self.window:
