@@ -13,7 +13,7 @@ MEMBRAIN ?= .venv-membrain
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-TESTED := python -m pytest -q -n $(JOBS) --dist loadgroup
+TESTED := python -m pytest -q -n $(JOBS) --dist worksteal
 
 test test-lowest test-newest: export OMP_NUM_THREADS = 1
 test-lowest test-newest: export PYTHONPATH = $(CURDIR)

@@ -33,9 +33,10 @@ def course(config, steps):
     def falling(step):
         return warmth(step) * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0)))
 
-    # What a model knows already need not be learned fast, but could be lost.
-    begins = config.schedule == "settling" and not config.initial_model
-    return settling if begins else falling if config.schedule == "cosine" else warmth
+    if config.schedule == "cosine":
+        return falling
+    # What an initial model knows need not be learned fast, but could be lost.
+    return settling if config.schedule == "settling" and not config.initial_model else warmth
 
 
 class EarlyStop:

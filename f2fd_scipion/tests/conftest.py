@@ -1,10 +1,13 @@
-"""Tests that share a project run in one process, so that it is made once."""
+"""The plugin's tests run in one process: most share a project, whose making takes long."""
 import pytest
 
-from f2fd_scipion.tests.project import ProjectTests
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadScopeScheduling
 
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if item.cls and issubclass(item.cls, ProjectTests):
-            item.add_marker(pytest.mark.xdist_group("project"))
+    class OnePlugin(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return "plugin" if nodeid.startswith("f2fd_scipion/") else nodeid
+
+    return OnePlugin(config, log)
