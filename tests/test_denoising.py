@@ -92,7 +92,8 @@ def test_a_turned_tomogram_gives_the_turned_result(tiny_model, phantom, write, t
 
 def test_no_noise_is_estimated_or_added_where_the_positions_suffice(small, tmp_path, monkeypatch):
     # Of the compact network, which hardly trained, too, does about the same with noise added.
-    model = train(TrainConfig(**dict(TINY, network="compact", features=4, output=str(tmp_path),
+    model = train(TrainConfig(**dict(TINY, network="compact", features=4, schedule="constant",
+                                     learning_rate=1e-3, output=str(tmp_path),
                                      tomograms=(small["tomogram"],))))
 
     def denoised(seed, predictions):

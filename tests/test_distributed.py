@@ -12,7 +12,7 @@ from f2fd_core import TrainConfig, UserError, checkpoint, distributed, train
 
 # Slow steps: what differs in the last bits grows with the way that the weights go.
 OPTIONS = dict(TINY, batch_size=4, seed=3, refine_every=3, schedule="constant",
-               precision="float32", threads=1)
+               learning_rate=1e-3, precision="float32", threads=1)
 
 
 def losses(folder):
