@@ -85,10 +85,20 @@ def repeatable(deterministic=False):
             torch.use_deterministic_algorithms(before)
 
 
-def prepare_cpu(threads):
-    """Use this many CPU threads; 0, or more than this process may use, means all of those."""
+def cpu_threads(asked=0):
+    """CPU threads to use: as many as asked for, never more than this process may use.
+
+    0: as many as the environment variable OMP_NUM_THREADS says (the first of its numbers), which
+    job queues, torchrun and whoever runs several programs side by side set; without it, all.
+    """
     available = len(os.sched_getaffinity(0))
-    torch.set_num_threads(min(threads or available, available))
+    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return min(asked or (int(given) if given.isdigit() else 0) or available, available)
+
+
+def prepare_cpu(threads):
+    """Let PyTorch use :func:`cpu_threads`, and keep the memory of one layer for the next."""
+    torch.set_num_threads(cpu_threads(threads))
     _keep_freed_memory()
 
 

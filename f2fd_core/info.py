@@ -24,7 +24,7 @@ def describe_machine():
         "f2fd": __version__, "python": platform.python_version(), "torch": torch.__version__,
         "cuda": torch.version.cuda, "device": str(auto),
         "precision": str(device.arithmetic("auto", auto)).split(".")[-1],
-        "cpu_threads": len(os.sched_getaffinity(0)), "memory_gib": round(pages / 2 ** 30, 1),
+        "cpu_threads": device.cpu_threads(), "memory_gib": round(pages / 2 ** 30, 1),
         "gpus": [{"name": gpu.name, "memory_gib": round(gpu.total_memory / 2 ** 30, 1)}
                  for gpu in gpus],
     }

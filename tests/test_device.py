@@ -6,9 +6,15 @@ import torch
 from f2fd_core import UserError, device
 
 
-@pytest.mark.parametrize(("asked", "cores", "used"), [(0, 3, 3), (2, 3, 2), (8, 3, 3)])
-def test_threads_never_exceed_the_cores_of_the_process(monkeypatch, asked, cores, used):
+@pytest.mark.parametrize(("asked", "given", "cores", "used"), [
+    (0, None, 3, 3), (2, None, 3, 2), (8, None, 3, 3),
+    (0, "2", 3, 2), (0, "2,4", 3, 2), (0, "8", 3, 3), (3, "2", 3, 3), (0, "many", 3, 3)])
+def test_threads_of_the_cpu(monkeypatch, asked, given, cores, used):
+    """Asked for, else given by OMP_NUM_THREADS; never more than the cores of the process."""
     set_to = []
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
     monkeypatch.setattr(torch, "set_num_threads", set_to.append)
     device.prepare_cpu(asked)
