@@ -90,6 +90,8 @@ VARIANTS = {
     "noise as it is on average": {"chance": on_average},
     "low frequencies not bounded": {"spared_frequency": 0.0},
     "windows of 32": {"spectrum_window": 32},
+    "small windows in low-passed tomograms, too": {"few": windows.LEAST_WINDOWS},
+    "large windows in all tomograms": {"least": windows.FEW_WINDOWS},
     "a quarter of the windows": {"spectrum_share": 0.25},
     "no gain": {"noise_gain": False},
     "noise scale 1": {"noise_scale": 1.0},
@@ -129,6 +131,8 @@ CONSTANTS = {
     "share": (noise_spectrum, "noise_share"),
     "bound": (noise_spectrum, "at_most"),
     "levels": (spectrum, "LEVEL_WINDOWS"),
+    "least": (windows, "LEAST_WINDOWS"),
+    "few": (windows, "FEW_WINDOWS"),
     "chance": (noise_spectrum, "as_it_came"),
     "momentum": (optimizer, "MOMENTUM"),
 }

@@ -19,6 +19,8 @@ from f2fd_core.windows import TINY, cell_index, taper_overlap
 
 # Shares of the band's end, of the highest power, and of |k| (angles to the tilt axis).
 LITTLE_SIGNAL, EMPTY, SIDEWAYS = 2 / 3, 0.05, 0.5
+# The share of the highest power that is none: what a low-pass filter leaves.
+NOTHING = 0.005
 # as_back_projected: rounds of fitting the two factors, and the misfit above which they are not.
 ROUNDS, MISFIT = 4, 0.1
 # noise_share: the shares that are tried, what a smaller one has to be better by, the quantile
@@ -133,11 +135,17 @@ def as_back_projected(power, size, limit, with_signal=True):
     return torch.where(low_octave, power * share / excess, noise).to(power.dtype)
 
 
-def _top(power, size, limit):
-    """Frequency of the first shell above ``limit`` that has less than EMPTY times the power of
+def is_low_passed(power, size, limit):
+    """Whether power on the rfft grid of ``size`` ends below the Nyquist frequency: whether a shell
+    above ``limit`` (cycles per voxel) has next to nothing of what others have there."""
+    return _top(power, size, limit, NOTHING) < math.inf
+
+
+def _top(power, size, limit, share=EMPTY):
+    """Frequency of the first shell above ``limit`` that has less than ``share`` times the power of
     others there; infinity if there is none."""
     frequency, mean = shell_means(power, size)
-    return _end_of_band(frequency, mean, frequency >= min(limit, float(frequency[-1])), EMPTY)
+    return _end_of_band(frequency, mean, frequency >= min(limit, float(frequency[-1])), share)
 
 
 def _separated(power, part, size):

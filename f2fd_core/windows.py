@@ -13,8 +13,9 @@ from f2fd_core.fourier import AXES, axis_frequencies, friedel_weights
 
 # How many windows, and voxels in them, an estimate looks at.
 MAXIMUM_WINDOWS, MAXIMUM_VALUES = 2048, 1 << 26
-# Windows that a volume has room for, side by side, and the side (voxels) that is kept all the same.
-LEAST_WINDOWS, SMALLEST_WINDOW = 16, 16
+# Windows that a volume has room for, side by side: for a statistic, and where more must be
+# resolved; and the side (voxels) that is kept all the same.
+LEAST_WINDOWS, FEW_WINDOWS, SMALLEST_WINDOW = 16, 2, 16
 # The range of transfers that can be true, and the side of the cells they are measured in.
 TRANSFERS, CELL = (-0.5, 0.75), 4
 TINY = 1e-30
@@ -35,10 +36,10 @@ def window_corners(shape, size, maximum=MAXIMUM_WINDOWS):
     return [corners[index] for index in chosen]
 
 
-def window_size(shape, window):
+def window_size(shape, window, least=LEAST_WINDOWS):
     """Size of the estimate's windows: cubes of at most ``window``, cut where a volume of ``shape``
-    is thinner, and smaller where otherwise too few would fit in for a statistic."""
-    largest = (np.prod(shape, dtype=float) / LEAST_WINDOWS) ** (1 / 3)
+    is thinner, and smaller where otherwise fewer than ``least`` would fit in."""
+    largest = (np.prod(shape, dtype=float) / least) ** (1 / 3)
     side = min(window, max(SMALLEST_WINDOW, int(largest) // 8 * 8))
     return tuple(min(side, length) for length in shape)
 

@@ -221,6 +221,28 @@ def test_refined_spectrum_is_right_at_all_frequencies(blocks):
     assert added() < 0.7 * before  # the copies use the new spectrum
 
 
+def test_the_edge_that_a_low_pass_filter_leaves_is_resolved():
+    """Noise that ends at 0.2 cycles per voxel, in a small tomogram: as it is made for patches, it
+    has its level until shortly before, and nothing shortly after. White noise, which has no edge,
+    is read off more windows, smaller ones."""
+    shape, box = (64, 96, 96), (64, 64, 64)
+    k, grid = (fourier.radial_frequency(size) for size in (shape, box))
+    white = torch.randn(shape, generator=torch.Generator().manual_seed(4))
+    edge = 0.2
+    filtered = torch.fft.irfftn(torch.fft.rfftn(white) * (k < edge), s=shape)
+
+    def level(perturbation, low, high):
+        made = fourier.resample_power(perturbation.power, perturbation.window, box)
+        return float(made[(grid > low) & (grid < high)].mean())
+
+    resolved, usual = (Spectrum(Memory(volume / volume.std()), TrainConfig(noise_gain=False))
+                       for volume in (filtered, white))
+    share = float((k < edge).float().mean())
+    assert 0.9 < share * level(resolved, edge - 0.03, edge - 0.01) < 1.1
+    assert share * level(resolved, edge + 0.02, 0.4) < 0.01
+    assert max(usual.window) < min(resolved.window)
+
+
 def test_small_windows_between_the_signals_tell_the_noise(monkeypatch):
     """Particles of which some are in every large window, but not in every small one."""
     shape = (96, 96, 96)

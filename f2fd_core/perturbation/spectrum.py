@@ -66,12 +66,13 @@ class Spectrum(Perturbation):
 
     The noise's form is first read off large windows, which resolve it. Smaller ones, of which more
     lie between what a specimen consists of, tell the highest level that it may have: theirs, with
-    all signal that is left in them.
+    all signal that is left in them. Where a low-pass filter has left nothing at high frequencies,
+    that form has an edge, which takes windows as large as fit in.
     """
 
     def __init__(self, volume, config, device="cpu"):
         super().__init__(volume, config, device)
-        self.window = windows.window_size(volume.shape, config.spectrum_window)
+        self.window = self._window_size()
         limit = config.spared_frequency
         sizes = dict.fromkeys(windows.window_size(volume.shape, side) for side in LEVEL_WINDOWS)
         smaller = [size for size in sizes if math.prod(size) < math.prod(self.window)]
@@ -84,6 +85,18 @@ class Spectrum(Perturbation):
         first = noise_spectrum.spare_low_frequencies(self.first, self.window, limit)
         self.set_noise(gain, noise_spectrum.as_it_came(first, self.total_power, self.window))
         self.scale = config.noise_scale or self._automatic_scale()
+
+    def _window_size(self):
+        """Size of the windows that tell the noise's form."""
+        shape, side = self.volume.shape, self.config.spectrum_window
+        usual, largest = (windows.window_size(shape, side, least)
+                          for least in (windows.LEAST_WINDOWS, windows.FEW_WINDOWS))
+        if usual == largest:
+            return usual
+        corners = windows.window_corners(shape, usual, windows.LEAST_WINDOWS)
+        power = windows.window_power(self.volume.region, corners, usual).mean(0)
+        return largest if noise_spectrum.is_low_passed(
+            power, usual, self.config.spared_frequency) else usual
 
     def _automatic_scale(self):
         """The noise scale that suits a training on as many tomograms like this as there were.
