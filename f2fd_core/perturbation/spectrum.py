@@ -67,12 +67,13 @@ class Spectrum(Perturbation):
     The noise's form is first read off large windows, which resolve it. Smaller ones, of which more
     lie between what a specimen consists of, tell the highest level that it may have: theirs, with
     all signal that is left in them. Where a low-pass filter has left nothing at high frequencies,
-    that form has an edge, which takes windows as large as fit in.
+    that form has an edge, which takes windows as large as fit in, if there is more noise than
+    signal.
     """
 
     def __init__(self, volume, config, device="cpu"):
         super().__init__(volume, config, device)
-        self.window = self._window_size()
+        self._choose_window()
         limit = config.spared_frequency
         sizes = dict.fromkeys(windows.window_size(volume.shape, side) for side in LEVEL_WINDOWS)
         smaller = [size for size in sizes if math.prod(size) < math.prod(self.window)]
@@ -86,17 +87,19 @@ class Spectrum(Perturbation):
         self.set_noise(gain, noise_spectrum.as_it_came(first, self.total_power, self.window))
         self.scale = config.noise_scale or self._automatic_scale()
 
-    def _window_size(self):
-        """Size of the windows that tell the noise's form."""
-        shape, side = self.volume.shape, self.config.spectrum_window
-        usual, largest = (windows.window_size(shape, side, least)
-                          for least in (windows.LEAST_WINDOWS, windows.FEW_WINDOWS))
-        if usual == largest:
-            return usual
-        corners = windows.window_corners(shape, usual, windows.LEAST_WINDOWS)
-        power = windows.window_power(self.volume.region, corners, usual).mean(0)
-        return largest if noise_spectrum.is_low_passed(
-            power, usual, self.config.spared_frequency) else usual
+    def _choose_window(self):
+        """Set the size of the windows that tell the noise's form."""
+        config = self.config
+        self.window, largest = (
+            windows.window_size(self.volume.shape, config.spectrum_window, least)
+            for least in (windows.LEAST_WINDOWS, windows.FEW_WINDOWS))
+        if self.window != largest:
+            _, (level,), total = self._measured(self._windows_of_the_volume(()),
+                                                config.spectrum_share)
+            # Where signal outweighs the noise, only the emptiest of many windows tell the latter.
+            if level.sum() > total.sum() / 2 and noise_spectrum.is_low_passed(
+                    total, self.window, config.spared_frequency):
+                self.window = largest
 
     def _automatic_scale(self):
         """The noise scale that suits a training on as many tomograms like this as there were.
