@@ -83,7 +83,8 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
         for which there is none.
         """
         try:
-            source = self.inTomos.get().getItem(Tomogram.TS_ID_FIELD, tsId)
+            with self._lock:  # The steps of several threads read the set through one cursor.
+                source = self.inTomos.get().getItem(Tomogram.TS_ID_FIELD, tsId).clone()
             halves = self._make(tsId, self.CONFIG.create(settings), source)
             self._register(tsId, source, halves)
             return [self._getExtraPath(tsId + self.ENDING)]
