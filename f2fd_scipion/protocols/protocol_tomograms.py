@@ -84,7 +84,7 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
         """
         try:
             with self._lock:  # The steps of several threads read the set through one cursor.
-                source = self.inTomos.get().getItem(Tomogram.TS_ID_FIELD, tsId).clone()
+                source = self.inTomos.get().getItem(Tomogram.TS_ID_FIELD, tsId)
             halves = self._make(tsId, self.CONFIG.create(settings), source)
             self._register(tsId, source, halves)
             return [self._getExtraPath(tsId + self.ENDING)]
