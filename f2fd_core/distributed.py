@@ -14,6 +14,7 @@ import torch.distributed as dist
 import torch.multiprocessing as processes
 
 from f2fd_core.config import UserError
+from f2fd_core.device import cpu_threads
 
 FIRST_PORT, PORTS = 20000, 20000
 # How processes start; a forked one could not use a GPU that this one has used.
@@ -107,9 +108,10 @@ def _free_port():
         return probe.getsockname()[1]
 
 
-def _process(rank, function, argument, size, port, sentences):
+def _process(rank, function, argument, size, threads, port, sentences):
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size),
-                      MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+                      MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+                      OMP_NUM_THREADS=threads)
     try:
         function(argument)
     except (UserError, OSError) as error:
@@ -120,12 +122,14 @@ def _process(rank, function, argument, size, port, sentences):
 def start(function, argument, size):
     """Run ``function(argument)`` in ``size`` new processes that form a group.
 
-    If one ends by an error or dies, the others are ended. Raises what a process was refused by (a
-    UserError or an OSError), or a UserError that says which died.
+    They share the CPU's threads, unless OMP_NUM_THREADS says how many each has. If one ends by an
+    error or dies, the others are ended. Raises what a process was refused by (a UserError or an
+    OSError), or a UserError that says which died.
     """
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cpu_threads() // size)))
     sentences = processes.get_context(START_METHOD).SimpleQueue()
     group = processes.start_processes(
-        _process, (function, argument, size, _free_port(), sentences), nprocs=size,
+        _process, (function, argument, size, threads, _free_port(), sentences), nprocs=size,
         start_method=START_METHOD, join=False)
     try:
         while not group.join():

@@ -9,6 +9,7 @@ import torch
 from conftest import TINY
 
 from f2fd_core import TrainConfig, UserError, checkpoint, distributed, train
+from f2fd_core.device import cpu_threads
 
 # Slow steps: what differs in the last bits grows with the way that the weights go.
 OPTIONS = dict(TINY, batch_size=4, seed=3, refine_every=3, schedule="constant",
@@ -110,6 +111,20 @@ def test_what_the_system_refuses_a_process_is_said(number, forked):
 def test_what_a_process_refuses_is_said(forked):
     with pytest.raises(UserError, match="process [01] says no"):
         distributed.start(_disagrees, None, 2)
+
+
+def _tells_its_threads(_):
+    raise UserError("%d threads" % cpu_threads())
+
+
+def test_processes_share_the_threads_of_the_cpu(monkeypatch, forked):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    available = cpu_threads()
+    with pytest.raises(UserError, match="^%d threads$" % max(1, available // 2)):
+        distributed.start(_tells_its_threads, None, 2)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    with pytest.raises(UserError, match="^%d threads$" % min(2, available)):
+        distributed.start(_tells_its_threads, None, 2)
 
 
 @pytest.mark.parametrize(("variables", "expected", "address"), [

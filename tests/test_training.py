@@ -138,6 +138,18 @@ def test_resume_can_lower_the_learning_rate(phantom, tmp_path, recwarn):
     assert not [entry for entry in recwarn if "lr_scheduler" in str(entry.message)]
 
 
+def test_resume_refuses_noise_in_other_windows(tiny_model, phantom, tmp_path):
+    """What an older version saved of a tomogram whose windows have another size by now."""
+    folder = tmp_path / "run"
+    shutil.copytree(str(tiny_model), str(folder))
+    path, state = checkpoint.newest(str(folder / "checkpoints"), pytest.fail)
+    state["noise"] = [dict(power=torch.ones(24, 24, 13), gain=None)]
+    torch.save(state, path)
+    with pytest.raises(UserError, match="spectrum has 24 x 24 x 13 values.*expected 16 x 16 x 9"):
+        train(TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), output=str(folder),
+                                 resume=True)))
+
+
 def test_resume_refuses_other_settings(tiny_model, phantom):
     before = [(tiny_model / name).read_bytes() for name in ("model.pt", "train.json")]
     options = dict(TINY, tomograms=(phantom["tomogram"],), output=str(tiny_model), resume=True)

@@ -58,8 +58,8 @@ def device():
 
 def threads():
     return param(0, "CPU threads", "CPU threads of the engine. 0: as many as the environment "
-                 "variable OMP_NUM_THREADS says or, without it, all that the machine offers.", RUN,
-                 ge=0, zero="all")
+                 "variable OMP_NUM_THREADS says or, without it, all that the machine offers, "
+                 "shared by the processes of a training.", RUN, ge=0, zero="all")
 
 
 def precision():

@@ -5,7 +5,7 @@ import math
 import torch
 
 from f2fd_core import fourier, noise_spectrum, windows
-from f2fd_core.config import NETWORK_MULTIPLE
+from f2fd_core.config import NETWORK_MULTIPLE, UserError
 from f2fd_core.gain import Gain
 from f2fd_core.perturbation.base import Pairs, Perturbation
 from f2fd_core.randomness import GLOBAL, Randomness
@@ -157,6 +157,11 @@ class Spectrum(Perturbation):
         return {"power": self.power, "gain": self.gain.profiles}
 
     def load_state_dict(self, state):
+        if state["power"].shape != self.power.shape:
+            raise UserError(
+                "the checkpoint's noise spectrum has %s values, by an older F2Fd; expected %s, as "
+                "this one estimates it: --overwrite starts anew" % tuple(
+                    " x ".join(map(str, power.shape)) for power in (state["power"], self.power)))
         self.set_noise(Gain(state["gain"]), state["power"])
 
     def refine(self, predictor, most=REFINEMENT_BLOCKS):
