@@ -3,6 +3,8 @@
     python benchmarks/quality.py --output out            # quick: within half an hour on 2 cores
     python benchmarks/quality.py --output out --full     # all cases, ratios and seeds: hours
     python benchmarks/quality.py --join out1 out2 ...    # a table a score, of several runs
+    python benchmarks/quality.py --join out1 out2 --compact input spectrum halves
+                                        # one table of these methods, all scores in a cell
     python benchmarks/quality.py --join out1 out2 --picture methods.png    # and their volumes
 
 Any further option goes to 'f2fd benchmark' and wins, for example --cases, --snr, --seeds, --steps.
@@ -21,7 +23,8 @@ FULL = ["--shape", "96", "160", "160", "--snr", "0.1", "0.3", "1", "--seeds", "1
         "empty", "noisefree", "thick", "--steps", "600",
         "--methods", "gaussian", "tv", "nlm", "deconvolve", "spectrum", "masks", "points",
         "blindspot", "halves", "published", "--published-steps", "as the others"]
-JOINED = ("correlation", "ssim", "fsc_mean", "membrane_average_precision", "contrast")
+COMPACT = ("correlation", "ssim", "fsc_mean", "membrane_average_precision")
+JOINED = (*COMPACT, "contrast")
 
 
 def read_rows(folders):
@@ -41,26 +44,25 @@ def read_rows(folders):
     return rows
 
 
+def table(title, rows, methods, scores):
+    """Markdown: a row a case, a column a method, in each cell the ``scores`` that are known."""
+    found = {(row["case"], row["snr"], row["method"]): row for row in means(rows.values())}
+    lines = ["| %s | %s |" % (title, " | ".join(methods)), "|---" * (1 + len(methods)) + "|"]
+    for case, snr in dict.fromkeys((case, snr) for case, snr, *_ in rows):
+        own = [found.get((case, snr, method), {}) for method in methods]
+        cells = [" / ".join("%.3f" % row[score] for score in scores if row.get(score) is not None)
+                 for row in own]
+        if any(cells):
+            lines.append("| %s, SNR %g | %s |" % (case, snr, " | ".join(cells)))
+    return "\n".join(lines)
+
+
 def joined(rows):
-    """One Markdown table for each score of JOINED: a row a case, a column a method."""
-    rows = list(rows.values())
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    found = {(row["case"], row["snr"], row["method"]): row for row in means(rows)}
-    cases = list(dict.fromkeys((row["case"], row["snr"]) for row in rows))
-    parts = []
-    for score in JOINED:
-        scored = [name for name in methods
-                  if any(row["method"] == name and row[score] is not None for row in rows)]
-        if not scored:
-            continue
-        lines = ["| %s | %s |" % (score, " | ".join(scored)), "|---" * (1 + len(scored)) + "|"]
-        for case, snr in cases:
-            values = [found.get((case, snr, method), {}).get(score) for method in scored]
-            if any(value is not None for value in values):
-                lines.append("| %s, SNR %g | %s |" % (case, snr, " | ".join(
-                    "" if value is None else "%.3f" % value for value in values)))
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts)
+    """One table for each score of JOINED, with the methods that have it."""
+    scored = {score: list(dict.fromkeys(row["method"] for row in rows.values()
+                                        if row[score] is not None)) for score in JOINED}
+    return "\n\n".join(table(score, rows, methods, [score])
+                       for score, methods in scored.items() if methods)
 
 
 def draw_joined(rows, path):
@@ -86,11 +88,13 @@ def main(argv=None):
     parser.add_argument("--output")
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--join", nargs="+", metavar="FOLDER")
+    parser.add_argument("--compact", nargs="+", metavar="METHOD")
     parser.add_argument("--picture", metavar="PNG")
     options, rest = parser.parse_known_args(argv)
     if options.join:
         rows = read_rows(options.join)
-        print(joined(rows))
+        print(table(" / ".join(COMPACT), rows, options.compact, COMPACT) if options.compact
+              else joined(rows))
         if options.picture:
             draw_joined(rows, options.picture)
         return 0

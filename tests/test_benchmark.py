@@ -209,6 +209,10 @@ def test_tables_of_several_runs_are_joined(tmp_path):
     assert correlation.splitlines()[2:] == ["| cell, SNR 0.1 | 0.300 | 0.650 |",
                                             "| int8, SNR 0.1 | 0.300 |  |"]
     assert "| empty, SNR 0.1 | 1.000 |  |" in contrast.splitlines()
+    compact = program("quality.py", "--join", tmp_path / "one", "--compact", "tv", "input").stdout
+    assert compact.splitlines() == [
+        "| correlation / ssim / fsc_mean / membrane_average_precision | tv | input |",
+        "|---|---|---|", "| cell, SNR 0.1 | 0.550 | 0.300 |"]
 
 
 def test_published_sample_run_on_a_folder_of_its_form(phantom, tmp_path):
