@@ -19,16 +19,17 @@ def averaging_over(share):
     return update
 
 
-def course(config, steps):
+def course(config, steps, haste):
     """The learning rate of a step over ``config.learning_rate``, a function of the step.
 
-    ``steps``: how many there will be, None if that is not known.
+    ``steps``: how many there will be, None if that is not known; ``haste``: how much of its fast
+    start "settling" has, 0 to 1.
     """
     def warmth(step):
         return min((step + 1) / WARMUP_STEPS, 1.0)
 
     def settling(step):
-        return warmth(step) * (1 + (FIRST_RATE - 1) * math.exp(-step / SETTLING_STEPS))
+        return warmth(step) * (1 + haste * (FIRST_RATE - 1) * math.exp(-step / SETTLING_STEPS))
 
     def falling(step):
         return warmth(step) * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0)))
@@ -55,8 +56,8 @@ class EarlyStop:
 class Schedule:
     """Learning rate and early stop: what changes with steps and with finished epochs."""
 
-    def __init__(self, optimizer, config, steps):
-        """``steps``: how many there will be, None if that is not known."""
+    def __init__(self, optimizer, config, steps, haste=1.0):
+        """``steps`` and ``haste`` as in :func:`course`."""
         self.optimizer, self.stop = optimizer, EarlyStop()
         self.patience = config.stop_patience
         self.losses = []
@@ -64,7 +65,8 @@ class Schedule:
         if config.schedule == "plateau":
             self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **PLATEAU)
         else:
-            self.by_step = torch.optim.lr_scheduler.LambdaLR(optimizer, course(config, steps))
+            self.by_step = torch.optim.lr_scheduler.LambdaLR(
+                optimizer, course(config, steps, haste))
 
     def scale(self, factor):
         """Multiply this and all later learning rates."""

@@ -217,7 +217,6 @@ class Training:
         patches = sampled_patches(config, self.shapes)
         self.order = PatchOrder(patches, config.batch_size, config.seed)
         self.steps = self.order.steps(config.epochs) if config.epochs else config.steps or None
-        self.schedule = Schedule(self.optimizer, config, self.steps)
         self.averaged = AveragedModel(self.network, avg_fn=averaging_over(config.averaging)) \
             if config.averaging else None
         self.held_out = HeldOut(self.shapes, patches, config.patch_size, config.seed) \
@@ -227,6 +226,8 @@ class Training:
         self.loss_of = training_loss(config)
         self.perturbations = [perturbation_for_training(volume, config, device)
                               for volume in volumes]
+        self.schedule = Schedule(self.optimizer, config, self.steps, min(
+            perturbation.haste for perturbation in self.perturbations))
         self.ahead = Ahead(self.prepare, works_apart(device))
         self.step, self.stopped, self.setbacks = 0, False, 0
 

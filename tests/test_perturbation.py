@@ -124,23 +124,26 @@ def test_prediction_draws_other_copies_than_training():
     assert not torch.allclose(drawn(training, 0), drawn(prediction, 0))
 
 
-def test_the_less_noise_there_is_to_learn_from_the_more_is_added():
+def test_the_less_noise_there_is_to_learn_from_the_more_is_added_and_the_slower_it_starts():
     torch.manual_seed(6)
 
-    def scale(shape, low_pass=1.0, **settings):
+    def spectrum(shape, low_pass=1.0, **settings):
         amplitude = 1.0 * (fourier.radial_frequency(shape) < low_pass)
         noise = fourier.synthesise(amplitude, shape, shape, 1)[0]
-        return Spectrum(Memory(noise), TrainConfig(spared_frequency=0.0, **settings)).scale
+        return Spectrum(Memory(noise), TrainConfig(spared_frequency=0.0, **settings))
 
-    shape = (48, 80, 80)
-    alone = scale(shape)
-    assert alone == pytest.approx(0.75 * (4.8e5 / (48 * 80 * 80)) ** (1 / 3), rel=0.03)
+    shape, two = (48, 80, 80), dict(tomograms=("1.mrc", "2.mrc"))
+    alone = spectrum(shape)
+    assert alone.scale == pytest.approx(0.75 * (4.8e5 / (48 * 80 * 80)) ** (1 / 3), rel=0.03)
     # A low-pass filter takes coefficients away, a second tomogram brings as many again.
-    assert scale(shape, low_pass=0.3) == 1.0
-    assert scale(shape, tomograms=("1.mrc", "2.mrc")) == 0.75
-    assert scale((32, 64, 64), tomograms=("1.mrc", "2.mrc")) == pytest.approx(
+    filtered, among_two = spectrum(shape, low_pass=0.3), spectrum(shape, **two)
+    assert (filtered.scale, filtered.haste) == (1.0, 0.0)
+    assert (among_two.scale, among_two.haste) == (0.75, 1.0)
+    assert 0.2 < alone.haste < 0.7
+    assert spectrum((32, 64, 64), **two).scale == pytest.approx(
         0.75 * (4.8e5 / (2 * 32 * 64 * 64)) ** (1 / 3), rel=0.03)
-    assert scale(shape, noise_scale=0.3) == 0.3
+    given = spectrum(shape, noise_scale=0.3)
+    assert given.scale == 0.3 and given.haste == pytest.approx(alone.haste, rel=0.1)
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])

@@ -395,11 +395,11 @@ def test_gradients_are_clipped_and_never_for_the_published_method(phantom, tmp_p
     assert TrainConfig.create({"preset": "published"}).gradient_clip == 0
 
 
-def rates_of(**options):
+def rates_of(haste=1.0, **options):
     """Learning rates of 2000 steps, each over the one that is asked for."""
     config = TrainConfig(steps=2000, learning_rate=1e-3, **options)
     optimizer = torch.optim.Adam(torch.nn.Linear(1, 1).parameters(), lr=config.learning_rate)
-    schedule = Schedule(optimizer, config, config.steps)
+    schedule = Schedule(optimizer, config, config.steps, haste)
     rates = []
     for _ in range(config.steps):
         rates.append(optimizer.param_groups[0]["lr"] / config.learning_rate)
@@ -416,6 +416,18 @@ def test_a_schedule_warms_up_and_then_never_rises(schedule, first, last):
     assert rates.max() == pytest.approx(first, rel=0.1)
     assert np.argmax(rates) == WARMUP_STEPS - 1 and np.all(np.diff(rates[WARMUP_STEPS:]) <= 0)
     assert rates[-1] == pytest.approx(last, abs=1e-3)
+
+
+def test_a_start_as_fast_as_the_noise_is_enough_for():
+    highest = [rates_of(haste, schedule="settling").max() for haste in (0.0, 0.5, 1.0)]
+    assert highest[0] == 1 and highest[1] == pytest.approx((highest[0] + highest[2]) / 2)
+
+
+def test_a_small_tomogram_is_not_learned_in_haste(tiny_model):
+    with open(str(tiny_model / "log.csv"), newline="") as stream:
+        rates = [float(row["learning_rate"]) for row in csv.DictReader(stream)]
+    rate = TrainConfig().learning_rate
+    assert rates == pytest.approx([rate * (step + 1) / WARMUP_STEPS for step in range(len(rates))])
 
 
 def test_what_an_initial_model_knows_is_not_lost_in_a_fast_start():

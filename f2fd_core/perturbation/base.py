@@ -18,7 +18,11 @@ class Pairs(NamedTuple):
 
 
 class Perturbation:
-    """What perturbations have in common; by itself, for prediction from the tomogram as it is."""
+    """What perturbations have in common; by itself, for prediction from the tomogram as it is.
+
+    ``haste``: how much of a fast start of the training its noise is enough for, 0 to 1.
+    """
+    haste = 1.0
 
     def __init__(self, volume, config, device="cpu"):
         """``volume``: standardised, see :mod:`f2fd_core.volume`; ``config``: the TrainConfig."""

@@ -85,7 +85,9 @@ class Spectrum(Perturbation):
             self.first = noise_spectrum.level_at_most(self.first, self.window, bound, size, limit)
         first = noise_spectrum.spare_low_frequencies(self.first, self.window, limit)
         self.set_noise(gain, noise_spectrum.as_it_came(first, self.total_power, self.window))
-        self.scale = config.noise_scale or self._automatic_scale()
+        automatic = self._automatic_scale()
+        self.scale = config.noise_scale or automatic
+        self.haste = (LARGEST_SCALE - automatic) / (LARGEST_SCALE - USUAL_SCALE)
 
     def _choose_window(self):
         """Set the size of the windows that tell the noise's form."""
@@ -104,8 +106,8 @@ class Spectrum(Perturbation):
     def _automatic_scale(self):
         """The noise scale that suits a training on as many tomograms like this as there were.
 
-        The fewer Fourier coefficients of noise there are, the sooner a network knows them by heart
-        (docs/method.md has what was measured).
+        The fewer Fourier coefficients of noise there are, the sooner a network knows them by heart,
+        and the less a fast start of the training suits them (docs/method.md has what was measured).
         """
         values = (math.prod(self.volume.shape) * max(len(self.config.tomograms), 1)
                   * noise_spectrum.filled_share(self.power, self.window))
