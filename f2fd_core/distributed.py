@@ -126,7 +126,7 @@ def start(function, argument, size):
     error or dies, the others are ended. Raises what a process was refused by (a UserError or an
     OSError), or a UserError that says which died.
     """
-    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cpu_threads() // size)))
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cpu_threads() // size))
     sentences = processes.get_context(START_METHOD).SimpleQueue()
     group = processes.start_processes(
         _process, (function, argument, size, threads, _free_port(), sentences), nprocs=size,
