@@ -6,7 +6,7 @@ import torch
 WARMUP_STEPS = 10
 # How many times the learning rate a training begins with, and the steps in which what is above the
 # rate falls to 1 / e (docs/method.md has what was measured).
-FIRST_RATE, SETTLING_STEPS = 8 / 3, 200
+FIRST_RATE, SETTLING_STEPS = 8 / 3, 60
 PLATEAU = dict(factor=0.1, patience=10, min_lr=1e-8)
 FLAT_LOSS = 1e-4
 
