@@ -11,7 +11,7 @@ import math
 import tempfile
 import time
 
-from memory import write_noise
+from memory import sides, write_noise
 
 from f2fd_core import TrainConfig, train
 from f2fd_core.config import DenoiseConfig
@@ -40,6 +40,9 @@ def denoising_seconds(training, path, predictions):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shapes", type=sides, nargs="+", metavar="Z,Y,X",
+                        default=[(96, 176, 176), (96, 256, 256), (96, 336, 336)])
+    parser.add_argument("--steps", type=int, nargs="+", default=(25, 50, 100))
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args(argv)
@@ -47,8 +50,8 @@ def main(argv=None):
     print("| what | size | seconds | per unit | the noise's estimates, s |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         paths = {}
-        for shape in ((96, 176, 176), (96, 256, 256), (96, 336, 336)):
-            paths[shape] = folder + "/noise%d.mrc" % shape[1]
+        for number, shape in enumerate(options.shapes):
+            paths[shape] = "%s/noise%d.mrc" % (folder, number)
             write_noise(paths[shape], shape)
         first = next(iter(paths))
         config = TrainConfig(tomograms=(paths[first],), output=folder + "/run", steps=10,
@@ -63,7 +66,7 @@ def main(argv=None):
                   "voxels and a prediction | %.1f |"
                   % (predictions, million, seconds, seconds / million / predictions, estimates),
                   flush=True)
-        for steps in (25, 50, 100):
+        for steps in options.steps:
             began = time.monotonic()
             train(TrainConfig(tomograms=(paths[first],), output=folder + "/steps%d" % steps,
                               steps=steps, refine_every=0, checkpoint_every=10 ** 6,

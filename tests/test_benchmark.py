@@ -1,18 +1,14 @@
 import csv
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from f2fd_core import BenchmarkConfig, UserError, benchmark, benchmarking, fourier, mrc
-from f2fd_core.benchmarking import _simulation, means, scores_of, simulated_case, write_tables
+from f2fd_core.benchmarking import _simulation, means, scores_of, simulated_case
 from f2fd_core.metrics import correlation, crossing, fourier_shell_correlation
 from f2fd_core.phantom import simulate_volumes
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SHAPE = (32, 48, 48)
 
 
@@ -183,105 +179,3 @@ def test_a_reference_of_another_size_is_refused_before_anything_runs(phantom, sm
         benchmark(BenchmarkConfig(output=str(tmp_path), tomogram=phantom["tomogram"],
                                   reference=small["clean"], methods=("deconvolve",)))
     assert not list(tmp_path.rglob("*.mrc"))
-
-
-def program(name, *arguments):
-    return subprocess.run([sys.executable, str(BENCHMARKS / name), *map(str, arguments)],
-                          capture_output=True, text=True, check=False)
-
-
-def test_tables_of_several_runs_are_joined(tmp_path):
-    """A table a score; a run may lack methods, a later one replaces what an earlier one has, and
-    seeds of a case are averaged."""
-    runs = {"one": [("cell", 1, "input", 0.2), ("cell", 1, "tv", 0.5), ("cell", 2, "input", 0.4),
-                    ("cell", 2, "tv", 0.6)],
-            "two": [("empty", 1, "input", None), ("int8", 1, "input", 0.3)],
-            "three": [("cell", 2, "tv", 0.8)]}
-    for name, rows in runs.items():
-        (tmp_path / name).mkdir()
-        write_tables([dict(case=case, snr=0.1, seed=seed, method=method, correlation=value,
-                           contrast=1.0) for case, seed, method, value in rows],
-                     str(tmp_path / name))
-    done = program("quality.py", "--join", *(tmp_path / name for name in runs))
-    assert done.returncode == 0, done.stderr
-    correlation, *_, contrast = done.stdout.strip().split("\n\n")
-    assert correlation.splitlines()[0] == "| correlation | input | tv |"
-    assert correlation.splitlines()[2:] == ["| cell, SNR 0.1 | 0.300 | 0.650 |",
-                                            "| int8, SNR 0.1 | 0.300 |  |"]
-    assert "| empty, SNR 0.1 | 1.000 |  |" in contrast.splitlines()
-    compact = program("quality.py", "--join", tmp_path / "one", "--compact", "tv", "input").stdout
-    assert compact.splitlines() == [
-        "| correlation / ssim / fsc_mean / membrane_average_precision | tv | input |",
-        "|---|---|---|", "| cell, SNR 0.1 | 0.550 | 0.300 |"]
-
-
-def test_published_sample_run_on_a_folder_of_its_form(phantom, tmp_path):
-    folder = tmp_path / "shrec" / "model_0"
-    folder.mkdir(parents=True)
-    density = read(phantom["density"])
-    mrc.write_volume(str(folder / "grandmodel.mrc"), density[8:-8], 10.0)
-    mrc.write_volume(str(folder / "reconstruction.mrc"), read(phantom["tomogram"]), 10.0)
-    done = program("shrec.py", folder.parent, "--output", tmp_path / "out", "--steps", 3,
-                   "--published-epochs", 1, "--features", 2, "--methods", "default",
-                   "--device", "cpu")
-    assert done.returncode == 0, done.stderr
-    lines = {line.split("|")[1].strip(): line for line in done.stdout.splitlines()[2:]}
-    assert list(lines)[:2] == ["input", "default"]
-    assert "| 0.10 | 6.98 |" in lines["publication: F2Fd"]
-    # Matter is dark in the reconstruction and bright in the grand model.
-    assert float(lines["input"].split("|")[4]) > 0.1
-    inverted = program("shrec.py", tmp_path, "--output", tmp_path / "out2")
-    assert inverted.returncode == 2
-    assert "reconstruction.mrc" in inverted.stderr and "10.2312/3dor.20211307" in inverted.stderr
-
-
-def test_memory_is_measured_run_by_run():
-    done = program("memory.py", "--shapes", "24,32,40", "--commands", "denoise", "deconvolve")
-    assert done.returncode == 0, done.stderr
-    rows = [line.split("|") for line in done.stdout.splitlines()[2:]]
-    assert [row[3].strip() for row in rows] == ["denoise", "deconvolve"]
-    denoising, filtering = (float(row[4]) for row in rows)
-    # Each run counts for itself: the filter needs no network.
-    assert 0.05 < filtering < denoising < 4
-    for row in rows:
-        assert float(row[5]) == pytest.approx(3 * 4 * 24 * 32 * 40 / 2 ** 30 + 1.5, abs=0.01)
-        assert float(row[6]) == pytest.approx(float(row[4]) / float(row[5]), abs=0.01)
-
-
-def test_rates_and_the_work_behind_them():
-    done = program("rate.py", "--shape", 32, 48, 48, "--tile-size", 32, "--patch-size", 16,
-                   "--predictions", 1, "--repeats", 1, "--threads", 2, "--device", "cpu")
-    assert done.returncode == 0, done.stderr
-    # Layers of 8 to 64 channels, by hand: 2 x 2 x 2 voxels are one of the first level's, and each
-    # level down has an eighth of the voxels.
-    levels = (8 * 16 + 16 * 16 + 48 * 16 + 16 * 16, 16 * 32 + 32 * 32 + 96 * 32 + 32 * 32,
-              32 * 64 + 64 * 64)
-    expected = 2 * (27 * sum(count / 8 ** level for level, count in enumerate(levels, 1))
-                    + 16 * 32 / 8 + 27 * 4 * 4 + 4)
-    assert "%.1f thousand operations" % (expected / 1e3) in done.stdout
-    seconds = [float(line.split("|")[2]) for line in done.stdout.splitlines()
-               if "training step" in line or line.startswith("| - ")]
-    assert len(seconds) == 5 and min(seconds) > 0
-
-
-def test_the_strength_of_noise_is_known_better_to_the_faces():
-    done = program("strength.py", "--shape", 48, 96, 96, "--cases", "uneven", "--windows", 16)
-    assert done.returncode == 0, done.stderr
-    centres, faces = (line.split("|") for line in done.stdout.splitlines()[2:])
-    assert (centres[3].strip(), faces[3].strip()) == ("centres", "faces")
-    borders, spreads = ([float(row[column]) for row in (centres, faces)] for column in (4, 5))
-    assert borders[0] > borders[1] > 1.0 and spreads[0] > 1.5 * spreads[1]
-
-
-def test_the_noise_is_known_better_where_signal_is_told_from_it():
-    done = program("noise.py", "--shape", 48, 96, 96, "--cases", "crowded", "crowded@1",
-                   "--seeds", 5)
-    assert done.returncode == 0, done.stderr
-    lines = [line.split("|") for line in done.stdout.splitlines() if line.startswith("| ")]
-    plain, default = (lines[0].index(" %s " % name)
-                      for name in ("level beside the axis", "default"))
-    errors = next(line for line in lines if "root mean square" in line[1])
-    assert float(errors[plain]) > 1.5 * float(errors[default]) > 0
-    # Without telling, all that is signal is noise, and the more so the more there is.
-    low, high = ([float(value) for value in line[plain].split()] for line in lines[1:3])
-    assert all(1 < below < above for below, above in zip(low, high))

@@ -1,0 +1,264 @@
+"""The scripts under benchmarks/: that they run, and what they print."""
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, data
+
+from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, mrc
+from f2fd_core.benchmarking import write_tables
+from f2fd_core.device import arithmetic
+from f2fd_core.metrics import correlation
+from f2fd_core.phantom import simulate_volumes
+from f2fd_core.run_folder import prepare_folder
+from f2fd_core.volume import open_volumes
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+SHAPE = (32, 48, 48)
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """A script's module by its name."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
+
+
+@pytest.fixture
+def printed(script, capsys):
+    """Run a script in this process: (name, arguments) -> the cells of the table it prints."""
+    def run(name, *arguments):
+        script(name).main([str(argument) for argument in arguments])
+        return table(capsys.readouterr().out)
+    return run
+
+
+def table(text):
+    """The cells of a Markdown table's rows, without its head."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")]
+            for line in text.splitlines() if line.startswith("|")]
+    return rows[2:]
+
+
+def correlation_of_input(seed, snr=0.1):
+    volumes = simulate_volumes(SimulateConfig(shape=SHAPE, snr=snr, seed=seed))
+    return correlation(*(torch.from_numpy(volumes[name]) for name in ("tomogram", "clean")))
+
+
+def program(name, *arguments):
+    return subprocess.run([sys.executable, str(BENCHMARKS / name), *map(str, arguments)],
+                          capture_output=True, text=True, check=False)
+
+
+def test_tables_of_several_runs_are_joined(tmp_path):
+    """A table a score; a run may lack methods, a later one replaces what an earlier one has, and
+    seeds of a case are averaged."""
+    runs = {"one": [("cell", 1, "input", 0.2), ("cell", 1, "tv", 0.5), ("cell", 2, "input", 0.4),
+                    ("cell", 2, "tv", 0.6)],
+            "two": [("empty", 1, "input", None), ("int8", 1, "input", 0.3)],
+            "three": [("cell", 2, "tv", 0.8)]}
+    for name, rows in runs.items():
+        (tmp_path / name).mkdir()
+        write_tables([dict(case=case, snr=0.1, seed=seed, method=method, correlation=value,
+                           contrast=1.0) for case, seed, method, value in rows],
+                     str(tmp_path / name))
+    done = program("quality.py", "--join", *(tmp_path / name for name in runs))
+    assert done.returncode == 0, done.stderr
+    correlation, *_, contrast = done.stdout.strip().split("\n\n")
+    assert correlation.splitlines()[0] == "| correlation | input | tv |"
+    assert correlation.splitlines()[2:] == ["| cell, SNR 0.1 | 0.300 | 0.650 |",
+                                            "| int8, SNR 0.1 | 0.300 |  |"]
+    assert "| empty, SNR 0.1 | 1.000 |  |" in contrast.splitlines()
+    compact = program("quality.py", "--join", tmp_path / "one", "--compact", "tv", "input").stdout
+    assert compact.splitlines() == [
+        "| correlation / ssim / fsc_mean / membrane_average_precision | tv | input |",
+        "|---|---|---|", "| cell, SNR 0.1 | 0.550 | 0.300 |"]
+
+
+def test_published_sample_run_on_a_folder_of_its_form(phantom, tmp_path):
+    folder = tmp_path / "shrec" / "model_0"
+    folder.mkdir(parents=True)
+    density = data(phantom["density"])
+    mrc.write_volume(str(folder / "grandmodel.mrc"), density[8:-8], 10.0)
+    mrc.write_volume(str(folder / "reconstruction.mrc"), data(phantom["tomogram"]), 10.0)
+    done = program("shrec.py", folder.parent, "--output", tmp_path / "out", "--steps", 3,
+                   "--published-epochs", 1, "--features", 2, "--methods", "default",
+                   "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    lines = {line.split("|")[1].strip(): line for line in done.stdout.splitlines()[2:]}
+    assert list(lines)[:2] == ["input", "default"]
+    assert "| 0.10 | 6.98 |" in lines["publication: F2Fd"]
+    # Matter is dark in the reconstruction and bright in the grand model.
+    assert float(lines["input"].split("|")[4]) > 0.1
+    inverted = program("shrec.py", tmp_path, "--output", tmp_path / "out2")
+    assert inverted.returncode == 2
+    assert "reconstruction.mrc" in inverted.stderr and "10.2312/3dor.20211307" in inverted.stderr
+
+
+def test_memory_is_measured_run_by_run():
+    done = program("memory.py", "--shapes", "24,32,40", "--commands", "denoise", "deconvolve")
+    assert done.returncode == 0, done.stderr
+    rows = table(done.stdout)
+    assert [row[2] for row in rows] == ["denoise", "deconvolve"]
+    denoising, filtering = (float(row[3]) for row in rows)
+    # Each run counts for itself: the filter needs no network.
+    assert 0.05 < filtering < denoising < 4
+    for row in rows:
+        assert float(row[4]) == pytest.approx(3 * 4 * 24 * 32 * 40 / 2 ** 30 + 1.5, abs=0.01)
+        assert float(row[5]) == pytest.approx(float(row[3]) / float(row[4]), abs=0.01)
+
+
+def test_rates_and_the_work_behind_them():
+    done = program("rate.py", "--shape", 32, 48, 48, "--tile-size", 32, "--patch-size", 16,
+                   "--predictions", 1, "--repeats", 1, "--threads", 2, "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    # Layers of 8 to 64 channels, by hand: 2 x 2 x 2 voxels are one of the first level's, and each
+    # level down has an eighth of the voxels.
+    levels = (8 * 16 + 16 * 16 + 48 * 16 + 16 * 16, 16 * 32 + 32 * 32 + 96 * 32 + 32 * 32,
+              32 * 64 + 64 * 64)
+    expected = 2 * (27 * sum(count / 8 ** level for level, count in enumerate(levels, 1))
+                    + 16 * 32 / 8 + 27 * 4 * 4 + 4)
+    assert "%.1f thousand operations" % (expected / 1e3) in done.stdout
+    seconds = [float(line.split("|")[2]) for line in done.stdout.splitlines()
+               if "training step" in line or line.startswith("| - ")]
+    assert len(seconds) == 5 and min(seconds) > 0
+
+
+def test_the_strength_of_noise_is_known_better_to_the_faces():
+    done = program("strength.py", "--shape", 48, 96, 96, "--cases", "uneven", "--windows", 16)
+    assert done.returncode == 0, done.stderr
+    centres, faces = table(done.stdout)
+    assert (centres[2], faces[2]) == ("centres", "faces")
+    borders, spreads = ([float(row[column]) for row in (centres, faces)] for column in (3, 4))
+    assert borders[0] > borders[1] > 1.0 and spreads[0] > 1.5 * spreads[1]
+
+
+def test_the_noise_is_known_better_where_signal_is_told_from_it():
+    done = program("noise.py", "--shape", 48, 96, 96, "--cases", "crowded", "crowded@1",
+                   "--seeds", 5)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split("|") for line in done.stdout.splitlines() if line.startswith("| ")]
+    plain, default = (lines[0].index(" %s " % name)
+                      for name in ("level beside the axis", "default"))
+    errors = next(line for line in lines if "root mean square" in line[1])
+    assert float(errors[plain]) > 1.5 * float(errors[default]) > 0
+    # Without telling, all that is signal is noise, and the more so the more there is.
+    low, high = ([float(value) for value in line[plain].split()] for line in lines[1:3])
+    assert all(1 < below < above for below, above in zip(low, high))
+
+
+def test_variants_of_the_ablation_are_of_what_there_is(script):
+    ablation = script("ablation")
+    for owner, name in ablation.CONSTANTS.values():
+        assert hasattr(owner, name), name
+    for settings in ablation.VARIANTS.values():
+        TrainConfig(**{name: value for name, value in settings.items()
+                       if name not in ablation.CONSTANTS and value != "halves"})
+
+
+def test_variants_differ_from_the_default(printed):
+    default, told, shallow = printed("ablation", "--shape", *SHAPE, "--steps", 2, "--variants",
+                                     "default", "true spectrum", "1 pooling")
+    assert [row[1] for row in (default, told, shallow)] == ["default", "true spectrum", "1 pooling"]
+    assert told[7:10] == ["1.00"] * 3
+    # The estimate knows nothing of the network, whose result differs.
+    assert default[7:10] == shallow[7:10] != told[7:10]
+    assert default[2:7] != shallow[2:7]
+
+
+def test_steps_on_another_tomogram(printed):
+    unchanged, further = printed("finetune", "--shape", *SHAPE, "--first", 3, "--steps", 2)
+    assert float(unchanged[1]) == pytest.approx(correlation_of_input(2), abs=6e-4)
+    assert further[0] == "2" and further[1] != further[2]
+
+
+def test_membranes_segmented(script, printed, phantom, tmp_path):
+    """Dice by its formula, and a table of all volumes of a benchmark's folder."""
+    membranes = script("membranes")
+    mask = torch.from_numpy(data(phantom["membrane"])) > 0.5
+    half = mask & (torch.arange(mask.shape[2]) < mask.shape[2] // 2)
+    share = float(half.sum() / mask.sum())
+    found = membranes.dice(torch.nn.Identity(), half.float(), mask, torch.device("cpu"))
+    assert found == pytest.approx(2 * share / (share + 1)) and 0.2 < found < 0.9
+    folder = tmp_path / "cell"
+    folder.mkdir()
+    for name in ("tomogram", "clean", "membrane", "odd"):
+        (folder / (name + ".mrc")).symlink_to(phantom[name])
+    (case, noisy, clean), = printed("membranes", tmp_path, "--steps", 1, "--foreign-noise")
+    assert case == "cell" and 0 <= float(noisy) <= 1 and 0 <= float(clean) <= 1
+
+
+def test_a_watched_training_knows_how_good_it_is(script, phantom, tmp_path):
+    """What is noted at a check is what its model makes of the tomogram."""
+    stopping = script("stopping")
+    config = TrainConfig(tomograms=(phantom["tomogram"],), output=str(tmp_path / "run"),
+                         **dict(TINY, steps=0, checkpoint_every=50))
+    prepare_folder(config)
+    cpu = torch.device("cpu")
+    training = stopping.Watched(config, open_volumes(config), [], cpu, arithmetic("auto", cpu))
+    clean = torch.from_numpy(data(phantom["clean"]))
+    training.watch(clean, 50)
+    training.run()
+    (step, loss, found, _), = training.rows
+    assert (step, loss) == (50, training.best.loss)
+    model, = (tmp_path / "run" / "checkpoints").glob("*50*")
+    result, = denoise(DenoiseConfig(model=str(model), tomograms=(phantom["tomogram"],),
+                                    output=str(tmp_path / "out"), device="cpu"))
+    assert found == pytest.approx(correlation(torch.from_numpy(data(result)), clean), abs=0.002)
+    assert found > correlation(torch.from_numpy(data(phantom["tomogram"])), clean)
+
+
+def test_growth_is_told_for_each_unit(printed):
+    rows = printed("scaling", "--shapes", "32,32,32", "32,32,64", "--steps", 1, 2, "--device",
+                   "cpu")
+    assert [row[:2] for row in rows] == [
+        ["denoising, 4 predictions", "0.0 million voxels"],
+        ["denoising, 4 predictions", "0.1 million voxels"],
+        ["denoising, 8 predictions", "0.0 million voxels"],
+        ["denoising, 16 predictions", "0.0 million voxels"],
+        ["training", "1 steps"], ["training", "2 steps"]]
+    assert float(rows[-1][2]) == pytest.approx(2 * float(rows[-1][3].split()[0]), abs=0.06)
+
+
+def test_work_is_set_against_the_published_cost(script, phantom, tmp_path, monkeypatch, capsys):
+    """The published numbers of steps and predictions; the share of their cost by the seconds."""
+    work = script("work")
+    options = SimpleNamespace(shape=SHAPE, snr=0.1, device="cpu", threads=0)
+    one = work.Work(str(tmp_path / "one"), 2, options)
+    models = one.train((1, 2))
+    one.print_table(models, 1e5)
+    rows = table(capsys.readouterr().out)
+    assert [row[0] for row in rows] == ["(input)", "1", "2"]
+    assert float(rows[0][4]) == pytest.approx(correlation_of_input(2), abs=6e-4)
+    for _, trained, denoised, share, _ in rows[1:]:
+        seconds = float(trained) + float(denoised)
+        assert 1e5 / (seconds + 1.01) <= float(share) <= 1e5 / max(seconds - 1.01, 1e-3) + 1
+    model, _ = models[2]
+    further = work.Work(str(tmp_path / "further"), 3, options)
+    assert further.train((0,), model) == {0: (model, 0.0)}
+    monkeypatch.setattr(work, "seconds_of", lambda function: 2.0)
+    tomogram = str(tmp_path / "half.mrc")
+    mrc.write_volume(tomogram, np.random.default_rng(0).normal(size=(64, 64, 128)).astype("f4"),
+                     10.0)
+    # 50 epochs of two patches, two in a batch; 100 predictions of a patch, ten in a batch.
+    assert work.published_cost(tomogram, str(tmp_path / "published"), options) == (2, 50, 20, 2)
+
+
+def test_reliability_shows_the_worst_of_all_outcomes(script):
+    """A test that failed once has failed, however often it passed."""
+    shown = script("reliability").Table()
+    shown.marks = {"one": ("Ctrl-C", "goes on"), "two": ("full disk", "nothing lost")}
+    for test, when, outcome, times in (
+            ("one", "call", "passed", 3), ("one", "call", "failed", 4),
+            ("one", "setup", "passed", 9), ("two", "setup", "skipped", 0),
+            ("else", "call", "failed", 1)):
+        shown.pytest_runtest_logreport(SimpleNamespace(
+            nodeid=test, when=when, outcome=outcome, passed=outcome == "passed",
+            user_properties=[("times", times)]))
+    assert table(shown.markdown()) == [["Ctrl-C", "7", "goes on", "failed"],
+                                       ["full disk", "0", "nothing lost", "skipped"]]
