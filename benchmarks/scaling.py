@@ -20,12 +20,12 @@ from f2fd_core.device import prepare_cpu
 from f2fd_core.perturbation import perturbation_for_prediction
 from f2fd_core.run_folder import prepare_folder
 from f2fd_core.training import open_for_training
-from f2fd_core.volume import open_volumes
+from f2fd_core.volume import open_as_they_are
 
 
 def denoising_seconds(training, path, predictions):
     """(seconds of the noise's estimates, seconds of all tiles) of a tomogram."""
-    volume, = open_volumes(DenoiseConfig(tomograms=(path,)), training.config)
+    volume, = open_as_they_are(DenoiseConfig(tomograms=(path,)), training.config.clip)
     began = time.monotonic()
     config = training.config
     perturbation = perturbation_for_prediction(volume, config, training.device, predictions, 4)

@@ -12,6 +12,8 @@ import dataclasses
 import multiprocessing
 import os
 import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -204,7 +206,7 @@ def _told(setting):
 def run_filter(name, config, case, path):
     """Run a filter with the best of its settings; returns an :class:`Outcome`."""
     function, settings = _filter_settings(name, config)
-    source = mrc.open_volume(case.tomogram)
+    source = mrc.open_volume(case.tomogram, config.voxel_size)
     volume = np.array(source[:], dtype=np.float32)
     mean, std = float(volume.mean()), float(volume.std()) or 1.0
     volume = (volume - mean) / std
@@ -214,7 +216,7 @@ def run_filter(name, config, case, path):
         corner = [(length - side) // 2 for length, side in zip(volume.shape, size)]
         part = np.ascontiguousarray(crop(volume, corner, size))
         truth = torch.from_numpy(np.array(
-            crop(mrc.open_volume(case.reference), corner, size), dtype=np.float32))
+            crop(_voxels(case.reference), corner, size), dtype=np.float32))
 
         def quality(setting):
             result = torch.from_numpy(np.array(function(part, setting, source), dtype=np.float32))
@@ -234,7 +236,8 @@ def _train_config(name, config, case, folder, steps):
     halves = case.halves if name == "halves" else ()
     return TrainConfig.create(dict(
         LEARNED[name], tomograms=(case.tomogram,), half_maps=halves, output=folder, steps=steps,
-        checkpoint_every=10 ** 9, device=config.device, threads=config.threads, overwrite=True))
+        voxel_size=config.voxel_size, checkpoint_every=10 ** 9, device=config.device,
+        threads=config.threads, overwrite=True))
 
 
 def _clock(device):
@@ -272,7 +275,8 @@ def run_learned(name, config, case, path, budget):
     trained = _clock(config.device)
     result, = denoise(DenoiseConfig(
         model=model, tomograms=(case.tomogram,), half_maps=settings.half_maps, output=folder,
-        device=config.device, threads=config.threads, overwrite=True))
+        voxel_size=config.voxel_size, device=config.device, threads=config.threads,
+        overwrite=True))
     seconds = _clock(config.device) - trained
     os.replace(result, path)
     return Outcome(path, "", steps, trained - began, seconds, resident_gib(peak=True))
@@ -287,18 +291,24 @@ def _run(name, config, case, path, budget):
 
 
 def in_own_process(*arguments):
-    """:func:`_run` in a fresh process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        outcome = pool.apply(_run, arguments)
-        pool.close()
-        pool.join()
-    return outcome
+    """:func:`_run` in a fresh process, which may start others; raises UserError if it dies."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(_run, *arguments).result()
+        except BrokenProcessPool:
+            raise UserError("the process of the method %s was killed; expected it to go on: the "
+                            "machine's memory may not suffice" % arguments[0])
 
 
 # Scores and tables.
 
+def _voxels(path):
+    """A volume whose voxel size does not matter, (Z, Y, X), to be read by indexing."""
+    return mrc.open_volume(path, 1.0)
+
+
 def _read(path):
-    return torch.from_numpy(np.array(mrc.open_volume(path)[:], dtype=np.float32))
+    return torch.from_numpy(np.array(_voxels(path)[:], dtype=np.float32))
 
 
 def scores_of(path, case, membranes=None):
@@ -328,7 +338,7 @@ def run_case(config, case, folder):
     about = {"case": case.name, "snr": case.snr, "seed": case.seed}
     membranes = None
     if case.reference:
-        shape = mrc.open_volume(case.tomogram).shape
+        shape = _voxels(case.tomogram).shape
         reference, membranes = metrics.read_reference(case.reference, case.membrane, shape)
     rows = [dict(about, method="input", **scores_of(case.tomogram, case, membranes))]
     volumes, budget = {"input": case.tomogram}, None
@@ -420,7 +430,7 @@ def draw(pictures, rows, path):
 
 
 def _section(path):
-    volume = mrc.open_volume(path)
+    volume = _voxels(path)
     return np.array(volume[volume.shape[0] // 2], dtype=np.float32)
 
 
@@ -458,7 +468,7 @@ def _require_scikit_image():
 def _cases(config):
     """The cases with the folders of their volumes, simulated one by one."""
     if config.tomogram:
-        voxel_size = mrc.open_volume(config.tomogram).voxel_size
+        voxel_size = mrc.open_volume(config.tomogram, config.voxel_size).voxel_size
         report.say("%s, voxels of %g Å" % (config.tomogram, voxel_size[0]))
         folder = os.path.join(config.output, "volumes")
         files.make_folder(folder)

@@ -13,16 +13,11 @@ import zipfile
 import torch
 
 from f2fd_core import unet
-from f2fd_core.config import TrainConfig, UserError
+from f2fd_core.config import TrainConfig, UserError, todays
 from f2fd_core.files import replaced
 
 FORMAT = "f2fd"
 VERSION = 2
-# Fields of version 1 that are gone, and what they became: of either, denoising needs only whether
-# the noise spectrum is refined.
-REFINE_AT, QUANTILE, REFINE_STEPS = "refine_at", "spectrum_quantile", 200
-BEFORE = {"optimizer": "adam"}
-"""What settings were before they could be chosen."""
 
 
 def save(path, weights, config, step, voxel_size, **training):
@@ -84,8 +79,7 @@ def load(path):
     problem = _problem(state)
     if problem:
         raise UserError("%s is damaged: %s" % (path, problem))
-    state["config"] = {**BEFORE, **state["config"]}
-    return _from_version_1(state) if state["version"] == 1 else state
+    return dict(state, config=todays(state["config"]))
 
 
 def _problem(state):
@@ -115,14 +109,6 @@ def _wrong_weights(weights):
     return ""
 
 
-def _from_version_1(state):
-    """A model of version 1 in today's words: usable, but not resumable."""
-    config = dict(state["config"])
-    config.pop(QUANTILE, None)
-    config["refine_every"] = REFINE_STEPS if config.pop(REFINE_AT, 0) else 0
-    return dict(state, config=config)
-
-
 def restore(state, path):
     """Return (network, TrainConfig) of a loaded file; raises UserError if they don't agree."""
     try:
@@ -148,6 +134,21 @@ def restore(state, path):
     return network, config
 
 
+def folder_in(output):
+    """Where a training in the folder ``output`` keeps its checkpoints."""
+    return os.path.join(output, "checkpoints")
+
+
+def _paths(folder):
+    """All checkpoints of a folder, the newest first."""
+    return sorted(glob.glob(os.path.join(glob.escape(folder), "step_*.pt")), reverse=True)
+
+
+def present(output):
+    """Whether a training in the folder ``output`` has left a checkpoint, good or not."""
+    return bool(_paths(folder_in(output)))
+
+
 def path_of(folder, step):
     """File name of the checkpoint of a step; names sort by step."""
     return os.path.join(folder, "step_%08d.pt" % step)
@@ -159,7 +160,7 @@ def newest(folder, warn):
     One that can't be loaded, or has weights that are not finite, is reported through ``warn`` and
     passed over; raises UserError when that leaves none, since starting anew would replace them.
     """
-    paths = sorted(glob.glob(os.path.join(glob.escape(folder), "step_*.pt")), reverse=True)
+    paths = _paths(folder)
     for path in paths:
         try:
             state = load(path)

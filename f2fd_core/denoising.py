@@ -16,6 +16,7 @@ import torch
 
 from f2fd_core import checkpoint, files, lock, mrc, report, unet
 from f2fd_core.config import HALF_TURNS, NETWORK_MULTIPLE, UserError
+from f2fd_core.deconvolution import preparation
 from f2fd_core.device import (
     arithmetic,
     autocast,
@@ -31,7 +32,7 @@ from f2fd_core.patches import Tiling
 from f2fd_core.perturbation import perturbation_for_prediction
 from f2fd_core.perturbation.spectrum import LEAST_BLOCKS, REFINEMENT_BLOCKS
 from f2fd_core.randomness import Randomness, derived_seed
-from f2fd_core.volume import open_volumes
+from f2fd_core.volume import open_as_they_are
 from f2fd_core.workers import Ahead, in_order
 
 TILE_STREAM = 5
@@ -235,9 +236,10 @@ def denoise(config):
         results += [_companion(path, "_std.mrc") for path in results]
     files.refuse_existing(results, config.overwrite or config.resume,
                           "--overwrite to replace it or --resume to skip finished tomograms")
-    done = {name for name, path in paths.items() if config.resume and os.path.exists(path)}
+    done = {name for name, path in paths.items() if config.resume and os.path.exists(path)
+            and (not config.std or os.path.exists(_companion(path, "_std.mrc")))}
     lock.refuse_held(path for name, path in paths.items() if name not in done)
-    volumes = open_volumes(config.without(done), trained)
+    volumes = open_as_they_are(config.without(done), trained.clip)
     boxes = [box_of(volume, config.region) for volume in volumes]
     files.make_folder(config.output)
 
@@ -292,9 +294,15 @@ def _denoise_all(tomograms, predictors, config, trained):
     # A pool of masked copies takes a tomogram's memory several times: one at a time.
     pools = trained.perturbation == "masks"
     apart = 0 if devices == 1 or pools else count - count % devices
-    ahead = Ahead(lambda number: perturbation_for_prediction(
-        tomograms[number][0], trained, predictors[0].device, config.predictions, config.pool_size),
-        works_apart(predictors[0].device) and not pools)
+    prepare = preparation(trained, config.defocus)
+
+    def perturbation_of(number):
+        # Prepared voxels take a temporary file as large as the tomogram: one at a time.
+        return perturbation_for_prediction(
+            tomograms[number][0].prepared_by(prepare), trained, predictors[0].device,
+            config.predictions, config.pool_size)
+
+    ahead = Ahead(perturbation_of, works_apart(predictors[0].device) and not pools)
 
     def denoise_number(workers, number):
         volume, box, path = tomograms[number]
@@ -303,7 +311,7 @@ def _denoise_all(tomograms, predictors, config, trained):
             perturbation = ahead.take(number)
             if apart <= number < count - 1:
                 ahead.begin(number + 1)
-            _denoise_one(volume, box, perturbation, path, workers, config, trained)
+            _denoise_one(box, perturbation, path, workers, config, trained)
 
     def dismiss():
         for predictor in predictors:
@@ -316,10 +324,10 @@ def _denoise_all(tomograms, predictors, config, trained):
         denoise_number(predictors, number)
 
 
-def _denoise_one(volume, box, perturbation, path, predictors, config, trained):
-    """Denoise the ``box`` (see :func:`box_of`) of a tomogram, in smaller tiles if a GPU's memory
-    does not suffice."""
-    first = predictors[0]
+def _denoise_one(box, perturbation, path, predictors, config, trained):
+    """Denoise the ``box`` (see :func:`box_of`) of a perturbation's tomogram, in smaller tiles if a
+    GPU's memory does not suffice."""
+    first, volume = predictors[0], perturbation.volume
     if trained.refines() and not trained.unperturbed(config.predictions):
         refined([perturbation], first.network, first.device, first.dtype)
     workers = [(predictor, perturbation.on(predictor.device)) for predictor in predictors]
@@ -332,10 +340,11 @@ def _denoise_one(volume, box, perturbation, path, predictors, config, trained):
             if side <= SMALLEST_TILE:
                 raise UserError("the GPU's memory does not suffice even for tiles of %d voxels; "
                                 "expected a GPU with more free memory, or --device cpu" % side)
-            side = halved(side, multiple)
-            report.warn("the GPU's memory does not suffice; starting %s again with tiles of %d "
-                        "voxels" % (volume.source.path, side))
-            torch.cuda.empty_cache()
+        # Only now, without the error, is there nothing that holds what the failed tile had taken.
+        torch.cuda.empty_cache()
+        side = halved(side, multiple)
+        report.warn("the GPU's memory does not suffice; starting %s again with tiles of %d voxels"
+                    % (volume.source.path, side))
     report.say("written to %s" % path)
 
 

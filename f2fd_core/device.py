@@ -9,7 +9,7 @@ from f2fd_core.config import UserError
 
 AMPERE = 8
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-KEPT_BYTES = 1 << 30
+KEPT_BYTES, KEPT_BY_OLD_GLIBC = 1 << 30, 1 << 25
 # On CPUs, PyTorch's bfloat16 gradients of 3 x 3 x 3 convolutions over 2 x 2 x 2 voxels are now and
 # then NaN (seen with PyTorch 2.13 on AVX-512; never over 3 x 3 x 3 or more).
 LEAST_DEEPEST = 3
@@ -110,7 +110,10 @@ def _keep_freed_memory():
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "gnu_get_libc_version"):
-        library.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+        # Before version 2.34 or so it refuses more than 32 MiB, and by the other setting alone it
+        # would get all large arrays anew.
+        if not library.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES):
+            library.mallopt(M_MMAP_THRESHOLD, KEPT_BY_OLD_GLIBC)
         library.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 

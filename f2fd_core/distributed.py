@@ -4,6 +4,7 @@ Processes are started here (``--device 0,1``), by torchrun or by Slurm's srun, o
 any of these a training is a group of one, and nothing of torch.distributed is touched.
 """
 import contextlib
+import datetime
 import os
 import re
 import signal
@@ -17,6 +18,9 @@ from f2fd_core.config import UserError
 from f2fd_core.device import cpu_threads
 
 FIRST_PORT, PORTS = 20000, 20000
+# How long one process may be busy while the others wait for it, with a new estimate of the noise of
+# many tomograms for example. That one died is known sooner, by who started them.
+PATIENCE = datetime.timedelta(hours=2)
 # How processes start; a forked one could not use a GPU that this one has used.
 START_METHOD = "spawn"
 
@@ -82,24 +86,28 @@ def from_environment(environment):
     if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
         group = Group(int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"]),
                       int(environment["SLURM_LOCALID"]))
-        port = FIRST_PORT + int(environment["SLURM_JOB_ID"]) % PORTS
+        # Steps of one job may run side by side.
+        number = "%s%s" % (environment["SLURM_JOB_ID"], environment.get("SLURM_STEP_ID", ""))
+        port = FIRST_PORT + int(number) % PORTS
         return group, "%s:%d" % (first_host(environment["SLURM_STEP_NODELIST"]), port)
     return ALONE, ""
 
 
 @contextlib.contextmanager
 def joined(on_gpu):
-    """The :class:`Group` that this process belongs to, connected while the context lasts."""
+    """The :class:`Group` that this process belongs to, connected while the context lasts.
+
+    After an error the connection is left as it is: to end it, NCCL would wait for the others, who
+    wait for this process. They are ended when it ends.
+    """
     group, address = from_environment(os.environ)
     if group.size == 1:
         yield group
         return
     dist.init_process_group("nccl" if on_gpu else "gloo", "tcp://" + address, rank=group.rank,
-                            world_size=group.size)
-    try:
-        yield group
-    finally:
-        dist.destroy_process_group()
+                            world_size=group.size, timeout=PATIENCE)
+    yield group
+    dist.destroy_process_group()
 
 
 def _free_port():

@@ -87,8 +87,18 @@ class Best:
         """Start the comparison anew: another noise spectrum makes other losses."""
         self.loss = float("inf")
 
+    def state_dict(self):
+        return dict(vars(self))
+
+    def load_state_dict(self, state):
+        self.loss, self.step, self.model = state["loss"], state["step"], state["model"]
+
+    def at_limit(self, step):
+        """Whether there are as many steps as there may be."""
+        return step >= MOST_STEPS
+
     def reached(self, step):
         """Whether waiting longer is not worth it: the last good check is too long ago."""
         waited = step - self.step
-        return step >= MOST_STEPS or (step >= LEAST_STEPS and waited >= max(
+        return self.at_limit(step) or (step >= LEAST_STEPS and waited >= max(
             LEAST_PATIENCE, PATIENCE_SHARE * step))

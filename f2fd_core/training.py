@@ -5,6 +5,7 @@ uninterrupted one would have done without storing generator states.
 """
 import contextlib
 import dataclasses
+import gc
 import itertools
 import math
 import os
@@ -126,18 +127,18 @@ def batch_of(patches, volumes, perturbations, truths, config, held_out=None, ran
                    for parts in zip(*stacks)))
 
 
-def open_for_training(config, group=distributed.ALONE):
+def open_for_training(config, group=distributed.ALONE, resumes=False):
     """A :class:`Training` at its first step, in the process's own random state.
 
-    ``group``: the processes that train together. Raises UserError for bad input, before anything is
-    written.
+    ``group``: the processes that train together; ``resumes``: whether there is a checkpoint to go
+    on from, which is not opened yet. Raises UserError for bad input, before anything is written.
     """
     device = group.device(choose_devices(config.device), config.device)
     dtype = arithmetic(config.precision, device,
                        config.patch_size // NETWORK_MULTIPLE[config.network])
     volumes = open_volumes(config)
     training = Training(config, volumes, open_ground_truth(config, volumes), device, dtype, group)
-    if config.initial_model:
+    if config.initial_model and not resumes:
         training.start_from(config.initial_model)
     return training
 
@@ -152,9 +153,9 @@ def train(config):
     """
     devices = choose_devices(config.device)
     with distributed.joined(devices[0].type == "cuda") as group:
-        size = max(group.size, len(devices))
+        size = group.size if group.size > 1 else len(devices)
         config.check_devices(size)
-        if group.size == 1 < size:
+        if group.size < size:
             distributed.start(train, config, size)
         else:
             _train_in(group, config)
@@ -167,7 +168,8 @@ def _train_in(group, config):
     if group.rank == 0:
         present_results(config)
     with repeatable(config.deterministic), contextlib.ExitStack() as stack:
-        training = open_for_training(config, group)
+        training = open_for_training(config, group,
+                                     config.resume and checkpoint.present(config.output))
         if group.rank == 0:
             stack.enter_context(sole_run(config))
             prepare_folder(config)
@@ -190,8 +192,14 @@ def _train_in(group, config):
                 if group.rank == 0:
                     report.warn("%s; going back, with a learning rate of %g times %g"
                                 % (error, SETBACK_RATE ** setbacks, config.learning_rate))
-            del training  # there may be no room for two
-            training = open_for_training(config, group)
+            except torch.cuda.OutOfMemoryError:
+                raise UserError("the memory of %s does not suffice for a step of %d patches of %d "
+                                "voxels; expected a smaller --batch-size, --samples-per-patch or "
+                                "--patch-size" % (training.device, config.batch_size
+                                                  * config.samples_per_patch, config.patch_size))
+            training = None  # there may be no room for two; it refers to itself
+            gc.collect()
+            training = open_for_training(config, group, checkpoint.present(config.output))
             training.resume()
             training.slow_down(setbacks)
         if group.rank == 0:
@@ -205,7 +213,7 @@ class Training:
     def __init__(self, config, volumes, truths, device, dtype, group=distributed.ALONE):
         self.config, self.volumes, self.truths = config, volumes, truths
         self.device, self.dtype, self.group = device, dtype, group
-        self.checkpoints = os.path.join(config.output, "checkpoints")
+        self.checkpoints = checkpoint.folder_in(config.output)
         self.shapes = [list(volume.shape) for volume in volumes]
         self.voxel_size = volumes[0].voxel_size
         torch.manual_seed(derived_seed(config.seed, INITIAL_STREAM))
@@ -273,8 +281,10 @@ class Training:
         self.network.load_state_dict(state["network"])
         if self.averaged:
             self.averaged.n_averaged.fill_(state["step"])
-        self.best.loss, self.best.step, self.best.model = (
-            state["best"]["loss"], state["best"]["step"], state["best"]["model"])
+        if self.held_out and earlier.automatic():
+            self.best.load_state_dict(state["best"])
+        else:
+            self.best.step = state["step"]  # what nobody watched was not waited in vain
         self.slow_down(state.get("setbacks", 0))
         self.optimizer.load_state_dict(state["optimizer"])
         for group in self.optimizer.param_groups:
@@ -294,9 +304,9 @@ class Training:
     def finished(self):
         if self.stopped:
             return True
-        if self.steps is None:
-            return self.best.reached(self.step)
-        return self.step >= self.steps or self.schedule.stops()
+        reached = (self.best.reached(self.step) if self.steps is None
+                   else self.step >= self.steps)
+        return reached or self.schedule.stops()
 
     def run(self):
         """All remaining steps; process 0 writes the log, checkpoints and pictures."""
@@ -432,8 +442,7 @@ class Training:
                         optimizer=self.optimizer.state_dict(),
                         schedule=self.schedule.state_dict(), shapes=self.shapes,
                         intensities=intensities(self.volumes), setbacks=self.setbacks,
-                        best={"loss": self.best.loss, "step": self.best.step,
-                              "model": self.best.model},
+                        best=self.best.state_dict(),
                         noise=[perturbation.state_dict() for perturbation in self.perturbations]
                         if self.refined_at else [], refined_at=self.refined_at)
 
@@ -445,6 +454,9 @@ class Training:
         path = os.path.join(self.config.output, "model.pt")
         checkpoint.save(path, weights, self.config, step, self.voxel_size)
         report.say("model of step %d written to %s after %d steps" % (step, path, self.step))
+        if self.steps is None and self.best.at_limit(self.step):
+            report.warn("--steps auto ends after %d steps, though the loss may not be flat yet; "
+                        "--resume with a larger number of --steps goes on" % self.step)
         return path
 
     def draw_spectrum(self):

@@ -1,4 +1,5 @@
 """A tomogram as the network sees it: clipped, standardised and read region by region."""
+import copy
 import dataclasses
 import os
 
@@ -27,13 +28,18 @@ def crop(array, start, size):
     ``array`` (a numpy array or a torch tensor) is (..., Z, Y, X); ``start`` may be negative and
     ``start + size`` beyond the end. Wholly inside, the result is a view.
     """
-    for axis, (first, count) in zip((-3, -2, -1), zip(start, size)):
-        length = array.shape[axis]
-        rest = (slice(None),) * (-1 - axis)
-        if 0 <= first <= length - count:
-            array = array[(Ellipsis, slice(first, first + count)) + rest]
-        else:
-            array = array[(Ellipsis, reflected(first, count, length)) + rest]
+    ranges, mirrored = [], []
+    for axis, first, count, length in zip((-3, -2, -1), start, size, array.shape[-3:]):
+        index = None
+        if not 0 <= first <= length - count:
+            index = reflected(first, count, length)
+            first, count = index.min(), np.ptp(index) + 1
+            mirrored.append((axis, index - first))
+        ranges.append(slice(first, first + count))
+    # The ranges first, which copy nothing: the array may be a large file.
+    array = array[(Ellipsis, *ranges)]
+    for axis, index in mirrored:
+        array = array[(Ellipsis, index) + (slice(None),) * (-1 - axis)]
     return array
 
 
@@ -69,11 +75,8 @@ class Volume(Standardised):
     limits), ``mean`` and ``std`` (after the clip).
     """
 
-    def __init__(self, path, clip=True, voxel_size=0.0, prepare=None):
-        """Open and measure; raises UserError for unusable content, naming the file.
-
-        ``prepare(voxels, voxel size)`` returns the voxels to be used instead of the file's own.
-        """
+    def __init__(self, path, clip=True, voxel_size=0.0):
+        """Open and measure; raises UserError for unusable content, naming the file."""
         self.source = mrc.open_volume(path, voxel_size)
         self.shape = self.source.shape
         for axis, length in zip("ZYX", self.shape):
@@ -91,12 +94,23 @@ class Volume(Standardised):
                                  % (path, size[0], voxel_size))
         self.voxel_size = voxel_size or size[0]
         mrc.refuse_bad_voxels(self.source)
-        self.prepared = prepare(self.source, self.voxel_size) if prepare else None
-        self.clip = clip
+        self.clip, self.prepared = clip, None
         self._measure()
         if not self.std > LEAST_CONTRAST * abs(self.mean):
             raise UserError("%s is constant: every voxel is %g; expected a tomogram with contrast"
                             % (path, self.mean))
+
+    def prepared_by(self, prepare):
+        """This tomogram, with the voxels that ``prepare(voxels, voxel size)`` makes of its own.
+
+        ``prepare`` None: as it is.
+        """
+        if prepare is None:
+            return self
+        other = copy.copy(self)
+        other.prepared = prepare(self.source, self.voxel_size)
+        other._measure()
+        return other
 
     @property
     def data(self):
@@ -171,6 +185,10 @@ class HalfMaps(Standardised):
         self.mean = (odd.mean + even.mean) / 2
         self.std = (odd.std + even.std) / 2
 
+    def prepared_by(self, prepare):
+        """See :meth:`Volume.prepared_by`."""
+        return HalfMaps([half.prepared_by(prepare) for half in self.halves], self.source.path)
+
     def half(self, number, start, size):
         """Standardised voxels of the odd (0) or even (1) half-map; see :meth:`Volume.region`."""
         volume = self.halves[number]
@@ -181,15 +199,12 @@ class HalfMaps(Standardised):
         return (self.half(0, start, size) + self.half(1, start, size)) / 2
 
 
-def open_volumes(config, trained=None):
+def open_as_they_are(config, clip):
     """The tomograms or half-maps of a TrainConfig or a DenoiseConfig, with their warnings told.
 
-    ``trained``: the TrainConfig that says how voxels are prepared, if ``config`` isn't one.
-    Raises UserError.
+    ``clip``: whether outliers are clipped. Raises UserError.
     """
-    trained = trained or config
-    prepare = preparation(trained, getattr(config, "defocus", 0.0))
-    volumes = [Volume(path, trained.clip, config.voxel_size, prepare)
+    volumes = [Volume(path, clip, config.voxel_size)
                for path in config.half_maps or config.tomograms]
     if config.half_maps:
         volumes = [HalfMaps(pair, path) for pair, path
@@ -198,3 +213,9 @@ def open_volumes(config, trained=None):
         for warning in volume.warnings:
             report.warn(warning)
     return volumes
+
+
+def open_volumes(config):
+    """The same of a TrainConfig, prepared as it says."""
+    return [volume.prepared_by(preparation(config))
+            for volume in open_as_they_are(config, config.clip)]

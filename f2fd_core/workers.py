@@ -55,6 +55,7 @@ def in_order(function, items, workers, abandon=lambda: None):
         finally:
             for future in pending:
                 future.cancel()
+            errors.clear()  # an error's traceback holds this list, and what the worker had made
 
 
 class Ahead:

@@ -1,5 +1,8 @@
 import csv
+import multiprocessing
+import os
 
+import mrcfile
 import numpy as np
 import pytest
 import torch
@@ -179,3 +182,29 @@ def test_a_reference_of_another_size_is_refused_before_anything_runs(phantom, sm
         benchmark(BenchmarkConfig(output=str(tmp_path), tomogram=phantom["tomogram"],
                                   reference=small["clean"], methods=("deconvolve",)))
     assert not list(tmp_path.rglob("*.mrc"))
+
+
+def is_daemon(*_):
+    return multiprocessing.current_process().daemon
+
+
+def test_the_process_of_a_method_may_start_others_and_its_death_is_told(monkeypatch):
+    monkeypatch.setattr(benchmarking, "_run", is_daemon)
+    assert benchmarking.in_own_process("points") is False
+    monkeypatch.setattr(benchmarking, "_run", os._exit)
+    with pytest.raises(UserError, match="process of the method 1 was killed"):
+        benchmarking.in_own_process(1)
+
+
+def test_a_tomogram_without_a_voxel_size(phantom, tmp_path, without_processes):
+    path = str(tmp_path / "sizeless.mrc")
+    mrc.write_volume(path, read(phantom["tomogram"]).astype(np.float32), 10.0)
+    with mrcfile.open(path, mode="r+") as volume:
+        volume.voxel_size = 0
+    options = dict(output=str(tmp_path / "out"), tomogram=path, reference=phantom["clean"],
+                   methods=("deconvolve",))
+    with pytest.raises(UserError, match="--voxel-size"):
+        benchmark(BenchmarkConfig(**options))
+    benchmark(BenchmarkConfig(voxel_size=12.0, **options))
+    result = mrc.open_volume(str(tmp_path / "out" / "volumes" / "deconvolve.mrc"))
+    assert result.voxel_size[0] == pytest.approx(12.0)

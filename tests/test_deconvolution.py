@@ -1,5 +1,6 @@
 """The CTF and the deconvolution against formulas written down once more, with numpy."""
 import math
+import weakref
 
 import mrcfile
 import numpy as np
@@ -13,12 +14,14 @@ from f2fd_core import (
     DenoiseConfig,
     TrainConfig,
     UserError,
+    deconvolution,
     deconvolve,
     denoise,
     train,
 )
 from f2fd_core.ctf import contrast_transfer
 from f2fd_core.deconvolution import deconvolved
+from f2fd_core.large import DiskArray
 from f2fd_core.volume import HalfMaps, Volume, open_volumes
 
 PLANCK, LIGHT, ELECTRON_MASS, CHARGE = 6.62607e-34, 2.997925e8, 9.10938e-31, 1.602177e-19
@@ -194,6 +197,23 @@ def test_denoising_filters_as_the_training_did(models, files, small, tmp_path):
     assert np.abs(other - plain).max() > 0.1 * plain.std()
     with pytest.raises(UserError, match="--defocus is 5; expected 0"):
         quick(outside, files[3.0], tmp_path / "e", defocus=5.0)
+
+
+def test_filtered_voxels_are_there_for_one_tomogram_at_a_time(models, small, tmp_path,
+                                                              monkeypatch):
+    """Their temporary files are as large as the tomograms."""
+    made, counts = [], []
+
+    class Counted(DiskArray):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(weakref.ref(self.array.base))
+            counts.append(sum(array() is not None for array in made))
+
+    monkeypatch.setattr(deconvolution, "DiskArray", Counted)
+    denoise(DenoiseConfig(model=models[0], output=str(tmp_path), predictions=1, device="cpu",
+                          tomograms=tuple(small[name] for name in ("tomogram", "odd", "even"))))
+    assert counts == [1, 1, 1]
 
 
 def test_both_half_maps_are_filtered(small, tmp_path):

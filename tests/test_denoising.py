@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import time
 
 import mrcfile
@@ -378,3 +379,13 @@ def test_tiles_are_halved_until_they_fit(phantom, tmp_path, tiny_model, monkeypa
     with pytest.raises(UserError, match="does not suffice even for tiles of 64 voxels"):
         denoise(DenoiseConfig(output=str(tmp_path / "never"), tile_size=96, **options))
     assert not list((tmp_path / "never").iterdir())
+
+
+def test_a_deviation_map_that_is_missing_is_not_skipped(quick_denoise, phantom, tmp_path):
+    """Denoised without one, then resumed with one."""
+    options = dict(resume=True, predictions=2)
+    result = quick_denoise(phantom["tomogram"], tmp_path, **options)
+    made = os.stat(result).st_mtime_ns
+    assert os.stat(quick_denoise(phantom["tomogram"], tmp_path, **options)).st_mtime_ns == made
+    quick_denoise(phantom["tomogram"], tmp_path, std=True, **options)
+    assert data(tmp_path / "tomogram_std.mrc").max() > 0

@@ -83,3 +83,22 @@ def test_a_machine_without_a_compiler_is_told(monkeypatch):
     monkeypatch.setattr(torch, "compile", cannot)
     with pytest.raises(UserError, match=r"--compile is given.*\(no working C\+\+ compiler found\)"):
         device.compiled(torch.nn.Identity(), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("most", [1 << 25, 1 << 40])
+def test_the_c_library_keeps_as_much_as_it_lets_itself_be_told(monkeypatch, most):
+    """If it refuses a limit and takes the other, every large array is a new one."""
+    limits = {}
+
+    class Library:
+        gnu_get_libc_version = True
+
+        @staticmethod
+        def mallopt(name, value):
+            accepted = name != device.M_MMAP_THRESHOLD or value <= most
+            limits.update({name: value} if accepted else {})
+            return int(accepted)
+
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda _: Library)
+    device.prepare_cpu(torch.get_num_threads())
+    assert limits[device.M_MMAP_THRESHOLD] == min(most, device.KEPT_BYTES)

@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import os
 import signal
@@ -8,8 +9,9 @@ import pytest
 import torch
 from conftest import TINY
 
-from f2fd_core import TrainConfig, UserError, checkpoint, distributed, train
+from f2fd_core import TrainConfig, UserError, checkpoint, distributed, train, training
 from f2fd_core.device import cpu_threads
+from f2fd_core.distributed import Group
 
 # Slow steps: what differs in the last bits grows with the way that the weights go.
 OPTIONS = dict(TINY, batch_size=4, seed=3, refine_every=3, schedule="constant",
@@ -108,6 +110,34 @@ def test_what_the_system_refuses_a_process_is_said(number, forked):
         distributed.start(_has_no_room, number, 2)
 
 
+def test_after_an_error_no_process_waits_for_the_others(monkeypatch):
+    """NCCL would, to end the connection; the others wait for this process."""
+    monkeypatch.setattr(distributed, "from_environment", lambda _: (Group(0, 2), "a:1"))
+    ended = []
+    monkeypatch.setattr(distributed.dist, "init_process_group", lambda *_, **options: None)
+    monkeypatch.setattr(distributed.dist, "destroy_process_group", lambda: ended.append(True))
+    with pytest.raises(UserError, match="no room"), distributed.joined(True):
+        raise UserError("no room")
+    assert not ended
+    with distributed.joined(True):
+        pass
+    assert ended
+
+
+def test_processes_that_others_started_need_no_patch_for_every_device(small, tmp_path,
+                                                                      monkeypatch):
+    """Those of two processes on a machine with eight GPUs count, not the GPUs."""
+    @contextlib.contextmanager
+    def joined(_):
+        yield Group(0, 2)
+
+    found = []
+    monkeypatch.setattr(training.distributed, "joined", joined)
+    monkeypatch.setattr(training, "_train_in", lambda group, config: found.append(group.size))
+    run(small, tmp_path / "run", device=",".join(8 * ["cpu"]), batch_size=2)
+    assert found == [2]
+
+
 def test_what_a_process_refuses_is_said(forked):
     with pytest.raises(UserError, match="process [01] says no"):
         distributed.start(_disagrees, None, 2)
@@ -133,6 +163,8 @@ def test_processes_share_the_threads_of_the_cpu(monkeypatch, forked):
      "a:7"),
     (dict(SLURM_PROCID="2", SLURM_STEP_NUM_TASKS="4", SLURM_LOCALID="0", SLURM_JOB_ID="100007",
           SLURM_STEP_NODELIST="gpu[03-04,9]"), (2, 4, 0), "gpu03:20007"),
+    (dict(SLURM_PROCID="0", SLURM_STEP_NUM_TASKS="2", SLURM_LOCALID="0", SLURM_JOB_ID="7",
+          SLURM_STEP_ID="3", SLURM_STEP_NODELIST="a"), (0, 2, 0), "a:20073"),
     # In a batch script, without srun.
     (dict(SLURM_PROCID="0", SLURM_NTASKS="4", SLURM_JOB_ID="7"), (0, 1, 0), ""),
 ])

@@ -1,5 +1,6 @@
 """Extreme tomograms and trainings that diverge: everything stays finite, or is told."""
 import os
+import weakref
 
 import mrcfile
 import numpy as np
@@ -134,6 +135,22 @@ def train_poisoned(config):
     train(config)
 
 
+@pytest.fixture
+def opened(monkeypatch):
+    """How many trainings there were whenever one was opened."""
+    existing, counts = weakref.WeakSet(), []
+    before = training.open_for_training
+
+    def open_for_training(*arguments):
+        counts.append(len(existing))
+        made = before(*arguments)
+        existing.add(made)
+        return made
+
+    monkeypatch.setattr(training, "open_for_training", open_for_training)
+    return counts
+
+
 def settings(small, output, **options):
     return dict(dict(TINY, checkpoint_every=3, steps=9, tomograms=(small["tomogram"],),
                      output=str(output), schedule="constant", averaging=0.0), **options)
@@ -142,12 +159,13 @@ def settings(small, output, **options):
 @pytest.mark.reliability("weights that become NaN in the middle of a training",
                          "it goes back to the newest checkpoint, with a lower learning rate")
 @pytest.mark.parametrize(("schedule", "times"), [("constant", 3), ("plateau", 1)])
-def test_a_training_steps_back(times, schedule, small, tmp_path, poisoned, capsys):
+def test_a_training_steps_back(times, schedule, small, tmp_path, poisoned, opened, capsys):
     options = settings(small, tmp_path / "run", schedule=schedule, learning_rate=1e-3)
     poisoned[:] = [True] * times
     model = train(TrainConfig(**options))
     told = [line for line in capsys.readouterr().err.splitlines() if "going back" in line]
     assert len(told) == times and not poisoned
+    assert opened == [0] * (times + 1)  # there may be no room for two
     assert "the loss became nan at step 5" in told[0]
     assert all(torch.isfinite(weight).all() for weight in weights(model).values())
     rows = report.read_log(str(tmp_path / "run" / "log.csv"))

@@ -6,7 +6,7 @@ import torch
 from conftest import TINY
 from test_training import assert_same_weights
 
-from f2fd_core import TrainConfig, checkpoint, stopping, train, training
+from f2fd_core import TrainConfig, checkpoint, schedule, stopping, train, training
 from f2fd_core.patches import all_patches
 from f2fd_core.stopping import Best, HeldOut
 from f2fd_core.volume import crop
@@ -146,3 +146,34 @@ def test_automatic_training_resumes_bit_for_bit(small, tmp_path, hasty):
     (parts / "model.pt").unlink()
     train(TrainConfig(output=str(parts), resume=True, **options))
     assert_same_weights(tmp_path / "whole" / "model.pt", parts / "model.pt")
+
+
+def test_a_number_of_steps_goes_on_from_an_automatic_training(small, tmp_path, hasty):
+    """With all that is learned since, not with the best model of before."""
+    options = dict(TINY, tomograms=(small["tomogram"],), output=str(tmp_path), checkpoint_every=3)
+    train(TrainConfig(**dict(options, steps=0)))
+    before = checkpoint.load(str(tmp_path / "model.pt"))["step"]
+    train(TrainConfig(**dict(options, steps=20, resume=True)))
+    assert before < checkpoint.load(str(tmp_path / "model.pt"))["step"] == 20
+
+
+def test_an_automatic_training_goes_on_from_a_number_of_steps(small, tmp_path, hasty):
+    """What nobody watched was not waited in vain."""
+    options = dict(TINY, tomograms=(small["tomogram"],), output=str(tmp_path), checkpoint_every=3)
+    train(TrainConfig(**dict(options, steps=8)))
+    train(TrainConfig(**dict(options, steps=0, resume=True)))
+    assert checkpoint.load(str(tmp_path / "model.pt"))["step"] > 8
+
+
+def test_the_most_steps_of_an_automatic_training_are_told(small, tmp_path, hasty, monkeypatch,
+                                                          capsys):
+    monkeypatch.setattr(stopping, "LEAST_STEPS", 13)
+    train(TrainConfig(**dict(TINY, steps=0, tomograms=(small["tomogram"],), output=str(tmp_path))))
+    assert "--steps auto ends after 12 steps" in capsys.readouterr().err
+
+
+def test_flat_epochs_end_an_automatic_training_too(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(schedule, "FLAT_LOSS", 1e3)  # no epoch is better than the first
+    options = dict(TINY, tomograms=(small["tomogram"],), output=str(tmp_path), stop_patience=2)
+    model = train(TrainConfig(**dict(options, steps=0, batch_size=32)))
+    assert checkpoint.load(model)["step"] < 12

@@ -456,3 +456,27 @@ def test_unwritable_output_folder(phantom, tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match="output folder"):
         train(TrainConfig(tomograms=(phantom["tomogram"],), output=str(tmp_path / "a")))
+
+
+def test_resuming_needs_no_initial_model(tiny_model, small, tmp_path):
+    """It may be gone: all that it knew is in the checkpoint, and the rate is as it was."""
+    initial = shutil.copyfile(tiny_model / "model.pt", tmp_path / "initial.pt")
+    options = dict(TINY, tomograms=(small["tomogram"],), initial_model=str(initial))
+    whole = train(TrainConfig(output=str(tmp_path / "whole"), **options))
+    parts = tmp_path / "parts"
+    train(TrainConfig(**dict(options, output=str(parts), steps=3)))
+    os.remove(initial)
+    assert_same_weights(train(TrainConfig(output=str(parts), resume=True, **options)), whole)
+    with pytest.raises(UserError, match="initial.pt does not exist"):
+        train(TrainConfig(output=str(tmp_path / "new"), resume=True, **options))
+
+
+def test_too_little_gpu_memory_for_a_step_is_told(small, tmp_path, monkeypatch):
+    def take_step(run):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training.Training, "take_step", take_step)
+    with pytest.raises(UserError, match="for a step of 6 patches of 16 voxels; expected a smaller "
+                                        "--batch-size, --samples-per-patch or --patch-size"):
+        train(TrainConfig(**dict(TINY, tomograms=(small["tomogram"],), output=str(tmp_path),
+                                 samples_per_patch=3)))

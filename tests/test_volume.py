@@ -58,3 +58,24 @@ def test_many_tomograms_are_mapped_not_read(write):
     assert len(os.listdir("/proc/self/fd")) <= before + len(volumes)
     assert all(isinstance(volume.source.data, np.memmap) for volume in volumes)
     assert volumes[29].mean == pytest.approx(values.mean() + 29, abs=0.01)
+
+
+class Recorded:
+    """An array that notes how many values each reading takes."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.sizes = array, array.shape, []
+
+    def __getitem__(self, index):
+        part = self.array[index]
+        self.sizes.append(part.size)
+        return part
+
+
+def test_of_a_file_no_more_is_read_than_the_region_needs():
+    array = np.random.default_rng(4).normal(size=(6, 40, 50))
+    file = Recorded(array)
+    region = crop(file, (-1, 3, 45), (9, 8, 8))
+    assert file.sizes == [6 * 8 * 5]  # the end, which mirrors what is beyond it
+    np.testing.assert_array_equal(region, np.pad(array, ((1, 2), (0, 0), (0, 3)),
+                                                 "reflect")[:, 3:11, 45:53])

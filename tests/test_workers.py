@@ -1,5 +1,7 @@
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -109,3 +111,27 @@ def test_an_error_in_the_background_is_raised_where_the_result_is_taken():
     ahead.wait()
     with pytest.raises(ZeroDivisionError):
         ahead.take(0)
+
+
+class Large:
+    """What a worker has made when it fails."""
+
+
+def test_nothing_that_failed_work_had_made_is_kept():
+    """Without waiting for the garbage collector: it may be most of a GPU's memory."""
+    made = []
+
+    def fail(worker, item):
+        large = Large()
+        made.append(weakref.ref(large))
+        raise MemoryError
+
+    gc.disable()
+    try:
+        try:
+            list(workers.in_order(fail, [1], "a"))
+        except MemoryError:
+            assert made[0]() is not None
+        assert made[0]() is None
+    finally:
+        gc.enable()

@@ -21,10 +21,11 @@ from f2fd_core.config.train import (
     PREDICTION_DEFAULTS,
     TrainConfig,
     recorded,
+    todays,
 )
 
 __all__ = [
     "FILTERS", "HALF_TURNS", "MINIMUM_SIDE", "NETWORK_MULTIPLE", "PERTURBATIONS",
     "PREDICTION_DEFAULTS", "BenchmarkConfig", "DeconvolveConfig", "DenoiseConfig",
     "EvaluateConfig", "InfoConfig", "SimulateConfig", "TrainConfig", "UserError", "flag",
-    "item_type", "parameters", "read_json", "recorded"]
+    "item_type", "parameters", "read_json", "recorded", "todays"]

@@ -23,7 +23,7 @@ class SimulateConfig(Config):
                           "several sizes only. empty: nothing but noise.", INPUT,
                           choices=("cell", "crowded", "spheres", "empty"))
     tilt_range: float = param(60.0, "Tilt range", "Tilts run from minus to plus this angle.", INPUT,
-                              unit="degrees", gt=0, le=90)
+                              unit="degrees", gt=0, lt=90)
     tilt_step: float = param(3.0, "Tilt step", "Angle between two tilts.", INPUT, unit="degrees",
                              gt=0, le=30)
     defocus: float = param(3.0, "Defocus", "Defocus of the microscope (300 kV, Cs 2.7 mm).", INPUT,
@@ -80,6 +80,7 @@ class BenchmarkConfig(Config):
                            "tomogram's results against.", INPUT)
     membrane: str = param("", "Membrane mask", "Mask of the membranes in your tomogram (MRC, above "
                           "0.5 inside).", INPUT)
+    voxel_size: float = shared.voxel_size()
     defocus: float = param(3.0, "Defocus", "Defocus of the simulation or of your tomogram, for the "
                            "deconvolution.", INPUT, unit="µm", gt=0)
     cases: Tuple[str, ...] = param(

@@ -47,6 +47,12 @@ NETWORK_MULTIPLE = {"compact": 8, "published": 32, "folded": 8}
 
 LEAST_NOISE_SCALE = 0.05
 
+BEFORE = {"optimizer": "adam", "averaging": 0.0, "noise_gain": False}
+"""What settings were before they could be chosen."""
+# Settings of version 1.0.0 that are gone: of both, denoising needs only whether the noise spectrum
+# is estimated anew.
+QUANTILE, REFINE_AT, REFINE_STEPS = "spectrum_quantile", "refine_at", 200
+
 NETWORK_FEATURES = {"compact": 8, "published": 48, "folded": 16}
 """What 0 features means. Scipion remembers a choice by its place: new networks come last."""
 
@@ -86,8 +92,8 @@ class TrainConfig(Config):
         "tomograms like these. Its network must be the one chosen here.", TRAINING, advanced=True)
     steps: int = param(
         0, "Training steps", "Number of training steps (batches). 0: as many as it takes until the "
-        "loss on parts that are kept from the training is flat, and the best model of them.",
-        TRAINING, unit="steps", ge=0, zero="auto")
+        "loss on parts that are kept from the training is flat (5000 at most), and the best model "
+        "of them.", TRAINING, unit="steps", ge=0, zero="auto")
     epochs: int = param(
         0, "Epochs", "Train for this many epochs instead of a number of steps; one epoch visits "
         "every patch of the grid once. 0: use the number of steps.", TRAINING, unit="epochs", ge=0,
@@ -312,6 +318,14 @@ class TrainConfig(Config):
         """The paths by which the tomograms are called: their own, or those of the odd halves."""
         return shared.names_of(self)
 
+    @classmethod
+    def stored(cls, settings):
+        """The TrainConfig of a model of any version by its ``settings``, a dictionary.
+
+        Raises UserError for settings that are none.
+        """
+        return cls.create(todays(settings))
+
     def check_devices(self, count):
         """Every device needs a patch of each batch; raises UserError."""
         if self.batch_size < count:
@@ -351,6 +365,15 @@ class TrainConfig(Config):
             defaults["predictions"] = max(least, len(self.prediction_turns()),
                                           usual if self.dropout else 0)
         return defaults
+
+
+def todays(settings):
+    """The settings in a model of any version, a dictionary, in today's words."""
+    settings = {**BEFORE, **settings}
+    settings.pop(QUANTILE, None)
+    if REFINE_AT in settings:
+        settings["refine_every"] = REFINE_STEPS if settings.pop(REFINE_AT) else 0
+    return settings
 
 
 def recorded(output):
