@@ -49,6 +49,18 @@ def choose_devices(wanted):
     return devices
 
 
+def moved(tensor, device):
+    """A tensor of the CPU on a device; on a GPU, the caller does not wait for the copy.
+
+    From pageable memory it would be made, and waited for, after all that the GPU has in its queue.
+    """
+    device = torch.device(device)
+    if device.type != "cuda":
+        return tensor.to(device)
+    with torch.cuda.device(device):
+        return tensor.pin_memory().to(device, non_blocking=True)
+
+
 def seed_dropout(device, seed):
     """Seed the generator from which dropout on this device draws, and no other."""
     on_gpu = device.type == "cuda"

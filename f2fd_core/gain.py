@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from f2fd_core import fourier
+from f2fd_core.device import moved
 
 LEAST_FREQUENCY = 0.15
 POLISHES = 3
@@ -95,8 +96,8 @@ class Gain:
 
         Linear between the windows' centres and the outermost windows' faces, constant beyond them.
         """
-        parts = [torch.from_numpy(np.interp(np.arange(first, first + side), *profile)
-                                  .astype(np.float32)).to(device)
+        parts = [moved(torch.from_numpy(np.interp(np.arange(first, first + side), *profile)
+                                        .astype(np.float32)), device)
                  for first, side, profile in zip(start, size, self.profiles)]
         return parts[0][:, None, None] * parts[1][None, :, None] * parts[2][None, None, :]
 

@@ -23,6 +23,7 @@ from f2fd_core.device import (
     autocast,
     choose_devices,
     compiled,
+    moved,
     prepare_cpu,
     repeatable,
     seed_dropout,
@@ -111,13 +112,14 @@ def batch_of(patches, volumes, perturbations, truths, config, held_out=None, ran
         start = shifted(grid_start, volumes[index].shape, config.patch_size, config.patch_shift,
                         random)
         pairs = perturbations[index].pairs(start, side, count, random)
+        device = pairs.inputs.device
         if held_out:
-            allowed = held_out.weights(index, start).to(pairs.inputs.device).expand(count, *side)
+            allowed = moved(held_out.weights(index, start), device).expand(count, *side)
             pairs = pairs._replace(weights=allowed if pairs.weights is None
                                    else allowed * pairs.weights)
         truth = None
         if truths:
-            truth = torch.from_numpy(truths[index].region(start, side)).to(pairs.inputs.device)
+            truth = moved(torch.from_numpy(truths[index].region(start, side)), device)
             truth = truth.expand(count, *side)
         parts = Batch(*pairs, truth)
         turned = iter(augment(torch.stack([part for part in parts if part is not None]),

@@ -5,6 +5,7 @@ import torch
 from conftest import TINY, assert_same_weights, data
 
 from f2fd_core import DenoiseConfig, TrainConfig, denoise, denoising, train
+from f2fd_core.device import moved
 from f2fd_core.metrics import correlation
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -82,3 +83,17 @@ def test_real_lack_of_memory_is_survived(tiny_model, phantom, tmp_path):
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert torch.isfinite(result).all() and result.std() > 0
+
+
+def test_what_is_moved_arrives_whole_while_the_gpu_is_busy():
+    """From memory that is used again at once."""
+    gpu = torch.device("cuda")
+    matrix = torch.randn(4096, 4096, device=gpu)
+    values = torch.arange(1 << 20, dtype=torch.float32)
+    parts = []
+    for number in range(8):
+        for _ in range(4):
+            matrix = torch.nn.functional.normalize(matrix @ matrix)
+        parts.append(moved(values + number, gpu))
+    for number, part in enumerate(parts):
+        assert torch.equal(part.cpu(), values + number)

@@ -4,6 +4,7 @@ from typing import NamedTuple, Optional
 
 import torch
 
+from f2fd_core.device import moved
 from f2fd_core.randomness import GLOBAL
 
 
@@ -29,7 +30,7 @@ class Perturbation:
         self.volume, self.config, self.device = volume, config, device
 
     def _region(self, start, size):
-        return torch.from_numpy(self.volume.region(start, size)).to(self.device)
+        return moved(torch.from_numpy(self.volume.region(start, size)), self.device)
 
     def at_step(self, step):
         """Nothing to prepare: every draw is new."""

@@ -1,6 +1,7 @@
 """Pairs from half-maps."""
 import torch
 
+from f2fd_core.device import moved
 from f2fd_core.perturbation.base import Pairs, Perturbation
 from f2fd_core.randomness import GLOBAL
 
@@ -13,7 +14,7 @@ class Halves(Perturbation):
     """
 
     def _half(self, number, start, size):
-        return torch.from_numpy(self.volume.half(number, start, size)).to(self.device)
+        return moved(torch.from_numpy(self.volume.half(number, start, size)), self.device)
 
     def pairs(self, start, size, count, random=GLOBAL):
         drawn = torch.randint(2, (count,), generator=random.host).tolist()

@@ -3,6 +3,7 @@ import numpy as np
 import torch
 
 from f2fd_core import fourier
+from f2fd_core.device import moved
 from f2fd_core.large import DiskArray, sections_of, spectrum_of
 from f2fd_core.mrc import slabs
 from f2fd_core.perturbation.base import Pairs, Perturbation
@@ -97,7 +98,7 @@ class Masks(Perturbation):
         chosen = torch.randperm(len(self.numbers), generator=random.host)[:count]
         samples = np.stack([crop(self.pool.array[slot], start, size) for slot in chosen])
         self.pool.release()
-        return torch.from_numpy(samples).to(self.device).float()
+        return moved(torch.from_numpy(samples), self.device).float()
 
     def pairs(self, start, size, count, random=GLOBAL):
         """Pairs from 2 x ``count`` distinct copies."""
