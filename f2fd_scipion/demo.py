@@ -112,18 +112,19 @@ def _run(project, tomogram, voxel_size, steps):
     """Import, train and denoise; returns the denoised tomogram and its picture."""
     from tomo.protocols import ProtImportTomograms
 
+    from f2fd_scipion import engine
     from f2fd_scipion.protocols import ProtF2FdDenoise, ProtF2FdTrain
     from f2fd_scipion.protocols.protocol_denoise import DENOISED, SLICES
-    threads = os.cpu_count()
+    threads, on_gpu = os.cpu_count(), engine.usable_gpus([0]) > 0
     imported = _launch(project, project.newProtocol(
         ProtImportTomograms, filesPath=tomogram, filesPattern="", samplingRate=voxel_size),
         "import tomogram")
     train = _launch(project, project.newProtocol(
         ProtF2FdTrain, inTomos=imported.Tomograms, steps=steps, checkpoint_every=max(1, steps // 3),
-        numberOfThreads=threads), "train F2Fd")
+        numberOfThreads=threads, useGpu=on_gpu), "train F2Fd")
     denoise = _launch(project, project.newProtocol(
-        ProtF2FdDenoise, inTomos=imported.Tomograms, inModel=train.model, binThreads=threads),
-        "denoise tomograms")
+        ProtF2FdDenoise, inTomos=imported.Tomograms, inModel=train.model, binThreads=threads,
+        useGpu=on_gpu), "denoise tomograms")
     denoised = denoise.tomograms.getFirstItem().getFileName()
     picture = denoised[:-len(DENOISED)] + SLICES
     return os.path.abspath(denoised), os.path.abspath(picture)

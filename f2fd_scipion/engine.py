@@ -1,4 +1,5 @@
 """Running the engine, ``python -m f2fd_core``, as a program in its own environment."""
+import glob
 import json
 import os
 import re
@@ -13,6 +14,8 @@ import f2fd_scipion
 CHECK = ("import importlib.util as util, json; found = util.find_spec('f2fd_core'); "
          "version = found and __import__('f2fd_core').__version__; "
          "print(json.dumps([version, util.find_spec('torch') is not None]))")
+COUNT_GPUS = "import torch; print(torch.cuda.device_count())"
+GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 
 class EngineError(PyworkflowException):
@@ -36,42 +39,70 @@ def command(arguments, gpu):
     if not gpu:
         return "%s%s -m f2fd_core" % (activate, python), quoted
     activate, python, quoted = (text.replace("%", "%%") for text in (activate, python, quoted))
-    return "%sCUDA_VISIBLE_DEVICES=%%(GPU)s %s -m f2fd_core" % (activate, python), quoted
+    return "%s%s=%%(GPU)s %s -m f2fd_core" % (activate, GPU_VARIABLE, python), quoted
 
 
-def _reason(text, about=()):
-    """The engine's sentence in what it wrote.
+def _sentence(texts, about=()):
+    """The engine's sentence in what it wrote, or "".
 
     Steps may run side by side: sentences that name one of the files ``about`` go first.
     """
-    lines = re.split(r"[\r\n]+", text.strip())
-    sentences = [line.split("f2fd: error: ", 1)[1] for line in lines if "f2fd: error: " in line]
-    named = [text for text in sentences if any(name in text for name in about)]
-    return (named or sentences or lines)[-1]
+    sentences = [sentence for text in texts
+                 for sentence in re.findall(r"f2fd: error: ([^\r\n]+)", text)]
+    named = [sentence for sentence in sentences if any(name in sentence for name in about)]
+    return (named or sentences or [""])[-1]
 
 
-def _written(log, start):
-    """What was written to a log since ``start`` (bytes)."""
-    if not os.path.exists(log):
-        return ""
-    with open(log, "rb") as stream:
-        stream.seek(start)
-        return stream.read().decode("utf-8", "replace")
+def _last_line(text):
+    return re.split(r"[\r\n]+", text.strip())[-1]
 
 
-def run(protocol, arguments, gpu=False, about=()):
+def _sizes(protocol):
+    """{log of the protocol, or of one of its jobs in a queue: bytes}."""
+    paths = glob.glob(glob.escape(protocol._getLogsPath()) + "/*")
+    # Scipion's record of the steps is among them, beside which a journal comes and goes.
+    return {path: os.path.getsize(path) for path in paths
+            if ".sqlite" not in os.path.basename(path)}
+
+
+def _written(protocol, before):
+    """{log: what was written to it} since the logs had the sizes ``before``."""
+    texts = {}
+    for path in _sizes(protocol):
+        with open(path, "rb") as stream:
+            stream.seek(before.get(path, 0))
+            texts[path] = stream.read().decode("utf-8", "replace")
+    return texts
+
+
+def _state(path):
+    """What changes when a file is written; None if there is none."""
+    try:
+        # Opening it asks a network's file server anew, to which another node may have written.
+        with open(path, "rb") as stream:
+            found = os.fstat(stream.fileno())
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+def run(protocol, arguments, result, gpu=False, about=()):
     """Run the engine through the protocol's runJob.
 
-    ``arguments`` is a list of texts, ``about`` the files by which the engine would speak of this
-    run. Raises EngineError.
+    ``arguments`` is a list of texts, ``result`` a file that this writes, ``about`` the files by
+    which the engine would speak of this run. Raises EngineError.
     """
     program, quoted = command(arguments, gpu)
-    log = protocol.getStderrLog()
-    start = os.path.getsize(log) if os.path.exists(log) else 0
+    sizes, state = _sizes(protocol), _state(result)
     try:
         protocol.runJob(program, quoted, numberOfMpi=1, env=f2fd_scipion.Plugin.getEnviron())
     except subprocess.CalledProcessError as error:
-        raise EngineError(_reason(_written(log, start), about) or str(error)) from error
+        written = _written(protocol, sizes)
+        raise EngineError(_sentence(written.values(), about) or _last_line(
+            written.get(protocol.getStderrLog(), "")) or str(error)) from error
+    if _state(result) == state:  # runJob doesn't tell when a job in a queue fails
+        raise EngineError(_sentence(_written(protocol, sizes).values(), about)
+                          or "the engine ended without writing %s" % result)
 
 
 def _shell(text):
@@ -80,11 +111,20 @@ def _shell(text):
                           env=f2fd_scipion.Plugin.getEnviron())
 
 
-def call(arguments):
-    """Run the engine apart from a protocol's steps; returns what it printed. Raises EngineError."""
-    result = _shell(" ".join(command(arguments, gpu=False)))
+def _listed(numbers):
+    return ",".join(map(str, numbers))
+
+
+def call(arguments, gpus=()):
+    """Run the engine apart from a protocol's steps; returns what it printed. Raises EngineError.
+
+    ``gpus``: numbers of those that it sees, as the step of a protocol would.
+    """
+    text = " ".join(command(arguments, gpu=bool(gpus)))
+    result = _shell(text % {"GPU": _listed(gpus)} if gpus else text)
     if result.returncode:
-        raise EngineError(_reason(result.stderr) or "the engine ended with %d" % result.returncode)
+        raise EngineError(_sentence([result.stderr]) or _last_line(result.stderr)
+                          or "the engine ended with %d" % result.returncode)
     return result.stdout
 
 
@@ -105,7 +145,17 @@ def gpus():
         result = subprocess.run(["nvidia-smi", "-L"], check=False, capture_output=True, text=True)
     except OSError:
         return None
-    return None if result.returncode else len(result.stdout.splitlines())
+    # Parts of a GPU (MIG) have lines of their own below it.
+    return None if result.returncode else sum(line.startswith("GPU ")
+                                              for line in result.stdout.splitlines())
+
+
+def usable_gpus(numbers):
+    """How many of these GPUs PyTorch sees in the engine's environment. Takes some seconds."""
+    activate, python = _start()
+    result = _shell("%s%s=%s %s -c %s" % (activate, GPU_VARIABLE, _listed(numbers), python,
+                                          shlex.quote(COUNT_GPUS)))
+    return 0 if result.returncode else int(result.stdout.splitlines()[-1])
 
 
 def problem():

@@ -53,7 +53,7 @@ class F2FdModel(EMObject):
 
     def getTrainConfig(self):
         """The engine's settings with which the model was trained."""
-        return TrainConfig.create(json.loads(self._config.get()))
+        return TrainConfig.stored(json.loads(self._config.get()))
 
     def __str__(self):
         if self.getPath() is None:

@@ -103,5 +103,4 @@ class Plugin(pwem.Plugin):
         path = os.environ.get("PATH")
         env.addPackage(F2FD, version=f2fd_scipion.__version__, tar="void.tgz",
                        commands=[(cls._installation(), INSTALLED)],
-                       neededProgs=["conda"] if Config.CONDA_ACTIVATION_CMD else [],
                        vars={"PATH": path} if path else None, default=True)

@@ -8,12 +8,14 @@ from pyworkflow.protocol import GPU_LIST, LEVEL_ADVANCED, USE_GPU, BooleanParam,
 from tomo.objects import Tomogram
 
 from f2fd_core.config import MINIMUM_SIDE, UserError, parameters
+from f2fd_core.ctf import VOLTAGE_KV
 from f2fd_scipion import engine
 from f2fd_scipion.form import add_parameters, in_form_words, shown_values, within_bounds
 
 MRC_MARK = ":mrc"
 MEMORY_FACTOR, MEMORY_BASE = 3, 1.5
 """The engine's bound: so many times the tomogram in float32, and so many GiB."""
+NO_TOMOGRAM = "Tomograms: the set is still empty; this needs its first tomogram."
 
 
 def volume_file(tomogram):
@@ -83,15 +85,14 @@ class ProtF2FdBase(EMProtocol):
         # Scipion lets the engine see the step's own GPUs only.
         return "all" if self.usesGpu() else "cpu"
 
-    def deviceNumbers(self):
-        """The engine's device outside of a step, where Scipion does not choose the GPUs."""
-        return ",".join(map(str, self.getGpuList())) if self.usesGpu() else "cpu"
+    def _runEngine(self, name, config, path, result, about=()):
+        """Write the configuration to ``path`` and run the engine's command ``name`` with it.
 
-    def _runEngine(self, name, config, path, about=()):
-        """Write the configuration to ``path`` and run the engine's command ``name`` with it."""
+        ``result``: a file that the command writes.
+        """
         with open(path, "w", encoding="utf-8") as stream:
             stream.write(config.to_json())
-        engine.run(self, [name, "--config", path], gpu=self.usesGpu(), about=about)
+        engine.run(self, [name, "--config", path], result, gpu=self.usesGpu(), about=about)
 
     def _settingErrors(self):
         """What is wrong with the form's values, beyond what its validators say."""
@@ -110,9 +111,10 @@ class ProtF2FdBase(EMProtocol):
     def _validate(self):
         errors = self._inputErrors() if self._hasInputs() else []
         errors += [] if errors else self._settingErrors()
-        errors += self._gpuErrors() if self.usesGpu() else []
         problem = engine.problem()
-        return errors + ([problem] if problem else [])
+        if problem:
+            return errors + [problem]
+        return errors + (self._gpuErrors() if self.usesGpu() else [])
 
     def _gpuErrors(self):
         """What is wrong with the choice of GPUs, as far as this machine can tell."""
@@ -122,10 +124,14 @@ class ProtF2FdBase(EMProtocol):
                     "compute on the CPU."]
         found = None if self.useQueue() else engine.gpus()
         absent = [str(number) for number in wanted if found is not None and number >= found]
-        if not absent:
-            return []
-        return ["GPU IDs: there is no GPU %s; this machine has %d, counted from 0."
-                % (", ".join(absent), found)]
+        if absent:
+            return ["GPU IDs: there is no GPU %s; this machine has %d, counted from 0."
+                    % (", ".join(absent), found)]
+        if found and not engine.usable_gpus(wanted):
+            return ["GPU IDs: this machine has %d, of which PyTorch in the engine's environment "
+                    "sees none; its CUDA version must suit the driver: set F2FD_TORCH_INDEX and "
+                    "install the engine anew, or choose 'No' to compute on the CPU." % found]
+        return []
 
     def _hasInputs(self):
         """Whether all inputs that must be given are; Scipion itself reports those that aren't."""
@@ -138,9 +144,33 @@ class ProtF2FdBase(EMProtocol):
         return []
 
     def _warnings(self):
-        warnings = self._memoryWarnings() if self._hasInputs() else []
-        if self.ON_GPU and not self.usesGpu():
-            warnings.append("No GPU is used: on the CPU this takes many times longer.")
+        return (self._memoryWarnings() if self._hasInputs() else []) + self._cpuWarnings()
+
+    def _cpuWarnings(self):
+        """That this is going to be slow, as far as this machine can tell."""
+        if not self.ON_GPU:
+            return []
+        if not self.usesGpu():
+            state = "used"
+        elif not self.useQueue() and engine.gpus() is None:
+            state = "found"
+        else:
+            return []
+        return ["No GPU is %s: on the CPU this takes many times longer." % state]
+
+    def _deconvolutionWarnings(self):
+        """What Scipion knows of the tomograms and the deconvolution filter is not told."""
+        if not self._hasInputs() or not self.evalParamCondition("phase_flipped"):
+            return []
+        warnings, tomograms = [], self.inTomos.get()
+        if tomograms.ctfCorrected() and not self.phase_flipped:
+            warnings.append("Phases flipped is 'No', but the tomograms are marked as "
+                            "CTF-corrected; expected 'Yes'.")
+        acquisition = tomograms.getAcquisition()
+        voltage = acquisition.getVoltage() if acquisition is not None else None
+        if voltage and voltage != VOLTAGE_KV:
+            warnings.append("The tomograms were taken at %g kV, but the deconvolution filter is "
+                            "made for %g kV: its zeros are misplaced." % (voltage, VOLTAGE_KV))
         return warnings
 
     def _memoryWarnings(self):

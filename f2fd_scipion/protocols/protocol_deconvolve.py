@@ -19,6 +19,8 @@ class ProtF2FdDeconvolve(ProtF2FdTomograms):
 
     CONFIG = DeconvolveConfig
     ENDING = DECONVOLVED
+    OTHERS = (SLICES,)
+    CORRECTS_CTF = True
     ON_GPU = False
     SUPPLIED = {
         "tomograms": "one tomogram of the input set at a time",
@@ -34,7 +36,7 @@ class ProtF2FdDeconvolve(ProtF2FdTomograms):
         self._addThreads(form)
 
     def _make(self, tsId, config, source):
-        self._runFor("deconvolve", tsId, config, [DECONVOLVED, SLICES])
+        self._runFor("deconvolve", tsId, config, {DECONVOLVED: DECONVOLVED, SLICES: SLICES})
 
     def _supply(self, tomogram=None):
         tomograms = self.inTomos.get()
@@ -46,6 +48,9 @@ class ProtF2FdDeconvolve(ProtF2FdTomograms):
             "overwrite": True,
             "threads": self.binThreads.get(),
         }
+
+    def _warnings(self):
+        return super()._warnings() + self._deconvolutionWarnings()
 
     def _methods(self):
         if not self.getDone():

@@ -4,10 +4,9 @@ import json
 import os
 
 from pyworkflow.protocol import BooleanParam, PointerParam
-from pyworkflow.utils import cleanPath
 
 import f2fd_scipion
-from f2fd_core.config import DenoiseConfig
+from f2fd_core.config import DenoiseConfig, UserError
 from f2fd_scipion import engine
 from f2fd_scipion.protocols.protocol_base import ProtF2FdBase, half_maps, missing_files, volume_file
 from f2fd_scipion.protocols.protocol_tomograms import DEVIATION, ProtF2FdTomograms
@@ -15,19 +14,21 @@ from f2fd_scipion.protocols.protocol_tomograms import DEVIATION, ProtF2FdTomogra
 DENOISED = "_denoised.mrc"
 SLICES = "_slices.png"
 SHELLS = "_fsc.json"
-HALVES = ("_odd", "_even")
+# Not "_odd_denoised.mrc", since another tomogram's tsId may end with "_odd".
+HALVES = ("_denoised_odd.mrc", "_denoised_even.mrc")
 
 
 class ProtF2FdDenoise(ProtF2FdTomograms):
     """Denoise tomograms with an F2Fd model, in their own intensity units.
 
     A tomogram that fails is reported with the reason and skipped; continuing the protocol tries
-    the failed ones again and keeps what is finished.
+    the failed ones again and keeps what is finished and was made with the same settings.
     """
     _label = "denoise tomograms"
 
     CONFIG = DenoiseConfig
     ENDING = DENOISED
+    OTHERS = (SLICES, DEVIATION, SHELLS, *HALVES)
     SUPPLIED = {
         "model": "the input model",
         "tomograms": "one tomogram of the input set at a time",
@@ -35,7 +36,7 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
         "output": "a temporary folder; the results go to the extra folder, named by tsId",
         "region": "always the whole tomogram; the preview of 'Predictions' looks at a part",
         "voxel_size": "the input set's sampling rate",
-        "resume": "always off: Scipion's steps skip what is finished",
+        "resume": "always off: the protocol skips what is finished",
         "overwrite": "always on: a step that runs again replaces its result",
         "device": "the choice between GPU and CPU",
         "threads": "the protocol's number of threads",
@@ -43,7 +44,8 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
 
     GPU_HELP = (ProtF2FdBase.GPU_HELP + " With more threads, several tomograms are denoised side "
                 "by side, and the GPUs are divided among them: with 3 threads, one of which only "
-                "hands out the work, two GPUs denoise a tomogram each.")
+                "hands out the work, two GPUs denoise a tomogram each. While the set is still "
+                "growing it takes one thread more, which waits for new tomograms.")
 
     # -------------------------- Form -----------------------------------------
     def _defineParams(self, form):
@@ -61,20 +63,24 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
 
     # -------------------------- Steps ----------------------------------------
     def _make(self, tsId, config, source):
-        endings = [DENOISED, SLICES] + ([DEVIATION] if config.std else [])
-        self._runFor("denoise", tsId, config, endings)
+        errors = self._halfMapErrors([source])  # which may have come after the check of the form
+        if errors:
+            raise UserError(" ".join(errors).rstrip("."))
+        own = (DENOISED, SLICES) + ((DEVIATION,) if config.std else ())
+        self._runFor("denoise", tsId, config, dict(zip(own, own)))
         if not self.denoiseHalves:
             return []
-        halves = []
         for name, path in zip(HALVES, half_maps(source)):
-            own = DenoiseConfig.create({"tomograms": [path], "std": False}, config.to_dict())
-            self._runFor("denoise", tsId + name, own, [DENOISED, SLICES])
-            cleanPath(self._getExtraPath(tsId + name + SLICES))
-            halves.append(self._getExtraPath(tsId + name + DENOISED))
+            half = DenoiseConfig.create({"tomograms": [path], "std": False}, config.to_dict())
+            self._runFor("denoise", tsId, half, {DENOISED: name})
+        halves = [self._getExtraPath(tsId + name) for name in HALVES]
         printed = engine.ask(["evaluate", halves[0], "--half-map", halves[1]])
         with open(self._getExtraPath(tsId + SHELLS), "w", encoding="utf-8") as stream:
             json.dump(printed["half_maps"], stream)
         return halves
+
+    def _asked(self, settings):
+        return dict(super()._asked(settings), denoiseHalves=self.denoiseHalves.get())
 
     def _sources(self):
         return [self.inTomos, self.inModel]
@@ -104,11 +110,7 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
         config.for_model(self.inModel.get().getTrainConfig())
 
     def _inputErrors(self):
-        errors = super()._inputErrors()
-        if self._usesHalves() or self.denoiseHalves:
-            errors += missing_files(
-                self.inTomos.get(), "Tomograms", halves="the perturbation 'halves'"
-                if self._usesHalves() else "'Denoise the half-maps, too'")
+        errors = super()._inputErrors() + self._halfMapErrors(self.inTomos.get())
         if self._usesHalves() and self.denoiseHalves:
             errors.append("Denoise the half-maps, too: the model was trained on half-maps and "
                           "denoises both together; choose 'No'.")
@@ -116,6 +118,13 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
         if not os.path.exists(path):
             errors.append("Model: its file %s is not there." % path)
         return list(dict.fromkeys(errors))
+
+    def _halfMapErrors(self, tomograms):
+        """Which half-maps are missing of these tomograms, if any are needed."""
+        if not (self._usesHalves() or self.denoiseHalves):
+            return []
+        return missing_files(tomograms, "Tomograms", halves="the perturbation 'halves'"
+                             if self._usesHalves() else "'Denoise the half-maps, too'")
 
     def _warnings(self):
         warnings = super()._warnings()

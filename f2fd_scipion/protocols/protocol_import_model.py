@@ -29,7 +29,7 @@ class ProtF2FdImportModel(EMProtocol):
                            "checkpoints. It is checked and copied into the project.")
 
     def _insertAllSteps(self):
-        self._insertFunctionStep(self.importStep, self.filePath.get(), needsGPU=False)
+        self._insertFunctionStep(self.importStep, self._path(), needsGPU=False)
 
     def importStep(self, path):
         info = engine.describe(path)
@@ -39,10 +39,13 @@ class ProtF2FdImportModel(EMProtocol):
         model.setInfo(info)
         self._defineOutputs(**{F2FdImportOutputs.model.name: model})
 
+    def _path(self):
+        """The model file as it was typed or chosen, without blanks around it."""
+        return self.filePath.get("").strip()
+
     def _validate(self):
-        path = self.filePath.get("").strip()
-        if not os.path.isfile(path):
-            return ["Model file: '%s' is no file." % path]
+        if not os.path.isfile(self._path()):
+            return ["Model file: '%s' is no file." % self._path()]
         problem = engine.problem()
         return [problem] if problem else []
 
@@ -50,7 +53,7 @@ class ProtF2FdImportModel(EMProtocol):
         model = getattr(self, F2FdImportOutputs.model.name, None)
         if model is None:
             return ["No model yet."]
-        return ["Imported from %s" % self.filePath.get(), str(model)]
+        return ["Imported from %s" % self._path(), str(model)]
 
     def _citations(self):
         return ["F2Fd"]

@@ -1,7 +1,9 @@
 """What the protocols that make a new tomogram of each input one share."""
+import json
 import logging
 import os
 import shutil
+from datetime import datetime
 
 from pwem.convert.headers import setMRCSamplingRate
 from pyworkflow.object import Set
@@ -9,25 +11,42 @@ from pyworkflow.protocol import PointerParam, ProtStreamingBase
 from pyworkflow.utils import Message, cleanPath, makePath, redStr
 from tomo.objects import SetOfTomograms, Tomogram
 
+from f2fd_core.config import UserError, read_json
+from f2fd_core.files import replaced
 from f2fd_scipion.engine import EngineError
-from f2fd_scipion.protocols.protocol_base import ProtF2FdBase, missing_files, repeated, thin
+from f2fd_scipion.protocols.protocol_base import (
+    ProtF2FdBase,
+    missing_files,
+    repeated,
+    thin,
+    volume_file,
+)
 
 logger = logging.getLogger(__name__)
 
 FAILED = "_failed.txt"
+RECORD = "_settings.json"
 DEVIATION = "_std.mrc"
 TOMOGRAMS, FAILED_TOMOGRAMS = "tomograms", "failedTomograms"
+STREAM_STATE = "_streamState"
+RUN_ONLY = ("device", "threads", "batch_size", "compile", "output", "overwrite", "resume")
+"""Settings on which no result depends."""
 
 
 class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
     """A protocol with a step for each tomogram of a set, which may still be growing.
 
     A tomogram that fails is reported with the reason and skipped; continuing the protocol tries
-    the failed ones again and keeps what is finished. Subclasses set ``ENDING``, that of the
-    engine's results, and define ``_make`` and ``_supply``.
+    the failed ones again and keeps what is finished and was made with the same settings, which is
+    told by a record of its own: Scipion compares steps by their places, which a growing set and
+    failures shift. Subclasses set ``ENDING``, that of the new tomogram's file, ``OTHERS``, those
+    of all files that may come with it, and ``CORRECTS_CTF``, whether it corrects for the contrast
+    transfer function, and define ``_make`` and ``_supply``.
     """
     _possibleOutputs = {TOMOGRAMS: SetOfTomograms, FAILED_TOMOGRAMS: SetOfTomograms}
     ENDING = ""
+    OTHERS = ()
+    CORRECTS_CTF = False
 
     # -------------------------- Form -----------------------------------------
     def _addTomograms(self, form, help):
@@ -44,68 +63,101 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
     # -------------------------- Steps ----------------------------------------
     def _insertAllSteps(self):
         for path in self._failureFiles():
-            cleanPath(path)  # without its result file the step of a failed tomogram runs again
+            cleanPath(path)
+        self._dropUnfinished()
         if self.inTomos.get().isStreamOpen():
             super()._insertAllSteps()
         else:
-            self._insertClosing([self._insertTomogram(tomogram)
-                                 for tomogram in self.inTomos.get()])
+            self._insertClosing(self._insertNew(set(self.getDone())))
+
+    def _dropUnfinished(self):
+        """Leave in the output only what is there and was made with the settings of now."""
+        done = self.getDone()
+        if not done:
+            return
+        asked = {tomogram.getTsId(): self._asked(self._settings(tomogram))
+                 for tomogram in self.inTomos.get() if tomogram.getTsId() in done}
+        kept = [tomogram.clone() for tomogram in getattr(self, TOMOGRAMS)
+                if tomogram.getTsId() in asked and os.path.exists(volume_file(tomogram))
+                and self._recorded(tomogram.getTsId()) == asked[tomogram.getTsId()]]
+        if len(kept) < len(done):
+            self._renew(TOMOGRAMS, kept)
+
+    def _settings(self, tomogram):
+        """The fields of the engine's configuration for a tomogram."""
+        return self._configure(self._supply(tomogram)).to_dict()
+
+    def _asked(self, settings):
+        """Those settings on which a tomogram's result depends."""
+        return {name: value for name, value in settings.items() if name not in RUN_ONLY}
+
+    def _recorded(self, tsId):
+        """What was asked for when the tomogram was made; None if it wasn't."""
+        path = self._getExtraPath(tsId + RECORD)
+        return read_json(path) if os.path.exists(path) else None
+
+    def _record(self, tsId, settings):
+        with replaced(self._getExtraPath(tsId + RECORD)) as path, \
+                open(path, "w", encoding="utf-8") as stream:
+            json.dump(self._asked(settings), stream)
 
     def stepsGeneratorStep(self):
         """Insert a step for each tomogram when it comes, until the input set is closed."""
         tomograms, taken, steps = self.inTomos.get(), set(self.getDone()), []
         while True:
             with self._lock:
-                tomograms.loadAllProperties()
+                if tomograms.hasProperty(STREAM_STATE):  # not before its first tomogram
+                    tomograms.loadAllProperties()
                 closed = not tomograms.isStreamOpen()  # read first: nothing comes after it
-                new = [tomogram.clone() for tomogram in tomograms.iterItems()
-                       if tomogram.getTsId() not in taken]
-            for tomogram in new:
-                taken.add(tomogram.getTsId())
-                steps.append(self._insertTomogram(tomogram))
+            steps += self._insertNew(taken)
             if closed:
                 self._insertClosing(steps)
                 return
             self._streamingSleepOnWait()
 
-    def _insertTomogram(self, tomogram):
-        settings = self._configure(self._supply(tomogram)).to_dict()
-        return self._insertFunctionStep(self.tomogramStep, tomogram.getTsId(), settings,
-                                        prerequisites=[], needsGPU=self.usesGpu())
+    def _insertNew(self, taken):
+        """Insert a step for each tomogram whose tsId is not yet ``taken``; returns the steps."""
+        with self._lock:
+            new = [tomogram.clone() for tomogram in self.inTomos.get()
+                   if tomogram.getTsId() not in taken]
+        taken.update(tomogram.getTsId() for tomogram in new)
+        return [self._insertFunctionStep(self.tomogramStep, tomogram.getTsId(),
+                                         self._settings(tomogram), str(datetime.now()),
+                                         prerequisites=[], needsGPU=self.usesGpu())
+                for tomogram in new]
 
     def _insertClosing(self, steps):
-        self._insertFunctionStep(self.closeStep, prerequisites=steps, needsGPU=False)
+        self._insertFunctionStep(self.closeStep, str(datetime.now()), prerequisites=steps,
+                                 needsGPU=False)
 
-    def tomogramStep(self, tsId, settings):
+    def tomogramStep(self, tsId, settings, inserted):
         """Make one tomogram and add it to the output; a failure is recorded.
 
-        Returns the file whose presence tells that this was done: the new tomogram, or the reason
-        for which there is none.
+        ``inserted``: the time, so that Scipion never takes the step for one that was done.
         """
         try:
+            for ending in (self.ENDING, RECORD, *self.OTHERS):
+                cleanPath(self._getExtraPath(tsId + ending))
             with self._lock:  # The steps of several threads read the set through one cursor.
                 source = self.inTomos.get().getItem(Tomogram.TS_ID_FIELD, tsId)
             halves = self._make(tsId, self.CONFIG.create(settings), source)
+            self._record(tsId, settings)
             self._register(tsId, source, halves)
-            return [self._getExtraPath(tsId + self.ENDING)]
         except Exception as error:
             # Whatever stopped this tomogram must not stop the others: it is told in the log, in
             # the summary and, when none came out, by the protocol's failure.
             logger.error(redStr("Tomogram %s failed: %s" % (tsId, error)),
-                         exc_info=not isinstance(error, EngineError))
-            path = self._getExtraPath(tsId + FAILED)
-            with open(path, "w", encoding="utf-8") as stream:
+                         exc_info=not isinstance(error, (EngineError, UserError)))
+            with open(self._getExtraPath(tsId + FAILED), "w", encoding="utf-8") as stream:
                 stream.write(str(error))
-            return [path]
 
-    def closeStep(self):
-        """Close the outputs. Returns the files on failures, so that it runs again with those."""
+    def closeStep(self, inserted):
+        """Close the outputs; ``inserted`` is that of the other steps."""
+        self._registerFailed()
         if not self.getDone():
             raise EngineError("No tomogram came out. %s" % " ".join(
                 "%s: %s." % item for item in self._failures().items()))
-        self._registerFailed()
         self._closeOutputSet()
-        return self._failureFiles()
 
     def _make(self, tsId, config, source):
         """Run the engine with its configuration for the tomogram ``source``.
@@ -117,28 +169,29 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
     def _runFor(self, name, tsId, config, endings):
         """Run the engine's command and give its files, named by the input file, names by tsId.
 
-        ``endings``: of the engine's files that are kept.
+        ``endings``: {of the engine's files that are kept: of their new names}.
         """
         inputs = (getattr(config, "half_maps", ()) or ()) + config.tomograms
-        makePath(config.output)
-        self._runEngine(name, config, os.path.join(config.output, name + ".json"), about=inputs)
         stem = os.path.splitext(os.path.basename(config.tomograms[0]))[0]
-        for ending in endings:
-            result = self._getExtraPath(tsId + ending)
-            shutil.move(os.path.join(config.output, stem + ending), result)
-            if ending.endswith(".mrc"):
+        made = {os.path.join(config.output, stem + ending): self._getExtraPath(tsId + own)
+                for ending, own in endings.items()}
+        makePath(config.output)
+        self._runEngine(name, config, os.path.join(config.output, name + ".json"), next(iter(made)),
+                        about=inputs)
+        for path, result in made.items():
+            shutil.move(path, result)
+            if result.endswith(".mrc"):
                 setMRCSamplingRate(result, config.voxel_size)
 
     # -------------------------- Outputs --------------------------------------
     def _register(self, tsId, source, halves):
-        """Add the new tomogram to the output set, once."""
+        """Add the new tomogram to the output set."""
         with self._lock:
-            if tsId in self.getDone():
-                return
             tomogram = Tomogram()
             tomogram.copyInfo(source)
             tomogram.setLocation(self._getExtraPath(tsId + self.ENDING))
             tomogram.setHalfMaps(halves or [])
+            tomogram.setCtfCorrected(source.ctfCorrected() or self.CORRECTS_CTF)
             tomograms = self._outputSet(TOMOGRAMS)
             tomograms.append(tomogram)
             tomograms.update(tomogram)
@@ -147,19 +200,22 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
 
     def _registerFailed(self):
         """Renew the set of input tomograms of which nothing came out, if there were any."""
-        failures, known = self._failures(), hasattr(self, FAILED_TOMOGRAMS)
-        if not failures and not known:
+        failures = self._failures()
+        if not failures and not hasattr(self, FAILED_TOMOGRAMS):
             return
-        failed = self._outputSet(FAILED_TOMOGRAMS)
-        if known:
-            failed.clear()
-        for source in self.inTomos.get():
-            if source.getTsId() in failures:
-                tomogram = source.clone()
-                tomogram.setObjComment(failures[source.getTsId()])
-                failed.append(tomogram)
-        failed.write()
-        self._store(failed)
+        failed = [source.clone() for source in self.inTomos.get() if source.getTsId() in failures]
+        for tomogram in failed:
+            tomogram.setObjComment(failures[tomogram.getTsId()])
+        self._renew(FAILED_TOMOGRAMS, failed)
+
+    def _renew(self, name, items):
+        """Let an output set have these tomograms and no others."""
+        tomograms = self._outputSet(name)
+        tomograms.clear()
+        for tomogram in items:
+            tomograms.append(tomogram)
+        tomograms.write()
+        self._store(tomograms)
 
     def getDone(self):
         """The tsIds of the output."""
@@ -213,9 +269,9 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
         tomograms = self.inTomos.get()
         errors = (missing_files(tomograms, "Tomograms") + thin(tomograms, "Tomograms")
                   + repeated(tomograms, "Tomograms"))
-        if tomograms.isStreamOpen() and self.numberOfThreads.get() < 2:
-            errors.append("Tomograms: the set is still growing, for which at least 2 threads are "
-                          "needed: one waits for new tomograms.")
+        if tomograms.isStreamOpen() and self.numberOfThreads.get() < 3:
+            errors.append("Tomograms: the set is still growing, for which at least 3 threads are "
+                          "needed: one hands out the work and one waits for new tomograms.")
         return errors
 
     def _summary(self):

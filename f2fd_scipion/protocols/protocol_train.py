@@ -94,8 +94,9 @@ class ProtF2FdTrain(ProtF2FdBase):
 
         ``settings`` are the fields of a TrainConfig.
         """
-        self._runEngine("train", TrainConfig.create(settings), self._getExtraPath(CONFIG_FILE))
         path = self._getExtraPath(MODEL_FILE)
+        self._runEngine("train", TrainConfig.create(settings), self._getExtraPath(CONFIG_FILE),
+                        path)
         self._registerModel(path)
         return [path]
 
@@ -177,6 +178,9 @@ class ProtF2FdTrain(ProtF2FdBase):
             errors += repeated(tomograms, "Tomograms")
         return (errors + without_partner(tsIds, self.groundTruth.get(), "Noise-free tomograms")
                 + without_partner(tsIds, self.masks.get(), "Sampling masks"))
+
+    def _warnings(self):
+        return super()._warnings() + self._deconvolutionWarnings()
 
     def _summary(self):
         model = getattr(self, F2FdTrainOutputs.model.name, None)

@@ -3,16 +3,21 @@ import csv
 import os
 import shutil
 import time
+from unittest import mock
 
 import mrcfile
 from matplotlib import pyplot
 from PIL import Image
 from pwem.viewers import EmPlotter
+from pyworkflow.object import Set
+from pyworkflow.protocol import MODE_RESUME
 from pyworkflow.tests import setupTestProject
+from tomo.objects import SetOfTomograms
 from tomo.protocols import ProtImportTomograms
 from tomo.tests.test_base_centralized_layer import TestBaseCentralizedLayer
 
 from f2fd_core.config import PERTURBATIONS
+from f2fd_scipion import engine
 from f2fd_scipion.protocols import (
     ProtF2FdDenoise,
     ProtF2FdTrain,
@@ -28,6 +33,12 @@ HALVES = PERTURBATIONS.index("halves")
 NO_HALVES = ("Tomograms: there are no half-maps (odd and even) of first, second, which the "
              "perturbation 'halves' needs.")
 AWKWARD_NAME = "50% of 'my' tömogram (1).mrc"
+
+
+def gpus(found, usable=1):
+    """A machine with so many GPUs (None: without a driver), of which PyTorch sees so many; for a
+    'with'."""
+    return mock.patch.multiple(engine, gpus=lambda: found, usable_gpus=lambda numbers: usable)
 
 
 class ProjectTests(TestBaseCentralizedLayer):
@@ -55,6 +66,12 @@ class ProjectTests(TestBaseCentralizedLayer):
         return cls.launchProtocol(cls.newProtocol(protocolClass, **values))
 
     @classmethod
+    def resume(cls, protocol):
+        """Scipion's 'Continue'."""
+        protocol.runMode.set(MODE_RESUME)
+        return cls.launchProtocol(protocol)
+
+    @classmethod
     def launchFailing(cls, protocolClass, **values):
         """Run a protocol that is to fail, and return it."""
         protocol = cls.newProtocol(protocolClass, **values)
@@ -75,6 +92,14 @@ class ProjectTests(TestBaseCentralizedLayer):
         for tsId, path in tomograms.items():
             shutil.copyfile(path, os.path.join(folder, tsId + ".mrc"))
         return self.importTomograms(folder), folder
+
+    def emptySet(self):
+        """A set of tomograms that is still growing and has none yet."""
+        tomograms = SetOfTomograms.create(self.getOutputPath(), prefix="empty")
+        tomograms.setSamplingRate(SET_VOXEL_SIZE)
+        tomograms.setStreamState(Set.STREAM_OPEN)
+        tomograms.write()
+        return tomograms
 
     @staticmethod
     def setHalfMaps(tomograms, files):

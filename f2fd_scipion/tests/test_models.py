@@ -2,6 +2,7 @@
 import os
 import shutil
 
+from f2fd_scipion.objects import F2FdModel
 from f2fd_scipion.protocols import (
     ProtF2FdDenoise,
     ProtF2FdExportModel,
@@ -38,15 +39,28 @@ class TestF2FdModels(project.ProjectTests):
     def testImportedModelIsCheckedAndCopied(self):
         path = os.path.join(self.getOutputPath(), "a 50% mödel.pt")
         shutil.copyfile(self.train.model.getPath(), path)
-        imported = self.launch(ProtF2FdImportModel, filePath=path)
+        imported = self.launch(ProtF2FdImportModel, filePath=" %s " % path)  # as if pasted
         os.remove(path)
         self.assertTrue(os.path.exists(imported.model.getPath()))
         self.assertEqual(str(imported.model), str(self.train.model))
         denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
                                    inModel=imported.model)
         self.assertEqual(denoise.validate(), [])
-        self.assertEqual(denoise.warnings(), [])
+        with project.gpus(1):
+            self.assertEqual(denoise.warnings(), [])
         self.assertEqual(len(imported.validate()), 1)  # the file is gone
+
+    def testModelsOfEarlierVersionsAreUnderstood(self):
+        model = F2FdModel(path="model.pt")
+        model.setInfo({"step": 400, "voxel_size": 8.0, "config": {
+            "preset": "default", "perturbation": "spectrum", "spectrum_quantile": 0.5,
+            "refine_at": 200, "patch_size": 48, "network": "compact"}})  # of version 1.0.0
+        config = model.getTrainConfig()
+        self.assertEqual((config.perturbation, config.patch_size, config.network),
+                         ("spectrum", 48, "compact"))
+        # Neither could be chosen then, and both have another default now.
+        self.assertEqual((config.optimizer, config.averaging), ("adam", 0.0))
+        self.assertTrue(config.refine_every)
 
     def testWhatIsNoModelIsRefused(self):
         failed = self.launchFailing(ProtF2FdImportModel, filePath=self.path("first"))

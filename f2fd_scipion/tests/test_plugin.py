@@ -4,6 +4,7 @@ import shlex
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 from unittest import mock
 
 import pwem
@@ -28,6 +29,25 @@ def activation(text):
     """The variable F2FD_ENV_ACTIVATION with another value, for a 'with'."""
     plugin = f2fd_scipion.Plugin
     return mock.patch.dict(plugin.getVars(), {F2FD_ENV_ACTIVATION: text})
+
+
+class QueuedProtocol:
+    """Scipion's queue for each step: its runJob returns, whatever became of the job."""
+
+    def __init__(self, folder):
+        self.folder, self.job = folder, {}
+
+    def _getLogsPath(self):
+        return self.folder
+
+    def getStderrLog(self):
+        return os.path.join(self.folder, "run.stderr")
+
+    def runJob(self, program, arguments, **options):
+        """Append to files what the job writes, {name: text}."""
+        for name, text in self.job.items():
+            with open(os.path.join(self.folder, name), "a") as stream:
+                stream.write(text)
 
 
 class TestF2FdPlugin(BaseTest):
@@ -111,6 +131,36 @@ class TestF2FdPlugin(BaseTest):
             lines = shown.stdout.splitlines()
             self.assertEqual(lines[0], ",".join(map(str, gpus)))
             self.assertEqual(lines[1:], ["-m", "f2fd_core"] + AWKWARD)
+            with activation(SHOW_ARGUMENTS), \
+                    mock.patch.dict(os.environ, {"CUDA_VISIBLE_DEVICES": ""}):
+                self.assertEqual(engine.call(AWKWARD, gpus=gpus).splitlines(), lines)
+
+    def testTheEnginesEnvironmentTellsWhichGpusItSees(self):
+        with activation("python() { echo hello; echo $CUDA_VISIBLE_DEVICES | tr -d ,; }"):
+            self.assertEqual(engine.usable_gpus([1, 3]), 13)
+        with activation("python() { echo 2; return 1; }"):  # torch can't be imported
+            self.assertEqual(engine.usable_gpus([0]), 0)
+
+    def testPartsOfAGpuDontCount(self):
+        told = SimpleNamespace(returncode=0, stdout="GPU 0: NVIDIA A100\n  MIG 3g.20gb Device 0:\n"
+                                                    "  MIG 3g.20gb Device 1:\nGPU 1: NVIDIA A100\n")
+        with mock.patch.object(engine.subprocess, "run", return_value=told):
+            self.assertEqual(engine.gpus(), 2)
+
+    def testAFailedJobInAQueueIsNoticed(self):
+        self.setupTestOutput()
+        protocol = QueuedProtocol(self.getOutputPath())
+        result = os.path.join(self.getOutputPath(), "result.mrc")
+        protocol.job = {"before.err": "f2fd: error: of an earlier job\n", result: "voxels"}
+        engine.run(protocol, [], result)
+        protocol.job = {}
+        with self.assertRaisesRegex(engine.EngineError, "ended without writing .*result.mrc"):
+            engine.run(protocol, [], result)
+        protocol.job = {"before.err": "f2fd: error: of a.mrc\nf2fd: error: of b.mrc\n",
+                        "new.err": "f2fd: error: of c.mrc\n"}
+        for name in "abc":
+            with self.assertRaisesRegex(engine.EngineError, "^of %s.mrc$" % name):
+                engine.run(protocol, [], result, about=[name + ".mrc"])
 
     def testEmptyActivationMeansThisPython(self):
         with activation(""), mock.patch.dict(os.environ, {"PYTHONPATH": "/somewhere"}):
@@ -159,6 +209,8 @@ class TestF2FdPlugin(BaseTest):
             self.assertTrue(command.endswith(" && f2fd info && touch " + flag))
             self.assertTrue(options["default"])
             self.assertEqual(options["tar"], "void.tgz")
+            # Conda need not be on the PATH: it is made known by its activation, or not used.
+            self.assertFalse(options.get("neededProgs"))
 
     def testTorchComesFromTheIndexThatIsNamed(self):
         self.assertNotIn("--index-url", self.plugin._installation())

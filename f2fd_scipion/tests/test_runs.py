@@ -8,7 +8,7 @@ import mrcfile
 import numpy as np
 import pytest
 from pyworkflow.project import Project
-from pyworkflow.protocol import MODE_RESTART, MODE_RESUME
+from pyworkflow.protocol import MODE_RESTART
 from tomo.objects import SetOfTomograms, Tomogram
 
 from f2fd_scipion.protocols import ProtF2FdDenoise, ProtF2FdEvaluate, ProtF2FdTrain
@@ -67,8 +67,7 @@ class TestF2FdRuns(project.ProjectTests):
         self.assertTrue(denoise.isAborted())
         self.assertFalse(os.path.exists(second))
         kept = os.stat(first).st_mtime_ns
-        denoise.runMode.set(MODE_RESUME)
-        self.launchProtocol(denoise)
+        self.resume(denoise)
         self.checkDenoised(denoise, SHAPES)
         self.assertEqual(os.stat(first).st_mtime_ns, kept)
         self.waitFor(lambda: self.updated(beside).isFinished(), beside)

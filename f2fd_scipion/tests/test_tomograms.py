@@ -10,11 +10,10 @@ from unittest import mock
 import mrcfile
 import numpy as np
 from pyworkflow.object import Set
-from pyworkflow.protocol import MODE_RESUME
-from tomo.objects import SetOfTomograms
 
 import f2fd_core
 import f2fd_scipion
+from f2fd_core.config import UserError
 from f2fd_scipion import engine
 from f2fd_scipion.constants import F2FD_ENV_ACTIVATION
 from f2fd_scipion.protocols import (
@@ -78,17 +77,68 @@ class TestF2FdTomograms(project.ProjectTests):
         self.assertIn("Tomogram b failed", self.stderr(denoise))
 
         shutil.copyfile(self.path("second"), broken)
-        times = {tsId: os.stat(denoise._getExtraPath(tsId + "_denoised.mrc")).st_mtime_ns
-                 for tsId in "ac"}
-        denoise.runMode.set(MODE_RESUME)
-        self.launchProtocol(denoise)
+        times = self.times(denoise, "ac")
+        self.resume(denoise)
         self.checkDenoised(denoise, {"a": SHAPES["first"], "b": SHAPES["second"],
                                      "c": SHAPES["second"]})
         self.assertNotIn("failed", " ".join(denoise.summary()))
         self.assertEqual(denoise.failedTomograms.getSize(), 0)
-        for tsId, before in times.items():
-            self.assertEqual(os.stat(denoise._getExtraPath(tsId + "_denoised.mrc")).st_mtime_ns,
-                             before)
+        self.assertEqual(self.times(denoise, "ac"), times)
+
+    @staticmethod
+    def times(denoise, tsIds):
+        """When the denoised tomograms were written."""
+        return [os.stat(denoise._getExtraPath(tsId + "_denoised.mrc")).st_mtime_ns
+                for tsId in tsIds]
+
+    def testContinuingMakesWhatIsAskedForNow(self):
+        imported, _ = self.importCopies("asked", {"x": self.path("first")})
+        tomograms = imported.Tomograms
+        for tomogram in tomograms.iterItems(iterate=False):
+            tomogram.setCtfCorrected(True)
+            tomograms.update(tomogram)
+        self.setHalfMaps(tomograms, {"x": self.halves("first")})
+        denoise = self.launch(ProtF2FdDenoise, inTomos=tomograms, inModel=self.train.model,
+                              std=True, useGpu=False, **ONE_THREAD)
+        made = self.times(denoise, "x")
+        self.assertTrue(denoise.getDeviation("x"))
+        denoise.binThreads.set(2)
+        denoise.batch_size.set(2)
+        self.resume(denoise)
+        self.assertEqual(self.times(denoise, "x"), made)
+
+        denoise.denoiseHalves.set(True)
+        denoise.std.set(False)
+        self.resume(denoise)
+        result, = denoise.tomograms
+        odd, even = result.getHalfMaps(asList=True)
+        self.assertFalse(np.array_equal(mrcfile.read(odd), mrcfile.read(even)))
+        self.assertIsNone(denoise.getDeviation("x"))
+        self.assertIn("the denoised half-maps", " ".join(denoise.summary()))
+        self.assertTrue(denoise.tomograms.hasOddEven())
+        self.assertTrue(result.ctfCorrected() and denoise.tomograms.ctfCorrected())
+
+        denoise.denoiseHalves.set(False)
+        self.resume(denoise)
+        result, = denoise.tomograms
+        self.assertFalse(result.hasHalfMaps() or os.path.exists(odd))
+        self.assertNotIn("half-maps", " ".join(denoise.summary()))
+
+    def testContinuingWithOtherSettingsKeepsNothingOfBefore(self):
+        imported, folder = self.importCopies("other_settings", {
+            "a": self.path("second"), "b": self.path("second")})
+        denoise = self.launch(ProtF2FdDenoise, inTomos=imported.Tomograms, useGpu=False,
+                              inModel=self.train.model, **ONE_THREAD)
+        before, = self.times(denoise, "a")
+        os.truncate(os.path.join(folder, "b.mrc"), 5000)
+        denoise.predictions.set(1)
+        self.resume(denoise)
+        self.checkDenoised(denoise, {"a": SHAPES["second"]})
+        self.assertGreater(self.times(denoise, "a"), [before])
+        self.assertFalse(os.path.exists(denoise._getExtraPath("b_denoised.mrc")))
+        failed, = denoise.failedTomograms
+        self.assertEqual(failed.getTsId(), "b")
+        self.assertIn("*1* of *2*", denoise.summary()[0])
 
     def testWithoutAnyResultTheProtocolFails(self):
         imported, folder = self.importCopies("all_corrupt", {"x": self.path("second")})
@@ -137,42 +187,51 @@ class TestF2FdTomograms(project.ProjectTests):
     def testASetThatGrowsIsDenoisedAsItGrows(self):
         imported, _ = self.importCopies("growing", {"a": self.path("first")})
         tomograms = imported.Tomograms
+        only = tomograms.getFirstItem().clone()
 
         def become(state):
             tomograms.setStreamState(state)
             tomograms.write()
             imported._store(tomograms)
 
-        empty = SetOfTomograms.create(self.getOutputPath(), prefix="empty")
-        empty.setSamplingRate(SET_VOXEL_SIZE)
-        empty.setStreamState(Set.STREAM_OPEN)
-        empty.write()
-        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=empty, inModel=self.train.model,
-                                   numberOfThreads=2)
-        self.assertEqual(denoise.validate(), [])
+        def grow(tsId, name):
+            tomogram = only.clone()
+            tomogram.cleanObjId()
+            tomogram.setTsId(tsId)
+            tomogram.setLocation(os.path.abspath(self.path(name)))
+            tomograms.append(tomogram)
+            tomograms.write()
+            result = denoise._getExtraPath(tsId + "_denoised.mrc")
+            self.waitFor(lambda: os.path.exists(result), denoise)
+            self.assertFalse(self.updated(denoise).isFinished())
+
+        def looks():
+            """How often it found nothing new."""
+            with open(denoise.getStdoutLog(), encoding="utf-8") as stream:
+                return stream.read().count("sleeping 1 seconds")
 
         tomograms.enableAppend()
+        tomograms.clear()
         become(Set.STREAM_OPEN)
         denoise = self.newProtocol(ProtF2FdDenoise, inTomos=tomograms, inModel=self.train.model,
-                                   numberOfThreads=1, streamingSleepOnWait=1, **ONE_THREAD)
-        self.assertIn("at least 2 threads", " ".join(denoise.validate()))
+                                   numberOfThreads=2, streamingSleepOnWait=1, **ONE_THREAD)
+        self.assertIn("at least 3 threads", " ".join(denoise.validate()))
         denoise.numberOfThreads.set(3)
+        self.assertEqual(denoise.validate(), [])
         self.proj.launchProtocol(denoise, wait=False)
-        first = denoise._getExtraPath("a_denoised.mrc")
-        self.waitFor(lambda: os.path.exists(first), denoise)
-        self.assertFalse(self.proj._updateProtocol(denoise) and denoise.isFinished())
-        second = tomograms.getFirstItem().clone()
-        second.cleanObjId()
-        second.setTsId("b")
-        second.setLocation(os.path.abspath(self.path("second")))
-        tomograms.append(second)
-        tomograms.write()
-        self.waitFor(lambda: os.path.exists(denoise._getExtraPath("b_denoised.mrc")), denoise)
+        self.waitFor(lambda: os.path.exists(denoise.getStdoutLog()) and looks() > 1, denoise)
+        grow("a", "first")
+        grow("b", "second")
         become(Set.STREAM_CLOSED)
         self.waitFor(lambda: self.updated(denoise).isFinished(), denoise)
         denoise = self.updated(denoise)
         self.assertTrue(denoise.tomograms.isStreamClosed())
-        self.checkDenoised(denoise, {"a": SHAPES["first"], "b": SHAPES["second"]})
+        shapes = {"a": SHAPES["first"], "b": SHAPES["second"]}
+        self.checkDenoised(denoise, shapes)
+        times = self.times(denoise, "ab")
+        self.resume(denoise)
+        self.checkDenoised(denoise, shapes)
+        self.assertEqual(self.times(denoise, "ab"), times)
 
     def testHalfMapsAreDenoisedForTheResult(self):
         imported, _ = self.importCopies("both", {"x": self.path("first")})
@@ -180,13 +239,19 @@ class TestF2FdTomograms(project.ProjectTests):
                                    inModel=self.train.model, denoiseHalves=True, std=True,
                                    **ONE_THREAD)
         self.assertIn("no half-maps (odd and even) of x", " ".join(denoise.validate()))
+        with mock.patch.object(engine, "run") as run, \
+                self.assertRaisesRegex(UserError, r"no half-maps \(odd and even\) of x"):
+            # It came after the check of the form, as in a growing set.
+            denoise._make("x", denoise._configure(denoise._supply()),
+                          imported.Tomograms.getFirstItem())
+        run.assert_not_called()
         self.setHalfMaps(imported.Tomograms, {"x": self.halves("first")})
         self.assertEqual(denoise.validate(), [])
         self.launchProtocol(denoise)
         result, = denoise.tomograms
         odd, even = result.getHalfMaps(asList=True)
-        self.assertTrue(odd.endswith("x_odd_denoised.mrc"), odd)
-        self.assertTrue(even.endswith("x_even_denoised.mrc"), even)
+        self.assertTrue(odd.endswith("x_denoised_odd.mrc"), odd)
+        self.assertTrue(even.endswith("x_denoised_even.mrc"), even)
         alone = os.path.join(self.getOutputPath(), "alone")
         engine.call(["denoise", self.train.model.getPath(), *self.halves("first"), "--output",
                      alone, "--predictions", "2", "--precision", "float32", "--device", "cpu"])
@@ -213,9 +278,11 @@ class TestF2FdTomograms(project.ProjectTests):
         self.launchProtocol(deconvolve)
         self.checkTomograms(deconvolve.tomograms, expectedSetSize=2, expectedSRate=SET_VOXEL_SIZE,
                             expectedOriginShifts=list(ORIGIN), isHeterogeneousSet=True,
+                            ctfCorrected=True,
                             expectedDimensions={tsId: list(shape[::-1])
                                                 for tsId, shape in SHAPES.items()})
         for tomogram in deconvolve.tomograms:
+            self.assertTrue(tomogram.ctfCorrected())
             before = mrcfile.read(self.path(tomogram.getTsId()))
             after = mrcfile.read(tomogram.getFileName())
             self.assertAlmostEqual(float(after.std() / before.std()), 1, places=2)

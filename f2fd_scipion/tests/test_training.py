@@ -5,13 +5,12 @@ from unittest import mock
 
 import mrcfile
 import numpy as np
-from pyworkflow.protocol import MODE_RESUME
 from tomo.objects import SetOfTomoMasks, TomoMask
 
 from f2fd_core.config import TrainConfig
-from f2fd_scipion import engine
 from f2fd_scipion.objects import F2FdModel
 from f2fd_scipion.protocols import (
+    ProtF2FdDeconvolve,
     ProtF2FdDenoise,
     ProtF2FdTrain,
 )
@@ -46,8 +45,7 @@ class TestF2FdTraining(project.ProjectTests):
         train = self.launch(ProtF2FdTrain, inTomos=self.imported.Tomograms, **SMALL)
         before = self.log(train)
         train.steps.set(9)
-        train.runMode.set(MODE_RESUME)
-        self.launchProtocol(train)
+        self.resume(train)
         after = self.log(train)
         self.assertEqual(after[:6], before)
         self.assertEqual(len(after), 9)
@@ -85,7 +83,8 @@ class TestF2FdTraining(project.ProjectTests):
         train = self.newProtocol(ProtF2FdTrain, inTomos=imported.Tomograms)
         denoise = self.newProtocol(ProtF2FdDenoise, inTomos=imported.Tomograms,
                                    inModel=self.train.model)
-        self.assertEqual(train.warnings() + train.validate() + denoise.validate(), [])
+        with project.gpus(1):
+            self.assertEqual(train.warnings() + train.validate() + denoise.validate(), [])
         with mock.patch.object(os, "sysconf", return_value=2 ** 14):  # 256 MiB
             self.assertIn("may need 2 GB of memory; this machine has 0 GB",
                           " ".join(train.warnings()))
@@ -99,21 +98,37 @@ class TestF2FdTraining(project.ProjectTests):
     def testGpuOrCpu(self):
         train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms)
         self.assertEqual(train._configure(train._supply()).device, "all")
-        self.assertEqual(train.warnings(), [])
+        slow = "No GPU is %s: on the CPU this takes many times longer."
+        with project.gpus(1):
+            self.assertEqual(train.warnings(), [])
+        with project.gpus(None):
+            self.assertEqual(train.warnings(), [slow % "found"])
+            train._useQueue.set(True)  # this machine is not the one that computes
+            self.assertEqual(train.warnings(), [])
+            train._useQueue.set(False)
         train.gpuList.set("0 1 2 3 4")
         train.batch_size.set(4)
         self.assertIn("'Patches per batch' is 4; expected at least 5", " ".join(train.validate()))
         train.gpuList.set("0 1 2 3")
         self.assertEqual(train.validate(), [])
-        with mock.patch.object(engine, "gpus", return_value=2):
+        with project.gpus(2):
             self.assertEqual(train.validate(), ["GPU IDs: there is no GPU 2, 3; this machine has "
                                                 "2, counted from 0."])
+        with project.gpus(4):
+            self.assertEqual(train.validate(), [])
+        with project.gpus(4, usable=0):
+            error, = train.validate()
+            self.assertIn("this machine has 4, of which PyTorch in the engine's environment sees "
+                          "none", error)
+            train._useQueue.set(True)
+            self.assertEqual(train.validate(), [])
+            train._useQueue.set(False)
         train.gpuList.set("")
         self.assertIn("No GPU is named", " ".join(train.validate()))
         train.useGpu.set(False)
         self.assertEqual(train.validate(), [])
         self.assertEqual(train._configure(train._supply()).device, "cpu")
-        self.assertIn("many times longer", " ".join(train.warnings()))
+        self.assertEqual(train.warnings(), [slow % "used"])
 
     def testASingleTomogramWithAMask(self):
         folder = self.getOutputPath("masked")
@@ -173,8 +188,7 @@ class TestF2FdTraining(project.ProjectTests):
                                    inModel=stored.model)
         self.assertEqual(denoise.validate(), [])
         train.steps.set(train.model.getSteps() + 1)
-        train.runMode.set(MODE_RESUME)
-        self.launchProtocol(train)
+        self.resume(train)
         self.assertTrue(train.model.getPath().endswith("model.pt"))
 
     def testHalfMapsOfASet(self):
@@ -249,3 +263,28 @@ class TestF2FdTraining(project.ProjectTests):
         self.assertIn("'Defocus' is 0; expected the tomograms' defocus", train.validate()[0])
         train.defocus.set(3.0)
         self.assertEqual(train.validate(), [])
+
+    def testTheFilterIsToldWhatScipionKnows(self):
+        imported, _ = self.importCopies("corrected", {"x": self.path("first")})
+        tomograms = imported.Tomograms
+        train = self.newProtocol(ProtF2FdTrain, inTomos=tomograms, deconvolve=True, defocus=3.0)
+        deconvolve = self.newProtocol(ProtF2FdDeconvolve, inTomos=tomograms, defocus=3.0)
+        with project.gpus(1):
+            for protocol in (train, deconvolve):
+                self.assertEqual(protocol.warnings(), [])
+                tomograms.setCtfCorrected(True)
+                self.assertEqual(protocol.warnings(), [
+                    "Phases flipped is 'No', but the tomograms are marked as CTF-corrected; "
+                    "expected 'Yes'."])
+                protocol.phase_flipped.set(True)
+                self.assertEqual(protocol.warnings(), [])
+                tomograms.getAcquisition().setVoltage(200)
+                self.assertEqual(protocol.warnings(), [
+                    "The tomograms were taken at 200 kV, but the deconvolution filter is made for "
+                    "300 kV: its zeros are misplaced."])
+                tomograms.getAcquisition().setVoltage(300)
+                tomograms.setCtfCorrected(False)
+            tomograms.setCtfCorrected(True)
+            train.phase_flipped.set(False)
+            train.deconvolve.set(False)
+            self.assertEqual(train.warnings(), [])

@@ -3,6 +3,7 @@ import contextlib
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from unittest import mock
@@ -18,12 +19,14 @@ from f2fd_scipion.protocols import (
     ProtF2FdExportModel,
     ProtF2FdTrain,
 )
+from f2fd_scipion.protocols.protocol_base import NO_TOMOGRAM
 from f2fd_scipion.tests import project
 from f2fd_scipion.tests.project import ONE_THREAD
 from f2fd_scipion.tests.simulation import SHAPES
 from f2fd_scipion.viewers import F2FdDenoiseViewer, F2FdEvaluateViewer, F2FdTrainViewer
+from f2fd_scipion.viewers.comparison import voxels
 from f2fd_scipion.viewers.viewer_train import LossPlot
-from f2fd_scipion.wizards import preview
+from f2fd_scipion.wizards import F2FdPatchSizeWizard, F2FdPreviewWizard, preview
 from f2fd_scipion.wizards.patch_size import suggested
 
 
@@ -78,6 +81,10 @@ class TestF2FdViews(project.ProjectTests):
     def testDenoisingViewer(self):
         viewer = self.viewer(F2FdDenoiseViewer, self.denoise)
         self.assertEqual(viewer.getParam("tomogram").choices, sorted(SHAPES))
+        # What is finished while the form is open doesn't shift the choices.
+        later = mock.patch.object(ProtF2FdDenoise, "getDone", return_value=["a", *SHAPES])
+        later.start()
+        self.addCleanup(later.stop)
         for number, tsId in enumerate(sorted(SHAPES)):
             viewer.tomogram.set(number)
             shown = self.drawn(viewer._getVisualizeDict()["tomogram"]("tomogram"))
@@ -99,6 +106,26 @@ class TestF2FdViews(project.ProjectTests):
                 self.assertAlmostEqual(np.diff(shown.images["before"].get_clim())[0],
                                        np.diff(limits)[0] / 2, places=5)
                 shown.contrast.set_val(0)
+
+    def testUnsignedBytesOfImodAreShownAsSuch(self):
+        path = os.path.join(self.getOutputPath(), "imod.mrc")
+        values = np.arange(256, dtype=np.uint8).reshape(4, 8, 8)
+        with mrcfile.new(path) as stream:
+            stream.set_data(values.view(np.int8))
+        with open(path, "r+b") as stream:
+            stream.seek(152)
+            stream.write(struct.pack("<ii", 1146047817, 0))  # IMOD's stamp, no flag for signed ones
+        np.testing.assert_array_equal(voxels(path), values)
+
+    def testWizardsWaitForTheFirstTomogram(self):
+        empty = self.emptySet()
+        train = self.newProtocol(ProtF2FdTrain, inTomos=empty)
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=empty, inModel=self.train.model,
+                                   numberOfThreads=3)
+        for wizard, protocol in ((F2FdPatchSizeWizard, train), (F2FdPreviewWizard, denoise)):
+            form = mock.Mock(protocol=protocol)
+            wizard().show(form)
+            form.showError.assert_called_once_with(NO_TOMOGRAM)
 
     def testPatchSizesThatAreSuggested(self):
         for thinnest, network, expected in ((300, "folded", 48), (40, "folded", 40),

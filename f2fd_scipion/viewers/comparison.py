@@ -1,8 +1,9 @@
 """Tomograms before and after denoising, side by side, section by section."""
-import mrcfile
 import numpy as np
 from matplotlib.widgets import RadioButtons, Slider
 from pwem.viewers import EmPlotter
+
+from f2fd_core import mrc
 
 DIRECTIONS = ("XY", "XZ", "YZ")  # the sections across Z, Y and X
 QUANTILES = (0.01, 0.99)
@@ -10,9 +11,8 @@ GRAY, HEAT = "gray", "inferno"
 
 
 def voxels(path):
-    """The voxels of an MRC file, (Z, Y, X), read as they are looked at."""
-    with mrcfile.mmap(path, mode="r", permissive=True) as volume:
-        return volume.data
+    """The voxels of an MRC file, (Z, Y, X), read as they are looked at. Raises UserError."""
+    return mrc.open_volume(path, voxel_size=1.0).data  # a header may hold no voxel size
 
 
 class Comparison(EmPlotter):

@@ -4,6 +4,7 @@ from pyworkflow.viewer import DESKTOP_TKINTER, ProtocolViewer
 from tomo.objects import Tomogram
 from tomo.viewers.viewers_data import TomoDataViewer
 
+from f2fd_core.config import UserError
 from f2fd_scipion.protocols import ProtF2FdDeconvolve, ProtF2FdDenoise
 from f2fd_scipion.protocols.protocol_base import volume_file
 from f2fd_scipion.protocols.protocol_tomograms import TOMOGRAMS
@@ -37,7 +38,7 @@ class F2FdDenoiseViewer(ProtocolViewer):
         return sorted(self.protocol.getDone())
 
     def _showSections(self, paramName=None):
-        tsId = self._tsIds()[self.tomogram.get()]
+        tsId = self.getEnumText("tomogram")  # more may have been finished since the form opened
         before, after = (volume_file(tomograms.getItem(Tomogram.TS_ID_FIELD, tsId))
                          for tomograms in (self.protocol.inTomos.get(),
                                            getattr(self.protocol, TOMOGRAMS)))
@@ -45,7 +46,7 @@ class F2FdDenoiseViewer(ProtocolViewer):
         try:
             return [Comparison(voxels(before), voxels(after), deviation and voxels(deviation),
                                tsId)]
-        except OSError as error:
+        except (OSError, UserError) as error:
             return [self.errorMessage("%s can't be shown: %s" % (tsId, error), tsId)]
 
     def _showTomograms(self, paramName=None):

@@ -3,7 +3,7 @@ from pyworkflow.wizard import Wizard
 
 from f2fd_core.config import NETWORK_MULTIPLE, TrainConfig
 from f2fd_scipion.protocols import ProtF2FdTrain
-from f2fd_scipion.protocols.protocol_base import tomograms_of
+from f2fd_scipion.protocols.protocol_base import NO_TOMOGRAM, tomograms_of
 
 
 def suggested(thinnest, network):
@@ -28,7 +28,11 @@ class F2FdPatchSizeWizard(Wizard):
             form.showError("Choose the tomograms first: the patch size depends on how thin they "
                            "are.")
             return
-        thinnest = min(min(tomogram.getDim()) for tomogram in tomograms_of(protocol.inTomos.get()))
+        tomograms = tomograms_of(protocol.inTomos.get())
+        if not tomograms:
+            form.showError(NO_TOMOGRAM)
+            return
+        thinnest = min(min(tomogram.getDim()) for tomogram in tomograms)
         size = suggested(thinnest, protocol.getEnumText("network"))
         form.setVar("patch_size", size)
         form.showInfo("The thinnest side of the tomograms has %d voxels: patches of %d are set."

@@ -16,7 +16,7 @@ from f2fd_core.config import UserError
 from f2fd_scipion import engine
 from f2fd_scipion.form import in_form_words
 from f2fd_scipion.protocols import ProtF2FdDenoise
-from f2fd_scipion.protocols.protocol_base import tomograms_of, volume_file
+from f2fd_scipion.protocols.protocol_base import NO_TOMOGRAM, tomograms_of, volume_file
 from f2fd_scipion.protocols.protocol_denoise import DENOISED
 from f2fd_scipion.viewers.comparison import Comparison, voxels
 
@@ -46,11 +46,12 @@ def denoised_part(protocol, tsId, section, predictions):
     try:
         config = protocol._configure(dict(
             protocol._supply(tomogram), output=folder, region=first + size, std=False,
-            predictions=predictions, device=protocol.deviceNumbers()))
+            predictions=predictions))
         path = os.path.join(folder, "denoise.json")
         with open(path, "w", encoding="utf-8") as stream:
             stream.write(config.to_json())
-        engine.call(["denoise", "--config", path])
+        engine.call(["denoise", "--config", path],
+                    gpus=protocol.getGpuList() if protocol.usesGpu() else ())
         result, = [name for name in os.listdir(folder) if name.endswith(DENOISED)]
         after = np.array(voxels(os.path.join(folder, result)))
     finally:
@@ -158,7 +159,8 @@ class F2FdPreviewWizard(Wizard):
     _targets = [(ProtF2FdDenoise, ["predictions"])]
 
     def show(self, form, *params):
-        errors = form.protocol.validate()
+        protocol = form.protocol
+        errors = protocol.validate() or ([] if protocol.inTomos.get().getSize() else [NO_TOMOGRAM])
         if errors:
             form.showError("\n".join(errors))
             return
