@@ -70,7 +70,9 @@ def precision():
 
 def deterministic():
     return param(False, "Deterministic", "Use only algorithms that give the same bits every time. "
-                 "On the CPU that is so anyway; on a GPU it may be slower.", RUN, advanced=True)
+                 "On the CPU that is so anyway; on a GPU it may be slower, and denoising also "
+                 "needs a set tile size and number of predictions per batch, which its free memory "
+                 "decides otherwise.", RUN, advanced=True)
 
 
 def compile():

@@ -119,7 +119,7 @@ class TrainConfig(Config):
         "changes.", TRAINING, gt=0, le=1, advanced=True, original="lr")
     schedule: str = param(
         "settling", "Learning rate schedule", "settling: rises to almost three times that within a "
-        "few steps and falls to it in some two hundred; with an initial model like constant, and "
+        "few steps and falls to it in a hundred or two; with an initial model like constant, and "
         "nearly so where a tomogram is small or low-passed. "
         "constant: stays, after a short rise. cosine: falls to zero along half a cosine, for a "
         "given number of steps. plateau: divided by 10 after 10 epochs without a lower loss "
