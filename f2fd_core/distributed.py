@@ -18,8 +18,8 @@ from f2fd_core.config import UserError
 from f2fd_core.device import cpu_threads
 
 FIRST_PORT, PORTS = 20000, 20000
-# How long one process may be busy while the others wait for it, with a new estimate of the noise for
-# example. That one died is known sooner, by who started them.
+# How long one process may be busy while the others wait for it, with a new estimate of the noise
+# for example. That one died is known sooner, by who started them.
 PATIENCE = datetime.timedelta(minutes=30)
 # How processes start; a forked one could not use a GPU that this one has used.
 START_METHOD = "spawn"
