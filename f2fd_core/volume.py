@@ -30,7 +30,6 @@ def crop(array, start, size):
     """
     ranges, mirrored = [], []
     for axis, first, count, length in zip((-3, -2, -1), start, size, array.shape[-3:]):
-        index = None
         if not 0 <= first <= length - count:
             index = reflected(first, count, length)
             first, count = index.min(), np.ptp(index) + 1
