@@ -283,8 +283,10 @@ class Training:
         self.network.load_state_dict(state["network"])
         if self.averaged:
             self.averaged.n_averaged.fill_(state["step"])
+        best = Best()
+        best.load_state_dict(state["best"])
         if self.held_out and earlier.automatic():
-            self.best.load_state_dict(state["best"])
+            self.best = best
         else:
             self.best.step = state["step"]  # what nobody watched was not waited in vain
         self.slow_down(state.get("setbacks", 0))

@@ -278,9 +278,9 @@ def test_devices_have_tomograms_of_their_own_and_share_the_rest(tiny_model, smal
     workers = {}
     one = denoising._denoise_one
 
-    def noted(volume, box, perturbation, path, predictors, *rest):
+    def noted(box, perturbation, path, predictors, *rest):
         workers[path] = list(predictors)
-        one(volume, box, perturbation, path, predictors, *rest)
+        one(box, perturbation, path, predictors, *rest)
 
     monkeypatch.setattr(denoising, "_denoise_one", noted)
     alone, together = (denoise(DenoiseConfig(
@@ -296,12 +296,12 @@ def test_a_tomogram_that_fails_ends_those_on_other_devices(tiny_model, small, wr
     paths = [write(data(small["tomogram"]), name) for name in ("endless.mrc", "failing.mrc")]
     one = denoising._denoise_one
 
-    def failing(volume, *rest):
-        if "failing" in volume.source.path:
+    def failing(box, perturbation, *rest):
+        if "failing" in perturbation.volume.source.path:
             while not (tmp_path / "out" / "endless_denoised.mrc.part").exists():
                 time.sleep(0.01)
             raise UserError("this one fails")
-        one(volume, *rest)
+        one(box, perturbation, *rest)
 
     monkeypatch.setattr(denoising, "_denoise_one", failing)
     with pytest.raises(UserError, match="this one fails"):
