@@ -297,7 +297,7 @@ def _denoise_all(tomograms, predictors, config, trained):
     prepare = preparation(trained, config.defocus)
 
     def perturbation_of(number):
-        # Prepared voxels take a temporary file as large as the tomogram: one at a time.
+        # Prepared voxels take a temporary file as large as the tomogram: only when its turn comes.
         return perturbation_for_prediction(
             tomograms[number][0].prepared_by(prepare), trained, predictors[0].device,
             config.predictions, config.pool_size)
