@@ -1,9 +1,9 @@
 """Where the time of training and of denoising goes, against what the bare network takes.
 
-On one simulated tomogram, in one run: a training step and its parts; the network on patches as they
-come from memory; denoising tile by tile against the network on one tile again and again; and the
-network's rate by number type and memory layout and, if asked for, compiled. The operations of the
-network are counted, so that the rate can be set against the device's.
+On a volume of random numbers, in one run: a training step and its parts; denoising tile by tile
+against the network on one tile again and again; and the network's rate by number type and memory
+layout and, if asked for, compiled. The operations of the network are counted, so that the rate can
+be set against the device's.
 
     python benchmarks/rate.py [--device cuda] [--compile]
 """
@@ -12,10 +12,18 @@ import tempfile
 import time
 
 import torch
+from memory import write_noise
 
-from f2fd_core import SimulateConfig, TrainConfig, simulate, unet
+from f2fd_core import TrainConfig, unet
 from f2fd_core.denoising import Predictor, denoised_region, refined
-from f2fd_core.device import arithmetic, autocast, choose_devices, device_name, prepare_cpu
+from f2fd_core.device import (
+    arithmetic,
+    autocast,
+    choose_devices,
+    device_name,
+    prepare_cpu,
+    works_apart,
+)
 from f2fd_core.perturbation import perturbation_for_training
 from f2fd_core.run_folder import prepare_folder
 from f2fd_core.training import open_for_training
@@ -105,6 +113,9 @@ def main(argv=None):
     parser.add_argument("--patch-size", type=int, default=TrainConfig.patch_size)
     parser.add_argument("--tile-size", type=int, default=96)
     parser.add_argument("--predictions", type=int, default=4)
+    parser.add_argument("--batch-size", type=int, default=0,
+                        help="predictions at once; 0: as 'f2fd denoise' does, all of them on a GPU "
+                             "(if its memory has room), one on the CPU")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args(argv)
@@ -112,8 +123,9 @@ def main(argv=None):
     device, = choose_devices(options.device)
     print("%s, PyTorch %s\n" % (device_name(device), torch.__version__))
     with tempfile.TemporaryDirectory() as folder:
-        paths = simulate(SimulateConfig(output=folder, shape=tuple(options.shape)))
-        config = TrainConfig(tomograms=(paths["tomogram"],), output=folder + "/run", steps=10 ** 6,
+        path = folder + "/noise.mrc"
+        write_noise(path, options.shape)
+        config = TrainConfig(tomograms=(path,), output=folder + "/run", steps=10 ** 6,
                              patch_size=options.patch_size, device=options.device)
         prepare_folder(config)
         training = open_for_training(config)
@@ -126,9 +138,11 @@ def main(argv=None):
 
         network, dtype = training.network, arithmetic("auto", device)
         side = (options.tile_size,) * 3
-        bare = network_seconds(network, dtype, torch.channels_last_3d, device, (1, 1) + side,
+        batch = options.batch_size or (options.predictions if works_apart(device) else 1)
+        tile = (batch, 1) + side
+        bare = network_seconds(network, dtype, torch.channels_last_3d, device, tile,
                                options.repeats)
-        predictor = Predictor(network, device, dtype, options.predictions, 1,
+        predictor = Predictor(network, device, dtype, options.predictions, batch,
                               turns=config.prediction_turns())
         began = waited(device)
         noisy = perturbation_for_training(volume, config, device)
@@ -148,10 +162,10 @@ def main(argv=None):
         denoised_region(predictor, perturbation, (0, 0, 0), volume.shape, options.tile_size,
                         config.network)
         seconds = waited(device) - began
-        rate, least = sum(computed) / seconds, torch.Size(side).numel() / bare
+        rate, least = sum(computed) / seconds, torch.Size(tile).numel() / bare
         print("\n| denoising | |\n|---|---|")
-        print("| network on one tile of %d³, million voxels/s | %.2f |"
-              % (options.tile_size, least / 1e6))
+        print("| network on %d of one tile of %d³, million voxels/s | %.2f |"
+              % (batch, options.tile_size, least / 1e6))
         print("| tiles of the tomogram, million voxels/s | %.2f |" % (rate / 1e6))
         print("| ratio | %.2f |" % (rate / least))
         print("| voxels computed for each voxel and prediction | %.2f |"
@@ -160,10 +174,10 @@ def main(argv=None):
         print("| the noise's first and second estimate, for more predictions than positions, "
               "seconds | %.2f, %.2f |" % (first, second))
 
-        print("\n| network forwards, tile of %d³ | seconds | ratio | 10⁹ operations/s |\n"
-              "|---|---|---|---|" % options.tile_size)
+        print("\n| network forwards, %d of a tile of %d³ | seconds | ratio | 10⁹ operations/s |\n"
+              "|---|---|---|---|" % (batch, options.tile_size))
         operations, moved = work_a_voxel(unet.build(config), (1, 1) + side)
-        count = operations * torch.Size(side).numel()
+        count = operations * torch.Size(tile).numel()
         plain = None
         # Where bfloat16 is not fast it is emulated, in minutes a tile.
         variants = [(number_type, layout, False)
@@ -174,13 +188,13 @@ def main(argv=None):
         for number_type, layout, compiled in variants:
             own = unet.build(config)
             seconds = network_seconds(torch.compile(own) if compiled else own, number_type, layout,
-                                      device, (1, 1) + side, options.repeats)
+                                      device, tile, options.repeats)
             plain = plain or seconds
             name = "%s, %s%s" % (
                 str(number_type).replace("torch.", ""),
                 "channels last" if layout is torch.channels_last_3d else "default layout",
                 ", compiled" if compiled else "")
-            print("| %s | %.3f | %.2f | %.0f |" % (name, seconds, plain / seconds,
+            print("| %s | %.4f | %.2f | %.0f |" % (name, seconds, plain / seconds,
                                                    count / seconds / 1e9), flush=True)
         print("\nfor each voxel: %.1f thousand operations, %.0f bytes read and written (bfloat16)"
               % (operations / 1e3, moved))

@@ -23,6 +23,7 @@ from f2fd_core.device import (
     choose_devices,
     compiled,
     free_memory,
+    on_its_way,
     prepare_cpu,
     repeatable,
     seed_dropout,
@@ -44,6 +45,9 @@ VOXEL_SIZE_TOLERANCE = 0.1
 # smaller ones all voxels are near a face, and what they give correlates with the whole volume's to
 # less than 0.999.
 SMALLEST_TILE, PROBE_SIDE = 64, 64
+# The largest tile that is chosen, and the steps in which smaller ones are tried: what belongs to a
+# tile takes a fast GPU longer than its voxels if there are few.
+LARGEST_TILE, LARGER_BY = 192, 32
 LARGEST_REGION = 112 ** 3
 MEMORY_SHARE = 0.6
 
@@ -59,6 +63,12 @@ class Predictor:
         self.turns = turns
         self.forward = compiled(network, device) if compile else network
         self.abandoned, self.dismissed = threading.Event(), threading.Event()
+        # Several threads may have tiles in hand, and all draw dropout from the device's generator.
+        self.turn = threading.Lock()
+
+    def hands(self):
+        """How many tiles to take in hand at once: while a GPU computes one, the next is read."""
+        return 2 if works_apart(self.device) else 1
 
     @torch.inference_mode()
     def moments(self, perturbation, start, size):
@@ -67,19 +77,32 @@ class Predictor:
         Ends early, with an error, once another thread sets ``abandoned``, for what is under way
         now, or ``dismissed``, for good.
         """
-        self.network.eval()
-        unet.enable_dropout(self.network)
         place = (self.seed, TILE_STREAM, *(at % 2 ** 32 for at in start))
         random = Randomness.of(self.device, *place)
-        seed_dropout(self.device, derived_seed(*place))
+
+        def draw(done):
+            count = min(self.batch_size, self.predictions - done)
+            return perturbation.copies(start, size, count, done, random)
+
+        first = draw(0)
+        with self.turn:
+            seed_dropout(self.device, derived_seed(*place))
+            results = [on_its_way(values) for values in self._moments(size, first, draw)]
+        mean, variance = (arrived() for arrived in results)
+        return mean, variance
+
+    def _moments(self, size, copies, draw):
+        """The same on the device, from the first ``copies`` and those that ``draw(done)`` gives."""
+        self.network.eval()
+        unet.enable_dropout(self.network)
         mean = torch.zeros(size, device=self.device)
         squares = torch.zeros(size, device=self.device)
         done = 0
         while done < self.predictions:
             if self.abandoned.is_set() or self.dismissed.is_set():
                 raise RuntimeError("nobody waits for this tile any more")
-            count = min(self.batch_size, self.predictions - done)
-            copies = perturbation.copies(start, size, count, done, random)
+            copies = draw(done) if copies is None else copies
+            count = len(copies)
             turns = [self.turns[number % len(self.turns)] for number in range(done, done + count)]
             turned = torch.stack([copy.flip(axes) for copy, axes in zip(copies, turns)])
             try:
@@ -92,14 +115,16 @@ class Predictor:
                 self.batch_size = count // 2
                 report.warn("the memory of %s does not suffice for %d predictions at once; going "
                             "on with %d" % (self.device, count, self.batch_size))
+                copies = None
                 continue
+            copies = None
             for sample, axes in zip(predicted[:, 0].float(), turns):
                 sample = sample.flip(axes)
                 done += 1  # Welford's recurrence: no cancellation however small the spread
                 difference = sample - mean
                 mean += difference / done
                 squares += difference * (sample - mean)
-        return mean.cpu().numpy(), (squares / max(done - 1, 1)).cpu().numpy()
+        return mean, squares / max(done - 1, 1)
 
     @torch.inference_mode()
     def bytes_per_voxel(self):
@@ -144,12 +169,19 @@ def tiling(shape, side, network):
     Near a tile's faces the network misses context; they overlap by what that takes to fade out.
     """
     overlap = min(max(LEAST_OVERLAP, side // OVERLAP_SHARE), side // 2)
-    return Tiling(shape, side, overlap, NETWORK_MULTIPLE[network])
+    return Tiling(shape, side, overlap, NETWORK_MULTIPLE[network], SMALLEST_TILE)
 
 
-def batch_and_tile(voxels, side, most, multiple):
-    """How many predictions at once, at most ``most``, and tiles of which side, at most ``side``,
-    for a memory of so many ``voxels``. Smaller tiles only where not even one prediction fits."""
+def batch_and_tile(voxels, side, most, multiple, largest=0):
+    """How many predictions at once, at most ``most``, and tiles of which side, for a memory of so
+    many ``voxels``.
+
+    Larger ones than ``side``, up to ``largest``, where ``most`` predictions fit; smaller ones only
+    where not even one does.
+    """
+    for larger in range(largest, side, -LARGER_BY):
+        if most * larger ** 3 <= voxels:
+            return most, larger
     while side > SMALLEST_TILE and side ** 3 > voxels:
         side = halved(side, multiple)
     return max(1, min(most, int(voxels) // side ** 3)), side
@@ -165,20 +197,22 @@ def _fit_to_memory(predictors, asked, config, trained):
 
     Gives the predictors their batch size; returns the tile size.
     """
-    side = config.tile_size
+    sides = []
+    usual = trained.preset == "default"
     for predictor in predictors:
         if predictor.device.type != "cuda":
             continue
         voxels = MEMORY_SHARE * free_memory(predictor.device) / predictor.bytes_per_voxel()
         # The copies of the published method are drawn in batches of a fixed size.
-        most = config.predictions if trained.preset == "default" else config.batch_size
-        batch, fitting = batch_and_tile(voxels, config.tile_size, most,
-                                        NETWORK_MULTIPLE[trained.network])
+        most = config.predictions if usual else config.batch_size
+        batch, side = batch_and_tile(voxels, config.tile_size, most,
+                                     NETWORK_MULTIPLE[trained.network],
+                                     LARGEST_TILE if usual and not asked.tile_size else 0)
         if not asked.batch_size:
             predictor.batch_size = batch
         if not asked.tile_size:
-            side = min(side, fitting)
-    return side
+            sides.append(side)
+    return min(sides, default=config.tile_size)
 
 
 def denoised_region(predictor, perturbation, start, size, tile_size, network):
@@ -187,7 +221,9 @@ def denoised_region(predictor, perturbation, start, size, tile_size, network):
 
     tiles = tiling(size, tile_size, network)
     corners = [[first + offset for first, offset in zip(start, at)] for at in tiles.starts()]
-    results = (predictor.moments(perturbation, corner, tiles.size)[:1] for corner in corners)
+    results = in_order(lambda predictor, corner: predictor.moments(perturbation, corner,
+                                                                   tiles.size)[:1],
+                       corners, [predictor] * predictor.hands())
     for _ in tiles.blend(results, [region]):
         pass
     return region
@@ -330,7 +366,8 @@ def _denoise_one(box, perturbation, path, predictors, config, trained):
     first, volume = predictors[0], perturbation.volume
     if trained.refines() and not trained.unperturbed(config.predictions):
         refined([perturbation], first.network, first.device, first.dtype)
-    workers = [(predictor, perturbation.on(predictor.device)) for predictor in predictors]
+    workers = [worker for predictor in predictors
+               for worker in [(predictor, perturbation.on(predictor.device))] * predictor.hands()]
     side, multiple = config.tile_size, NETWORK_MULTIPLE[trained.network]
     while True:
         try:

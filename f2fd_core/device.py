@@ -61,6 +61,26 @@ def moved(tensor, device):
         return tensor.pin_memory().to(device, non_blocking=True)
 
 
+def on_its_way(tensor):
+    """Begin to bring a tensor to the CPU; returns a function that waits for its numpy array.
+
+    Over pinned memory, so that a GPU goes on computing meanwhile.
+    """
+    if tensor.device.type != "cuda":
+        return tensor.numpy
+    with torch.cuda.device(tensor.device):
+        values = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        values.copy_(tensor, non_blocking=True)
+        arrival = torch.cuda.Event()
+        arrival.record()
+
+    def arrived():
+        arrival.synchronize()
+        return values.numpy()
+
+    return arrived
+
+
 def seed_dropout(device, seed):
     """Seed the generator from which dropout on this device draws, and no other."""
     on_gpu = device.type == "cuda"

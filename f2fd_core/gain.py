@@ -64,6 +64,7 @@ class Gain:
         """``profiles``: for each axis (positions in voxels, amplitudes), two lists of floats."""
         self.profiles = profiles or [([0.0], [1.0])] * 3
         self.noisy = noisy
+        self._known = {}
 
     @classmethod
     def measured(cls, corners, size, power):
@@ -96,10 +97,27 @@ class Gain:
 
         Linear between the windows' centres and the outermost windows' faces, constant beyond them.
         """
-        parts = [moved(torch.from_numpy(np.interp(np.arange(first, first + side), *profile)
-                                        .astype(np.float32)), device)
-                 for first, side, profile in zip(start, size, self.profiles)]
-        return parts[0][:, None, None] * parts[1][None, :, None] * parts[2][None, None, :]
+        z, y, x = (self._along(*place, device) for place in zip(range(3), start, size))
+        return z[:, None, None] * y[None, :, None] * x[None, None, :]
+
+    def _along(self, axis, first, side, device):
+        """The profile of an axis from the voxel ``first`` on, for ``side`` voxels, or for one if it
+        is flat. What lies between its ends is kept on the device: a copy takes a GPU long."""
+        positions, amplitudes = self.profiles[axis]
+        length = int(positions[-1]) + 1
+        if length == 1:
+            first, side = 0, 1
+
+        def at(places):
+            return moved(torch.from_numpy(np.interp(places, positions, amplitudes)
+                                          .astype(np.float32)), device)
+
+        if not 0 <= first <= length - side:
+            return at(np.arange(first, first + side))
+        known = self._known.get((axis, str(device)))
+        if known is None:
+            known = self._known[axis, str(device)] = at(np.arange(length))
+        return known[first:first + side]
 
     def of_windows(self, corners, size):
         """Mean power gain of each window: tensor (windows, 1, 1, 1)."""

@@ -20,17 +20,20 @@ def orthogonalised(matrices):
     not matter.
     """
     wide = [matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T for matrix in matrices]
-    wide = [matrix / matrix.norm().clamp(min=TINY) for matrix in wide]
+    norms = torch.stack(torch._foreach_norm(wide)).clamp(min=TINY)
+    wide = list(torch._foreach_div(wide, list(norms)))
     first, third, fifth = COEFFICIENTS
     for side in sorted({len(matrix) for matrix in wide} - {1}):
         chosen = [number for number, matrix in enumerate(wide) if len(matrix) == side]
         grams = torch.stack([wide[number] @ wide[number].T for number in chosen])
         one = torch.eye(side, device=grams.device)
-        product = one
-        for _ in range(ITERATIONS):
-            factor = first * one + third * grams + fifth * grams @ grams
-            grams = factor @ grams @ factor
-            product = factor @ product
+        product = one.expand_as(grams)
+        for number in range(ITERATIONS):
+            factor = torch.baddbmm(torch.add(first * one, grams, alpha=third), grams, grams,
+                                   alpha=fifth)
+            product = factor @ product if number else factor
+            if number < ITERATIONS - 1:
+                grams = factor @ grams @ factor
         for number, left in zip(chosen, product):
             wide[number] = left @ wide[number]
     return [found if found.shape == matrix.shape else found.T
@@ -55,21 +58,23 @@ class Muon(torch.optim.Optimizer):
         with torch.enable_grad():
             loss = closure() if closure else None
         for group in self.param_groups:
-            moved = [weight for weight in group["params"] if weight.grad is not None]
-            directions = [self._direction(weight) for weight in moved]
-            for weight, direction in zip(moved, orthogonalised(directions)):
-                size = CHANGE * max(direction.shape) ** 0.5
-                weight.sub_(group["lr"] * size * direction.reshape(weight.shape))
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            if not weights:
+                continue
+            gradients = [weight.grad for weight in weights]
+            for weight in weights:
+                if not self.state[weight]:
+                    self.state[weight]["momentum"] = torch.zeros_like(weight)
+            means = [self.state[weight]["momentum"] for weight in weights]
+            torch._foreach_lerp_(means, gradients, 1 - MOMENTUM)
+            # Nesterov's: a step ahead of the mean
+            ahead = torch._foreach_lerp(gradients, means, MOMENTUM)
+            found = orthogonalised([matrix.reshape(len(matrix), -1) for matrix in ahead])
+            sizes = [group["lr"] * CHANGE * max(matrix.shape) ** 0.5 for matrix in found]
+            torch._foreach_mul_(found, sizes)
+            torch._foreach_sub_(weights, [change.reshape(weight.shape)
+                                          for change, weight in zip(found, weights)])
         return loss
-
-    def _direction(self, weight):
-        """Where the mean of a weight's gradients, brought up to date, leads: a matrix."""
-        state = self.state[weight]
-        if not state:
-            state["momentum"] = torch.zeros_like(weight)
-        mean = state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
-        # Nesterov's: a step ahead of the mean
-        return weight.grad.lerp(mean, MOMENTUM).reshape(len(weight), -1)
 
 
 def build(config, network, device):

@@ -107,21 +107,33 @@ class Tiling:
     divided by their sum over the tiles. Where a tile reaches beyond the volume it is filled by
     reflection, and that part is dropped.
 
-    Parameters: ``shape`` (Z, Y, X) of the region; ``side`` of the cubic tiles and their least
-    ``overlap``, in voxels; ``multiple``: tile sides are kept a multiple of it.
+    Parameters: ``shape`` (Z, Y, X) of the region; the tiles' largest ``side`` and least
+    ``overlap``, in voxels; ``multiple``: tile sides are kept a multiple of it. ``size``: what the
+    tiles have, along each axis no more than as many of them need, but not less than ``least``.
     """
 
-    def __init__(self, shape, side, overlap, multiple):
+    def __init__(self, shape, side, overlap, multiple, least=0):
         self.shape = tuple(shape)
-        self.size = tuple(min(side, -(-length // multiple) * multiple) for length in shape)
+        needed = (max(self._needed(length, side, overlap), min(length, least)) for length in shape)
+        self.size = tuple(min(side, -(-length // multiple) * multiple) for length in needed)
         self.axes = [self._axis(length, tile, overlap) for length, tile in zip(shape, self.size)]
 
     @staticmethod
-    def _axis(length, tile, overlap):
+    def _count(length, tile, overlap):
+        return 1 if length <= tile else -(-(length - overlap) // (tile - overlap))
+
+    @classmethod
+    def _needed(cls, length, tile, overlap):
+        """The side that suffices for as many tiles as there are of the side ``tile``."""
+        count = cls._count(length, tile, overlap)
+        return -(-(length + (count - 1) * overlap) // count)
+
+    @classmethod
+    def _axis(cls, length, tile, overlap):
         """[(first voxel, weights of the tile's voxels inside the region)] along one axis."""
         if length <= tile:
             return [(0, np.ones(length, dtype=np.float32))]
-        count = -(-(length - overlap) // (tile - overlap))
+        count = cls._count(length, tile, overlap)
         starts = [int(round(start)) for start in np.linspace(0, length - tile, count)]
         ramp = np.minimum(np.arange(tile) + 1, np.arange(tile)[::-1] + 1) / (overlap + 1)
         window = np.sin(np.pi / 2 * np.minimum(ramp, 1.0)) ** 2
@@ -132,7 +144,7 @@ class Tiling:
                 for start in starts]
 
     def __len__(self):
-        return int(np.prod([len(axis) for axis in self.axes]))
+        return len(self.starts())
 
     def __iter__(self):
         """Yield (first voxel (z, y, x), slices into the region, weights of that part)."""
@@ -146,12 +158,14 @@ class Tiling:
         A result holds one (Z, Y, X) array for each of ``outputs``, arrays of the region's shape
         that start as zeros; memory maps will do. Yields after every tile, for a progress bar.
         """
+        outputs = [torch.from_numpy(output) for output in outputs]
         for (start, inside, weights), result in zip(self, results):
+            weights = torch.from_numpy(weights)
             for output, tile in zip(outputs, result):
                 part = tile[tuple(slice(0, side) for side in weights.shape)]
-                output[inside] += weights * part
+                output[inside].addcmul_(weights, torch.from_numpy(part))
             yield start
 
     def starts(self):
         """First voxels (z, y, x) of the tiles, in their order."""
-        return [start for start, _, _ in self]
+        return list(product(*([start for start, _ in axis] for axis in self.axes)))

@@ -12,9 +12,12 @@ FLAT_LOSS = 1e-4
 
 
 def averaging_over(share):
-    """Update rule of averaged weights: the mean over about the last ``share`` of the steps."""
+    """Update rule of averaged weights: the mean over about the last ``share`` of the steps.
+
+    For all weights in one call, which spares a GPU a hundred small ones.
+    """
     def update(averaged, current, count):
-        return averaged + (current - averaged) / (1 + share * count)
+        torch._foreach_lerp_(averaged, current, 1 / (1 + share * float(count)))
 
     return update
 

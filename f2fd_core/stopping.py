@@ -3,6 +3,7 @@
 The loss of an independent pair differs from the error against the unknown signal by a constant
 (Noise2Noise), so on voxels whose targets the network has not seen it is an honest measure.
 """
+import numpy as np
 import torch
 
 from f2fd_core.device import autocast
@@ -39,15 +40,14 @@ class HeldOut:
         Where the patch reaches beyond the volume, its voxels count as those that they mirror.
         """
         size, inner = self.patch_size, self._inner()
-        weights = torch.ones((size,) * 3)
-        positions = [torch.from_numpy(reflected(first, size, length))
+        weights = np.ones((size,) * 3, np.float32)
+        positions = [reflected(first, size, length)
                      for first, length in zip(start, self.shapes[index])]
         for other, corner in self.patches:
             if other == index:
-                z, y, x = ((position >= first + inner.start) & (position < first + inner.stop)
-                           for position, first in zip(positions, corner))
-                weights[z[:, None, None] & y[None, :, None] & x[None, None, :]] = 0
-        return weights
+                weights[np.ix_(*((position >= first + inner.start) & (position < first + inner.stop)
+                                 for position, first in zip(positions, corner)))] = 0
+        return torch.from_numpy(weights)
 
     @torch.no_grad()
     def loss(self, network, perturbations, device, dtype):

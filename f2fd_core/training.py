@@ -227,7 +227,8 @@ class Training:
         patches = sampled_patches(config, self.shapes)
         self.order = PatchOrder(patches, config.batch_size, config.seed)
         self.steps = self.order.steps(config.epochs) if config.epochs else config.steps or None
-        self.averaged = AveragedModel(self.network, avg_fn=averaging_over(config.averaging)) \
+        self.averaged = AveragedModel(
+            self.network, multi_avg_fn=averaging_over(config.averaging)) \
             if config.averaging else None
         self.held_out = HeldOut(self.shapes, patches, config.patch_size, config.seed) \
             if config.automatic() else None

@@ -11,6 +11,8 @@ from f2fd_core.deconvolution import preparation
 
 CLIP_QUANTILES = (0.0005, 0.9995)
 SAMPLED_VOXELS = 1 << 24
+# So many that what is computed from them stays in the processor's cache.
+VOXELS_AT_ONCE = 1 << 17
 ANISOTROPY = 0.01
 LEAST_CONTRAST = 1e-7
 
@@ -154,8 +156,14 @@ class Volume(Standardised):
         Raises UserError if the file was cut or overwritten since.
         """
         self._refuse_changed()
-        values = np.asarray(crop(self.data, start, size), dtype=np.float64)
-        return ((np.clip(values, self.low, self.high) - self.mean) / self.std).astype(np.float32)
+        voxels = crop(self.data, start, size)
+        result = np.empty(voxels.shape, np.float32)
+        for slab in mrc.slabs(voxels.shape, VOXELS_AT_ONCE):
+            values = voxels[slab].astype(np.float64)
+            np.clip(values, self.low, self.high, out=values)
+            values -= self.mean
+            np.divide(values, self.std, out=result[slab], casting="same_kind")
+        return result
 
 
 class HalfMaps(Standardised):

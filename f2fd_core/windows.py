@@ -9,10 +9,13 @@ from itertools import product
 import numpy as np
 import torch
 
+from f2fd_core.device import moved
 from f2fd_core.fourier import AXES, axis_frequencies, friedel_weights
 
 # How many windows, and voxels in them, an estimate looks at.
 MAXIMUM_WINDOWS, MAXIMUM_VALUES = 2048, 1 << 26
+# Voxels of the windows whose Fourier transforms are made in one call.
+VALUES_AT_ONCE = 1 << 20
 # Windows that a volume has room for, side by side: for a statistic, and where more must be
 # resolved; and the side (voxels) that is kept all the same.
 LEAST_WINDOWS, FEW_WINDOWS, SMALLEST_WINDOW = 16, 2, 16
@@ -44,17 +47,18 @@ def window_size(shape, window, least=LEAST_WINDOWS):
     return tuple(min(side, length) for length in shape)
 
 
-def window_power(region, corners, size, other=None):
+def window_power(region, corners, size, other=None, device="cpu"):
     """Power of Hann-windowed windows, each minus its mean: tensor (windows, z, y, x // 2 + 1).
 
     ``region(start, size)`` returns the voxels of a window. With ``other``, which returns those of
     another volume, it is the power that both have in common: the real part of the cross-spectrum.
+    It is computed on ``device``, and comes back on the CPU.
     """
     power = torch.empty((len(corners), size[0], size[1], size[2] // 2 + 1))
-    for corner, of_window in zip(corners, power):
-        spectrum = _windowed_spectrum(region(corner, size), size)
-        partner = _windowed_spectrum(other(corner, size), size) if other else spectrum
-        of_window[:] = (spectrum * partner.conj()).real
+    for some in _some_windows(corners, size):
+        spectra = _windowed_spectra(region, corners[some], size, device)
+        partners = _windowed_spectra(other, corners[some], size, device) if other else spectra
+        power[some] = (spectra * partners.conj()).real.cpu()
     return power
 
 
@@ -74,9 +78,17 @@ def taper_overlap(lags, side):
     return (1 - share) * (2 + angle.cos()) / 3 + angle.sin() / (2 * math.pi)
 
 
-def _windowed_spectrum(values, size):
-    values = torch.from_numpy(values)
-    return torch.fft.rfftn((values - values.mean()) * _taper(tuple(size)), dim=AXES)
+def _some_windows(corners, size):
+    """Slices of the windows, so many in each that they are worth a call and fit into memory."""
+    count = max(1, VALUES_AT_ONCE // math.prod(size))
+    return [slice(first, first + count) for first in range(0, len(corners), count)]
+
+
+def _windowed_spectra(region, corners, size, device):
+    """Spectra of Hann-windowed windows: tensor (windows, z, y, x // 2 + 1) on ``device``."""
+    values = moved(torch.from_numpy(np.stack([region(corner, size) for corner in corners])), device)
+    values -= values.mean(AXES, keepdim=True)
+    return torch.fft.rfftn(values * _taper(tuple(size)).to(device), dim=AXES)
 
 
 def cell_index(size):
@@ -91,22 +103,25 @@ def cell_index(size):
     return index, z * y * x
 
 
-def window_transfer(before, after, corners, size):
+def window_transfer(before, after, corners, size, device="cpu"):
     """How much of what is added to its input a network passes on, by window and frequency.
 
     ``before(start, size)`` reads regions of the difference of two inputs, ``after`` those of the
     outputs' difference. The transfer is the real part of their cross-spectrum over the power of
     the first, each summed over cells of the spectrum, see :func:`cell_index`. The result, of shape
-    (windows, z, y, x // 2 + 1), is kept in the range TRANSFERS.
+    (windows, z, y, x // 2 + 1), is kept in the range TRANSFERS. It is computed on ``device``, and
+    comes back on the CPU.
     """
     index, cells = cell_index(size)
-    weights = friedel_weights(size).expand(index.shape).flatten()
-    transfer = []
-    for corner in corners:
-        first, second = (_windowed_spectrum(region(corner, size), size)
+    index = index.to(device)
+    weights = friedel_weights(size).to(device)
+    transfer = torch.empty((len(corners), *index.shape))
+    for some in _some_windows(corners, size):
+        first, second = (_windowed_spectra(region, corners[some], size, device)
                          for region in (before, after))
-        sums = [torch.zeros(cells).index_add_(0, index.flatten(), values.flatten() * weights)
+        sums = [torch.zeros((len(values), cells), device=device).index_add_(
+                    1, index.flatten(), (values * weights).flatten(1))
                 for values in ((second * first.conj()).real, first.abs() ** 2)]
         ratio = sums[0] / sums[1].clamp(min=TINY)
-        transfer.append(ratio.clamp(*TRANSFERS)[index])
-    return torch.stack(transfer)
+        transfer[some] = ratio.clamp(*TRANSFERS)[:, index].cpu()
+    return transfer

@@ -123,7 +123,8 @@ class Spectrum(Perturbation):
     def _windows_of_the_volume(self, smaller):
         for size, most in self._kinds(smaller):
             corners = windows.window_corners(self.volume.shape, size, most)
-            yield corners, size, windows.window_power(self.volume.region, corners, size)
+            yield corners, size, windows.window_power(self.volume.region, corners, size,
+                                                      device=self.device)
 
     def _measured(self, found, share):
         """The noise's :class:`Gain`, its power where that is 1 in windows of each size, a list, and
@@ -219,9 +220,10 @@ class Spectrum(Perturbation):
         removed = [reader(region - predicted) for predicted in (first, second)]
 
         def power(corners, window):
-            transfer = windows.window_transfer(reader(before), reader(after), corners, window)
+            transfer = windows.window_transfer(reader(before), reader(after), corners, window,
+                                               self.device)
             # What both have in common is free of the synthetic noise.
-            common = windows.window_power(removed[0], corners, window, removed[1])
+            common = windows.window_power(removed[0], corners, window, removed[1], self.device)
             return common.clamp(min=0) / (1 - transfer)
 
         return power
