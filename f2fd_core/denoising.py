@@ -50,6 +50,7 @@ SMALLEST_TILE, PROBE_SIDE = 64, 64
 LARGEST_TILE, LARGER_BY = 192, 32
 LARGEST_REGION = 112 ** 3
 MEMORY_SHARE = 0.6
+HANDS_OF_A_GPU = 3
 
 
 class Predictor:
@@ -67,8 +68,8 @@ class Predictor:
         self.turn = threading.Lock()
 
     def hands(self):
-        """How many tiles to take in hand at once: while a GPU computes one, the next is read."""
-        return 2 if works_apart(self.device) else 1
+        """How many tiles to take in hand at once: while a GPU computes one, others are read."""
+        return HANDS_OF_A_GPU if works_apart(self.device) else 1
 
     @torch.inference_mode()
     def moments(self, perturbation, start, size):
@@ -81,18 +82,25 @@ class Predictor:
         random = Randomness.of(self.device, *place)
 
         def draw(done):
+            """The network's next inputs, (count, 1, Z, Y, X), and the axes to flip each about."""
             count = min(self.batch_size, self.predictions - done)
-            return perturbation.copies(start, size, count, done, random)
+            turns = [self.turns[number % len(self.turns)] for number in range(done, done + count)]
+            copies = perturbation.copies(start, size, count, done, random)
+            turned = torch.stack([copy.flip(axes) for copy, axes in zip(copies, turns)])
+            return turned.unsqueeze(1).contiguous(memory_format=torch.channels_last_3d), turns
 
-        first = draw(0)
+        drawn = None
+        # Where there is no room for them yet, they are drawn in this tile's turn, or fewer.
+        with contextlib.suppress(torch.cuda.OutOfMemoryError):
+            drawn = draw(0)
         with self.turn:
             seed_dropout(self.device, derived_seed(*place))
-            results = [on_its_way(values) for values in self._moments(size, first, draw)]
+            results = [on_its_way(values) for values in self._moments(size, drawn, draw)]
         mean, variance = (arrived() for arrived in results)
         return mean, variance
 
-    def _moments(self, size, copies, draw):
-        """The same on the device, from the first ``copies`` and those that ``draw(done)`` gives."""
+    def _moments(self, size, drawn, draw):
+        """The same on the device, from what is ``drawn`` already and what ``draw(done)`` gives."""
         self.network.eval()
         unet.enable_dropout(self.network)
         mean = torch.zeros(size, device=self.device)
@@ -101,23 +109,19 @@ class Predictor:
         while done < self.predictions:
             if self.abandoned.is_set() or self.dismissed.is_set():
                 raise RuntimeError("nobody waits for this tile any more")
-            copies = draw(done) if copies is None else copies
-            count = len(copies)
-            turns = [self.turns[number % len(self.turns)] for number in range(done, done + count)]
-            turned = torch.stack([copy.flip(axes) for copy, axes in zip(copies, turns)])
             try:
+                inputs, turns = drawn or draw(done)
+                drawn = None
                 with autocast(self.dtype, self.device):
-                    predicted = self.forward(turned.unsqueeze(1).contiguous(
-                        memory_format=torch.channels_last_3d))
+                    predicted = self.forward(inputs)
             except torch.cuda.OutOfMemoryError:
+                count = min(self.batch_size, self.predictions - done)
                 if count == 1:
                     raise
                 self.batch_size = count // 2
                 report.warn("the memory of %s does not suffice for %d predictions at once; going "
                             "on with %d" % (self.device, count, self.batch_size))
-                copies = None
                 continue
-            copies = None
             for sample, axes in zip(predicted[:, 0].float(), turns):
                 sample = sample.flip(axes)
                 done += 1  # Welford's recurrence: no cancellation however small the spread

@@ -150,7 +150,8 @@ class Tiling:
         """Yield (first voxel (z, y, x), slices into the region, weights of that part)."""
         for (z, wz), (y, wy), (x, wx) in product(*self.axes):
             inside = (slice(z, z + len(wz)), slice(y, y + len(wy)), slice(x, x + len(wx)))
-            yield (z, y, x), inside, wz[:, None, None] * wy[None, :, None] * wx[None, None, :]
+            wz, wy, wx = (torch.from_numpy(weights) for weights in (wz, wy, wx))
+            yield (z, y, x), inside, wz[:, None, None] * (wy[:, None] * wx)
 
     def blend(self, results, outputs):
         """Add the ``results`` of the tiles, in their order, into ``outputs``.
@@ -160,7 +161,6 @@ class Tiling:
         """
         outputs = [torch.from_numpy(output) for output in outputs]
         for (start, inside, weights), result in zip(self, results):
-            weights = torch.from_numpy(weights)
             for output, tile in zip(outputs, result):
                 part = tile[tuple(slice(0, side) for side in weights.shape)]
                 output[inside].addcmul_(weights, torch.from_numpy(part))

@@ -30,15 +30,21 @@ def test_deterministic_trainings_are_the_same(phantom, tmp_path, options):
     assert_same_weights(tmp_path / "a" / "model.pt", tmp_path / "b" / "model.pt")
 
 
+@pytest.fixture(scope="module")
+def sure_model(phantom, tmp_path_factory):
+    """Folder of a model without dropout: from the tomogram itself, as few predictions are made,
+    it predicts the same however its random numbers are drawn."""
+    folder = tmp_path_factory.mktemp("sure")
+    trained(phantom, folder, dropout=0.0)
+    return folder
+
+
 @pytest.mark.parametrize("options", [
     dict(device="cpu", precision="float32"), dict(precision="bfloat16"), dict(batch_size=1),
     dict(compile=True), dict(deterministic=True)])
-def test_fast_paths_give_what_the_plain_one_gives(tiny_model, phantom, tmp_path, options):
-    # The mean of many predictions hardly depends on the random numbers, which differ by device.
-    every = dict(predictions=64)
-    plain = denoised(tiny_model / "model.pt", phantom, tmp_path / "plain", precision="float32",
-                     **every)
-    other = denoised(tiny_model / "model.pt", phantom, tmp_path / "other", **every, **options)
+def test_fast_paths_give_what_the_plain_one_gives(sure_model, phantom, tmp_path, options):
+    plain = denoised(sure_model / "model.pt", phantom, tmp_path / "plain", precision="float32")
+    other = denoised(sure_model / "model.pt", phantom, tmp_path / "other", **options)
     assert correlation(plain, other) > 0.999
 
 
@@ -52,7 +58,7 @@ def test_compiled_training_equals_eager(phantom, tmp_path):
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
 
 
-def test_tiles_are_chosen_for_the_free_memory(tiny_model, phantom, tmp_path, monkeypatch):
+def test_tiles_are_chosen_for_the_free_memory(tiny_model, write, tmp_path, monkeypatch):
     sizes = set()
     moments = denoising.Predictor.moments
 
@@ -62,14 +68,20 @@ def test_tiles_are_chosen_for_the_free_memory(tiny_model, phantom, tmp_path, mon
 
     monkeypatch.setattr(denoising.Predictor, "moments", noted)
     monkeypatch.setattr(denoising, "refined", lambda *_: None)
-    denoised(tiny_model / "model.pt", phantom, tmp_path / "ample")
-    assert {batch for _, batch in sizes} == {4}
-    sizes.clear()
-    per_voxel = 100.0
-    monkeypatch.setattr(denoising.Predictor, "bytes_per_voxel", lambda self: per_voxel)
-    monkeypatch.setattr(denoising, "free_memory", lambda device: 2 * 40 ** 3 * per_voxel)
-    denoised(tiny_model / "model.pt", phantom, tmp_path / "scarce")
-    assert sizes == {((32, 32, 32), 2)}
+    tomogram = write(np.random.default_rng(0).standard_normal((48, 208, 112)))
+
+    def tiles_with(voxels):
+        sizes.clear()
+        per_voxel = 100.0
+        monkeypatch.setattr(denoising.Predictor, "bytes_per_voxel", lambda self: per_voxel)
+        monkeypatch.setattr(denoising, "free_memory",
+                            lambda device: voxels * per_voxel / denoising.MEMORY_SHARE)
+        denoised(tiny_model / "model.pt", {"tomogram": tomogram}, tmp_path / str(voxels))
+        return sizes
+
+    assert tiles_with(4.1 * 192 ** 3) == {((48, 120, 112), 4)}
+    assert tiles_with(4.1 * 96 ** 3) == {((48, 80, 64), 4)}
+    assert tiles_with(2.1 * 64 ** 3) == {((48, 64, 64), 2)}
 
 
 def test_real_lack_of_memory_is_survived(tiny_model, phantom, tmp_path):

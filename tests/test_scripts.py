@@ -126,7 +126,7 @@ def test_rates_and_the_work_behind_them():
     assert "%.1f thousand operations" % (expected / 1e3) in done.stdout
     seconds = [float(line.split("|")[2]) for line in done.stdout.splitlines()
                if "training step" in line or line.startswith("| - ")]
-    assert len(seconds) == 5 and min(seconds) > 0
+    assert len(seconds) == 6 and min(seconds) > 0
 
 
 def test_the_strength_of_noise_is_known_better_to_the_faces():
