@@ -19,7 +19,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 import torch
 
-from f2fd_core import files, fourier, lock, metrics, mrc, report
+from f2fd_core import checkpoint, files, fourier, lock, metrics, mrc, report
 from f2fd_core.config import (
     FILTERS,
     DeconvolveConfig,
@@ -279,6 +279,8 @@ def run_learned(name, config, case, path, budget):
         overwrite=True))
     seconds = _clock(config.device) - trained
     os.replace(result, path)
+    # The published training may have ended early, by its own rule.
+    steps = checkpoint.load(model)["step"]
     return Outcome(path, "", steps, trained - began, seconds, resident_gib(peak=True))
 
 

@@ -53,6 +53,9 @@ INITIAL_STREAM = 4
 REFINEMENTS = 4
 PREVIEW_PREDICTIONS = 2
 STOP_EVERY = 10
+# Seconds without pictures for each that they take: on a fast GPU, drawing them at every checkpoint
+# would take as long as the steps.
+PAUSE_OF_DRAWING = 9.0
 MOST_SETBACKS, SETBACK_RATE = 3, 0.3
 
 
@@ -333,6 +336,7 @@ class Training:
         self.draw_spectrum()
         if self.step and not os.path.exists(self.preview()):
             self.draw(log.path)  # the run from which this one goes on was ended before that
+        draw_from = 0.0
         with log, report.progress(self.steps, "step", self.step) as bar:
             while not self.finished():
                 began = time.monotonic()
@@ -349,7 +353,11 @@ class Training:
                 bar.set_postfix(loss="%.4g" % row["loss"], refresh=False)
                 if self.checkpoint_due():
                     self.save_checkpoint()
-                    self.draw(log.path)
+                    began = time.monotonic()
+                    if began >= draw_from or self.finished():
+                        self.draw(log.path)
+                        drawn = time.monotonic()
+                        draw_from = drawn + PAUSE_OF_DRAWING * (drawn - began)
 
     def next_step(self):
         """One step with what belongs to it: a new estimate of the noise before, a check after."""

@@ -247,14 +247,14 @@ def test_fast_paths_give_what_the_plain_one_gives(blind_model, phantom, tmp_path
 
 
 def test_reading_ahead_changes_nothing(tiny_model, small, write, tmp_path, monkeypatch):
-    """The next tomogram's noise is estimated while one is denoised, where a GPU does that."""
+    """Where a GPU computes, the next tiles and the next tomogram's noise are prepared meanwhile."""
     second = write(data(small["tomogram"])[:, ::-1].copy(), "second.mrc")
     results = []
     for apart in (False, True):
         monkeypatch.setattr("f2fd_core.denoising.works_apart", lambda device, apart=apart: apart)
         results.append(denoise(DenoiseConfig(
             model=str(tiny_model / "model.pt"), tomograms=(small["tomogram"], second),
-            output=str(tmp_path / str(apart)), predictions=5, device="cpu")))
+            output=str(tmp_path / str(apart)), predictions=5, tile_size=16, device="cpu")))
     for plain, ahead in zip(*results):
         np.testing.assert_array_equal(data(plain), data(ahead))
 
@@ -335,6 +335,19 @@ def test_predictions_at_once_are_halved_until_they_fit(capsys):
     assert predictor.batch_size == 2
     np.testing.assert_allclose(mean, np.arange(8).mean(), rtol=1e-6)
     assert "going on with 4" in capsys.readouterr().err
+
+
+def test_copies_that_do_not_fit_halve_the_predictions_at_once_too():
+    class Large:
+        def copies(self, start, size, count, first, random):
+            if count > 3:
+                raise torch.cuda.OutOfMemoryError("out of memory")
+            return torch.full((count, *size), 5.0)
+
+    predictor = Predictor(torch.nn.Identity(), torch.device("cpu"), torch.float32, 8, 8)
+    mean, variance = predictor.moments(Large(), (0, 0, 0), (8, 8, 8))
+    assert predictor.batch_size == 2
+    assert (mean == 5).all() and (variance == 0).all()
 
 
 def test_a_region_is_computed_in_parts_that_fit():

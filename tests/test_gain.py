@@ -47,6 +47,19 @@ def test_profiles_of_uneven_noise():
     assert_close(measured(uneven), (gz, gy, gx), 0.05)
 
 
+def test_what_is_kept_of_the_profiles_is_what_they_say():
+    gain = Gain([([0, 10, 30], [1.0, 2.0, 0.5]), ([0.0], [3.0]), ([5, 20], [1.0, 4.0])])
+    for start, size in (((2, 1, 0), (8, 6, 9)), ((-4, -2, 15), (40, 9, 12)),
+                        ((0, 0, 0), (31, 4, 21))):
+        expected = 1.0
+        for axis, (first, side, profile) in enumerate(zip(start, size, gain.profiles)):
+            values = np.interp(np.arange(first, first + side), *profile)
+            expected = expected * values.reshape([-1 if axis == other else 1 for other in range(3)])
+        for _ in range(2):
+            np.testing.assert_allclose(np.broadcast_to(gain.at(start, size), size), expected,
+                                       rtol=1e-6)
+
+
 def test_even_noise_has_no_profile_whatever_signal_there_is():
     ones = [np.ones(side) for side in SHAPE]
     assert_close(measured(noise()), ones, 0.03)

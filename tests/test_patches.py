@@ -124,6 +124,22 @@ def test_tiling_with_an_identity_returns_its_input(shape, side, overlap, multipl
     np.testing.assert_allclose(output, volume, atol=1e-5)
 
 
+@pytest.mark.parametrize("length", [40, 96, 97, 100, 200, 512])
+def test_tiles_are_no_larger_than_as_many_need(length):
+    side, overlap, multiple = 96, 16, 8
+    tiles = Tiling((length,) * 3, side, overlap, multiple)
+    starts = [start for start, _ in tiles.axes[0]]
+    least = -(-(length - overlap) // (side - overlap))
+    assert len(starts) == max(1, least) and len(tiles) == len(starts) ** 3 == len(tiles.starts())
+    edge = tiles.size[0]
+    assert starts[-1] + edge >= length and edge <= side and edge % multiple == 0
+    assert all(first + edge - second >= overlap for first, second in zip(starts, starts[1:]))
+    smaller = edge - multiple
+    assert len(starts) * (smaller - overlap) + overlap < length
+    assert Tiling((length,) * 3, side, overlap, multiple, least=88).size[0] == min(
+        max(edge, 88), -(-length // multiple) * multiple)
+
+
 def test_blend_weights_are_positive_and_smooth():
     tiles = Tiling((90, 32, 32), 32, 8, 8)
     for _, _, weights in tiles:

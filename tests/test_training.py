@@ -125,6 +125,27 @@ def test_a_stop_file_ends_the_training_with_a_model_and_resuming_goes_on(phantom
     assert_same_weights(model, tmp_path / "whole" / "model.pt")
 
 
+def test_pictures_take_no_more_than_a_tenth_of_the_time(small, tmp_path, monkeypatch):
+    """With a clock on which a step takes a second, and the pictures two."""
+    seconds, drawn = [0.0], []
+    take_step = training.Training.take_step
+
+    def step(self):
+        seconds[0] += 1
+        return take_step(self)
+
+    def draw(self, log_path):
+        drawn.append(self.step)
+        seconds[0] += 2
+
+    monkeypatch.setattr(training.time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(training.Training, "take_step", step)
+    monkeypatch.setattr(training.Training, "draw", draw)
+    train(TrainConfig(tomograms=(small["tomogram"],), output=str(tmp_path),
+                      **dict(TINY, steps=26, checkpoint_every=1)))
+    assert drawn == [1, 19, 26]
+
+
 def test_resume_can_lower_the_learning_rate(phantom, tmp_path, recwarn):
     options = dict(TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path),
                    schedule="constant")

@@ -56,6 +56,21 @@ def test_windows_cover_the_volume_or_are_spread_over_it():
     assert some[0] == (0, 0, 0) and some[-1] == (168, 168, 168)
 
 
+def test_windows_are_the_same_one_by_one_and_many_at_once(monkeypatch):
+    first, second = (Memory(synthesised(coloured, (40, 48, 44), seed)).region for seed in (0, 1))
+    size = (16, 24, 20)
+    corners = windows.window_corners((40, 48, 44), size)
+    found = []
+    for values in (1, 5 * 16 * 24 * 20, 10 ** 9):
+        monkeypatch.setattr(windows, "VALUES_AT_ONCE", values)
+        found.append((windows.window_power(first, corners, size, second),
+                      windows.window_transfer(first, second, corners, size)))
+    assert len(corners) % 5
+    for power, transfer in found[1:]:
+        torch.testing.assert_close(power, found[0][0], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(transfer, found[0][1], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("side", [24, 40, 64])
 def test_the_taper_overlaps_itself_as_counted(side):
     hann = torch.hann_window(side, periodic=True, dtype=torch.double)

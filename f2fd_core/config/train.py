@@ -259,8 +259,8 @@ class TrainConfig(Config):
     seed: int = shared.seed()
     checkpoint_every: int = param(
         100, "Checkpoint every", "Steps between two checkpoints, from which a stopped run can be "
-        "resumed; the preview in slices.png is drawn then, too.", RUN, unit="steps", ge=1,
-        advanced=True)
+        "resumed; the pictures are drawn then, too, but for no more than a tenth of the time.",
+        RUN, unit="steps", ge=1, advanced=True)
     resume: bool = param(
         False, "Resume", "Continue from the newest checkpoint in the output folder.", RUN)
     overwrite: bool = shared.overwrite()
