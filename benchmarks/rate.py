@@ -135,7 +135,7 @@ def main(argv=None):
     parser.add_argument("--predictions", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=0,
                         help="predictions at once; 0: as 'f2fd denoise' does, all of them on a GPU "
-                             "(if its memory has room), one on the CPU")
+                             "(if its memory has room)")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args(argv)
@@ -158,7 +158,8 @@ def main(argv=None):
 
         network, dtype = training.network, arithmetic("auto", device)
         side = (options.tile_size,) * 3
-        batch = options.batch_size or (options.predictions if works_apart(device) else 1)
+        batch = options.batch_size or (options.predictions if works_apart(device)
+                                       else config.prediction_defaults()["batch_size"])
         tile = (batch, 1) + side
         bare = network_seconds(network, dtype, torch.channels_last_3d, device, tile,
                                options.repeats)

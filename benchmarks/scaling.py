@@ -32,7 +32,8 @@ def denoising_seconds(training, path, predictions):
     if not config.unperturbed(predictions):
         refined([perturbation], training.model(), training.device, training.dtype)
     estimated = time.monotonic()
-    predictor = Predictor(training.model(), training.device, training.dtype, predictions, 1,
+    predictor = Predictor(training.model(), training.device, training.dtype, predictions,
+                          config.prediction_defaults()["batch_size"],
                           turns=config.prediction_turns())
     denoised_region(predictor, perturbation, (0, 0, 0), volume.shape, 96, config.network)
     return estimated - began, time.monotonic() - estimated

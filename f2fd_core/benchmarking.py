@@ -423,11 +423,14 @@ def draw(pictures, rows, path):
         words = ["%s %.2f" % (name.split("_")[0], row[name]) for name in CORNER
                  if row.get(name) is not None]
         titles[row["case"], row["snr"], row["method"]] = "\n".join(words[:2])
+    methods = dict.fromkeys(method for volumes in pictures.values() for method in volumes)
+    columns = sorted(methods, key=lambda method: method == "reference")
     grid = []
     for (case, snr), volumes in pictures.items():
         label = case if snr is None else "%s, SNR %g" % (case, snr)
-        grid.append((label, [(method, _section(volume), titles.get((case, snr, method), ""))
-                             for method, volume in volumes.items()]))
+        grid.append((label, [
+            (method, _section(volumes[method]), titles.get((case, snr, method), ""))
+            if method in volumes else None for method in columns]))
     report.draw_grid(grid, path)
 
 

@@ -101,7 +101,9 @@ def measure(config):
             training.step += 1
 
         defaults = settings.prediction_defaults()
-        predictor = Predictor(training.model(), training.device, training.dtype, 1, 1)
+        predictions = defaults["batch_size"]
+        predictor = Predictor(training.model(), training.device, training.dtype, predictions,
+                              predictions)
         perturbation = training.perturbations[0].for_prediction(defaults["predictions"])
         side = (defaults["tile_size"],) * 3
         step_seconds = _calls_within(step, training.device, MEASURED_SECONDS)
@@ -109,7 +111,8 @@ def measure(config):
             lambda: predictor.moments(perturbation, (0, 0, 0), side), training.device,
             MEASURED_SECONDS)
     tomogram = math.prod(config.shape) * FLOAT32_BYTES / 2 ** 30
-    denoising = predicted_voxels(config.shape, settings) * tile_seconds / math.prod(side)
+    denoising = predicted_voxels(config.shape, settings) * tile_seconds / (
+        predictions * math.prod(side))
     result = {
         "device": device_name(training.device), "precision": str(training.dtype).split(".")[-1],
         "shape": list(config.shape), "tomogram_gib": round(tomogram, 2),

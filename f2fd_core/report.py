@@ -206,7 +206,8 @@ def draw_histogram(before, after, picture_path):
 
 
 def draw_grid(rows, picture_path):
-    """Sections in a grid: ``rows`` is a list of (label, [(title, 2D array, words in the corner)]).
+    """Sections in a grid: ``rows`` is a list of (label, [(title, 2D array, words in the corner)]);
+    None in the place of a section leaves it empty.
     """
     columns = max(len(cells) for _, cells in rows)
     figure = _figure(figsize=(1.9 * columns, 2.1 * len(rows)))
@@ -214,7 +215,10 @@ def draw_grid(rows, picture_path):
     for line, (label, cells) in zip(grid, rows):
         for axes in line:
             axes.axis("off")
-        for axes, (title, section, words) in zip(line, cells):
+        for axes, cell in zip(line, cells):
+            if cell is None:
+                continue
+            title, section, words = cell
             low, high = np.quantile(section, CONTRAST_QUANTILES)
             axes.imshow(section, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
             axes.set_title(title, fontsize=8)

@@ -486,8 +486,8 @@ class Training:
     def draw(self, log_path):
         """Renew loss.png, slices.png and histogram.png; slices.png is kept for every step."""
         folder = self.config.output
-        predictor = Predictor(self.model(), self.device, self.dtype, PREVIEW_PREDICTIONS, 1,
-                              turns=self.config.prediction_turns())
+        predictor = Predictor(self.model(), self.device, self.dtype, PREVIEW_PREDICTIONS,
+                              PREVIEW_PREDICTIONS, turns=self.config.prediction_turns())
         perturbation = self.perturbations[0].for_prediction(PREVIEW_PREDICTIONS)
         before, after = preview(predictor, perturbation, self.volumes[0], self.config)
         self.network.train()

@@ -154,6 +154,20 @@ def test_a_tomogram_of_ones_own_with_half_maps(phantom, tmp_path, without_proces
     assert rows["deconvolve"]["correlation"] == ""
 
 
+def test_columns_of_the_picture_are_one_method_each(monkeypatch):
+    """Also where a case lacks one, or has one that the first has not."""
+    monkeypatch.setattr(benchmarking, "_section", lambda path: path)
+    drawn = []
+    monkeypatch.setattr(benchmarking.report, "draw_grid", lambda grid, path: drawn.extend(grid))
+    rows = [dict(case=case, snr=1.0, seed=1, method=method, correlation=0.5)
+            for case in ("cell", "sirt") for method in ("input", "tv", "halves")]
+    benchmarking.draw({("cell", 1.0): {"input": "a", "tv": "b", "reference": "c"},
+                       ("sirt", 1.0): {"input": "d", "halves": "e", "reference": "f"}}, rows, "")
+    assert [(label, [cell and cell[:2] for cell in cells]) for label, cells in drawn] == [
+        ("cell, SNR 1", [("input", "a"), ("tv", "b"), None, ("reference", "c")]),
+        ("sirt, SNR 1", [("input", "d"), None, ("halves", "e"), ("reference", "f")])]
+
+
 def test_means_are_over_the_seeds_only():
     rows = [dict(case="cell", snr=snr, seed=seed, method=method, correlation=snr + seed, steps=seed)
             for snr in (0.1, 1.0) for seed in (1, 2) for method in ("input", "spectrum")]
