@@ -199,9 +199,9 @@ def open_volume(path, voxel_size=0.0):
         tuple(int(header[axis]) for axis in ("nxstart", "nystart", "nzstart")), opened)
 
 
-def slabs(shape, voxels=SLAB_VOXELS):
-    """Slices along Z that cover a volume in blocks of about so many ``voxels``, 16 million."""
-    depth = max(1, voxels // (shape[1] * shape[2]))
+def slabs(shape, voxels=0):
+    """Slices along Z that cover a volume in blocks of about so many ``voxels``; 0: 16 million."""
+    depth = max(1, (voxels or SLAB_VOXELS) // (shape[1] * shape[2]))
     return [slice(z, min(z + depth, shape[0])) for z in range(0, shape[0], depth)]
 
 
