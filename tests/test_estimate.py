@@ -34,6 +34,13 @@ def test_batch_and_tile_for_a_memory(voxels, expected):
     assert batch_and_tile(voxels, 96, 4, 8) == expected
 
 
+@pytest.mark.parametrize(("voxels", "expected"), [
+    (4 * 192 ** 3, (4, 192)), (4 * 192 ** 3 - 1, (4, 160)), (4 * 128 ** 3, (4, 128)),
+    (4 * 128 ** 3 - 1, (4, 96)), (2.5 * 96 ** 3, (2, 96)), (95 ** 3, (3, 64))])
+def test_larger_tiles_are_only_for_all_predictions_at_once(voxels, expected):
+    assert batch_and_tile(voxels, 96, 4, 8, 192) == expected
+
+
 def test_tiles_chosen_for_a_memory_suit_the_network():
     for voxels in (10 ** 4, 10 ** 5, 3 * 10 ** 5, 10 ** 6):
         for multiple in (8, 32):
