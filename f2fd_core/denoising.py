@@ -57,11 +57,12 @@ class Predictor:
     """Averages predictions of a network over perturbed copies, with dropout on."""
 
     def __init__(self, network, device, dtype, predictions, batch_size, seed=0, compile=False,
-                 turns=HALF_TURNS[:1]):
-        """``turns``: as TrainConfig.prediction_turns gives them."""
+                 turns=HALF_TURNS[:1], spread=False):
+        """``turns``: as TrainConfig.prediction_turns gives them; ``spread``: whether the variance
+        over the predictions is wanted, too."""
         self.network, self.device, self.dtype = network, device, dtype
         self.predictions, self.batch_size, self.seed = predictions, batch_size, seed
-        self.turns = turns
+        self.turns, self.spread = turns, spread
         self.forward = compiled(network, device) if compile else network
         self.abandoned, self.dismissed = threading.Event(), threading.Event()
         # Several threads may have tiles in hand, and all draw dropout from the device's generator.
@@ -73,7 +74,8 @@ class Predictor:
 
     @torch.inference_mode()
     def moments(self, perturbation, start, size):
-        """Mean and variance over the predictions of a tile, numpy arrays (Z, Y, X).
+        """Mean over the predictions of a tile, and their variance where that is wanted, a list of
+        numpy arrays (Z, Y, X).
 
         Ends early, with an error, once another thread sets ``abandoned``, for what is under way
         now, or ``dismissed``, for good.
@@ -96,15 +98,14 @@ class Predictor:
         with self.turn:
             seed_dropout(self.device, derived_seed(*place))
             results = [on_its_way(values) for values in self._moments(size, drawn, draw)]
-        mean, variance = (arrived() for arrived in results)
-        return mean, variance
+        return [arrived() for arrived in results]
 
     def _moments(self, size, drawn, draw):
         """The same on the device, from what is ``drawn`` already and what ``draw(done)`` gives."""
         self.network.eval()
         unet.enable_dropout(self.network)
         mean = torch.zeros(size, device=self.device)
-        squares = torch.zeros(size, device=self.device)
+        squares = torch.zeros(size, device=self.device) if self.spread else None
         done = 0
         while done < self.predictions:
             if self.abandoned.is_set() or self.dismissed.is_set():
@@ -127,8 +128,9 @@ class Predictor:
                 done += 1  # Welford's recurrence: no cancellation however small the spread
                 difference = sample - mean
                 mean += difference / done
-                squares += difference * (sample - mean)
-        return mean, squares / max(done - 1, 1)
+                if self.spread:
+                    squares += difference * (sample - mean)
+        return [mean, squares / max(done - 1, 1)] if self.spread else [mean]
 
     @torch.inference_mode()
     def bytes_per_voxel(self):
@@ -152,7 +154,7 @@ class Predictor:
         if math.prod(padded) <= LARGEST_REGION or not splits:
             corner = tuple(first - margin for first in start)
             try:
-                mean, _ = self.moments(perturbation, corner, padded)
+                mean, = self.moments(perturbation, corner, padded)
                 return mean[tuple(slice(margin, margin + side) for side in size)]
             except torch.cuda.OutOfMemoryError:
                 if not splits:
@@ -226,7 +228,7 @@ def denoised_region(predictor, perturbation, start, size, tile_size, network):
     tiles = tiling(size, tile_size, network)
     corners = [[first + offset for first, offset in zip(start, at)] for at in tiles.starts()]
     results = in_order(lambda predictor, corner: predictor.moments(perturbation, corner,
-                                                                   tiles.size)[:1],
+                                                                   tiles.size),
                        corners, [predictor] * predictor.hands())
     for _ in tiles.blend(results, [region]):
         pass
@@ -286,7 +288,7 @@ def denoise(config):
     report.announce_devices(devices, dtype, "denoising")
     predictors = [Predictor(copy.deepcopy(network).to(device, memory_format=torch.channels_last_3d),
                             device, dtype, config.predictions, config.batch_size, config.seed,
-                            config.compile, trained.prediction_turns())
+                            config.compile, trained.prediction_turns(), config.std)
                   for device in devices]
     config = dataclasses.replace(
         config, tile_size=_fit_to_memory(predictors, asked, config, trained))
@@ -408,9 +410,9 @@ def _denoise_in_tiles(volume, box, path, workers, side, network, std):
     def predict(worker, at):
         predictor, perturbation = worker
         start = tuple(corner + offset for corner, offset in zip(first, at))
-        mean, variance = predictor.moments(perturbation, start, tiles.size)
+        mean, *variance = predictor.moments(perturbation, start, tiles.size)
         # The variance in the file's units may be beyond what float32 holds.
-        return [volume.restore(mean), variance][:1 + std]
+        return [volume.restore(mean), *variance]
 
     def abandon():
         for predictor, _ in workers:

@@ -38,7 +38,7 @@ class Counting:
 
 @pytest.mark.parametrize("batch_size", [1, 3, 10])
 def test_moments_against_a_loop(batch_size):
-    predictor = Predictor(Sum(0.0), torch.device("cpu"), torch.float32, 10, batch_size)
+    predictor = Predictor(Sum(0.0), torch.device("cpu"), torch.float32, 10, batch_size, spread=True)
     mean, variance = predictor.moments(Counting(), (0, 0, 0), (2, 3, 4))
     np.testing.assert_allclose(mean, np.arange(10).mean())
     np.testing.assert_allclose(variance, np.arange(10).var(ddof=1), rtol=1e-6)
@@ -49,7 +49,7 @@ def test_dropout_is_on_and_new_in_every_prediction():
         def copies(self, start, size, count, first=0, random=None):
             return torch.ones((count, *size))
 
-    predictor = Predictor(Sum(0.5), torch.device("cpu"), torch.float32, 400, 100)
+    predictor = Predictor(Sum(0.5), torch.device("cpu"), torch.float32, 400, 100, spread=True)
     mean, variance = predictor.moments(Ones(), (0, 0, 0), (6, 6, 6))
     assert mean.mean() == pytest.approx(1, abs=0.02)
     assert variance.mean() == pytest.approx(1, abs=0.02)
@@ -67,7 +67,8 @@ class Placed(torch.nn.Module):
 def test_turned_predictions_against_a_loop(batch_size, perturbation):
     """Every half-map in each of the four positions; the outputs are turned back."""
     turns = TrainConfig(perturbation=perturbation).prediction_turns()
-    predictor = Predictor(Placed(), torch.device("cpu"), torch.float32, 10, batch_size, turns=turns)
+    predictor = Predictor(Placed(), torch.device("cpu"), torch.float32, 10, batch_size, turns=turns,
+                          spread=True)
     mean, variance = predictor.moments(Counting(), (0, 0, 0), (2, 3, 4))
     place = np.arange(24).reshape(2, 3, 4)
     positions = [place, place[::-1, :, ::-1], place[::-1, ::-1], place[:, ::-1, ::-1]]
@@ -331,7 +332,7 @@ def test_predictions_at_once_are_halved_until_they_fit(capsys):
             return numbers[:, None, None, None].expand(count, *size)
 
     predictor = Predictor(Greedy(3 * 8 ** 3), torch.device("cpu"), torch.float32, 8, 8)
-    mean, _ = predictor.moments(Numbered(), (0, 0, 0), (8, 8, 8))
+    mean, = predictor.moments(Numbered(), (0, 0, 0), (8, 8, 8))
     assert predictor.batch_size == 2
     np.testing.assert_allclose(mean, np.arange(8).mean(), rtol=1e-6)
     assert "going on with 4" in capsys.readouterr().err
@@ -344,7 +345,8 @@ def test_copies_that_do_not_fit_halve_the_predictions_at_once_too():
                 raise torch.cuda.OutOfMemoryError("out of memory")
             return torch.full((count, *size), 5.0)
 
-    predictor = Predictor(torch.nn.Identity(), torch.device("cpu"), torch.float32, 8, 8)
+    predictor = Predictor(torch.nn.Identity(), torch.device("cpu"), torch.float32, 8, 8,
+                          spread=True)
     mean, variance = predictor.moments(Large(), (0, 0, 0), (8, 8, 8))
     assert predictor.batch_size == 2
     assert (mean == 5).all() and (variance == 0).all()
