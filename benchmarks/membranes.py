@@ -118,8 +118,12 @@ def main(argv=None):
     cases = {case: paths for case, paths in places(options.folders).items() if "membrane" in paths}
     shape = tuple(read(next(iter(cases.values()))[CLEAN]).shape)
     foreign = options.foreign_noise
-    network = train(training_volumes(shape, not foreign), options.steps,
-                    MOST_WHITE if foreign else 0.0, device, arithmetic("auto", device))
+    pairs = training_volumes(shape, not foreign)
+    network = train(pairs, options.steps, MOST_WHITE if foreign else 0.0, device,
+                    arithmetic("auto", device))
+    # Now and then a training goes wrong, and then the table tells nothing.
+    print("Dice on what it learned from: %s\n" % ", ".join(
+        "%.3f" % dice(network, volume, mask > 0.5, device) for volume, mask in pairs))
     methods = [name for name in dict.fromkeys(name for paths in cases.values() for name in paths)
                if name not in PARTS]
     methods.sort(key=lambda name: (name != "tomogram", name == CLEAN))
