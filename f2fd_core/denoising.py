@@ -372,8 +372,9 @@ def _denoise_one(box, perturbation, path, predictors, config, trained):
     first, volume = predictors[0], perturbation.volume
     if trained.refines() and not trained.unperturbed(config.predictions):
         refined([perturbation], first.network, first.device, first.dtype)
-    workers = [worker for predictor in predictors
-               for worker in [(predictor, perturbation.on(predictor.device))] * predictor.hands()]
+    workers = []
+    for predictor in predictors:
+        workers += [(predictor, perturbation.on(predictor.device))] * predictor.hands()
     side, multiple = config.tile_size, NETWORK_MULTIPLE[trained.network]
     while True:
         try:
