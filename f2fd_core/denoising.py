@@ -65,8 +65,9 @@ class Predictor:
         self.turns, self.spread = turns, spread
         self.forward = compiled(network, device) if compile else network
         self.abandoned, self.dismissed = threading.Event(), threading.Event()
-        # Several threads may have tiles in hand, and all draw dropout from the device's generator.
-        self.turn = threading.Lock()
+        # Several threads may have tiles in hand, and all draw dropout from the device's generator:
+        # one computes at a time.
+        self.computing = threading.Lock()
 
     def hands(self):
         """How many tiles to take in hand at once: while a GPU computes one, others are read."""
@@ -92,10 +93,10 @@ class Predictor:
             return turned.unsqueeze(1).contiguous(memory_format=torch.channels_last_3d), turns
 
         drawn = None
-        # Where there is no room for them yet, they are drawn in this tile's turn, or fewer.
+        # Where there is no room for them yet, they are drawn when this tile is computed, or fewer.
         with contextlib.suppress(torch.cuda.OutOfMemoryError):
             drawn = draw(0)
-        with self.turn:
+        with self.computing:
             seed_dropout(self.device, derived_seed(*place))
             results = [on_its_way(values) for values in self._moments(size, drawn, draw)]
         return [arrived() for arrived in results]
