@@ -27,7 +27,8 @@ setup(
     ],
     python_requires=">=3.8",
     packages=find_packages(include=["f2fd_core*", "f2fd_scipion*"]),
-    package_data={"f2fd_scipion": ["*.png", "protocols.conf", "templates/*.json.template"]},
+    package_data={"f2fd_core": ["start.pt"],
+                  "f2fd_scipion": ["*.png", "protocols.conf", "templates/*.json.template"]},
     install_requires=["numpy>=1.23.2", "mrcfile>=1.4.0", "matplotlib>=3.6.0", "tqdm>=4.60.0"],
     extras_require={
         "engine": ["torch>=2.1.0", "pytorch-msssim>=1.0.0"],

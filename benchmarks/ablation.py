@@ -98,6 +98,7 @@ VARIANTS = {
     "noise scale 0.75": {"noise_scale": 0.75},
     "noise scale 0.5": {"noise_scale": 0.5},
     "noise scale 0.35": {"noise_scale": 0.35},
+    "start from shapes": {"start": "shapes"},
     "constant rate": {"schedule": "constant"},
     "constant rate 0.005": {"schedule": "constant", "learning_rate": 5e-3},
     "constant rate 0.008": {"schedule": "constant", "learning_rate": 8e-3},

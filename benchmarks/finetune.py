@@ -1,8 +1,9 @@
 """How many steps a trained model saves on another tomogram, in one run.
 
 A model is trained on one simulated tomogram and goes on (--initial-model) on a second one, of other
-seed; beside it, a training from random weights on the second. Prints the correlation of the second,
-denoised, with its noise-free reconstruction after each number of steps.
+seed; beside it, trainings on the second from random weights and from those that come with F2Fd
+(--start shapes). Prints the correlation of the second, denoised, with its noise-free reconstruction
+after each number of steps.
 
     python benchmarks/finetune.py --steps 50 100 200
 """
@@ -13,6 +14,7 @@ from ablation import read
 
 from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, simulate, train
 from f2fd_core.metrics import correlation
+from f2fd_core.training import SHAPES
 
 
 def simulated(folder, options, seed):
@@ -20,10 +22,10 @@ def simulated(folder, options, seed):
                                    shape=tuple(options.shape), snr=options.snr))
 
 
-def trained(paths, output, steps, initial=""):
+def trained(paths, output, steps, **start):
     """Path of a model trained on a simulated tomogram."""
     return train(TrainConfig(tomograms=(paths["tomogram"],), output=output, steps=steps,
-                             initial_model=initial, checkpoint_every=steps))
+                             checkpoint_every=steps, **start))
 
 
 def quality(model, paths, output):
@@ -43,17 +45,19 @@ def main(argv=None):
         first, second = (simulated(folder, options, seed) for seed in (1, 2))
         model = trained(first, folder + "/first", options.first)
         rows = [(0, correlation(read(second["tomogram"]), read(second["clean"])),
-                 quality(model, second, folder + "/unchanged"))]
+                 *(quality(start, second, "%s/unchanged%d" % (folder, number))
+                   for number, start in enumerate((SHAPES, model))))]
         for steps in options.steps:
-            pair = []
-            for start in ("", model):
-                place = "%s/%s%d" % (folder, "on" if start else "anew", steps)
-                pair.append(quality(trained(second, place, steps, start), second, place + "/out"))
-            rows.append((steps, *pair))
-    print("| steps on the second | from random weights | from the first's model |\n|---|---|---|")
-    for steps, anew, onwards in rows:
-        print("| %s | %.3f | %.3f |" % (steps or "0 (the input; the model unchanged)", anew,
-                                        onwards))
+            row = [steps]
+            for start in ({}, {"start": "shapes"}, {"initial_model": model}):
+                place = "%s/%s%d" % (folder, "-".join(start) or "anew", steps)
+                row.append(quality(trained(second, place, steps, **start), second, place + "/out"))
+            rows.append(row)
+    print("| steps on the second | from random weights | from shapes | from the first's model |\n"
+          "|---|---|---|---|")
+    for steps, *scores in rows:
+        print("| %s | %s |" % (steps or "0 (the input; the models unchanged)",
+                               " | ".join("%.3f" % score for score in scores)))
 
 
 if __name__ == "__main__":

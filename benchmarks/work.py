@@ -62,6 +62,7 @@ class Work:
         self.paths = simulate(SimulateConfig(output=folder + "/sim", shape=tuple(options.shape),
                                              snr=options.snr, seed=seed))
         self.folder, self.clean = folder, read(self.paths["clean"])
+        self.start = options.start
         self.run = dict(tomograms=(self.paths["tomogram"],), device=options.device,
                         threads=options.threads)
 
@@ -72,7 +73,7 @@ class Work:
         if max(steps):
             train(TrainConfig(output=self.folder + "/run", steps=max(steps),
                               checkpoint_every=math.gcd(*steps), initial_model=initial,
-                              **self.run))
+                              start="random" if initial else self.start, **self.run))
             with open(self.folder + "/run/log.csv", newline="", encoding="utf-8") as stream:
                 seconds = [float(row["seconds"]) for row in csv.DictReader(stream)]
             models.update((step, (path_of(self.folder + "/run/checkpoints", step),
@@ -101,6 +102,8 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, nargs="+", default=(150, 300, 600, 3000))
     parser.add_argument("--further-steps", type=int, nargs="+", default=(0, 50, 100))
+    parser.add_argument("--start", default="random", help="what the first tomogram's model starts "
+                        "from: random weights, or shapes")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args(argv)

@@ -51,6 +51,8 @@ LEARNED = {
     "published": {"preset": "published"},
 }
 """What differs from the default in each learned method's best known settings."""
+STARTING = ("spectrum", "halves")
+"""The methods that the benchmark's ``start`` is for."""
 SCORES = ("correlation", "psnr", "ssim", "published_psnr", "published_ssim", "fsc_mean", "fsc_0.5",
           "fsc_0.143", "membrane_average_precision")
 MEASURED = ("steps", *SCORES, "fsc_halves_0.143", "contrast", "train_seconds", "denoise_seconds",
@@ -234,9 +236,10 @@ def run_filter(name, config, case, path):
 
 def _train_config(name, config, case, folder, steps):
     halves = case.halves if name == "halves" else ()
+    start = config.start if name in STARTING else "random"
     return TrainConfig.create(dict(
-        LEARNED[name], tomograms=(case.tomogram,), half_maps=halves, output=folder, steps=steps,
-        voxel_size=config.voxel_size, checkpoint_every=10 ** 9, device=config.device,
+        LEARNED[name], start=start, tomograms=(case.tomogram,), half_maps=halves, output=folder,
+        steps=steps, voxel_size=config.voxel_size, checkpoint_every=10 ** 9, device=config.device,
         threads=config.threads, overwrite=True))
 
 

@@ -18,6 +18,7 @@ LEAFLET_DISTANCE, LEAFLET_WIDTH, MEMBRANE_THICKNESS = 40.0, 8.0, 60.0
 VOLUME_PER_VESICLE, VOLUME_PER_PARTICLE, VOLUME_PER_SPHERE = 7e8, 1.2e7, 6e7
 PLACING_TRIES = 50
 CROWDED_SHARE, CROWDED_DISTANCE, OCCUPIED = 1 / 3, 0.2, 0.2
+SHAPES_AT_ONCE, MOST_SHAPES = 10, 4000
 SIRT_STEP = 0.00195
 FILES = ("tomogram", "odd", "even", "clean", "density", "membrane")
 
@@ -66,16 +67,22 @@ class Specimen:
         self.density[slices] = np.maximum(self.density[slices], profile * extent)
         self.membrane[slices] |= (np.abs(distance) < MEMBRANE_THICKNESS / 2) & (extent > 0.5)
 
+    @staticmethod
+    def _from_ellipsoid(offsets, radius, scale):
+        """Distance (Å, to first order, negative inside) to the ellipsoid of all points whose
+        offset from its centre, times ``scale`` (3, 3), is ``radius`` long."""
+        scaled = np.einsum("ij,jzyx->izyx", scale.T, np.stack(offsets))
+        length = np.linalg.norm(scaled, axis=0) + 1e-3
+        slope = np.linalg.norm(np.einsum("ij,jzyx->izyx", scale, scaled), axis=0) / length
+        return (length - radius) / (slope + 1e-6)
+
     def add_vesicle(self):
         """An ellipsoidal bilayer of 300 to 900 Å diameter."""
         radius = min(self.random.uniform(150, 450), 0.45 * self.extent.min())
         centre = self.random.uniform(0.1, 0.9, 3) * self.extent
         scale = random_rotation(self.random) * self.random.uniform(0.8, 1.25, 3)
         slices, offsets = self._box(centre, 1.3 * radius + MEMBRANE_THICKNESS)
-        scaled = np.einsum("ij,jzyx->izyx", scale.T, np.stack(offsets))
-        length = np.linalg.norm(scaled, axis=0) + 1e-3
-        slope = np.linalg.norm(np.einsum("ij,jzyx->izyx", scale, scaled), axis=0) / length
-        self._add_bilayer(slices, (length - radius) / (slope + 1e-6))
+        self._add_bilayer(slices, self._from_ellipsoid(offsets, radius, scale))
 
     def add_sheet(self):
         """A waved disk of bilayer, steep enough against the XY plane to be seen at all."""
@@ -104,6 +111,44 @@ class Specimen:
         distance = np.linalg.norm(np.stack(offsets), axis=0) - radius
         ball = 0.8 / (1 + np.exp(distance / self._blur(5)))
         self.density[slices] = np.maximum(self.density[slices], ball)
+
+    def _between(self, low, high, power=1.0):
+        """A random number, its logarithm even from low to high; with a larger power low ones are
+        more frequent."""
+        return low * (high / low) ** self.random.uniform() ** power
+
+    def add_shape(self, smallest, largest, power):
+        """An ellipsoid of any proportions, density and softness: solid, a shell, or an open one.
+
+        Its mean radius is between ``smallest`` and ``largest`` (Å), see :meth:`_between`.
+        """
+        radius = self._between(smallest, largest, power)
+        stretch = np.exp(self.random.normal(0, 0.45, 3))
+        slices, offsets = self._box(self.random.uniform(0, 1, 3) * self.extent,
+                                    1.1 * radius / stretch.min() + MEMBRANE_THICKNESS)
+        distance = self._from_ellipsoid(offsets, radius, random_rotation(self.random) * stretch)
+        softness = self._blur(self._between(4, 20))
+        if self.random.uniform() < (0.75 if radius > 80 else 0.2):
+            distance = np.abs(distance) - self._between(10, 70) / 2
+            if self.random.uniform() < 0.5:
+                normal = random_rotation(self.random)[0]
+                above = np.einsum("i,izyx->zyx", normal, np.stack(offsets))
+                distance = np.maximum(distance, above - self.random.uniform(-0.8, 0.8) * radius)
+        body = self.random.uniform(0.3, 1.2) / (1 + np.exp(np.clip(distance / softness, -30, 30)))
+        below = self.density[slices]
+        self.density[slices] = (np.maximum(below, body) if self.random.uniform() < 0.5
+                                else below + body)
+
+    def fill_with_shapes(self):
+        """Ellipsoids in numbers and of sizes that depend on the seed, 4 to 40 % of the volume."""
+        share, power = self._between(0.04, 0.4), self.random.uniform(2, 7)
+        smallest, largest = (self.voxel_size * self.random.uniform(*range_in_voxels)
+                             for range_in_voxels in ((1.2, 2.5), (15, 45)))
+        for _ in range(MOST_SHAPES // SHAPES_AT_ONCE):
+            for _ in range(SHAPES_AT_ONCE):
+                self.add_shape(smallest, largest, power)
+            if (self.density > OCCUPIED).mean() >= share:
+                break
 
     def species(self, count):
         """Shapes of ``count`` macromolecules: positions of their domains, (domains, 3) in Å."""
@@ -139,11 +184,15 @@ class Specimen:
 
 def build_specimen(shape, voxel_size, kind, seed):
     """A Specimen: vesicles, sheets, macromolecules and spheres ("cell"), the same with
-    macromolecules until a third of the volume is full ("crowded"), spheres, or nothing ("empty").
+    macromolecules until a third of the volume is full ("crowded"), spheres, ellipsoids of all
+    sizes, solid and hollow ("shapes"), or nothing ("empty").
     """
     specimen = Specimen(shape, voxel_size, seed)
     volume = float(specimen.extent.prod())
     if kind == "empty":
+        return specimen
+    if kind == "shapes":
+        specimen.fill_with_shapes()
         return specimen
     if kind == "spheres":
         for _ in range(max(3, round(volume / VOLUME_PER_SPHERE))):

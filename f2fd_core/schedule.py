@@ -39,8 +39,8 @@ def course(config, steps, haste):
 
     if config.schedule == "cosine":
         return falling
-    # What an initial model knows need not be learned fast, but could be lost.
-    return settling if config.schedule == "settling" and not config.initial_model else warmth
+    # What a network knows already need not be learned fast, but could be lost.
+    return settling if config.schedule == "settling" and not config.knows() else warmth
 
 
 class EarlyStop:

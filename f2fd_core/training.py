@@ -57,6 +57,8 @@ STOP_EVERY = 10
 # would take as long as the steps.
 PAUSE_OF_DRAWING = 9.0
 MOST_SETBACKS, SETBACK_RATE = 3, 0.3
+# The weights of the start "shapes", made by benchmarks/start.py.
+SHAPES = os.path.join(os.path.dirname(__file__), "start.pt")
 
 
 class Diverged(ArithmeticError):
@@ -143,8 +145,8 @@ def open_for_training(config, group=distributed.ALONE, resumes=False):
                        config.patch_size // NETWORK_MULTIPLE[config.network])
     volumes = open_volumes(config)
     training = Training(config, volumes, open_ground_truth(config, volumes), device, dtype, group)
-    if config.initial_model and not resumes:
-        training.start_from(config.initial_model)
+    if config.knows() and not resumes:
+        training.start_from(config.initial_model or SHAPES)
     return training
 
 

@@ -134,6 +134,22 @@ def test_equal_steps(tmp_path, without_processes):
     assert [row["steps"] for row in rows_of(tmp_path)] == ["", "3", "3", ""]
 
 
+def test_the_default_and_half_maps_start_from_shapes_alike(tmp_path, without_processes):
+    """After a single step they know what shapes teach; random weights, and the other methods,
+    which start with them, don't."""
+    found = {}
+    for start in ("random", "shapes"):
+        folder = tmp_path / start
+        benchmark(BenchmarkConfig(output=str(folder), shape=SHAPE, steps=1, equal="steps",
+                                  start=start, cases=("cell",), device="cpu",
+                                  methods=("spectrum", "halves", "masks")))
+        found[start] = {row["method"]: float(row["correlation"]) for row in rows_of(folder)
+                        if row["correlation"]}
+    assert found["shapes"]["masks"] == found["random"]["masks"]
+    for method in ("spectrum", "halves"):
+        assert found["shapes"][method] > found["random"][method] + 0.2
+
+
 def test_a_method_takes_memory_of_its_own(tmp_path):
     """In its process, so that what others took before does not count: a filter trains nothing."""
     benchmark(BenchmarkConfig(output=str(tmp_path), shape=SHAPE, cases=("cell",), steps=3,

@@ -100,6 +100,30 @@ def test_spheres_have_no_membranes():
     assert volumes["density"].max() > 0.7
 
 
+def test_random_shapes_fill_a_part_that_their_seed_chooses():
+    built = [phantom.build_specimen((32, 48, 56), 10.0, "shapes", seed) for seed in range(6)]
+    shares = np.array([(specimen.density > phantom.OCCUPIED).mean() for specimen in built])
+    assert shares.min() >= 0.04 and 2 * shares.min() < shares.max() < 0.6
+    assert not any(specimen.membrane.any() for specimen in built)
+    again = phantom.build_specimen((32, 48, 56), 10.0, "shapes", 3)
+    np.testing.assert_array_equal(again.density, built[3].density)
+
+
+@pytest.mark.parametrize("scale", [np.eye(3), np.diag([0.5, 1.0, 2.0])])
+def test_distance_to_an_ellipsoid(scale):
+    """Along its axes, where it is radius over scale away; of a sphere, everywhere."""
+    offsets = np.meshgrid(*[np.arange(-200.0, 201.0, 20.0)] * 3, indexing="ij")
+    distance = phantom.Specimen._from_ellipsoid(offsets, 90.0, scale)
+    for axis in range(3):
+        line = tuple(slice(None) if other == axis else 10 for other in range(3))
+        along = np.abs(np.arange(-200.0, 201.0, 20.0)) - 90 / scale[axis, axis]
+        centre = np.arange(21) != 10  # where no direction is the nearest
+        np.testing.assert_allclose(distance[line][centre], along[centre], atol=0.05)
+    if np.array_equal(scale, np.eye(3)):
+        length = np.linalg.norm(np.stack(offsets), axis=0)
+        np.testing.assert_allclose(distance[length > 0], length[length > 0] - 90, atol=0.05)
+
+
 def test_contrast_transfer_is_phase_flipped_and_rises_from_the_amplitude_contrast():
     transfer = phantom.phase_flipped_transfer((64, 64), 10.0, 3.0)
     assert float(transfer.max()) <= 0

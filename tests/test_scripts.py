@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import TINY, data
 
-from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, mrc
+from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, checkpoint, denoise, mrc
 from f2fd_core.benchmarking import write_tables
 from f2fd_core.device import arithmetic
 from f2fd_core.metrics import correlation
@@ -174,7 +174,30 @@ def test_variants_differ_from_the_default(printed):
 def test_steps_on_another_tomogram(printed):
     unchanged, further = printed("finetune", "--shape", *SHAPE, "--first", 3, "--steps", 2)
     assert float(unchanged[1]) == pytest.approx(correlation_of_input(2), abs=6e-4)
-    assert further[0] == "2" and further[1] != further[2]
+    assert further[0] == "2" and further[1] != further[3]
+    # Shapes teach more than two or three steps on a tomogram.
+    for row in (unchanged, further):
+        assert float(row[2]) > max(float(row[1]), float(row[3])) + 0.1
+
+
+def test_the_start_is_made_of_shapes(script, tmp_path):
+    """A few steps give a model of the default network, which is better than nothing on a patch of
+    what it has learned from; and what it learns from is standardised."""
+    start = script("start")
+    path = str(tmp_path / "start.pt")
+    start.main([path, "--steps", "12", "--specimens", "1", "--shape", "48", "48", "48"])
+    network, config = checkpoint.restore(checkpoint.load(path), path)
+    assert config.network_features() == TrainConfig().network_features()
+    specimens, random = [start.simulated(1000, (48, 48, 48))], np.random.default_rng(0)
+    examples = [start.example(specimens, random) for _ in range(40)]
+    plain = [noisy for noisy, clean, _ in examples if clean.any()]
+    assert np.mean([float(noisy.var()) for noisy in plain]) == pytest.approx(1.2, abs=0.2)
+    assert 0 < np.mean([float(clean.var() / noisy.var()) for noisy, clean, _ in examples]) < 0.7
+    with torch.inference_mode():
+        errors, norms = zip(*((float((network(noisy[None, None])[0, 0] - clean).square().mean()),
+                               float((noisy - clean).square().mean()))
+                              for noisy, clean, _ in examples))
+    assert sum(errors) < sum(norms)
 
 
 def test_membranes_segmented(script, printed, phantom, tmp_path):
@@ -228,7 +251,7 @@ def test_growth_is_told_for_each_unit(printed):
 def test_work_is_set_against_the_published_cost(script, phantom, tmp_path, monkeypatch, capsys):
     """The published numbers of steps and predictions; the share of their cost by the seconds."""
     work = script("work")
-    options = SimpleNamespace(shape=SHAPE, snr=0.1, device="cpu", threads=0)
+    options = SimpleNamespace(shape=SHAPE, snr=0.1, device="cpu", threads=0, start="random")
     one = work.Work(str(tmp_path / "one"), 2, options)
     models = one.train((1, 2))
     one.print_table(models, 1e5)

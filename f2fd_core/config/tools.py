@@ -20,8 +20,9 @@ class SimulateConfig(Config):
                        "the noise in the untilted projection.", INPUT, gt=0)
     specimen: str = param("cell", "Specimen", "cell: vesicles, sheets, macromolecules and spheres. "
                           "crowded: the same, a third of the volume full. spheres: spheres of "
-                          "several sizes only. empty: nothing but noise.", INPUT,
-                          choices=("cell", "crowded", "spheres", "empty"))
+                          "several sizes only. shapes: random ellipsoids, solid and hollow. empty: "
+                          "nothing but noise.", INPUT,
+                          choices=("cell", "crowded", "spheres", "shapes", "empty"))
     tilt_range: float = param(60.0, "Tilt range", "Tilts run from minus to plus this angle.", INPUT,
                               unit="degrees", gt=0, lt=90)
     tilt_step: float = param(3.0, "Tilt step", "Angle between two tilts.", INPUT, unit="degrees",
@@ -105,6 +106,9 @@ class BenchmarkConfig(Config):
                        unit="steps", ge=1)
     equal: str = param("time", "Equal", "What the other learned methods get as much of as the "
                        "default: time of training, or steps.", TRAINING, choices=("time", "steps"))
+    start: str = param("random", "Start from", "What the default method and 'halves' start from: "
+                       "random weights, or those that have learned from random shapes.", TRAINING,
+                       choices=("random", "shapes"))
     published_steps: int = param(
         0, "Published steps", "Steps of the published program, which counts neither in time nor in "
         "steps like the others. 0: as the others.", TRAINING, unit="steps", ge=0,

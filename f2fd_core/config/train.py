@@ -22,7 +22,8 @@ SAMPLE_RUN = dict(
     pool_size=20, renew_pool=False, samples_per_patch=6, batch_size=2, patch_size=64, features=48,
     optimizer="adam", learning_rate=1e-4, clip=True, tv_weight=0.0, perturbation="masks",
     network="published", gradient_clip=0.0, loss="l2norm", schedule="plateau", averaging=0.0,
-    stop_patience=100, augmentation="published", patch_shift=10, sphere_min=0.05, sphere_max=0.10)
+    stop_patience=100, augmentation="published", patch_shift=10, sphere_min=0.05, sphere_max=0.10,
+    start="random")
 """The published program's sample run."""
 
 PREDICTION_DEFAULTS = {
@@ -58,6 +59,9 @@ QUANTILE, REFINE_AT, REFINE_STEPS = "spectrum_quantile", "refine_at", 200
 NETWORK_FEATURES = {"compact": 8, "published": 48, "folded": 16}
 """What 0 features means. Scipion remembers a choice by its place: new networks come last."""
 
+START_NETWORK = ("folded", NETWORK_FEATURES["folded"])
+"""Network and features of the start "shapes"."""
+
 
 @dataclass(frozen=True)
 class TrainConfig(Config):
@@ -92,6 +96,11 @@ class TrainConfig(Config):
     initial_model: str = param(
         "", "Initial model", "Model file to start from instead of random weights, made on "
         "tomograms like these. Its network must be the one chosen here.", TRAINING, advanced=True)
+    start: str = param(
+        "random", "Start from", "Without an initial model. random: random weights. shapes: weights "
+        "that have learned to denoise simulated tomograms of random ellipsoids, solid and hollow, "
+        "and come with F2Fd (for the folded network with 16 features); they save most of the "
+        "steps.", TRAINING, choices=("random", "shapes"))
     steps: int = param(
         0, "Training steps", "Number of training steps (batches). 0: as many as it takes until the "
         "loss on parts that are kept from the training is flat (5000 at most), and the best model "
@@ -121,8 +130,8 @@ class TrainConfig(Config):
         "changes.", TRAINING, gt=0, le=1, advanced=True, original="lr")
     schedule: str = param(
         "settling", "Learning rate schedule", "settling: rises to almost three times that within a "
-        "few steps and falls to it in a hundred or two; with an initial model like constant, and "
-        "nearly so where a tomogram is small or low-passed. "
+        "few steps and falls to it in a hundred or two; with an initial model or the start "
+        "from shapes like constant, and nearly so where a tomogram is small or low-passed. "
         "constant: stays, after a short rise. cosine: falls to zero along half a cosine, for a "
         "given number of steps. plateau: divided by 10 after 10 epochs without a lower loss "
         "(published).",
@@ -288,6 +297,13 @@ class TrainConfig(Config):
         if self.sphere_min > self.sphere_max:
             raise UserError("--sphere-min is %g; expected at most --sphere-max, which is %g"
                             % (self.sphere_min, self.sphere_max))
+        network = (self.network, self.network_features())
+        if self.start == "shapes" and network != START_NETWORK:
+            raise UserError("--start is shapes, with the network %s of %d features; expected %s of "
+                            "%d, or random" % (network + START_NETWORK))
+        if self.start == "shapes" and self.initial_model:
+            raise UserError("--start is shapes and --initial-model is %s; expected one of them"
+                            % self.initial_model)
         if 0 < self.noise_scale < LEAST_NOISE_SCALE:
             raise UserError("--noise-scale is %g; expected 0 (automatic) or at least %g"
                             % (self.noise_scale, LEAST_NOISE_SCALE))
@@ -337,6 +353,10 @@ class TrainConfig(Config):
     def automatic(self):
         """Whether the number of steps is found during the training."""
         return not (self.steps or self.epochs)
+
+    def knows(self):
+        """Whether the network has learned something before this training."""
+        return self.start == "shapes" or bool(self.initial_model)
 
     def refines(self):
         """Whether the noise spectrum is estimated again during the training."""
