@@ -1,8 +1,9 @@
 """Makes the start that --start shapes begins with: f2fd_core/start.pt.
 
 A network learns to give the noise-free reconstruction from a noisy one, on simulated tomograms of
-random ellipsoids, solid and hollow: never on the specimens that it is measured on, and on many
-sizes, densities, voxel sizes, tilt schemes and strengths of noise. An hour on one core:
+random ellipsoids, solid and hollow: on no cell, by which it is measured (spheres are ellipsoids,
+too), and on many sizes, densities, voxel sizes, tilt schemes and strengths of noise. An hour on one
+core:
 
     python benchmarks/start.py f2fd_core/start.pt
 """
