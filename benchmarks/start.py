@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from f2fd_core import SimulateConfig, TrainConfig, checkpoint, optimizer, unet
+from f2fd_core import SimulateConfig, TrainConfig, checkpoint, unet
+from f2fd_core.optimizer import build as build_optimizer
 from f2fd_core.phantom import simulate_volumes
 from f2fd_core.schedule import course
 
@@ -27,7 +28,7 @@ WEAKEST, STRONGEST = 0.25, 2.0
 EMPTY, BRIGHT, COPIES = 0.03, 0.25, 0.7
 # After this share of the steps the learning rate falls, to this part of it; the weights are
 # averaged over about so many steps.
-SETTLED, LAST_RATE, LATEST = 0.6, 0.2, 100
+SETTLED, LAST_RATE, AVERAGED = 0.6, 0.2, 100
 
 
 class Specimen(NamedTuple):
@@ -90,26 +91,26 @@ def learn(config, specimens, seed):
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
     network = unet.build(config).to(memory_format=torch.channels_last_3d)
-    steps = optimizer.build(config, network, torch.device("cpu"))
+    optimizer = build_optimizer(config, network, torch.device("cpu"))
     averaged = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(1 - 1 / LATEST))
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(1 - 1 / AVERAGED))
     settling = course(config, config.steps, 1.0)
     began, losses = time.monotonic(), []
     for step in range(config.steps):
         inputs, targets, weights = map(torch.stack, zip(*(example(specimens, random)
                                                           for _ in range(BATCH))))
-        steps.param_groups[0]["lr"] = config.learning_rate * rate(step, config.steps, settling)
+        optimizer.param_groups[0]["lr"] = config.learning_rate * rate(step, config.steps, settling)
         inputs = inputs.unsqueeze(1).contiguous(memory_format=torch.channels_last_3d)
         errors = (network(inputs)[:, 0] - targets).square().mean((1, 2, 3))
         loss = (errors * weights).mean()
-        steps.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
-        steps.step()
+        optimizer.step()
         averaged.update_parameters(network)
         losses.append(loss.item())
-        if (step + 1) % LATEST == 0:
-            print("step %d, loss %.4f, %.0f s" % (step + 1, np.mean(losses[-LATEST:]),
+        if (step + 1) % AVERAGED == 0:
+            print("step %d, loss %.4f, %.0f s" % (step + 1, np.mean(losses[-AVERAGED:]),
                                                   time.monotonic() - began), flush=True)
     return averaged.module.state_dict()
 

@@ -102,8 +102,8 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, nargs="+", default=(150, 300, 600, 3000))
     parser.add_argument("--further-steps", type=int, nargs="+", default=(0, 50, 100))
-    parser.add_argument("--start", default="random", help="what the first tomogram's model starts "
-                        "from: random weights, or shapes")
+    parser.add_argument("--start", default="random", choices=("random", "shapes"),
+                        help="what the first tomogram's model starts from")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args(argv)

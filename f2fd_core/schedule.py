@@ -40,7 +40,7 @@ def course(config, steps, haste):
     if config.schedule == "cosine":
         return falling
     # What a network knows already need not be learned fast, but could be lost.
-    return settling if config.schedule == "settling" and not config.knows() else warmth
+    return settling if config.schedule == "settling" and not config.pretrained() else warmth
 
 
 class EarlyStop:

@@ -21,11 +21,11 @@ from f2fd_core import (
     train,
     training,
 )
+from f2fd_core.batches import batch_of
 from f2fd_core.config.train import START_NETWORK
 from f2fd_core.metrics import correlation
 from f2fd_core.perturbation.real_space import Points
 from f2fd_core.schedule import FIRST_RATE, WARMUP_STEPS, Schedule
-from f2fd_core.training import batch_of
 from f2fd_core.unet import FoldedUNet
 
 

@@ -354,7 +354,7 @@ class TrainConfig(Config):
         """Whether the number of steps is found during the training."""
         return not (self.steps or self.epochs)
 
-    def knows(self):
+    def pretrained(self):
         """Whether the network has learned something before this training."""
         return self.start == "shapes" or bool(self.initial_model)
 

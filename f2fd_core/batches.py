@@ -1,0 +1,82 @@
+"""What a training learns from: its patches, and the batch of each step, a pair of every patch."""
+import dataclasses
+import itertools
+from typing import NamedTuple, Optional
+
+import torch
+
+from f2fd_core import mrc
+from f2fd_core.config import UserError
+from f2fd_core.device import moved
+from f2fd_core.patches import all_patches, augment, shifted
+from f2fd_core.randomness import GLOBAL
+from f2fd_core.volume import open_volumes
+
+
+def open_ground_truth(config, volumes):
+    truths = open_volumes(dataclasses.replace(config, tomograms=config.ground_truth, half_maps=(),
+                                              ground_truth=(), sampling_masks=(),
+                                              perturbation="spectrum"))
+    for truth, volume in zip(truths, volumes):
+        if truth.shape != volume.shape:
+            raise UserError("the ground truth %s has shape %s; expected %s (Z, Y, X) as in %s"
+                            % (truth.source.path, truth.shape, volume.shape, volume.source.path))
+    return truths
+
+
+def sampled_patches(config, shapes):
+    """The grid patches that a training draws, see :func:`~f2fd_core.patches.all_patches`.
+
+    Raises UserError for sampling masks that don't fit the tomograms or leave nothing.
+    """
+    masks = [mrc.open_volume(path, config.voxel_size or 1.0) for path in config.sampling_masks]
+    for mask, shape in zip(masks, shapes):
+        if list(mask.shape) != shape:
+            raise UserError("the sampling mask %s has shape %s; expected %s (Z, Y, X) as its "
+                            "tomogram has" % (mask.path, mask.shape, tuple(shape)))
+    patches = all_patches(shapes, config.patch_size, masks)
+    if not patches:
+        raise UserError("--sampling-masks: no patch of %d voxels has a twentieth inside %s; "
+                        "expected masks with more voxels above 0.5"
+                        % (config.patch_size, " or ".join(config.sampling_masks)))
+    return patches
+
+
+class Batch(NamedTuple):
+    """What a step learns from, each (patches x pairs, 1, Z, Y, X).
+
+    ``weights`` and the ground ``truth`` are None where there are none.
+    """
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    weights: Optional[torch.Tensor]
+    truth: Optional[torch.Tensor]
+
+
+def batch_of(patches, volumes, perturbations, truths, config, held_out=None, randoms=None):
+    """The :class:`Batch` of some patches, all parts of a patch turned alike.
+
+    ``held_out``: what is not to be learned from, a :class:`~f2fd_core.stopping.HeldOut`;
+    ``randoms``: a :class:`~f2fd_core.randomness.Randomness` for each patch, None: PyTorch's own.
+    """
+    side, count = (config.patch_size,) * 3, config.samples_per_patch
+    stacks = []
+    for (index, grid_start), random in zip(patches, randoms or itertools.repeat(GLOBAL)):
+        start = shifted(grid_start, volumes[index].shape, config.patch_size, config.patch_shift,
+                        random)
+        pairs = perturbations[index].pairs(start, side, count, random)
+        device = pairs.inputs.device
+        if held_out:
+            allowed = moved(held_out.weights(index, start), device).expand(count, *side)
+            pairs = pairs._replace(weights=allowed if pairs.weights is None
+                                   else allowed * pairs.weights)
+        truth = None
+        if truths:
+            truth = moved(torch.from_numpy(truths[index].region(start, side)), device)
+            truth = truth.expand(count, *side)
+        parts = Batch(*pairs, truth)
+        turned = iter(augment(torch.stack([part for part in parts if part is not None]),
+                              config.augmentation, random))
+        stacks.append([part if part is None else next(turned) for part in parts])
+    return Batch(*(None if parts[0] is None else torch.cat(parts).unsqueeze(1)
+                   for parts in zip(*stacks)))
