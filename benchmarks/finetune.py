@@ -1,9 +1,9 @@
 """How many steps a trained model saves on another tomogram, in one run.
 
 A model is trained on one simulated tomogram and goes on (--initial-model) on a second one, of other
-seed; beside it, trainings on the second from random weights and from those that come with F2Fd
-(--start shapes). Prints the correlation of the second, denoised, with its noise-free reconstruction
-after each number of steps.
+seed; beside it, trainings on the second from random weights (--start random) and from those that
+come with F2Fd (--start shapes). Prints the correlation of the second, denoised, with its noise-free
+reconstruction after each number of steps.
 
     python benchmarks/finetune.py --steps 50 100 200
 """
@@ -49,8 +49,9 @@ def main(argv=None):
                    for number, start in enumerate((SHAPES, model))))]
         for steps in options.steps:
             row = [steps]
-            for start in ({}, {"start": "shapes"}, {"initial_model": model}):
-                place = "%s/%s%d" % (folder, "-".join(start) or "anew", steps)
+            for name, start in (("random", {"start": "random"}), ("shapes", {"start": "shapes"}),
+                                ("model", {"initial_model": model})):
+                place = "%s/%s%d" % (folder, name, steps)
                 row.append(quality(trained(second, place, steps, **start), second, place + "/out"))
             rows.append(row)
     print("| steps on the second | from random weights | from shapes | from the first's model |\n"

@@ -53,7 +53,7 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=1500)
     options = parser.parse_args(argv)
-    settling = REFINEMENTS * TrainConfig().refine_every
+    settling = REFINEMENTS[-1] * TrainConfig().refine_every
     if options.steps < settling + CHECK_EVERY:
         parser.error("--steps is %d; expected at least %d, a check after the last estimate of noise"
                      % (options.steps, settling + CHECK_EVERY))
@@ -66,6 +66,7 @@ def main(argv=None):
                              checkpoint_every=options.steps)
         prepare_folder(config)
         training = Watched(config, open_volumes(config), [], device, arithmetic("auto", device))
+        training.begin()
         training.watch(read(paths["clean"]), options.steps)
         training.run()
     print("| step | loss on held-out parts | correlation | SSIM |\n|---|---|---|---|")

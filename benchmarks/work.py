@@ -3,7 +3,8 @@
 One simulated tomogram, one machine, one run. The default trains once; at several checkpoints it
 denoises, and is scored against the noise-free reconstruction. Of the published preset a training
 step and a prediction of one patch are timed and multiplied by the published numbers of steps (50
-epochs) and predictions (100 a patch): its full run is not made.
+epochs) and predictions (100 a patch): its full run is not made. It computes in float32, as the
+published program does.
 
 A set of tomograms needs one model. So a second table is of a further tomogram, of the next seed:
 the model of the most steps denoises it as it is, or goes on on it for --further-steps. The work is
@@ -43,7 +44,7 @@ def published_cost(tomogram, folder, options):
     """(seconds of a step, number of steps, seconds of a patch's prediction, number of patches)."""
     config = TrainConfig.create(dict(
         preset="published", tomograms=(tomogram,), output=folder, device=options.device,
-        threads=options.threads))
+        threads=options.threads, precision="float32"))
     training = open_for_training(config)
     training.network.train()
     side = (config.patch_size,) * 3
@@ -73,7 +74,7 @@ class Work:
         if max(steps):
             train(TrainConfig(output=self.folder + "/run", steps=max(steps),
                               checkpoint_every=math.gcd(*steps), initial_model=initial,
-                              start="random" if initial else self.start, **self.run))
+                              start="auto" if initial else self.start, **self.run))
             with open(self.folder + "/run/log.csv", newline="", encoding="utf-8") as stream:
                 seconds = [float(row["seconds"]) for row in csv.DictReader(stream)]
             models.update((step, (path_of(self.folder + "/run/checkpoints", step),
@@ -102,7 +103,7 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, nargs="+", default=(150, 300, 600, 3000))
     parser.add_argument("--further-steps", type=int, nargs="+", default=(0, 50, 100))
-    parser.add_argument("--start", default="random", choices=("random", "shapes"),
+    parser.add_argument("--start", default=TrainConfig.start, choices=("auto", "random", "shapes"),
                         help="what the first tomogram's model starts from")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", default="auto")

@@ -8,7 +8,7 @@ import torch
 from f2fd_core.config import UserError
 
 AMPERE = 8
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 KEPT_BYTES, KEPT_BY_OLD_GLIBC = 1 << 30, 1 << 25
 # On CPUs, PyTorch's bfloat16 gradients of 3 x 3 x 3 convolutions over 2 x 2 x 2 voxels are now and
 # then NaN (seen with PyTorch 2.13 on AVX-512; never over 3 x 3 x 3 or more).
@@ -138,7 +138,8 @@ def _keep_freed_memory():
     """Let the C library keep what is freed for the next layer.
 
     By default glibc gives large arrays back to the system at once and gets them anew, zeroed page
-    by page, which takes a good part of a layer's time.
+    by page, which takes a good part of a layer's time. So it does in threads, whatever it is told:
+    they have pools of their own, of 64 MiB each. With one pool for all they share what is kept.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "gnu_get_libc_version"):
@@ -147,6 +148,7 @@ def _keep_freed_memory():
         if not library.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES):
             library.mallopt(M_MMAP_THRESHOLD, KEPT_BY_OLD_GLIBC)
         library.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+        library.mallopt(M_ARENA_MAX, 1)
 
 
 def compiled(network, device):

@@ -39,8 +39,8 @@ def course(config, steps, haste):
 
     if config.schedule == "cosine":
         return falling
-    # What a network knows already need not be learned fast, but could be lost.
-    return settling if config.schedule == "settling" and not config.pretrained() else warmth
+    # What a network knows of tomograms like these need not be learned fast, but could be lost.
+    return settling if config.schedule == "settling" and not config.initial_model else warmth
 
 
 class EarlyStop:

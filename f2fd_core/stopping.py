@@ -13,7 +13,13 @@ from f2fd_core.volume import reflected
 HOLD_STREAM, VALIDATION_STREAM = 6, 7
 HELD_SHARE, MAXIMUM_HELD = 0.5, 24
 CHECK_EVERY, LEAST_STEPS, MOST_STEPS = 50, 300, 5000
+# After more epochs a small tomogram is learned by heart, and looks it: the loss on held-out parts,
+# whose noise is what the tomogram's is taken to be, does not tell.
+MOST_EPOCHS = 150
+# Whether waiting is worth it: within so many steps, and this share of all, the loss has to fall by
+# more than these shares of what the network explains of the targets, and of their power.
 LEAST_PATIENCE, PATIENCE_SHARE = 200, 0.3
+WORTH_WAITING, NOTHING = 0.02, 1e-4
 PAIRS = 2
 
 
@@ -51,23 +57,24 @@ class HeldOut:
 
     @torch.no_grad()
     def loss(self, network, perturbations, device, dtype):
-        """Mean squared error in the cubes, always over the same pairs."""
+        """Mean squared error in the cubes, always over the same pairs, and that of predicting 0."""
         was_training = network.training
         network.eval()
         inner = (Ellipsis,) + (self._inner(),) * 3
-        total = count = 0.0
+        total = power = count = 0.0
         random = Randomness.of(device, self.seed, VALIDATION_STREAM)
         for index, start in self.patches:
             pairs = perturbations[index].pairs(start, (self.patch_size,) * 3, PAIRS, random)
             with autocast(dtype, device):
                 prediction = network(pairs.inputs.unsqueeze(1).contiguous(
                     memory_format=torch.channels_last_3d))[:, 0]
-            square = (prediction.float() - pairs.targets).square()[inner]
-            weights = torch.ones_like(square) if pairs.weights is None else pairs.weights[inner]
-            total += float((square * weights).sum())
+            targets = pairs.targets[inner]
+            weights = torch.ones_like(targets) if pairs.weights is None else pairs.weights[inner]
+            total += float(((prediction.float()[inner] - targets).square() * weights).sum())
+            power += float((targets.square() * weights).sum())
             count += float(weights.sum())
         network.train(was_training)
-        return total / max(count, 1.0)
+        return total / max(count, 1.0), power / max(count, 1.0)
 
 
 class Best:
@@ -75,9 +82,13 @@ class Best:
 
     def __init__(self):
         self.loss, self.step, self.model = float("inf"), 0, None
+        self.marked, self.since = float("inf"), 0
 
-    def offer(self, loss, step, network):
-        """Take a check's result."""
+    def offer(self, loss, power, step, network):
+        """Take a check's result: see :meth:`HeldOut.loss`."""
+        worth = max(WORTH_WAITING * (power - loss), NOTHING * power)
+        if loss < self.marked - worth:
+            self.marked, self.since = loss, step
         if loss < self.loss:
             self.loss, self.step = loss, step
             self.model = {name: value.detach().cpu().clone()
@@ -85,20 +96,25 @@ class Best:
 
     def forget(self):
         """Start the comparison anew: another noise spectrum makes other losses."""
-        self.loss = float("inf")
+        self.loss = self.marked = float("inf")
+
+    def wait_from(self, step):
+        """Count no step before this one as waited in vain."""
+        self.since = step
 
     def state_dict(self):
         return dict(vars(self))
 
     def load_state_dict(self, state):
-        self.loss, self.step, self.model = state["loss"], state["step"], state["model"]
+        for name in vars(self):
+            setattr(self, name, state[name])
 
     def at_limit(self, step):
         """Whether there are as many steps as there may be."""
         return step >= MOST_STEPS
 
-    def reached(self, step):
-        """Whether waiting longer is not worth it: the last good check is too long ago."""
-        waited = step - self.step
-        return self.at_limit(step) or (step >= LEAST_STEPS and waited >= max(
-            LEAST_PATIENCE, PATIENCE_SHARE * step))
+    def reached(self, step, epochs):
+        """Whether going on is not worth it after so many steps and epochs: there were enough, or
+        the loss has hardly fallen for too long."""
+        waited = step - self.since >= max(LEAST_PATIENCE, PATIENCE_SHARE * step)
+        return self.at_limit(step) or step >= LEAST_STEPS and (waited or epochs >= MOST_EPOCHS)

@@ -47,7 +47,8 @@ from f2fd_core.workers import Ahead
 
 STEP_STREAM = 3
 INITIAL_STREAM = 4
-REFINEMENTS = 4
+# In --refine-every steps: often at first, when a network still learns the most.
+REFINEMENTS = (1, 2, 4, 8, 16)
 PREVIEW_PREDICTIONS = 2
 STOP_EVERY = 10
 # Seconds without pictures for each that they take: on a fast GPU, drawing them at every checkpoint
@@ -73,8 +74,8 @@ def open_for_training(config, group=distributed.ALONE, resumes=False):
                        config.patch_size // NETWORK_MULTIPLE[config.network])
     volumes = open_volumes(config)
     training = Training(config, volumes, open_ground_truth(config, volumes), device, dtype, group)
-    if config.pretrained() and not resumes:
-        training.start_from(config.initial_model or SHAPES)
+    if not resumes:
+        training.begin()
     return training
 
 
@@ -163,8 +164,8 @@ class Training:
         self.averaged = AveragedModel(
             self.network, multi_avg_fn=averaging_over(config.averaging)) \
             if config.averaging else None
-        self.held_out = HeldOut(self.shapes, patches, config.patch_size, config.seed) \
-            if config.automatic() else None
+        self.validation = HeldOut(self.shapes, patches, config.patch_size, config.seed)
+        self.held_out = self.validation if config.automatic() else None
         self.best = Best()
         self.refined_at = 0
         self.loss_of = training_loss(config)
@@ -174,6 +175,14 @@ class Training:
             perturbation.haste for perturbation in self.perturbations))
         self.ahead = Ahead(self.prepare, works_apart(device))
         self.step, self.stopped, self.setbacks = 0, False, 0
+
+    def begin(self):
+        """Take over what the network is to know beforehand; raises UserError if it can't."""
+        if self.config.initial_model:
+            self.start_from(self.config.initial_model)
+        elif self.config.starts_from_shapes():
+            self.start_from(SHAPES)
+            self.choose_contrast()
 
     def start_from(self, path):
         """Begin with the weights of a model file; raises UserError if it has another network."""
@@ -186,6 +195,21 @@ class Training:
                                 % (name, here, there, path))
         for copy in {self.network, self.model()}:
             copy.load_state_dict(network.state_dict())
+
+    def choose_contrast(self):
+        """Invert the network if it has the lower loss then: it has learned from dark matter only,
+        and in these tomograms matter may be bright."""
+        losses = []
+        for _ in range(2):
+            losses.append(self.validation_loss()[0])
+            self.invert()
+        dark, bright = losses
+        if bright < dark:
+            self.invert()
+
+    def invert(self):
+        for copy in {self.network, self.model()}:
+            copy.invert()
 
     def model(self):
         """The network whose predictions count: with averaged weights, if they are averaged."""
@@ -222,7 +246,7 @@ class Training:
         if self.held_out and earlier.automatic():
             self.best = best
         else:
-            self.best.step = state["step"]  # what nobody watched was not waited in vain
+            self.best.wait_from(state["step"])  # nobody watched
         self.slow_down(state.get("setbacks", 0))
         self.optimizer.load_state_dict(state["optimizer"])
         for group in self.optimizer.param_groups:
@@ -242,7 +266,8 @@ class Training:
     def finished(self):
         if self.stopped:
             return True
-        reached = (self.best.reached(self.step) if self.steps is None
+        epochs = self.order.epochs_before(self.step)
+        reached = (self.best.reached(self.step, epochs) if self.steps is None
                    else self.step >= self.steps)
         return reached or self.schedule.stops()
 
@@ -308,11 +333,16 @@ class Training:
         """Whether a checkpoint belongs after the step just done."""
         return self.step % self.config.checkpoint_every == 0 or self.finished()
 
+    def validation_loss(self):
+        """Loss of the model on parts that are held out if the training ends by itself, and what it
+        would be for predictions of 0."""
+        return self.group.agreed(self.validation.loss(self.model(), self.perturbations,
+                                                      self.device, self.dtype))
+
     def check(self):
         """Loss of the model on the held-out parts, remembered if it is the best."""
-        loss = self.group.agreed(self.held_out.loss(self.model(), self.perturbations, self.device,
-                                                    self.dtype))
-        self.best.offer(loss, self.step, self.model())
+        loss, power = self.validation_loss()
+        self.best.offer(loss, power, self.step, self.model())
         return loss
 
     def refinement_due(self, step):
@@ -320,7 +350,7 @@ class Training:
         if not self.config.refines() or step in (0, self.refined_at):
             return False
         number, rest = divmod(step, self.config.refine_every)
-        return rest == 0 and number <= REFINEMENTS
+        return rest == 0 and number in REFINEMENTS
 
     def refine(self):
         """Estimate the noise spectra anew from what the network removes by now."""

@@ -192,6 +192,13 @@ class FoldedUNet(nn.Module):
         inner = self.inner(folded(volumes).contiguous(memory_format=torch.channels_last_3d))
         return self.last(unfolded(inner).contiguous(memory_format=torch.channels_last_3d))
 
+    @torch.no_grad()
+    def invert(self):
+        """Do with a tomogram what was done with its negative: f(x) becomes -f(-x)."""
+        first, last = self.inner.encoder[0][0], self.last[-1]
+        for values in (first.weight, last.weight, last.bias):
+            values.neg_()
+
 
 def build(config):
     """The network of a TrainConfig."""

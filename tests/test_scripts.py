@@ -253,7 +253,7 @@ def test_growth_is_told_for_each_unit(printed):
 def test_work_is_set_against_the_published_cost(script, phantom, tmp_path, monkeypatch, capsys):
     """The published numbers of steps and predictions; the share of their cost by the seconds."""
     work = script("work")
-    options = SimpleNamespace(shape=SHAPE, snr=0.1, device="cpu", threads=0, start="random")
+    options = SimpleNamespace(shape=SHAPE, snr=0.1, device="cpu", threads=0, start="auto")
     one = work.Work(str(tmp_path / "one"), 2, options)
     models = one.train((1, 2))
     one.print_table(models, 1e5)

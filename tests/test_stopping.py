@@ -74,7 +74,7 @@ def test_loss_on_held_out_parts_ranks_networks_by_their_true_error():
     held_out = held([(64, 64, 64)], SIDE, seed=0)
 
     def loss(factor):
-        return held_out.loss(Scaled(factor), [Plain()], torch.device("cpu"), torch.float32)
+        return held_out.loss(Scaled(factor), [Plain()], torch.device("cpu"), torch.float32)[0]
 
     # Against the signal, a y = a s + a n errs by (1 - a)^2 s^2 + a^2, which a third of s^2 / (s^2
     # + 1) with s^2 near 0.5 makes smallest.
@@ -82,30 +82,50 @@ def test_loss_on_held_out_parts_ranks_networks_by_their_true_error():
     assert losses[0.33] < losses[0.0] < losses[1.0]
     state = torch.random.get_rng_state()
     assert loss(0.33) == losses[0.33]  # the same pairs every time
+    _, power = held_out.loss(Scaled(0.33), [Plain()], torch.device("cpu"), torch.float32)
+    assert power == pytest.approx(losses[0.0], rel=1e-6)
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_best_keeps_the_best_model_and_stops_when_waiting_is_in_vain():
     best = Best()
     for step in range(50, 1001, 50):
-        best.offer(1 / step, step, Scaled(float(step)))
-        assert not best.reached(step)
+        best.offer(1 - step / 1250, 1.0, step, Scaled(float(step)))
+        assert not best.reached(step, 0)
     for step in range(1050, 5000, 50):
-        best.offer(1.0, step, Scaled(0.0))
-        if best.reached(step):
+        best.offer(1.0, 1.0, step, Scaled(0.0))
+        if best.reached(step, 0):
             break
     assert step == 1450  # 0.3 of the steps without a better check
     assert best.step == 1000 and float(best.model["factor"]) == 1000
     best.forget()
-    best.offer(2.0, 1500, Scaled(7.0))
-    assert best.step == 1500
+    best.offer(2.0, 2.0, 1500, Scaled(7.0))
+    assert best.step == 1500 and not best.reached(1500, 0)
+
+
+@pytest.mark.parametrize(("fall", "last"), [
+    # Of 0.3 that the network explains, 0.006 are worth waiting for: 0.004 in 200 steps are not.
+    (1e-3, 500), (1.6e-3, 5000),
+    # Where it explains next to nothing, a ten-thousandth of the power is asked for.
+    (0.0, 500)])
+def test_a_loss_that_hardly_falls_ends_the_training(fall, last):
+    best = Best()
+    for step in range(300, 5001, 50):
+        best.offer(0.7 - fall * (step - 300) / 50, 1.0 if fall else 0.7, step, Scaled(float(step)))
+        if best.reached(step, 0):
+            break
+    assert step == last
+    assert best.step == (step if fall else 300)  # the model is the best all the same
 
 
 def test_training_never_goes_on_for_ever():
     best = Best()
-    best.offer(0.0, stopping.MOST_STEPS, Scaled(1.0))
-    assert best.reached(stopping.MOST_STEPS)
-    assert not Best().reached(stopping.LEAST_STEPS - 1)
+    best.offer(0.0, 1.0, stopping.MOST_STEPS, Scaled(1.0))
+    assert best.reached(stopping.MOST_STEPS, 0)
+    assert not Best().reached(stopping.LEAST_STEPS - 1, stopping.MOST_EPOCHS)
+    best = Best()
+    best.wait_from(300)
+    assert [best.reached(300, stopping.MOST_EPOCHS - some) for some in (0, 1)] == [True, False]
 
 
 @pytest.fixture

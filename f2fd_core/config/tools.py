@@ -106,9 +106,9 @@ class BenchmarkConfig(Config):
                        unit="steps", ge=1)
     equal: str = param("time", "Equal", "What the other learned methods get as much of as the "
                        "default: time of training, or steps.", TRAINING, choices=("time", "steps"))
-    start: str = param("random", "Start from", "What the default method and 'halves' start from: "
-                       "random weights, or those that have learned from random shapes.", TRAINING,
-                       choices=("random", "shapes"))
+    start: str = param("auto", "Start from", "What the default method and 'halves' start from: "
+                       "weights that have learned from random shapes (auto, too), or random ones.",
+                       TRAINING, choices=("auto", "random", "shapes"))
     published_steps: int = param(
         0, "Published steps", "Steps of the published program, which counts neither in time nor in "
         "steps like the others. 0: as the others.", TRAINING, unit="steps", ge=0,

@@ -50,7 +50,7 @@ NETWORK_MULTIPLE = {"compact": 8, "published": 32, "folded": 8}
 
 LEAST_NOISE_SCALE = 0.05
 
-BEFORE = {"optimizer": "adam", "averaging": 0.0, "noise_gain": False}
+BEFORE = {"optimizer": "adam", "averaging": 0.0, "noise_gain": False, "start": "random"}
 """What settings were before they could be chosen."""
 # Settings of version 1.0.0 that are gone: of both, denoising needs only whether the noise spectrum
 # is estimated anew.
@@ -61,6 +61,8 @@ NETWORK_FEATURES = {"compact": 8, "published": 48, "folded": 16}
 
 START_NETWORK = ("folded", NETWORK_FEATURES["folded"])
 """Network and features of the start "shapes"."""
+START_PERTURBATIONS = ("spectrum", "halves")
+"""Whose networks learn what the start "shapes" does: to take the noise from a whole patch."""
 
 
 @dataclass(frozen=True)
@@ -97,14 +99,15 @@ class TrainConfig(Config):
         "", "Initial model", "Model file to start from instead of random weights, made on "
         "tomograms like these. Its network must be the one chosen here.", TRAINING, advanced=True)
     start: str = param(
-        "random", "Start from", "Without an initial model. random: random weights. shapes: weights "
-        "that have learned to denoise simulated tomograms of random ellipsoids, solid and hollow, "
-        "and come with F2Fd (for the folded network with 16 features); they save most of the "
-        "steps.", TRAINING, choices=("random", "shapes"))
+        "auto", "Start from", "Without an initial model. shapes: weights that have learned to "
+        "denoise simulated tomograms of random ellipsoids, solid and hollow, and come with F2Fd "
+        "(for the folded network with 16 features); they save most of the steps. random: random "
+        "weights. auto: shapes for the perturbations spectrum and halves with that network, else "
+        "random.", TRAINING, choices=("auto", "random", "shapes"))
     steps: int = param(
         0, "Training steps", "Number of training steps (batches). 0: as many as it takes until the "
-        "loss on parts that are kept from the training is flat (5000 at most), and the best model "
-        "of them.", TRAINING, unit="steps", ge=0, zero="auto")
+        "loss on parts that are kept from the training hardly falls (150 epochs and 5000 steps at "
+        "most), and the best model of them.", TRAINING, unit="steps", ge=0, zero="auto")
     epochs: int = param(
         0, "Epochs", "Train for this many epochs instead of a number of steps; one epoch visits "
         "every patch of the grid once. 0: use the number of steps.", TRAINING, unit="epochs", ge=0,
@@ -130,8 +133,8 @@ class TrainConfig(Config):
         "changes.", TRAINING, gt=0, le=1, advanced=True, original="lr")
     schedule: str = param(
         "settling", "Learning rate schedule", "settling: rises to almost three times that within a "
-        "few steps and falls to it in a hundred or two; with an initial model or the start "
-        "from shapes like constant, and nearly so where a tomogram is small or low-passed. "
+        "few steps and falls to it in a hundred or two; with an initial model like constant, and "
+        "nearly so where a tomogram is small or low-passed. "
         "constant: stays, after a short rise. cosine: falls to zero along half a cosine, for a "
         "given number of steps. plateau: divided by 10 after 10 epochs without a lower loss "
         "(published).",
@@ -195,10 +198,10 @@ class TrainConfig(Config):
         "towards the borders, and make the copies' noise alike.", PERTURBATION, advanced=True,
         only=("perturbation", "spectrum"))
     refine_every: int = param(
-        100, "Refine the spectrum every", "At the first four multiples of so many steps the noise "
-        "spectrum is estimated anew from what the network removes, in which there is less and less "
-        "signal. 0: never.", PERTURBATION, unit="steps", ge=0, zero="never", advanced=True,
-        only=("perturbation", "spectrum"))
+        25, "First refine the spectrum after", "After so many steps, and after 2, 4, 8 and 16 "
+        "times as many, the noise spectrum is estimated anew from what the network removes, in "
+        "which there is less and less signal. 0: never.", PERTURBATION, unit="steps", ge=0,
+        zero="never", advanced=True, only=("perturbation", "spectrum"))
     point_probability: float = param(
         0.3, "Hidden points", "Probability that a voxel is hidden.", PERTURBATION, gt=0, lt=1,
         advanced=True, only=("perturbation", "points"))
@@ -297,10 +300,9 @@ class TrainConfig(Config):
         if self.sphere_min > self.sphere_max:
             raise UserError("--sphere-min is %g; expected at most --sphere-max, which is %g"
                             % (self.sphere_min, self.sphere_max))
-        network = (self.network, self.network_features())
-        if self.start == "shapes" and network != START_NETWORK:
+        if self.start == "shapes" and self._size() != START_NETWORK:
             raise UserError("--start is shapes, with the network %s of %d features; expected %s of "
-                            "%d, or random" % (network + START_NETWORK))
+                            "%d, or random" % (self._size() + START_NETWORK))
         if self.start == "shapes" and self.initial_model:
             raise UserError("--start is shapes and --initial-model is %s; expected one of them"
                             % self.initial_model)
@@ -354,9 +356,18 @@ class TrainConfig(Config):
         """Whether the number of steps is found during the training."""
         return not (self.steps or self.epochs)
 
+    def _size(self):
+        return self.network, self.network_features()
+
+    def starts_from_shapes(self):
+        """Whether the training begins with the weights that come with F2Fd."""
+        suits = (self.perturbation in START_PERTURBATIONS and self._size() == START_NETWORK
+                 and not self.initial_model)
+        return self.start == "shapes" or self.start == "auto" and suits
+
     def pretrained(self):
         """Whether the network has learned something before this training."""
-        return self.start == "shapes" or bool(self.initial_model)
+        return self.starts_from_shapes() or bool(self.initial_model)
 
     def refines(self):
         """Whether the noise spectrum is estimated again during the training."""
