@@ -31,7 +31,7 @@ from f2fd_core import (
     training,
     windows,
 )
-from f2fd_core.benchmarking import simulated_case
+from f2fd_core.cases import simulated_case
 from f2fd_core.config import HALF_TURNS
 from f2fd_core.config.tools import BENCHMARK_CASES
 from f2fd_core.denoising import Predictor, denoised_region
@@ -109,9 +109,9 @@ VARIANTS = {
     "compact network": {"network": "compact"},
     "8 features": {"features": 8},
     "24 features": {"features": 24},
-    "1 pooling": {"poolings": 1},
-    "3 poolings": {"poolings": 3},
-    "8 features at full resolution": {"last": 8},
+    "1 pooling": {"poolings": 1, "start": "random"},
+    "3 poolings": {"poolings": 3, "start": "random"},
+    "8 features at full resolution": {"last": 8, "start": "random"},
     "2 patches a batch": {"batch_size": 2},
     "L2 norm": {"loss": "l2norm"},
     "no augmentation": {"augmentation": "none"},

@@ -26,7 +26,7 @@ from f2fd_core.unet import CompactUNet
 from f2fd_core.volume import crop
 
 SEEDS, RATIOS = (101, 102, 103), (0.1, 0.3, 1.0)
-SIDE, BATCH, RATE = 48, 4, 2e-3
+SIDE, BATCH, RATE, LONGEST = 48, 4, 1e-3, 1.0
 MOST_WHITE = 1.0
 PARTS = ("odd", "even", "membrane")
 CLEAN = "clean"
@@ -84,6 +84,7 @@ def train(pairs, steps, white, device, dtype):
                                                                                           masks)
         optimizer.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), LONGEST)
         optimizer.step()
         schedule.step()
     return network.eval()

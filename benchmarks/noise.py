@@ -19,7 +19,7 @@ import torch
 from ablation import all_noise, read, true_power
 
 from f2fd_core import BenchmarkConfig, TrainConfig, fourier, noise_spectrum
-from f2fd_core.benchmarking import simulated_case
+from f2fd_core.cases import simulated_case
 from f2fd_core.perturbation import spectrum
 from f2fd_core.volume import Volume
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from f2fd_core import BenchmarkConfig, mrc, windows
-from f2fd_core.benchmarking import simulated_case, uneven_strength
+from f2fd_core.cases import simulated_case, uneven_strength
 from f2fd_core.config.tools import BENCHMARK_CASES
 from f2fd_core.gain import Gain
 from f2fd_core.volume import crop

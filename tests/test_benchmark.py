@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from f2fd_core import BenchmarkConfig, UserError, benchmark, benchmarking, fourier, mrc
-from f2fd_core.benchmarking import _simulation, means, scores_of, simulated_case
+from f2fd_core import BenchmarkConfig, UserError, benchmark, benchmarking, fourier, methods, mrc
+from f2fd_core.benchmarking import means, scores_of
+from f2fd_core.cases import _simulation, simulated_case
 from f2fd_core.metrics import correlation, crossing, fourier_shell_correlation
 from f2fd_core.phantom import simulate_volumes
 
@@ -90,7 +91,7 @@ def test_cases_without_noise_or_signal(case):
 @pytest.fixture
 def without_processes(monkeypatch):
     """Methods run in this process: to start one takes longer than a small method does."""
-    monkeypatch.setattr(benchmarking, "in_own_process", benchmarking._run)
+    monkeypatch.setattr(benchmarking, "in_own_process", methods.run)
 
 
 def rows_of(folder):
@@ -219,11 +220,11 @@ def is_daemon(*_):
 
 
 def test_the_process_of_a_method_may_start_others_and_its_death_is_told(monkeypatch):
-    monkeypatch.setattr(benchmarking, "_run", is_daemon)
-    assert benchmarking.in_own_process("points") is False
-    monkeypatch.setattr(benchmarking, "_run", os._exit)
+    monkeypatch.setattr(methods, "run", is_daemon)
+    assert methods.in_own_process("points") is False
+    monkeypatch.setattr(methods, "run", os._exit)
     with pytest.raises(UserError, match="process of the method 1 was killed"):
-        benchmarking.in_own_process(1)
+        methods.in_own_process(1)
 
 
 def test_a_tomogram_without_a_voxel_size(phantom, tmp_path, without_processes):

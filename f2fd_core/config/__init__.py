@@ -19,6 +19,7 @@ from f2fd_core.config.train import (
     NETWORK_MULTIPLE,
     PERTURBATIONS,
     PREDICTION_DEFAULTS,
+    START_PERTURBATIONS,
     TrainConfig,
     recorded,
     todays,
@@ -26,6 +27,6 @@ from f2fd_core.config.train import (
 
 __all__ = [
     "FILTERS", "HALF_TURNS", "MINIMUM_SIDE", "NETWORK_MULTIPLE", "PERTURBATIONS",
-    "PREDICTION_DEFAULTS", "BenchmarkConfig", "DeconvolveConfig", "DenoiseConfig",
-    "EvaluateConfig", "InfoConfig", "SimulateConfig", "TrainConfig", "UserError", "flag",
-    "item_type", "parameters", "read_json", "recorded", "todays"]
+    "PREDICTION_DEFAULTS", "START_PERTURBATIONS", "BenchmarkConfig", "DeconvolveConfig",
+    "DenoiseConfig", "EvaluateConfig", "InfoConfig", "SimulateConfig", "TrainConfig", "UserError",
+    "flag", "item_type", "parameters", "read_json", "recorded", "todays"]

@@ -1,0 +1,113 @@
+"""The tomograms on which methods are compared: simulated ones, each with its own difficulty."""
+import dataclasses
+import os
+from typing import NamedTuple, Optional
+
+import numpy as np
+import torch
+
+from f2fd_core import files, fourier, mrc
+from f2fd_core.config import SimulateConfig
+from f2fd_core.phantom import simulate_volumes
+
+SIRT_ITERATIONS = 10
+DENSE_STEP = 0.5
+LOW_PASS, LOW_PASS_WIDTH = 0.25, 0.03
+INT8_RANGE = 4.0
+
+
+class Case(NamedTuple):
+    """One tomogram to denoise: paths of MRC files, None or () where there is none."""
+    name: str
+    snr: Optional[float]
+    seed: Optional[int]
+    tomogram: str
+    halves: tuple = ()
+    reference: Optional[str] = None
+    membrane: Optional[str] = None
+
+
+def voxels(path):
+    """A volume whose voxel size does not matter, (Z, Y, X), to be read by indexing."""
+    return mrc.open_volume(path, 1.0)
+
+
+def uneven_strength(shape):
+    """What the noise of the case ``uneven`` is multiplied by, an array (Z, Y, X).
+
+    It is 1.6 times as strong in one half of the depth and falls towards the borders.
+    """
+    z, y, x = (np.linspace(-1, 1, side, dtype=np.float32) for side in shape)
+    return ((1 + 0.3 * np.tanh(3 * z))[:, None, None] * (1 - 0.4 * y ** 4)[None, :, None]
+            * (1 - 0.4 * x ** 4)[None, None, :])
+
+
+def _uneven(volumes):
+    strength = uneven_strength(volumes["clean"].shape)
+    for name in ("odd", "even", "tomogram"):
+        volumes[name] = volumes["clean"] + strength * (volumes[name] - volumes["clean"])
+
+
+def _low_pass(volumes):
+    radius = fourier.radial_frequency(volumes["clean"].shape)
+    transfer = torch.sigmoid((LOW_PASS - radius) / LOW_PASS_WIDTH * 4)
+    transfer[radius > LOW_PASS + LOW_PASS_WIDTH] = 0
+    for name in ("odd", "even", "tomogram", "clean"):
+        spectrum = torch.fft.rfftn(torch.from_numpy(volumes[name])) * transfer
+        volumes[name] = torch.fft.irfftn(spectrum, s=volumes[name].shape).numpy()
+
+
+def _bin(volumes):
+    for name, volume in volumes.items():
+        z, y, x = (side // 2 for side in volume.shape)
+        volumes[name] = volume.reshape(z, 2, y, 2, x, 2).mean((1, 3, 5))
+
+
+def _round(volumes):
+    for name in ("odd", "even", "tomogram"):
+        step = INT8_RANGE * volumes[name].std() / 127
+        volumes[name] = np.clip(np.round(volumes[name] / step), -128, 127).astype(np.float32)
+
+
+def _take_noise_away(volumes):
+    for name in ("odd", "even", "tomogram"):
+        volumes[name] = volumes["clean"]
+
+
+CHANGES = {"uneven": _uneven, "lowpass": _low_pass, "binned": _bin, "int8": _round,
+           "noisefree": _take_noise_away}
+
+
+def _simulation(name, config, snr, seed):
+    """The SimulateConfig of a case."""
+    shape, voxel_size = config.shape, 10.0
+    if name == "binned":
+        shape, voxel_size = tuple(2 * side for side in shape), 5.0
+    elif name == "thick":
+        shape = (3 * shape[0], shape[1] // 2, 3 * shape[2])
+    return SimulateConfig(
+        shape=shape, voxel_size=voxel_size, snr=snr, seed=seed, defocus=config.defocus,
+        specimen=name if name in ("spheres", "crowded", "empty") else "cell",
+        sirt_iterations=SIRT_ITERATIONS if name == "sirt" else 0)
+
+
+def simulated_case(name, config, snr, seed, folder):
+    """Simulate a case's volumes into ``folder``."""
+    files.make_folder(folder)
+    simulation = _simulation(name, config, snr, seed)
+    volumes = simulate_volumes(simulation)
+    if name == "thick":
+        # Where slices don't overlap, much of a noise-free reconstruction is the streaks of what
+        # lies above and below: it can't tell what is right.
+        dense = dataclasses.replace(simulation, tilt_step=DENSE_STEP)
+        volumes["clean"] = simulate_volumes(dense)["clean"]
+    if name in CHANGES:
+        CHANGES[name](volumes)
+    voxel_size = simulation.voxel_size * simulation.shape[0] / volumes["clean"].shape[0]
+    paths = {}
+    for key in ("tomogram", "odd", "even", "clean", "membrane"):
+        paths[key] = os.path.join(folder, key + ".mrc")
+        mrc.write_volume(paths[key], volumes[key], voxel_size)
+    return Case(name, snr, seed, paths["tomogram"], (paths["odd"], paths["even"]),
+                paths["clean"] if volumes["clean"].std() > 0 else None,
+                paths["membrane"] if volumes["membrane"].any() else None)
