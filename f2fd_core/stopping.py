@@ -106,8 +106,9 @@ class Best:
         return dict(vars(self))
 
     def load_state_dict(self, state):
-        for name in vars(self):
-            setattr(self, name, state[name])
+        self.loss, self.step, self.model = state["loss"], state["step"], state["model"]
+        # Checkpoints of before tell the best loss only.
+        self.marked, self.since = state.get("marked", self.loss), state.get("since", self.step)
 
     def at_limit(self, step):
         """Whether there are as many steps as there may be."""

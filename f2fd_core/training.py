@@ -48,7 +48,7 @@ from f2fd_core.workers import Ahead
 STEP_STREAM = 3
 INITIAL_STREAM = 4
 # In --refine-every steps: often at first, when a network still learns the most.
-REFINEMENTS = (1, 2, 4, 8, 16)
+REFINEMENTS = (1, 2, 4, 8)
 PREVIEW_PREDICTIONS = 2
 STOP_EVERY = 10
 # Seconds without pictures for each that they take: on a fast GPU, drawing them at every checkpoint

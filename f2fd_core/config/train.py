@@ -198,8 +198,8 @@ class TrainConfig(Config):
         "towards the borders, and make the copies' noise alike.", PERTURBATION, advanced=True,
         only=("perturbation", "spectrum"))
     refine_every: int = param(
-        25, "First refine the spectrum after", "After so many steps, and after 2, 4, 8 and 16 "
-        "times as many, the noise spectrum is estimated anew from what the network removes, in "
+        50, "First refine the spectrum after", "After so many steps, and after 2, 4 and 8 times "
+        "as many, the noise spectrum is estimated anew from what the network removes, in "
         "which there is less and less signal. 0: never.", PERTURBATION, unit="steps", ge=0,
         zero="never", advanced=True, only=("perturbation", "spectrum"))
     point_probability: float = param(
