@@ -153,7 +153,7 @@ def main(argv=None):
     specimens = [simulated(1000 * options.seed + number, tuple(options.shape))
                  for number in range(options.specimens)]
     weights = learn(config, specimens, options.seed)
-    # Whose folder that was is nobody's business.
+    # Without the path, which is of the machine that made it.
     checkpoint.save(options.output, weights, dataclasses.replace(config, initial_model=""),
                     options.steps, 10.0)
 
