@@ -3,28 +3,30 @@
 A network learns to give the noise-free reconstruction from a noisy one, on simulated tomograms of
 random ellipsoids, solid and hollow: on no cell, by which it is measured (spheres are ellipsoids,
 too), and on many sizes, densities, voxel sizes, tilt schemes, filters and strengths of noise.
-Matter is dark, as in most tomograms; a training inverts the network where it is bright. In twice 35
-minutes on one core with AVX-512, the second time on other tomograms:
+Matter is dark, as in most tomograms; a training inverts the network where it is bright. On one GPU,
+with processors that simulate meanwhile:
 
-    python benchmarks/start.py first.pt
-    python benchmarks/start.py f2fd_core/start.pt --initial-model first.pt --seed 2
+    python benchmarks/start.py f2fd_core/start.pt --device cuda --precision float32
 """
 import argparse
-import dataclasses
+import concurrent.futures
 import math
+import multiprocessing
 import time
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from f2fd_core import SimulateConfig, TrainConfig, checkpoint, fourier, unet
-from f2fd_core.device import arithmetic, autocast
+from f2fd_core.device import arithmetic, autocast, choose_devices, cpu_threads, moved, prepare_cpu
 from f2fd_core.optimizer import build as build_optimizer
 from f2fd_core.phantom import simulate_volumes
 from f2fd_core.schedule import course
 
-PATCH, BATCH = 48, 4
+PATCH = 48
+CLEAN, NOISES = 0, (1, 2)
+# Tomograms to begin with; the others come while the network learns.
+FIRST = 32
 # Of the noise at a signal-to-noise ratio of 0.1.
 WEAKEST, STRONGEST = 0.25, 2.0
 # Shares of the patches: those without signal, and those with noise added, as a training's inputs
@@ -32,18 +34,9 @@ WEAKEST, STRONGEST = 0.25, 2.0
 EMPTY, COPIES = 0.03, 0.7
 # Share of the tomograms that are low-passed.
 FILTERED = 0.2
-# After this share of the steps the learning rate falls, to this part of it; the weights are
+# The learning rate over a training's, at first and, after a linear fall, at last; the weights are
 # averaged over about so many steps.
-SETTLED, LAST_RATE, AVERAGED = 0.5, 0.05, 200
-
-
-class Specimen(NamedTuple):
-    """A noise-free reconstruction and two noises of it, float32 (Z, Y, X), each of mean 0."""
-    clean: torch.Tensor
-    noises: tuple
-
-    def powers(self):
-        return float(self.clean.square().mean()), float(self.noises[0].square().mean())
+FIRST_RATE, LAST_RATE, AVERAGED = 2.0, 0.05, 200
 
 
 def low_passed(volumes, random):
@@ -55,7 +48,8 @@ def low_passed(volumes, random):
 
 
 def simulated(seed, shape):
-    """A Specimen of random shapes, with a random microscope."""
+    """A noise-free reconstruction of random shapes with a random microscope, and two noises of it:
+    an array (3, Z, Y, X), each of mean 0."""
     random = np.random.default_rng(seed)
     volumes = simulate_volumes(SimulateConfig(
         specimen="shapes", shape=shape, seed=seed, voxel_size=random.uniform(6, 15),
@@ -65,61 +59,91 @@ def simulated(seed, shape):
     clean, odd, even = (torch.from_numpy(volumes[name]) for name in ("clean", "odd", "even"))
     if random.uniform() < FILTERED:
         clean, odd, even = low_passed((clean, odd, even), random)
-    noises = ((half - clean) / math.sqrt(2) for half in (odd, even))
-    return Specimen(clean - clean.mean(), tuple(noise - noise.mean() for noise in noises))
+    specimen = torch.stack([clean, *((half - clean) / math.sqrt(2) for half in (odd, even))])
+    return (specimen - specimen.mean((1, 2, 3), keepdim=True)).numpy()
 
 
-def cut(volume, random):
-    """A random patch, flipped about random axes."""
-    corner = [int(random.integers(0, side - PATCH + 1)) for side in volume.shape]
-    patch = volume[tuple(slice(first, first + PATCH) for first in corner)]
-    return patch.flip([axis for axis in range(3) if random.uniform() < 0.5])
+class Specimens:
+    """Simulated tomograms on a device, of which patches are cut."""
+
+    def __init__(self, futures, shape, device):
+        """``futures``: what :func:`simulated` will have given, in their order."""
+        self.waiting, self.count = list(futures), 0
+        self.volumes = torch.empty((len(self.waiting), 3) + shape, device=device)
+        self.powers = torch.empty((len(self.waiting), 2), device=device)
+        while self.count < min(FIRST, len(self.volumes)):
+            self._take_in()
+
+    def _take_in(self):
+        specimen = torch.from_numpy(self.waiting.pop(0).result())
+        self.volumes[self.count] = moved(specimen, self.volumes.device)
+        signal_and_noise = specimen[[CLEAN, NOISES[0]]]
+        self.powers[self.count] = signal_and_noise.square().mean((1, 2, 3))
+        self.count += 1
+
+    def take_in_what_came(self):
+        while self.waiting and self.waiting[0].done():
+            self._take_in()
+
+    def patches(self, specimens, kinds, random):
+        """Random patches, flipped about random axes, (N, Z, Y, X): of these specimens, each of the
+        kind CLEAN or one of NOISES."""
+        indices = [torch.from_numpy(specimens), torch.from_numpy(kinds)]
+        for side in self.volumes.shape[2:]:
+            places = (random.integers(0, side - PATCH + 1, (len(specimens), 1))
+                      + np.arange(PATCH))
+            flipped = random.uniform(size=(len(specimens), 1)) < 0.5
+            indices.append(torch.from_numpy(np.where(flipped, places[:, ::-1], places)))
+        device = self.volumes.device
+        specimens, kinds, z, y, x = (moved(index, device) for index in indices)
+        return self.volumes[specimens[:, None, None, None], kinds[:, None, None, None],
+                            z[:, :, None, None], y[:, None, :, None], x[:, None, None, :]]
+
+    def examples(self, count, random):
+        """(inputs, targets, weights of their errors): ``count`` patches, as of standardised
+        tomograms, (N, Z, Y, X), and N weights.
+
+        Their noise is of another place of the same tomogram. Most have more of it added, as the
+        inputs of trainings have. The weights make patches of faint tomograms count, too.
+        """
+        specimens = random.integers(self.count, size=count)
+        own = random.integers(len(NOISES), size=count)
+        strength = np.exp(random.uniform(math.log(WEAKEST), math.log(STRONGEST), count))
+        added = (random.uniform(size=count) < COPIES) * random.uniform(0, 1, count) * strength
+        full = random.uniform(size=count) >= EMPTY
+        device = self.volumes.device
+        strength, added, full = (
+            moved(torch.from_numpy(factor.astype(np.float32)), device)[:, None, None, None]
+            for factor in (strength, added, full))
+        signal, noise = self.powers[moved(torch.from_numpy(specimens), device), :, None, None,
+                                    None].unbind(1)
+        scale = torch.sqrt(signal + strength ** 2 * noise)
+        clean = full * self.patches(specimens, np.full(count, CLEAN), random)
+        noisy = (clean + strength * self.patches(specimens, NOISES[0] + own, random)
+                 + added * self.patches(specimens, NOISES[1] - own, random))
+        return noisy / scale, clean / scale, (scale / torch.sqrt(signal)).flatten()
 
 
-def example(specimens, random):
-    """(input, target, weight of its error): a patch as of a standardised tomogram.
-
-    Its noise is of another place of the same tomogram. Most have more of it added, as the inputs
-    of trainings have. The weight makes patches of faint tomograms count, too.
-    """
-    specimen = specimens[random.integers(len(specimens))]
-    signal, noise = specimen.powers()
-    strength = math.exp(random.uniform(math.log(WEAKEST), math.log(STRONGEST)))
-    scale = math.sqrt(signal + strength ** 2 * noise)
-    own, added = random.permutation(2)
-    clean = cut(specimen.clean, random) * (0 if random.uniform() < EMPTY else 1)
-    noisy = clean + strength * cut(specimen.noises[own], random)
-    if random.uniform() < COPIES:
-        noisy = noisy + random.uniform(0, 1) * strength * cut(specimen.noises[added], random)
-    return noisy / scale, clean / scale, torch.tensor(scale / math.sqrt(signal))
-
-
-def rate(step, steps, settling):
-    """The learning rate over the usual one: falls from SETTLED of the steps to LAST_RATE."""
-    late = max(0.0, (step / steps - SETTLED) / (1 - SETTLED))
-    return settling(step) * (1 - (1 - LAST_RATE) * late)
-
-
-def learn(config, specimens, seed):
-    """The averaged weights after ``config.steps`` steps, from the initial model if there is one."""
-    torch.manual_seed(seed)
-    random = np.random.default_rng(seed)
-    device = torch.device("cpu")
-    dtype = arithmetic("auto", device)
-    if config.initial_model:
-        network, _ = checkpoint.restore(checkpoint.load(config.initial_model), config.initial_model)
-    else:
-        network = unet.build(config)
-    network.train().to(memory_format=torch.channels_last_3d)
+def learn(config, specimens, device, seconds):
+    """The averaged weights after ``config.steps`` steps, or fewer that take so many ``seconds``,
+    and their number."""
+    torch.manual_seed(config.seed)
+    random = np.random.default_rng(config.seed)
+    dtype = arithmetic(config.precision, device)
+    network = unet.build(config).train().to(device, memory_format=torch.channels_last_3d)
     optimizer = build_optimizer(config, network, device)
     averaged = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(1 - 1 / AVERAGED))
-    settling = course(config, config.steps, 1.0)
+    warmth = course(config, config.steps, 0.0)
     began, losses = time.monotonic(), []
-    for step in range(config.steps):
-        inputs, targets, weights = map(torch.stack, zip(*(example(specimens, random)
-                                                          for _ in range(BATCH))))
-        optimizer.param_groups[0]["lr"] = config.learning_rate * rate(step, config.steps, settling)
+    step = 0
+    while True:
+        done = max(step / config.steps, (time.monotonic() - began) / seconds)
+        if done >= 1:
+            return averaged.module.cpu().state_dict(), step
+        inputs, targets, weights = specimens.examples(config.batch_size, random)
+        optimizer.param_groups[0]["lr"] = config.learning_rate * warmth(step) * (
+            FIRST_RATE + done * (LAST_RATE - FIRST_RATE))
         inputs = inputs.unsqueeze(1).contiguous(memory_format=torch.channels_last_3d)
         with autocast(dtype, device):
             prediction = network(inputs)[:, 0]
@@ -130,32 +154,43 @@ def learn(config, specimens, seed):
         torch.nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
         optimizer.step()
         averaged.update_parameters(network)
-        losses.append(loss.item())
-        if (step + 1) % AVERAGED == 0:
-            print("step %d, loss %.4f, %.0f s" % (step + 1, np.mean(losses[-AVERAGED:]),
-                                                  time.monotonic() - began), flush=True)
-    return averaged.module.state_dict()
+        losses.append(loss.detach())
+        step += 1
+        if step % AVERAGED == 0:
+            print("step %d, loss %.4f, %d tomograms, %.0f s"
+                  % (step, torch.stack(losses).mean(), specimens.count,
+                     time.monotonic() - began), flush=True)
+            losses.clear()
+            specimens.take_in_what_came()
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", metavar="FILE")
-    parser.add_argument("--steps", type=int, default=20000)
-    parser.add_argument("--specimens", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=27000)
+    parser.add_argument("--minutes", type=float, default=60.0, help="learn no longer than this")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--specimens", type=int, default=1200)
     parser.add_argument("--shape", type=int, nargs=3, default=(64, 144, 144))
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--initial-model", default="", help="what an earlier run has made")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(argv)
-    torch.set_num_threads(options.threads)
-    config = TrainConfig(steps=options.steps, batch_size=BATCH, patch_size=PATCH, seed=options.seed,
-                         start="random", initial_model=options.initial_model)
-    specimens = [simulated(1000 * options.seed + number, tuple(options.shape))
-                 for number in range(options.specimens)]
-    weights = learn(config, specimens, options.seed)
-    # Without the path, which is of the machine that made it.
-    checkpoint.save(options.output, weights, dataclasses.replace(config, initial_model=""),
-                    options.steps, 10.0)
+    prepare_cpu(options.threads)
+    device, = choose_devices(options.device)
+    config = TrainConfig(steps=options.steps, batch_size=options.batch_size, patch_size=PATCH,
+                         seed=options.seed, start="random", precision=options.precision)
+    shape = tuple(options.shape)
+    with concurrent.futures.ProcessPoolExecutor(
+            max(1, cpu_threads() - 1), multiprocessing.get_context("spawn"),
+            initializer=prepare_cpu, initargs=(1,)) as processes:
+        futures = [processes.submit(simulated, 1000 * options.seed + number, shape)
+                   for number in range(options.specimens)]
+        weights, steps = learn(config, Specimens(futures, shape, device), device,
+                               60 * options.minutes)
+        processes.shutdown(cancel_futures=True)
+    checkpoint.save(options.output, weights, config, steps, 10.0)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ import math
 import torch
 
 WARMUP_STEPS = 10
-# How many times the learning rate a training begins with, and the steps in which what is above the
-# rate falls to 1 / e (docs/method.md has what was measured).
-FIRST_RATE, SETTLING_STEPS = 8 / 3, 60
+# How many times the learning rate a training from random weights begins with, the steps in which
+# what is above the rate falls to 1 / e, and how many times the rate suits weights that have learned
+# before: what they know could be lost (docs/method.md has what was measured).
+FIRST_RATE, SETTLING_STEPS, LEARNED_RATE = 8 / 3, 60, 2 / 3
 PLATEAU = dict(factor=0.1, patience=10, min_lr=1e-8)
 FLAT_LOSS = 1e-4
 
@@ -26,7 +27,7 @@ def course(config, steps, haste):
     """The learning rate of a step over ``config.learning_rate``, a function of the step.
 
     ``steps``: how many there will be, None if that is not known; ``haste``: how much of its fast
-    start "settling" has, 0 to 1.
+    start from random weights "settling" has, 0 to 1.
     """
     def warmth(step):
         return min((step + 1) / WARMUP_STEPS, 1.0)
@@ -34,13 +35,17 @@ def course(config, steps, haste):
     def settling(step):
         return warmth(step) * (1 + haste * (FIRST_RATE - 1) * math.exp(-step / SETTLING_STEPS))
 
+    def gentle(step):
+        return LEARNED_RATE * warmth(step)
+
     def falling(step):
         return warmth(step) * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0)))
 
     if config.schedule == "cosine":
         return falling
-    # What a network knows of tomograms like these need not be learned fast, but could be lost.
-    return settling if config.schedule == "settling" and not config.initial_model else warmth
+    if config.schedule == "settling":
+        return gentle if config.pretrained() else settling
+    return warmth
 
 
 class EarlyStop:

@@ -14,8 +14,9 @@ HOLD_STREAM, VALIDATION_STREAM = 6, 7
 HELD_SHARE, MAXIMUM_HELD = 0.5, 24
 CHECK_EVERY, LEAST_STEPS, MOST_STEPS = 50, 300, 5000
 # After more epochs a small tomogram is learned by heart, and looks it: the loss on held-out parts,
-# whose noise is what the tomogram's is taken to be, does not tell.
-MOST_EPOCHS = 150
+# whose noise is what the tomogram's is taken to be, does not tell. A network that has learned
+# before needs this share of the least steps and the most epochs.
+MOST_EPOCHS, LEARNED_SHARE = 150, 1 / 3
 # Whether waiting is worth it: within so many steps, and this share of all, the loss has to fall by
 # more than these shares of what the network explains of the targets, and of their power.
 LEAST_PATIENCE, PATIENCE_SHARE = 200, 0.3
@@ -114,8 +115,10 @@ class Best:
         """Whether there are as many steps as there may be."""
         return step >= MOST_STEPS
 
-    def reached(self, step, epochs):
+    def reached(self, step, epochs, learned):
         """Whether going on is not worth it after so many steps and epochs: there were enough, or
-        the loss has hardly fallen for too long."""
+        the loss has hardly fallen for too long. ``learned``: whether the network has before."""
+        share = LEARNED_SHARE if learned else 1
         waited = step - self.since >= max(LEAST_PATIENCE, PATIENCE_SHARE * step)
-        return self.at_limit(step) or step >= LEAST_STEPS and (waited or epochs >= MOST_EPOCHS)
+        return self.at_limit(step) or step >= share * LEAST_STEPS and (
+            waited or epochs >= share * MOST_EPOCHS)

@@ -47,8 +47,9 @@ from f2fd_core.workers import Ahead
 
 STEP_STREAM = 3
 INITIAL_STREAM = 4
-# In --refine-every steps: often at first, when a network still learns the most.
-REFINEMENTS = (1, 2, 4, 8)
+# In --refine-every steps: often at first, when a network still learns the most. At 0 only one that
+# has learned before knows anything.
+REFINEMENTS = (0, 1, 2, 4, 8)
 PREVIEW_PREDICTIONS = 2
 STOP_EVERY = 10
 # Seconds without pictures for each that they take: on a fast GPU, drawing them at every checkpoint
@@ -167,7 +168,7 @@ class Training:
         self.validation = HeldOut(self.shapes, patches, config.patch_size, config.seed)
         self.held_out = self.validation if config.automatic() else None
         self.best = Best()
-        self.refined_at = 0
+        self.refined_at = None
         self.loss_of = training_loss(config)
         self.perturbations = [perturbation_for_training(volume, config, device)
                               for volume in volumes]
@@ -267,8 +268,8 @@ class Training:
         if self.stopped:
             return True
         epochs = self.order.epochs_before(self.step)
-        reached = (self.best.reached(self.step, epochs) if self.steps is None
-                   else self.step >= self.steps)
+        reached = (self.best.reached(self.step, epochs, self.config.pretrained())
+                   if self.steps is None else self.step >= self.steps)
         return reached or self.schedule.stops()
 
     def run(self):
@@ -347,10 +348,11 @@ class Training:
 
     def refinement_due(self, step):
         """Whether the noise is to be estimated anew before a step."""
-        if not self.config.refines() or step in (0, self.refined_at):
+        if not self.config.refines() or step == self.refined_at:
             return False
         number, rest = divmod(step, self.config.refine_every)
-        return rest == 0 and number in REFINEMENTS
+        return (rest == 0 and number in REFINEMENTS
+                and (number > 0 or self.config.pretrained()))
 
     def refine(self):
         """Estimate the noise spectra anew from what the network removes by now."""
@@ -417,7 +419,7 @@ class Training:
                         intensities=intensities(self.volumes), setbacks=self.setbacks,
                         best=self.best.state_dict(),
                         noise=[perturbation.state_dict() for perturbation in self.perturbations]
-                        if self.refined_at else [], refined_at=self.refined_at)
+                        if self.refined_at is not None else [], refined_at=self.refined_at)
 
     def save_model(self):
         """Write model.pt, the best model if there was a choice; returns its path."""

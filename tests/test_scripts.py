@@ -1,5 +1,7 @@
 """The scripts under benchmarks/: that they run, and what they print."""
+import concurrent.futures
 import importlib
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -186,19 +188,42 @@ def test_the_start_is_made_of_shapes(script, tmp_path):
     networks = []
     for steps in (1, 12):
         path = str(tmp_path / ("%d.pt" % steps))
-        start.main([path, "--steps", str(steps), "--specimens", "1", "--shape", "48", "48", "48"])
+        start.main([path, "--steps", str(steps), "--specimens", "1", "--shape", "48", "48", "48",
+                    "--batch-size", "4", "--device", "cpu"])
         network, config = checkpoint.restore(checkpoint.load(path), path)
         assert config.network_features() == TrainConfig().network_features()
         networks.append(network)
-    specimens, random = [start.simulated(1000, (48, 48, 48))], np.random.default_rng(0)
-    examples = [start.example(specimens, random) for _ in range(40)]
-    plain = [noisy for noisy, clean, _ in examples if clean.any()]
-    assert np.mean([float(noisy.var()) for noisy in plain]) == pytest.approx(1.2, abs=0.2)
-    assert 0 < np.mean([float(clean.var() / noisy.var()) for noisy, clean, _ in examples]) < 0.7
+    future = concurrent.futures.Future()
+    future.set_result(start.simulated(1000, (48, 48, 48)))
+    specimens = start.Specimens([future], (48, 48, 48), torch.device("cpu"))
+    noisy, clean, _ = specimens.examples(40, np.random.default_rng(0))
+    full = clean.flatten(1).any(1)
+    assert float(noisy[full].flatten(1).var(1).mean()) == pytest.approx(1.2, abs=0.2)
+    assert 0 < float((clean.flatten(1).var(1) / noisy.flatten(1).var(1)).mean()) < 0.7
     with torch.inference_mode():
-        first, last = (sum(float((network(noisy[None, None])[0, 0] - clean).square().mean())
-                           for noisy, clean, _ in examples) for network in networks)
+        first, last = (float((network(noisy.unsqueeze(1))[:, 0] - clean).square().mean())
+                       for network in networks)
     assert last < first
+
+
+def test_patches_of_the_start_are_parts_of_their_tomograms(script, monkeypatch):
+    """Of the specimen and kind that were asked for, and turned only by mirroring."""
+    start = script("start")
+    monkeypatch.setattr(start, "PATCH", 4)
+    futures = [concurrent.futures.Future() for _ in range(2)]
+    shape = (6, 7, 8)
+    for number, future in enumerate(futures):
+        future.set_result(np.arange(3 * 6 * 7 * 8, dtype=np.float32).reshape(3, *shape)
+                          + 10 ** 4 * number)
+    specimens = start.Specimens(futures, shape, torch.device("cpu"))
+    chosen, kinds = np.array([0, 1, 1, 0] * 8), np.array([0, 2, 1, 1] * 8)
+    patches = specimens.patches(chosen, kinds, np.random.default_rng(0))
+    steps = set()
+    for patch, specimen, kind in zip(patches, chosen, kinds):
+        assert (patch // 10 ** 4 == specimen).all()
+        assert ((patch % 10 ** 4) // (6 * 7 * 8) == kind).all()
+        steps.add(tuple(float(patch.diff(dim=axis).unique()) for axis in range(3)))
+    assert steps == set(itertools.product((-56.0, 56.0), (-8.0, 8.0), (-1.0, 1.0)))
 
 
 def test_membranes_segmented(script, printed, phantom, tmp_path):

@@ -91,16 +91,16 @@ def test_best_keeps_the_best_model_and_stops_when_waiting_is_in_vain():
     best = Best()
     for step in range(50, 1001, 50):
         best.offer(1 - step / 1250, 1.0, step, Scaled(float(step)))
-        assert not best.reached(step, 0)
+        assert not best.reached(step, 0, False)
     for step in range(1050, 5000, 50):
         best.offer(1.0, 1.0, step, Scaled(0.0))
-        if best.reached(step, 0):
+        if best.reached(step, 0, False):
             break
     assert step == 1450  # 0.3 of the steps without a better check
     assert best.step == 1000 and float(best.model["factor"]) == 1000
     best.forget()
     best.offer(2.0, 2.0, 1500, Scaled(7.0))
-    assert best.step == 1500 and not best.reached(1500, 0)
+    assert best.step == 1500 and not best.reached(1500, 0, False)
 
 
 @pytest.mark.parametrize(("fall", "last"), [
@@ -112,7 +112,7 @@ def test_a_loss_that_hardly_falls_ends_the_training(fall, last):
     best = Best()
     for step in range(300, 5001, 50):
         best.offer(0.7 - fall * (step - 300) / 50, 1.0 if fall else 0.7, step, Scaled(float(step)))
-        if best.reached(step, 0):
+        if best.reached(step, 0, False):
             break
     assert step == last
     assert best.step == (step if fall else 300)  # the model is the best all the same
@@ -121,11 +121,17 @@ def test_a_loss_that_hardly_falls_ends_the_training(fall, last):
 def test_training_never_goes_on_for_ever():
     best = Best()
     best.offer(0.0, 1.0, stopping.MOST_STEPS, Scaled(1.0))
-    assert best.reached(stopping.MOST_STEPS, 0)
-    assert not Best().reached(stopping.LEAST_STEPS - 1, stopping.MOST_EPOCHS)
+    assert best.reached(stopping.MOST_STEPS, 0, False)
+
+
+@pytest.mark.parametrize(("learned", "least", "most"), [(False, 300, 150), (True, 100, 50)])
+def test_a_small_tomogram_is_not_learned_by_heart(learned, least, most):
+    """Epochs end it, sooner where a network has learned before, but not within a least number of
+    steps."""
+    assert not Best().reached(least - 1, most, learned)
     best = Best()
-    best.wait_from(300)
-    assert [best.reached(300, stopping.MOST_EPOCHS - some) for some in (0, 1)] == [True, False]
+    best.wait_from(least)
+    assert [best.reached(least, most - some, learned) for some in (0, 1)] == [True, False]
 
 
 @pytest.fixture

@@ -24,9 +24,11 @@ from f2fd_core import (
 from f2fd_core.batches import batch_of
 from f2fd_core.config.train import START_NETWORK
 from f2fd_core.metrics import correlation
+from f2fd_core.perturbation import perturbation_for_training
 from f2fd_core.perturbation.real_space import Points
-from f2fd_core.schedule import FIRST_RATE, WARMUP_STEPS, Schedule
+from f2fd_core.schedule import FIRST_RATE, LEARNED_RATE, WARMUP_STEPS, Schedule
 from f2fd_core.unet import FoldedUNet
+from f2fd_core.volume import open_volumes
 
 
 def test_outputs(tiny_model, phantom):
@@ -393,6 +395,20 @@ def test_what_has_learned_from_shapes_denoises_what_it_never_saw(phantom, tmp_pa
     assert float(found["noise"].std() / noise.std()) < 0.15
 
 
+@pytest.mark.parametrize(("start", "at_once"), [("random", False), ("shapes", True)])
+def test_the_noise_is_estimated_at_once_by_a_network_that_has_learned(phantom, tmp_path, start,
+                                                                      at_once):
+    """Before the first step; one of random weights would take all signal for noise."""
+    train(TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path), steps=1,
+                             features=0, start=start, refine_every=50)))
+    _, state = checkpoint.newest(str(tmp_path / "checkpoints"), pytest.fail)
+    assert state["refined_at"] == (0 if at_once else None)
+    found = [noise["power"] for noise in state["noise"]]
+    config = TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), output="unused"))
+    first = perturbation_for_training(*open_volumes(config), config, "cpu")
+    assert len(found) == at_once and not any(torch.equal(power, first.power) for power in found)
+
+
 def test_resuming_goes_on_from_the_checkpoint_not_from_the_initial_model(tiny_model, small,
                                                                          tmp_path):
     options = dict(TINY, tomograms=(small["tomogram"],), seed=1, schedule="constant")
@@ -464,7 +480,7 @@ def rates_of(haste=1.0, **options):
 @pytest.mark.parametrize(("schedule", "first", "last"),
                          [("constant", 1, 1), ("cosine", 1, 0), ("settling", FIRST_RATE, 1)])
 def test_a_schedule_warms_up_and_then_never_rises(schedule, first, last):
-    rates = rates_of(schedule=schedule)
+    rates = rates_of(schedule=schedule, start="random")
     assert 0 < rates[0] < 0.2 * first
     assert rates.max() == pytest.approx(first, rel=0.1)
     assert np.argmax(rates) == WARMUP_STEPS - 1 and np.all(np.diff(rates[WARMUP_STEPS:]) <= 0)
@@ -472,7 +488,8 @@ def test_a_schedule_warms_up_and_then_never_rises(schedule, first, last):
 
 
 def test_a_start_as_fast_as_the_noise_is_enough_for():
-    highest = [rates_of(haste, schedule="settling").max() for haste in (0.0, 0.5, 1.0)]
+    highest = [rates_of(haste, schedule="settling", start="random").max()
+               for haste in (0.0, 0.5, 1.0)]
     assert highest[0] == 1 and highest[1] == pytest.approx((highest[0] + highest[2]) / 2)
 
 
@@ -483,9 +500,12 @@ def test_a_small_tomogram_is_not_learned_in_haste(tiny_model):
     assert rates == pytest.approx([rate * (step + 1) / WARMUP_STEPS for step in range(len(rates))])
 
 
-def test_what_an_initial_model_knows_is_not_lost_in_a_fast_start():
-    onwards = rates_of(schedule="settling", initial_model="model.pt")
-    np.testing.assert_array_equal(onwards, rates_of(schedule="constant"))
+@pytest.mark.parametrize("options", [dict(initial_model="model.pt"), dict(start="shapes")])
+def test_what_a_network_knows_is_not_lost_in_a_fast_start(options):
+    """From weights that have learned before, the rate is lower throughout."""
+    onwards = rates_of(schedule="settling", **options)
+    np.testing.assert_allclose(onwards, LEARNED_RATE * rates_of(schedule="constant"))
+    assert np.all(onwards < rates_of(0.0, schedule="settling", start="random"))
 
 
 def test_the_bar_the_device_and_the_noise_scale_are_announced(phantom, tmp_path, capsys):

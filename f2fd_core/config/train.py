@@ -106,8 +106,9 @@ class TrainConfig(Config):
         "random.", TRAINING, choices=("auto", "random", "shapes"))
     steps: int = param(
         0, "Training steps", "Number of training steps (batches). 0: as many as it takes until the "
-        "loss on parts that are kept from the training hardly falls (150 epochs and 5000 steps at "
-        "most), and the best model of them.", TRAINING, unit="steps", ge=0, zero="auto")
+        "loss on parts that are kept from the training hardly falls (5000 steps and 150 epochs at "
+        "most, 50 epochs of a network that has learned before), and the best model of them.",
+        TRAINING, unit="steps", ge=0, zero="auto")
     epochs: int = param(
         0, "Epochs", "Train for this many epochs instead of a number of steps; one epoch visits "
         "every patch of the grid once. 0: use the number of steps.", TRAINING, unit="epochs", ge=0,
@@ -132,9 +133,10 @@ class TrainConfig(Config):
         3e-3, "Learning rate", "Learning rate of the optimizer; the schedule tells how it "
         "changes.", TRAINING, gt=0, le=1, advanced=True, original="lr")
     schedule: str = param(
-        "settling", "Learning rate schedule", "settling: rises to almost three times that within a "
-        "few steps and falls to it in a hundred or two; with an initial model like constant, and "
-        "nearly so where a tomogram is small or low-passed. "
+        "settling", "Learning rate schedule", "settling: from random weights it rises to almost "
+        "three times that within a few steps and falls to it in a hundred or two (nearly constant "
+        "where a tomogram is small or low-passed); from weights that have learned before, two "
+        "thirds of it, constant. "
         "constant: stays, after a short rise. cosine: falls to zero along half a cosine, for a "
         "given number of steps. plateau: divided by 10 after 10 epochs without a lower loss "
         "(published).",
@@ -200,7 +202,8 @@ class TrainConfig(Config):
     refine_every: int = param(
         50, "First refine the spectrum after", "After so many steps, and after 2, 4 and 8 times "
         "as many, the noise spectrum is estimated anew from what the network removes, in "
-        "which there is less and less signal. 0: never.", PERTURBATION, unit="steps", ge=0,
+        "which there is less and less signal; before the first step, too, if the network has "
+        "learned before. 0: never.", PERTURBATION, unit="steps", ge=0,
         zero="never", advanced=True, only=("perturbation", "spectrum"))
     point_probability: float = param(
         0.3, "Hidden points", "Probability that a voxel is hidden.", PERTURBATION, gt=0, lt=1,
