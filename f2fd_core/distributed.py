@@ -5,6 +5,7 @@ any of these a training is a group of one, and nothing of torch.distributed is t
 """
 import contextlib
 import datetime
+import gc
 import os
 import re
 import signal
@@ -107,6 +108,9 @@ def joined(on_gpu):
     dist.init_process_group("nccl" if on_gpu else "gloo", "tcp://" + address, rank=group.rank,
                             world_size=group.size, timeout=PATIENCE)
     yield group
+    # A training refers to itself, and to the connection: if it was left to Python's end, gloo's
+    # threads would now and then abort the process.
+    gc.collect()
     dist.destroy_process_group()
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, data
 
 from f2fd_core import TrainConfig, UserError, checkpoint, distributed, train, training
 from f2fd_core.device import cpu_threads
@@ -45,6 +45,17 @@ def test_one_and_two_processes_learn_the_same(one_and_two):
     models = [checkpoint.load(str(folder / "model.pt"))["model"] for folder in one_and_two]
     for name, weights in models[0].items():
         torch.testing.assert_close(models[1][name], weights, rtol=0, atol=1e-4)
+
+
+def test_processes_agree_on_the_contrast(phantom, write, tmp_path):
+    """Where matter is bright, all invert the network that has learned from dark matter."""
+    bright = {"tomogram": write(-data(phantom["tomogram"]))}
+    for name, device in (("one", "cpu"), ("two", "cpu,cpu")):
+        run(bright, tmp_path / name, device=device, features=0, steps=2, patch_size=32)
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    before = checkpoint.load(training.SHAPES)["model"]["last.3.weight"]
+    after = checkpoint.load(str(tmp_path / "two" / "model.pt"))["model"]["last.3.weight"]
+    torch.testing.assert_close(after, -before, rtol=0.3, atol=1e-3)
 
 
 def test_two_processes_resume(one_and_two, small, tmp_path, forked):
