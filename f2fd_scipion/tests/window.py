@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import traceback
+from tkinter.ttk import Notebook
 
 PAUSE, PATIENCE = 500, 240  # milliseconds; pauses until something has to be there
 DENOISE_GROUP = ("Tomography", "Tomograms", "Denoise")
@@ -85,14 +86,26 @@ class Driver:
         """Open a protocol's form."""
         return self.opened(self.view._openProtocolForm, protocol)
 
-    def dialogs(self):
-        from pyworkflow.gui.dialog import Dialog
-        found, left = [], [self.root]
+    @staticmethod
+    def widgets(root, kind):
+        """All widgets of a class within another one."""
+        found, left = [], [root]
         while left:
             widget = left.pop()
-            found += [widget] if isinstance(widget, Dialog) else []
+            found += [widget] if isinstance(widget, kind) else []
             left += widget.winfo_children()
         return found
+
+    def dialogs(self):
+        from pyworkflow.gui.dialog import Dialog
+        return self.widgets(self.root, Dialog)
+
+    def shot_of_tabs(self, form, name):
+        """Save what a form's tabs look like, one by one."""
+        for tabs in self.widgets(form.root, Notebook):
+            for tab in tabs.tabs():
+                tabs.select(tab)
+                self.shot("%s_%s" % (name, tabs.tab(tab, "text").strip().lower()))
 
     def when(self, ready, then, patience=PATIENCE):
         """Call ``then`` as soon as ``ready()``, also from within a dialog that waits."""
@@ -120,7 +133,7 @@ class Driver:
         self.seen["forms"] = []
         for name in protocols.__all__:
             form = yield from self.form(self.project.newProtocol(getattr(protocols, name)))
-            self.shot("form_" + name)
+            self.shot_of_tabs(form, "form_" + name)
             self.seen["forms"].append(form.root.title())
             form.close()
 
