@@ -35,7 +35,7 @@ def _arguments(argv):
                                            "one; there are no scores then")
     parser.add_argument("--voxel-size", type=float, help="voxel size in Å of a tomogram whose "
                                                          "header holds none")
-    parser.add_argument("--steps", type=int, default=150, help="training steps (default: 150)")
+    parser.add_argument("--steps", type=int, default=100, help="training steps (default: 100)")
     parser.add_argument("--seed", type=int, default=1, help="seed of the simulation (default: 1)")
     return parser.parse_args(argv)
 
