@@ -3,10 +3,10 @@
 A network learns to give the noise-free reconstruction from a noisy one, on simulated tomograms of
 random ellipsoids, solid and hollow: on no cell, by which it is measured (spheres are ellipsoids,
 too), and on many sizes, densities, voxel sizes, tilt schemes, filters and strengths of noise.
-Matter is dark, as in most tomograms; a training inverts the network where it is bright. On one GPU,
-with processors that simulate meanwhile:
+Matter is dark, as in most tomograms; a training inverts the network where it is bright. What is
+shipped took 18 341 steps on an NVIDIA H200, beside which 15 processors simulated at first:
 
-    python benchmarks/start.py f2fd_core/start.pt --device cuda --precision float32
+    python benchmarks/start.py f2fd_core/start.pt --device cuda --precision float32 --minutes 9.1
 """
 import argparse
 import concurrent.futures
