@@ -26,11 +26,11 @@ class Watched(Training):
     """A training that notes at every check what the rule can't know."""
 
     def watch(self, clean, steps):
-        self.clean, self.most, self.rows, self.stopped = clean, steps, [], None
+        self.clean, self.most, self.rows, self.ended = clean, steps, [], None
 
     def finished(self):
-        if self.stopped is None and super().finished():
-            self.stopped = self.step, self.best.step
+        if self.ended is None and super().finished():
+            self.ended = self.step, self.best.step
         return self.step >= self.most
 
     def check(self):
@@ -75,8 +75,8 @@ def main(argv=None):
     settled = [row for row in training.rows if row[0] > settling]
     print("\nlowest loss after the last estimate of noise: step %d; highest correlation: step %d"
           % (min(settled, key=lambda row: row[1])[0], max(settled, key=lambda row: row[2])[0]))
-    if training.stopped:
-        print("the rule stops at step %d and takes the model of step %d" % training.stopped)
+    if training.ended:
+        print("the rule stops at step %d and takes the model of step %d" % training.ended)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def of_training(training, seconds):
     The time of denoising is told from that of the steps.
     """
     config = training.config
-    steps = training.steps or STEPS_TOLD
+    steps = training.most_steps()
     computed = config.batch_size * config.samples_per_patch * config.patch_size ** 3
     voxels = sum(predicted_voxels(shape, config) for shape in training.shapes)
     denoising = FORWARD_SHARE * seconds / computed * voxels / training.group.size
@@ -61,7 +61,7 @@ def of_training(training, seconds):
         used += ", %.1f GiB of the GPU's" % (
             torch.cuda.max_memory_allocated(training.device) / 2 ** 30)
     return "a step takes %.2g s: %s%d steps about %s, and then denoising %s about %s; %s" % (
-        seconds, "" if training.steps else "every ", steps, duration(steps * seconds),
+        seconds, "" if training.steps else "at most ", steps, duration(steps * seconds),
         "the tomogram" if len(training.shapes) == 1 else "the %d tomograms" % len(training.shapes),
         duration(denoising), used)
 

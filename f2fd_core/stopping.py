@@ -15,13 +15,20 @@ HELD_SHARE, MAXIMUM_HELD = 0.5, 24
 CHECK_EVERY, LEAST_STEPS, MOST_STEPS = 50, 300, 5000
 # After more epochs a small tomogram is learned by heart, and looks it: the loss on held-out parts,
 # whose noise is what the tomogram's is taken to be, does not tell. A network that has learned
-# before needs this share of the least steps and the most epochs.
-MOST_EPOCHS, LEARNED_SHARE = 150, 1 / 3
+# before needs a third of the least steps and the most epochs.
+MOST_EPOCHS, LEARNED_PART = 150, 3
 # Whether waiting is worth it: within so many steps, and this share of all, the loss has to fall by
 # more than these shares of what the network explains of the targets, and of their power.
 LEAST_PATIENCE, PATIENCE_SHARE = 200, 0.3
 WORTH_WAITING, NOTHING = 0.02, 1e-4
 PAIRS = 2
+
+
+def limits(learned):
+    """The least number of steps and the most epochs of a training that ends by itself; ``learned``:
+    whether its network has learned before."""
+    return (LEAST_STEPS // LEARNED_PART, MOST_EPOCHS // LEARNED_PART) if learned else (
+        LEAST_STEPS, MOST_EPOCHS)
 
 
 class HeldOut:
@@ -118,7 +125,6 @@ class Best:
     def reached(self, step, epochs, learned):
         """Whether going on is not worth it after so many steps and epochs: there were enough, or
         the loss has hardly fallen for too long. ``learned``: whether the network has before."""
-        share = LEARNED_SHARE if learned else 1
+        least, most_epochs = limits(learned)
         waited = step - self.since >= max(LEAST_PATIENCE, PATIENCE_SHARE * step)
-        return self.at_limit(step) or step >= share * LEAST_STEPS and (
-            waited or epochs >= share * MOST_EPOCHS)
+        return self.at_limit(step) or step >= least and (waited or epochs >= most_epochs)

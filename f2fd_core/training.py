@@ -41,7 +41,7 @@ from f2fd_core.run_folder import (
     withdraw_stop,
 )
 from f2fd_core.schedule import Schedule, averaging_over
-from f2fd_core.stopping import CHECK_EVERY, Best, HeldOut
+from f2fd_core.stopping import CHECK_EVERY, MOST_STEPS, Best, HeldOut, limits
 from f2fd_core.volume import open_volumes
 from f2fd_core.workers import Ahead
 
@@ -263,6 +263,13 @@ class Training:
         """Lower the learning rate to that after so many setbacks in all."""
         self.schedule.scale(SETBACK_RATE ** (setbacks - self.setbacks))
         self.setbacks = setbacks
+
+    def most_steps(self):
+        """How many steps there will be, at most."""
+        if self.steps is not None:
+            return self.steps
+        least, epochs = limits(self.config.pretrained())
+        return min(MOST_STEPS, max(least, self.order.steps(epochs)))
 
     def finished(self):
         if self.stopped:

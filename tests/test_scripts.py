@@ -242,9 +242,12 @@ def test_membranes_segmented(script, printed, phantom, tmp_path):
     assert case == "cell" and 0 <= float(noisy) <= 1 and 0 <= float(clean) <= 1
 
 
-def test_a_watched_training_knows_how_good_it_is(script, phantom, tmp_path):
-    """What is noted at a check is what its model makes of the tomogram."""
+def test_a_watched_training_knows_how_good_it_is(script, phantom, tmp_path, monkeypatch):
+    """What is noted at a check is what its model makes of the tomogram, and where the rule ends,
+    beyond which it goes on."""
     stopping = script("stopping")
+    monkeypatch.setattr("f2fd_core.stopping.LEAST_STEPS", 30)
+    monkeypatch.setattr("f2fd_core.stopping.MOST_EPOCHS", 1)
     config = TrainConfig(tomograms=(phantom["tomogram"],), output=str(tmp_path / "run"),
                          **dict(TINY, steps=0, checkpoint_every=50))
     prepare_folder(config)
@@ -255,6 +258,7 @@ def test_a_watched_training_knows_how_good_it_is(script, phantom, tmp_path):
     training.run()
     (step, loss, found, _), = training.rows
     assert (step, loss) == (50, training.best.loss)
+    assert training.ended == (30, 0)
     model, = (tmp_path / "run" / "checkpoints").glob("*50*")
     result, = denoise(DenoiseConfig(model=str(model), tomograms=(phantom["tomogram"],),
                                     output=str(tmp_path / "out"), device="cpu"))

@@ -134,6 +134,20 @@ def test_a_small_tomogram_is_not_learned_by_heart(learned, least, most):
     assert [best.reached(least, most - some, learned) for some in (0, 1)] == [True, False]
 
 
+@pytest.mark.parametrize("options", [
+    dict(batch_size=1, features=8), dict(batch_size=1, features=0), dict(batch_size=64)])
+def test_the_most_steps_are_where_a_training_ends_whatever_its_loss(phantom, options):
+    settings = dict(TINY, steps=0, tomograms=(phantom["tomogram"],), output="unused")
+    found = training.open_for_training(TrainConfig(**dict(settings, **options)))
+
+    def ends(step):
+        best = Best()
+        best.wait_from(step)  # as if the loss had just fallen
+        return best.reached(step, found.order.epochs_before(step), found.config.pretrained())
+
+    assert found.most_steps() == next(step for step in itertools.count() if ends(step))
+
+
 @pytest.fixture
 def hasty(monkeypatch):
     """Checks every third step, and stops after few."""
