@@ -50,6 +50,9 @@ SMALLEST_TILE, PROBE_SIDE = 64, 64
 LARGEST_TILE, LARGER_BY = 192, 32
 LARGEST_REGION = 112 ** 3
 MEMORY_SHARE = 0.6
+# Standard deviation of a result over the tomogram's: to take noise away can't make it more, but a
+# part may have more of it than the whole.
+MOST_CONTRAST = 1.2
 HANDS_OF_A_GPU = 3
 
 
@@ -391,6 +394,11 @@ def _denoise_one(box, perturbation, path, predictors, config, trained):
         report.warn("the GPU's memory does not suffice; starting %s again with tiles of %d voxels"
                     % (volume.source.path, side))
     report.say("written to %s" % path)
+    excess = mrc.contrast(path) / volume.std
+    if excess > MOST_CONTRAST:
+        report.warn("%s has %.1f times the standard deviation of the tomogram; expected less than "
+                    "once: the model does not suit it; train longer, or with larger patches"
+                    % (path, excess))
 
 
 def with_context(box, volume):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import TINY, data
 
-from f2fd_core import DenoiseConfig, TrainConfig, UserError, denoise, denoising, train
+from f2fd_core import DenoiseConfig, TrainConfig, UserError, checkpoint, denoise, denoising, train
 from f2fd_core.denoising import Predictor, tiling
 from f2fd_core.metrics import correlation
 
@@ -404,3 +404,19 @@ def test_a_deviation_map_that_is_missing_is_not_skipped(quick_denoise, phantom, 
     assert os.stat(quick_denoise(phantom["tomogram"], tmp_path, **options)).st_mtime_ns == made
     quick_denoise(phantom["tomogram"], tmp_path, std=True, **options)
     assert data(tmp_path / "tomogram_std.mrc").max() > 0
+
+
+def test_a_result_of_too_much_contrast_is_told(tiny_model, small, tmp_path, capsys):
+    """A network that makes more of a tomogram than there is does not suit it."""
+    state = checkpoint.load(str(tiny_model / "model.pt"))
+    network, trained = checkpoint.restore(state, "model.pt")
+    with torch.no_grad():
+        network.last[-1].weight.mul_(1000)
+    wild = str(tmp_path / "wild.pt")
+    checkpoint.save(wild, network.state_dict(), trained, state["step"], state["voxel_size"])
+    told = []
+    for name, model in (("tame", str(tiny_model / "model.pt")), ("wild", wild)):
+        denoise(DenoiseConfig(model=model, tomograms=(small["tomogram"],), device="cpu",
+                              output=str(tmp_path / name)))
+        told.append("times the standard deviation of the tomogram" in capsys.readouterr().err)
+    assert told == [False, True]

@@ -51,7 +51,8 @@ def test_processes_agree_on_the_contrast(phantom, write, tmp_path):
     """Where matter is bright, all invert the network that has learned from dark matter."""
     bright = {"tomogram": write(-data(phantom["tomogram"]))}
     for name, device in (("one", "cpu"), ("two", "cpu,cpu")):
-        run(bright, tmp_path / name, device=device, features=0, steps=2, patch_size=32)
+        run(bright, tmp_path / name, device=device, features=0, steps=2, patch_size=32,
+            start="shapes")
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
     before = checkpoint.load(training.SHAPES)["model"]["last.3.weight"]
     after = checkpoint.load(str(tmp_path / "two" / "model.pt"))["model"]["last.3.weight"]

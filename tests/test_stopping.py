@@ -135,7 +135,8 @@ def test_a_small_tomogram_is_not_learned_by_heart(learned, least, most):
 
 
 @pytest.mark.parametrize("options", [
-    dict(batch_size=1, features=8), dict(batch_size=1, features=0), dict(batch_size=64)])
+    dict(batch_size=1, features=8), dict(batch_size=1, features=0, start="shapes"),
+    dict(batch_size=64)])
 def test_the_most_steps_are_where_a_training_ends_whatever_its_loss(phantom, options):
     settings = dict(TINY, steps=0, tomograms=(phantom["tomogram"],), output="unused")
     found = training.open_for_training(TrainConfig(**dict(settings, **options)))

@@ -367,7 +367,8 @@ def test_an_initial_model_with_another_network_is_refused(tiny_model, small, tmp
 
 def test_training_starts_from_shapes(phantom, tmp_path):
     """Hardly moved, its weights are those that come with F2Fd, which are the default network's."""
-    options = dict(TINY, tomograms=(phantom["tomogram"],), steps=2, learning_rate=1e-5, features=0)
+    options = dict(TINY, tomograms=(phantom["tomogram"],), steps=2, learning_rate=1e-5, features=0,
+                   start="shapes")
     started = train(TrainConfig(output=str(tmp_path / "started"), **options))
     assert 0 < largest_difference(started, training.SHAPES) < 1e-4
     _, config = checkpoint.restore(checkpoint.load(training.SHAPES), training.SHAPES)
@@ -385,7 +386,8 @@ def test_what_has_learned_from_shapes_denoises_what_it_never_saw(phantom, tmp_pa
         path = str(tmp_path / (name + ".mrc"))
         mrc.write_volume(path, volume.numpy(), 10.0)
         options = dict(tomograms=(path,), device="cpu", output=str(tmp_path / name))
-        model = train(TrainConfig(steps=1, learning_rate=1e-9, patch_size=32, **options))
+        model = train(TrainConfig(steps=1, learning_rate=1e-9, patch_size=32, start="shapes",
+                                  **options))
         result, = denoise(DenoiseConfig(model=model, **options))
         found[name] = torch.from_numpy(data(result))
     smoothed = max(correlation(torch.from_numpy(gaussian(noisy.numpy(), sigma)), clean)

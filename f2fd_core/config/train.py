@@ -63,6 +63,9 @@ START_NETWORK = ("folded", NETWORK_FEATURES["folded"])
 """Network and features of the start "shapes"."""
 START_PERTURBATIONS = ("spectrum", "halves")
 """Whose networks learn what the start "shapes" does: to take the noise from a whole patch."""
+START_PATCH = 48
+"""Side of the patches that it learned from. In smaller ones, which are all border, what it knows of
+larger surroundings goes astray (docs/method.md)."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,9 @@ class TrainConfig(Config):
         "auto", "Start from", "Without an initial model. shapes: weights that have learned to "
         "denoise simulated tomograms of random ellipsoids, solid and hollow, and come with F2Fd "
         "(for the folded network with 16 features); they save most of the steps. random: random "
-        "weights. auto: shapes for the perturbations spectrum and halves with that network, else "
-        "random.", TRAINING, choices=("auto", "random", "shapes"))
+        "weights. auto: shapes for the perturbations spectrum and halves with that network and "
+        "patches of at least 48, as those learned from, else random.", TRAINING,
+        choices=("auto", "random", "shapes"))
     steps: int = param(
         0, "Training steps", "Number of training steps (batches). 0: as many as it takes until the "
         "loss on parts that are kept from the training hardly falls (5000 steps and 150 epochs at "
@@ -365,7 +369,7 @@ class TrainConfig(Config):
     def starts_from_shapes(self):
         """Whether the training begins with the weights that come with F2Fd."""
         suits = (self.perturbation in START_PERTURBATIONS and self._size() == START_NETWORK
-                 and not self.initial_model)
+                 and self.patch_size >= START_PATCH and not self.initial_model)
         return self.start == "shapes" or self.start == "auto" and suits
 
     def pretrained(self):
