@@ -22,7 +22,7 @@ from f2fd_core import (
     training,
 )
 from f2fd_core.batches import batch_of
-from f2fd_core.config.train import START_NETWORK
+from f2fd_core.config import START_NETWORK
 from f2fd_core.metrics import correlation
 from f2fd_core.perturbation import perturbation_for_training
 from f2fd_core.perturbation.real_space import Points

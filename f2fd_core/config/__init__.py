@@ -19,6 +19,8 @@ from f2fd_core.config.train import (
     NETWORK_MULTIPLE,
     PERTURBATIONS,
     PREDICTION_DEFAULTS,
+    START_NETWORK,
+    START_PATCH,
     START_PERTURBATIONS,
     TrainConfig,
     recorded,
@@ -27,6 +29,7 @@ from f2fd_core.config.train import (
 
 __all__ = [
     "FILTERS", "HALF_TURNS", "MINIMUM_SIDE", "NETWORK_MULTIPLE", "PERTURBATIONS",
-    "PREDICTION_DEFAULTS", "START_PERTURBATIONS", "BenchmarkConfig", "DeconvolveConfig",
-    "DenoiseConfig", "EvaluateConfig", "InfoConfig", "SimulateConfig", "TrainConfig", "UserError",
-    "flag", "item_type", "parameters", "read_json", "recorded", "todays"]
+    "PREDICTION_DEFAULTS", "START_NETWORK", "START_PATCH", "START_PERTURBATIONS",
+    "BenchmarkConfig", "DeconvolveConfig", "DenoiseConfig", "EvaluateConfig", "InfoConfig",
+    "SimulateConfig", "TrainConfig", "UserError", "flag", "item_type", "parameters",
+    "read_json", "recorded", "todays"]

@@ -128,8 +128,9 @@ class TestF2FdViews(project.ProjectTests):
             form.showError.assert_called_once_with(NO_TOMOGRAM)
 
     def testPatchSizesThatAreSuggested(self):
-        for thinnest, network, expected in ((300, "folded", 48), (40, "folded", 40),
-                                            (45, "folded", 40), (10, "compact", 16),
+        for thinnest, network, expected in ((300, "folded", 48), (40, "folded", 48),
+                                            (300, "compact", 48), (45, "compact", 40),
+                                            (40, "compact", 40), (10, "compact", 16),
                                             (300, "published", 64), (40, "published", 32)):
             self.assertEqual(suggested(thinnest, network), expected)
 

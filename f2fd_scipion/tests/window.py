@@ -126,6 +126,7 @@ class Driver:
         return [tree.item(item, "text").strip() for item in items]
 
     def script(self):
+        from f2fd_core.config.train import NETWORK_FEATURES
         from f2fd_scipion import protocols
         from f2fd_scipion.wizards import F2FdPatchSizeWizard, F2FdPreviewWizard
         self.seen["tree"] = self.tree()
@@ -138,7 +139,8 @@ class Driver:
             form.close()
 
         tomograms = self.run("train").inTomos.get()
-        train = self.project.newProtocol(protocols.ProtF2FdTrain, inTomos=tomograms)
+        train = self.project.newProtocol(protocols.ProtF2FdTrain, inTomos=tomograms,
+                                         network=list(NETWORK_FEATURES).index("compact"))
         form = yield from self.form(train)
         self.seen["wizards"] = sorted(form.wizards)
         self.when(self.dialogs, lambda: self.dialogs()[0]._handleResult(2))

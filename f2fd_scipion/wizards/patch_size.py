@@ -1,7 +1,7 @@
 """A patch size that suits the tomograms."""
 from pyworkflow.wizard import Wizard
 
-from f2fd_core.config import NETWORK_MULTIPLE, TrainConfig
+from f2fd_core.config import NETWORK_MULTIPLE, START_NETWORK, START_PATCH, TrainConfig
 from f2fd_scipion.protocols import ProtF2FdTrain
 from f2fd_scipion.protocols.protocol_base import NO_TOMOGRAM, tomograms_of
 
@@ -10,11 +10,14 @@ def suggested(thinnest, network):
     """The default patch size, or the largest that a tomogram's thinnest side has room for.
 
     ``network``: the name of the network, of whose multiple it must be; the form's least is kept.
+    For the network that has learned from shapes, patches as large as those are worth more than
+    some that need not be padded.
     """
     multiple = NETWORK_MULTIPLE[network]
     spec = TrainConfig.__dataclass_fields__["patch_size"]
     wanted = -(-spec.default // multiple) * multiple
-    least = -(-int(spec.metadata["param"].ge) // multiple) * multiple
+    least = START_PATCH if network == START_NETWORK[0] else int(spec.metadata["param"].ge)
+    least = -(-least // multiple) * multiple
     return max(least, min(wanted, thinnest // multiple * multiple))
 
 
