@@ -15,7 +15,7 @@ import torch
 from memory import write_noise
 
 from f2fd_core import TrainConfig, unet
-from f2fd_core.denoising import Predictor, denoised_region, refined
+from f2fd_core.denoising import Predictor, denoised_region, refined, tiling
 from f2fd_core.device import (
     arithmetic,
     autocast,
@@ -157,7 +157,8 @@ def main(argv=None):
             print("| %s | %.4f | %.0f %% |" % (name, seconds, 100 * seconds / whole), flush=True)
 
         network, dtype = training.network, arithmetic("auto", device)
-        side = (options.tile_size,) * 3
+        side = tiling(volume.shape, options.tile_size, config.network).size
+        shown = "%d x %d x %d" % side
         batch = options.batch_size or (options.predictions if works_apart(device)
                                        else config.prediction_defaults()["batch_size"])
         tile = (batch, 1) + side
@@ -189,8 +190,8 @@ def main(argv=None):
         seconds = seconds_of(all_tiles, device, 1)
         rate, least = sum(computed) / seconds, torch.Size(tile).numel() / bare
         print("\n| denoising | |\n|---|---|")
-        print("| network on %d of one tile of %d³, million voxels/s | %.2f |"
-              % (batch, options.tile_size, least / 1e6))
+        print("| network on %d of one tile of %s, million voxels/s | %.2f |"
+              % (batch, shown, least / 1e6))
         print("| tiles of the tomogram, million voxels/s | %.2f |" % (rate / 1e6))
         print("| ratio | %.2f |" % (rate / least))
         print("| voxels computed for each voxel and prediction | %.2f |"
@@ -199,8 +200,8 @@ def main(argv=None):
         print("| the noise's first and second estimate, for more predictions than positions, "
               "seconds | %.2f, %.2f |" % (first, second))
 
-        print("\n| network forwards, %d of a tile of %d³ | seconds | ratio | 10⁹ operations/s |\n"
-              "|---|---|---|---|" % (batch, options.tile_size))
+        print("\n| network forwards, %d of a tile of %s | seconds | ratio | 10⁹ operations/s |\n"
+              "|---|---|---|---|" % (batch, shown))
         operations, moved = work_a_voxel(unet.build(config), (1, 1) + side)
         count = operations * torch.Size(tile).numel()
         plain = None

@@ -187,9 +187,12 @@ def main(argv=None):
             initializer=prepare_cpu, initargs=(1,)) as processes:
         futures = [processes.submit(simulated, 1000 * options.seed + number, shape)
                    for number in range(options.specimens)]
-        weights, steps = learn(config, Specimens(futures, shape, device), device,
-                               60 * options.minutes)
-        processes.shutdown(cancel_futures=True)
+        try:
+            weights, steps = learn(config, Specimens(futures, shape, device), device,
+                                   60 * options.minutes)
+        finally:
+            for future in futures:
+                future.cancel()
     checkpoint.save(options.output, weights, config, steps, 10.0)
 
 

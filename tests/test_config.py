@@ -305,3 +305,16 @@ def test_std_needs_two_predictions():
 def test_readme_shows_the_current_arguments():
     readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
     assert arguments.renewed(readme) == readme, "run: python -m f2fd_core.arguments README.md"
+
+
+@pytest.mark.parametrize(("options", "shapes"), [
+    ({}, True), ({"patch_size": 40}, False), ({"patch_size": 40, "start": "shapes"}, True),
+    ({"start": "random"}, False), ({"features": 8}, False), ({"network": "compact"}, False),
+    ({"perturbation": "masks"}, False), ({"preset": "published"}, False),
+    ({"initial_model": "model.pt"}, False)])
+def test_what_the_automatic_start_suits(options, shapes):
+    """The network, method and patches that learned from shapes, unless a model is given; both
+    have learned before."""
+    config = TrainConfig.create(options)
+    assert config.starts_from_shapes() is shapes
+    assert config.pretrained() is (shapes or "initial_model" in options)

@@ -6,6 +6,7 @@ environment that has neither torch nor numpy.
 from f2fd_core.config.denoise import DenoiseConfig
 from f2fd_core.config.parameter import UserError, flag, item_type, parameters, read_json
 from f2fd_core.config.shared import MINIMUM_SIDE
+from f2fd_core.config.stored import recorded, todays
 from f2fd_core.config.tools import (
     FILTERS,
     BenchmarkConfig,
@@ -23,8 +24,6 @@ from f2fd_core.config.train import (
     START_PATCH,
     START_PERTURBATIONS,
     TrainConfig,
-    recorded,
-    todays,
 )
 
 __all__ = [

@@ -1,5 +1,4 @@
 """Parameters of ``f2fd train`` and its presets."""
-import os
 from dataclasses import dataclass
 from typing import Tuple
 
@@ -14,8 +13,8 @@ from f2fd_core.config.parameter import (
     Config,
     UserError,
     param,
-    read_json,
 )
+from f2fd_core.config.stored import todays
 
 SAMPLE_RUN = dict(
     epochs=50, inversion_probability=0.1, mask_probability=0.5, dropout=0.8, block_size=8,
@@ -49,12 +48,6 @@ NETWORK_MULTIPLE = {"compact": 8, "published": 32, "folded": 8}
 """Patch and tile sides must be a multiple of this: how much coarser the lowest level is."""
 
 LEAST_NOISE_SCALE = 0.05
-
-BEFORE = {"optimizer": "adam", "averaging": 0.0, "noise_gain": False, "start": "random"}
-"""What settings were before they could be chosen."""
-# Settings of version 1.0.0 that are gone: of both, denoising needs only whether the noise spectrum
-# is estimated anew.
-QUANTILE, REFINE_AT, REFINE_STEPS = "spectrum_quantile", "refine_at", 200
 
 NETWORK_FEATURES = {"compact": 8, "published": 48, "folded": 16}
 """What 0 features means. Scipion remembers a choice by its place: new networks come last."""
@@ -405,18 +398,3 @@ class TrainConfig(Config):
             defaults["predictions"] = max(least, len(self.prediction_turns()),
                                           usual if self.dropout else 0)
         return defaults
-
-
-def todays(settings):
-    """The settings in a model of any version, a dictionary, in today's words."""
-    settings = {**BEFORE, **settings}
-    settings.pop(QUANTILE, None)
-    if REFINE_AT in settings:
-        settings["refine_every"] = REFINE_STEPS if settings.pop(REFINE_AT) else 0
-    return settings
-
-
-def recorded(output):
-    """What an earlier ``f2fd train`` recorded in its output folder; {} when there is nothing."""
-    path = os.path.join(output, "train.json")
-    return read_json(path) if os.path.exists(path) else {}
