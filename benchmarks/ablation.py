@@ -26,20 +26,17 @@ from f2fd_core import (
     TrainConfig,
     fourier,
     mrc,
-    noise_spectrum,
     optimizer,
     schedule,
     training,
-    windows,
 )
 from f2fd_core.cases import simulated_case
 from f2fd_core.config import HALF_TURNS
 from f2fd_core.config.tools import BENCHMARK_CASES
 from f2fd_core.denoising import Predictor, denoised_region
 from f2fd_core.device import prepare_cpu
-from f2fd_core.gain import Gain
 from f2fd_core.metrics import Membranes, score
-from f2fd_core.perturbation import spectrum
+from f2fd_core.noise import NoiseModel, periodogram, spectrum
 from f2fd_core.run_folder import prepare_folder
 from f2fd_core.unet import FoldedUNet
 from f2fd_core.volume import crop
@@ -48,55 +45,28 @@ TRUE, OF_DIFFERENCE = "true spectrum", "spectrum of the half-maps' difference"
 CASES = [name for name in BENCHMARK_CASES if name not in ("empty", "noisefree")]
 
 
-def nothing_passes(before, after, corners, size):
-    """In the place of windows.window_transfer."""
-    return torch.zeros(len(corners), size[0], size[1], size[2] // 2 + 1)
+def as_it_is(across, size):
+    """In the place of spectrum.without_signal_near_axis."""
+    return torch.ones_like(across)
 
 
-def as_it_is(power, size, limit, with_signal=True):
-    """In the place of noise_spectrum.as_back_projected."""
-    return power
-
-
-def all_noise(power, across, size, chosen):
-    """In the place of noise_spectrum.noise_share."""
-    return torch.ones_like(power), torch.ones_like(power)
-
-
-def not_bounded(power, other, total, size, limit):
-    """In the place of noise_spectrum.at_most."""
-    return power
-
-
-def on_average(power, total, size):
-    """In the place of noise_spectrum.as_it_came."""
-    return power
+def all_noise(power, noise, across, size):
+    """In the place of spectrum.noise_share: all power may be noise."""
+    grid = fourier.grid_of(size)
+    return torch.ones_like(grid.frequencies, dtype=torch.double)
 
 
 VARIANTS = {
     "default": {},
-    TRUE: {"refine_every": 0},
-    OF_DIFFERENCE: {"refine_every": 0},
+    TRUE: {},
+    OF_DIFFERENCE: {},
     "half-maps": {"perturbation": "halves"},
-    "spectrum never refined": {"refine_every": 0},
-    "refined once": {"refinements": (8,)},
-    "refined twice": {"refinements": (4, 8)},
-    "refined after 100, 200, 300 and 400 steps": {"refinements": (2, 4, 6, 8)},
-    "not refined before the first step": {"refinements": (1, 2, 4, 8)},
-    "refined after 25 steps, too": {"refinements": (0, 1, 2, 4, 8, 16), "refine_every": 25},
-    "refined nine times": {"refinements": tuple(range(1, 10)), "refine_every": 40},
-    "what the network passes not counted": {"transfer": nothing_passes},
-    "noise of any form": {"form": as_it_is},
-    "no signal told by its form": {"share": all_noise},
-    "no signal told by its form, never refined": {"share": all_noise, "refine_every": 0},
-    "estimates not bounded by the first": {"bound": not_bounded},
-    "first estimate on large windows only": {"levels": ()},
-    "noise as it is on average": {"chance": on_average},
-    "low frequencies not bounded": {"spared_frequency": 0.0},
+    "A the same at all frequencies": {"slopes": np.zeros(1)},
+    "signal near the axis not looked at": {"near": as_it_is},
+    "no signal told by its angles": {"share": all_noise},
+    "hardly any signal left in": {"hardly_any": 1e-6},
+    "noise at the lowest frequencies, too": {"fading": 0},
     "windows of 32": {"spectrum_window": 32},
-    "small windows in low-passed tomograms, too": {"few": windows.LEAST_WINDOWS},
-    "large windows in all tomograms": {"least": windows.FEW_WINDOWS},
-    "a quarter of the windows": {"spectrum_share": 0.25},
     "no gain": {"noise_gain": False},
     "noise scale 1": {"noise_scale": 1.0},
     "noise scale 0.75": {"noise_scale": 0.75},
@@ -131,16 +101,12 @@ VARIANTS = {
 CONSTANTS = {
     "poolings": (FoldedUNet, "POOLINGS"),
     "last": (FoldedUNet, "LAST"),
-    "refinements": (training, "REFINEMENTS"),
     "learned_rate": (schedule, "LEARNED_RATE"),
-    "transfer": (windows, "window_transfer"),
-    "form": (noise_spectrum, "as_back_projected"),
-    "share": (noise_spectrum, "noise_share"),
-    "bound": (noise_spectrum, "at_most"),
-    "levels": (spectrum, "LEVEL_WINDOWS"),
-    "least": (windows, "LEAST_WINDOWS"),
-    "few": (windows, "FEW_WINDOWS"),
-    "chance": (noise_spectrum, "as_it_came"),
+    "slopes": (spectrum, "SLOPES"),
+    "near": (spectrum, "without_signal_near_axis"),
+    "share": (spectrum, "noise_share"),
+    "hardly_any": (spectrum, "HARDLY_ANY"),
+    "fading": (spectrum, "FADING"),
     "momentum": (optimizer, "MOMENTUM"),
 }
 """Where those of the variants' settings are that no user can choose."""
@@ -161,15 +127,23 @@ def read(path):
 
 def true_power(noise, window):
     """Mean power of the windows of a volume of pure noise, a numpy array."""
-    corners = windows.window_corners(noise.shape, window)
-    return windows.window_power(lambda start, size: crop(noise, start, size), corners,
-                                window).mean(0)
+    corners = periodogram.window_corners(noise.shape, window)
+    return periodogram.window_power(lambda start, size: crop(noise, start, size), corners,
+                                    window).mean(0)
+
+
+def use(perturbation, power):
+    """Let a perturbation take this power for its noise's."""
+    window = perturbation.noise.window
+    level = fourier.grid_of(window).ratio(power, torch.ones_like(power))
+    perturbation.noise = NoiseModel(window, spectrum.Spectrum(power, level, level),
+                                    perturbation.noise.total)
 
 
 def power_ratios(perturbation, truth):
     """The estimated over the true power, means over the shells of SHELLS."""
-    frequency, found = fourier.shell_means(perturbation.power, perturbation.window)
-    ratio = found / fourier.shell_means(truth, perturbation.window)[1]
+    frequency, found = fourier.shell_means(perturbation.noise.power, perturbation.noise.window)
+    ratio = found / fourier.shell_means(truth, perturbation.noise.window)[1]
     return ["%.2f" % float(ratio[(frequency >= low) & (frequency < high)].mean())
             for low, high in SHELLS.values()]
 
@@ -204,13 +178,13 @@ def trained(name, case, folder, steps):
         perturbation, = run.perturbations
         if not halves:
             noise = (read(case.tomogram) - read(case.reference)).numpy() / perturbation.volume.std
-            truth = true_power(noise, perturbation.window)
+            truth = true_power(noise, perturbation.noise.window)
         if name == TRUE:
-            perturbation.set_noise(Gain(), truth)
+            use(perturbation, truth)
         elif name == OF_DIFFERENCE:
             odd, even = (read(path).numpy() for path in case.halves)
             noise = (odd - even) / (2 * perturbation.volume.std)
-            perturbation.set_noise(Gain(), true_power(noise, perturbation.window))
+            use(perturbation, true_power(noise, perturbation.noise.window))
         began = time.monotonic()
         run.run()
         seconds = time.monotonic() - began

@@ -20,7 +20,6 @@ from f2fd_core import mrc
 
 COMMANDS = {
     "train": ["train", "{tomogram}", "--steps", "3"],
-    "train, noise estimated anew": ["train", "{tomogram}", "--steps", "2", "--refine-every", "1"],
     "train, masks, pool of 20": ["train", "{tomogram}", "--steps", "2", "--perturbation", "masks"],
     "train, deconvolved": ["train", "{tomogram}", "--steps", "3", "--deconvolve", "--defocus", "3"],
     "denoise": ["denoise", "{model}", "{tomogram}", "--predictions", "1"],

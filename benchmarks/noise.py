@@ -1,9 +1,9 @@
-"""How well the first estimate tells the noise's spectrum, before there is a network.
+"""How well the noise is told from the signal, before there is a network.
 
-Simulated tomograms of several seeds, in which signal and noise are known. Prints the noise as it is
-taken to be over what it is, in bands of frequencies, for the default and for variants of how signal
-is told from noise; and for each, over all tomograms in the bands below the upper octave, the root
-mean square of the ratios' logarithms and their mean (0 and 0 if all is known).
+Simulated tomograms of several seeds, in which signal and noise are known. Prints for each Fourier
+band the noise over all power, and the noise as it is taken to be over what it is, for the default
+and for variants of how signal is told from noise; and for each the highest ratio of all, and the
+lowest where noise is more than half of the power, above 0.1 cycles per voxel.
 
     python benchmarks/noise.py [--cases cell crowded@1 ...] [--seeds 2 3 ...]
 
@@ -16,40 +16,42 @@ from unittest import mock
 
 import numpy as np
 import torch
-from ablation import all_noise, read, true_power
+from ablation import all_noise, as_it_is, read, true_power
 
-from f2fd_core import BenchmarkConfig, TrainConfig, fourier, noise_spectrum
+from f2fd_core import BenchmarkConfig, fourier
 from f2fd_core.cases import simulated_case
-from f2fd_core.perturbation import spectrum
+from f2fd_core.noise import estimate_noise, spectrum
 from f2fd_core.volume import Volume
 
 CASES = ("cell", "cell@1", "crowded", "crowded@1", "sirt", "binned", "lowpass", "spheres@0.3",
-         "thick")
-BANDS = ((0.1, 0.14), (0.14, 0.18), (0.18, 0.25), (0.25, 0.33))
-BELOW_THE_OCTAVE = 3
+         "thick", "in-situ")
+BANDS = ((0.03, 0.06), (0.06, 0.1), (0.1, 0.14), (0.14, 0.18), (0.18, 0.22), (0.22, 0.27),
+         (0.27, 0.33), (0.33, 0.42))
+KNOWN_FROM = 0.1
 VARIANTS = {
-    "level beside the axis": {(noise_spectrum, "noise_share"): all_noise},
-    "no signal in the octave": {(noise_spectrum, "LITTLE_SIGNAL"): 0.5},
-    "the median fitted": {(noise_spectrum, "QUANTILE"): 0.5},
-    "no caution": {(noise_spectrum, "CAUTION"): 0.0},
-    "large windows only": {(spectrum, "LEVEL_WINDOWS"): ()},
+    "no signal told by its angles": {"noise_share": all_noise},
+    "A the same at all frequencies": {"SLOPES": np.zeros(1)},
+    "signal near the axis not looked at": {"without_signal_near_axis": as_it_is},
+    "hardly any signal left in": {"HARDLY_ANY": 1e-6},
     "default": {},
 }
-"""What differs in each: {(module, name): value}."""
+"""What differs in each: {name in f2fd_core.noise.spectrum: value}."""
 
 
-def ratios(path, noise, settings):
-    """The first estimate over the power of the ``noise`` (numpy), means over BANDS."""
-    config = TrainConfig(tomograms=(path,), output="none")
+def bands(power, size):
+    """Mean power in each of BANDS."""
+    grid = fourier.grid_of(size)
+    return np.array([float((power * inside * grid.weights).sum() / (inside * grid.weights).sum())
+                     for low, high in BANDS
+                     for inside in [(grid.radius >= low) & (grid.radius < high)]])
+
+
+def estimated(path, settings):
+    """The NoiseModel of a tomogram."""
     with contextlib.ExitStack() as stack:
-        for place, value in settings.items():
-            stack.enter_context(mock.patch.object(*place, value))
-        estimate = spectrum.Spectrum(Volume(path), config)
-    size = estimate.window
-    frequency, found = fourier.shell_means(estimate.first, size)
-    truth = fourier.shell_means(true_power(noise / estimate.volume.std, size), size)[1]
-    return [float((found / truth)[(frequency >= low) & (frequency < high)].mean())
-            for low, high in BANDS]
+        for name, value in settings.items():
+            stack.enter_context(mock.patch.object(spectrum, name, value))
+        return estimate_noise(Volume(path))
 
 
 def main(argv=None):
@@ -60,8 +62,10 @@ def main(argv=None):
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     print("cycles per voxel: %s\n" % ", ".join("%g to %g" % band for band in BANDS))
-    print("| case, seed | %s |\n|%s" % (" | ".join(VARIANTS), "---|" * (1 + len(VARIANTS))))
-    logarithms = {name: [] for name in VARIANTS}
+    print("| case, seed | noise over all | %s |\n|%s" % (" | ".join(VARIANTS),
+                                                       "---|" * (2 + len(VARIANTS))))
+    highest, lowest = ({name: [] for name in VARIANTS} for _ in range(2))
+    above = np.array([low >= KNOWN_FROM for low, _ in BANDS])
     for seed in options.seeds:
         for given in options.cases:
             case, _, snr = given.partition("@")
@@ -69,16 +73,24 @@ def main(argv=None):
                 made = simulated_case(case, BenchmarkConfig(shape=tuple(options.shape)),
                                       float(snr or 0.1), seed, folder)
                 noise = (read(made.tomogram) - read(made.reference)).numpy()
-                row = {name: ratios(made.tomogram, noise, settings)
-                       for name, settings in VARIANTS.items()}
-            for name, values in row.items():
-                logarithms[name] += np.log(values[:BELOW_THE_OCTAVE]).tolist()
+                noise /= Volume(made.tomogram).std
+                models = {name: estimated(made.tomogram, settings)
+                          for name, settings in VARIANTS.items()}
+            first = models["default"]
+            truth = bands(true_power(noise, first.window), first.window)
+            share = truth / bands(first.total, first.window)
+            cells = []
+            for name, model in models.items():
+                ratio = bands(model.power, model.window) / truth
+                highest[name] += ratio[above].tolist()
+                lowest[name] += ratio[above & (share > 0.5)].tolist()
+                cells.append(ratio)
             print("| %s, %d | %s |" % (given, seed, " | ".join(
-                " ".join("%.2f" % value for value in row[name]) for name in VARIANTS)), flush=True)
-    for title, statistic in (("root mean square", lambda values: np.sqrt(np.square(values).mean())),
-                             ("mean", np.mean)):
-        print("| %s of logarithms | %s |" % (title, " | ".join(
-            "%.3f" % statistic(logarithms[name]) for name in VARIANTS)))
+                " ".join("%.2f" % value for value in cell) for cell in [share, *cells])),
+                flush=True)
+    for title, function, values in (("highest", max, highest), ("lowest", min, lowest)):
+        print("| %s | | %s |" % (title, " | ".join(
+            "%.2f" % function(values[name], default=1.0) for name in VARIANTS)))
 
 
 if __name__ == "__main__":

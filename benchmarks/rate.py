@@ -15,7 +15,7 @@ import torch
 from memory import write_noise
 
 from f2fd_core import TrainConfig, unet
-from f2fd_core.denoising import Predictor, denoised_region, refined, tiling
+from f2fd_core.denoising import Predictor, denoised_region, tiling
 from f2fd_core.device import (
     arithmetic,
     autocast,
@@ -169,8 +169,6 @@ def main(argv=None):
         began = waited(device)
         noisy = perturbation_for_training(volume, config, device)
         first = waited(device) - began
-        refined([noisy], network, device, dtype)
-        second = waited(device) - began - first
         perturbation = noisy.for_prediction(options.predictions)
         computed = []
         moments = predictor.moments
@@ -197,8 +195,8 @@ def main(argv=None):
         print("| voxels computed for each voxel and prediction | %.2f |"
               % (sum(computed) / options.predictions / torch.Size(volume.shape).numel()))
         print("| all tiles, seconds | %.2f |" % seconds)
-        print("| the noise's first and second estimate, for more predictions than positions, "
-              "seconds | %.2f, %.2f |" % (first, second))
+        print("| the estimate of the noise, for more predictions than positions, "
+              "seconds | %.2f |" % first)
 
         print("\n| network forwards, %d of a tile of %s | seconds | ratio | 10⁹ operations/s |\n"
               "|---|---|---|---|" % (batch, shown))

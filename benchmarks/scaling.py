@@ -15,7 +15,7 @@ from memory import sides, write_noise
 
 from f2fd_core import TrainConfig, train
 from f2fd_core.config import DenoiseConfig
-from f2fd_core.denoising import Predictor, denoised_region, refined
+from f2fd_core.denoising import Predictor, denoised_region
 from f2fd_core.device import prepare_cpu
 from f2fd_core.perturbation import perturbation_for_prediction
 from f2fd_core.run_folder import prepare_folder
@@ -24,13 +24,11 @@ from f2fd_core.volume import open_as_they_are
 
 
 def denoising_seconds(training, path, predictions):
-    """(seconds of the noise's estimates, seconds of all tiles) of a tomogram."""
-    volume, = open_as_they_are(DenoiseConfig(tomograms=(path,)), training.config.clip)
+    """(seconds of the noise's estimate, seconds of all tiles) of a tomogram."""
+    volume, = open_as_they_are(DenoiseConfig(tomograms=(path,)), training.config)
     began = time.monotonic()
     config = training.config
     perturbation = perturbation_for_prediction(volume, config, training.device, predictions, 4)
-    if not config.unperturbed(predictions):
-        refined([perturbation], training.model(), training.device, training.dtype)
     estimated = time.monotonic()
     predictor = Predictor(training.model(), training.device, training.dtype, predictions,
                           config.prediction_defaults()["batch_size"],
@@ -70,7 +68,7 @@ def main(argv=None):
         for steps in options.steps:
             began = time.monotonic()
             train(TrainConfig(tomograms=(paths[first],), output=folder + "/steps%d" % steps,
-                              steps=steps, refine_every=0, checkpoint_every=10 ** 6,
+                              steps=steps, checkpoint_every=10 ** 6,
                               device=options.device, threads=options.threads))
             seconds = time.monotonic() - began
             print("| training | %d steps | %.1f | %.3f a step | |" % (steps, seconds,

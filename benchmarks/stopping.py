@@ -18,7 +18,7 @@ from f2fd_core.device import arithmetic, choose_devices, prepare_cpu
 from f2fd_core.metrics import score
 from f2fd_core.run_folder import prepare_folder
 from f2fd_core.stopping import CHECK_EVERY
-from f2fd_core.training import REFINEMENTS, Training
+from f2fd_core.training import Training
 from f2fd_core.volume import open_volumes
 
 
@@ -53,10 +53,9 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=1500)
     options = parser.parse_args(argv)
-    settling = REFINEMENTS[-1] * TrainConfig().refine_every
-    if options.steps < settling + CHECK_EVERY:
-        parser.error("--steps is %d; expected at least %d, a check after the last estimate of noise"
-                     % (options.steps, settling + CHECK_EVERY))
+    if options.steps < CHECK_EVERY:
+        parser.error("--steps is %d; expected at least %d, a check"
+                     % (options.steps, CHECK_EVERY))
     prepare_cpu(0)
     device, = choose_devices("auto")
     with tempfile.TemporaryDirectory() as folder:
@@ -72,9 +71,9 @@ def main(argv=None):
     print("| step | loss on held-out parts | correlation | SSIM |\n|---|---|---|---|")
     for row in training.rows:
         print("| %d | %.4f | %.3f | %.3f |" % row)
-    settled = [row for row in training.rows if row[0] > settling]
-    print("\nlowest loss after the last estimate of noise: step %d; highest correlation: step %d"
-          % (min(settled, key=lambda row: row[1])[0], max(settled, key=lambda row: row[2])[0]))
+    print("\nlowest loss: step %d; highest correlation: step %d"
+          % (min(training.rows, key=lambda row: row[1])[0],
+             max(training.rows, key=lambda row: row[2])[0]))
     if training.ended:
         print("the rule stops at step %d and takes the model of step %d" % training.ended)
 

@@ -14,10 +14,10 @@ import tempfile
 import numpy as np
 import torch
 
-from f2fd_core import BenchmarkConfig, mrc, windows
+from f2fd_core import BenchmarkConfig, mrc
 from f2fd_core.cases import simulated_case, uneven_strength
 from f2fd_core.config.tools import BENCHMARK_CASES
-from f2fd_core.gain import Gain
+from f2fd_core.noise import NoiseProfile, periodogram
 from f2fd_core.volume import crop
 
 BORDER = 8
@@ -25,8 +25,8 @@ BORDER = 8
 
 def to_the_centres(gain):
     """The same profiles, constant beyond the outermost windows' centres."""
-    return Gain([(places[1:-1], amplitudes[1:-1]) if len(places) > 2 else (places, amplitudes)
-                 for places, amplitudes in gain.profiles])
+    return NoiseProfile([(places[1:-1], amplitudes[1:-1]) if len(places) > 2
+                         else (places, amplitudes) for places, amplitudes in gain.profiles])
 
 
 def main(argv=None):
@@ -48,10 +48,10 @@ def main(argv=None):
             volume = np.array(mrc.open_volume(case.tomogram)[:], dtype=np.float32)
         truth = uneven_strength(shape) if name == "uneven" else np.ones(shape)
         for side in options.windows:
-            size = windows.window_size(shape, side)
-            corners = windows.window_corners(shape, size)
-            power = windows.window_power(functools.partial(crop, volume), corners, size)
-            to_the_faces = Gain.measured(corners, size, power)
+            size = periodogram.window_size(shape, side)
+            corners = periodogram.window_corners(shape, size)
+            power = periodogram.window_power(functools.partial(crop, volume), corners, size)
+            to_the_faces = NoiseProfile.measured(corners, size, power)
             for end, gain in (("centres", to_the_centres(to_the_faces)), ("faces", to_the_faces)):
                 ratio = np.square(gain.at((0, 0, 0), shape).expand(shape).numpy() / truth)
                 ratio /= np.median(ratio)

@@ -13,7 +13,7 @@ import torch
 from f2fd_core import files, lock, metrics, mrc, report
 from f2fd_core.cases import Case, simulated_case, voxels
 from f2fd_core.config import FILTERS, UserError
-from f2fd_core.methods import in_own_process
+from f2fd_core.methods import HALF_MAPS, in_own_process
 
 SCORES = ("correlation", "psnr", "ssim", "published_psnr", "published_ssim", "fsc_mean", "fsc_0.5",
           "fsc_0.143", "membrane_average_precision")
@@ -48,7 +48,7 @@ def fsc_of_halves(name, config, case, folder, budget):
 
 def run_case(config, case, folder):
     """All methods on one case: (rows of scores, {method: path of its volume})."""
-    methods = [name for name in config.methods if name != "halves" or case.halves]
+    methods = [name for name in config.methods if name not in HALF_MAPS or case.halves]
     # The default method first: the others get its time.
     methods.sort(key=lambda name: (name not in FILTERS, name != "spectrum"))
     about = {"case": case.name, "snr": case.snr, "seed": case.seed}
@@ -66,7 +66,7 @@ def run_case(config, case, folder):
             budget = outcome.train_seconds
         row = dict(about, method=name, **scores_of(path, case, membranes))
         row.update(outcome._asdict())
-        if config.tomogram and case.halves and name != "halves":
+        if config.tomogram and case.halves and name not in HALF_MAPS:
             row["fsc_halves_0.143"] = fsc_of_halves(name, config, case, folder, budget)
         rows.append(row)
         volumes[name] = path

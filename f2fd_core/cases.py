@@ -7,13 +7,22 @@ import numpy as np
 import torch
 
 from f2fd_core import files, fourier, mrc
-from f2fd_core.config import SimulateConfig
+from f2fd_core.config import SimulateConfig, UserError
 from f2fd_core.phantom import simulate_volumes
 
 SIRT_ITERATIONS = 10
 DENSE_STEP = 0.5
 LOW_PASS, LOW_PASS_WIDTH = 0.25, 0.03
 INT8_RANGE = 4.0
+# A lamella such as the real one among the test data; how many times as thick as the volume it is,
+# and its signal-to-noise ratio over that of the other cases, at which its halves agree so well.
+IN_SITU = dict(voxel_size=14.56, defocus=2.0, half_maps="tilts", tilt_range=57.0,
+               specimen="crowded")
+THICKER = 2.5
+IN_SITU_SNR = 15.0
+# Real boxes: how many, their side, their signal's variance over that of the noise, and the
+# environment variable that names their folder.
+BOXES, BOX, REAL_SNR, REAL_DATA = 5, 64, 0.07, "F2FD_TEST_DATA"
 
 
 class Case(NamedTuple):
@@ -81,6 +90,12 @@ CHANGES = {"uneven": _uneven, "lowpass": _low_pass, "binned": _bin, "int8": _rou
 def _simulation(name, config, snr, seed):
     """The SimulateConfig of a case."""
     shape, voxel_size = config.shape, 10.0
+    if name == "real-noise":
+        return SimulateConfig(shape=(BOX,) * 3, snr=snr, seed=seed, voxel_size=14.56, defocus=2.0,
+                              specimen="crowded", tilt_range=57.0)
+    if name == "in-situ":
+        return SimulateConfig(shape=shape, snr=IN_SITU_SNR * snr, seed=seed,
+                              thickness=round(THICKER * shape[0]), **IN_SITU)
     if name == "binned":
         shape, voxel_size = tuple(2 * side for side in shape), 5.0
     elif name == "thick":
@@ -91,16 +106,41 @@ def _simulation(name, config, snr, seed):
         sirt_iterations=SIRT_ITERATIONS if name == "sirt" else 0)
 
 
+def _put_into_real_noise(volumes, snr, seed):
+    """Noise of a real cell, half the difference of a box's reconstructions from every other tilt.
+
+    Of two boxes a and b: a is that of the tomogram, a + b and a - b, which don't correlate, are
+    those of the halves. Raises UserError without the data.
+    """
+    folder = os.path.join(os.environ.get(REAL_DATA, ""), "lamella")
+    if not os.path.isdir(folder):
+        raise UserError("--cases names real-noise and %s is '%s'; expected a folder that holds the "
+                        "folder lamella with real half-maps"
+                        % (REAL_DATA, os.environ.get(REAL_DATA, "")))
+    noises = []
+    for number in (seed % BOXES, (seed + 1) % BOXES):
+        even, odd = (voxels(os.path.join(folder, "box%d_%s.mrc" % (number, half)))[:]
+                     for half in ("even", "odd"))
+        noise = np.asarray(even, np.float32) - np.asarray(odd, np.float32)
+        noises.append(noise / noise.std())
+    clean, (first, second) = volumes["clean"], noises
+    strength = np.float32(clean.std() / np.sqrt(REAL_SNR * snr / 0.1))
+    for name, noise in (("tomogram", first), ("odd", first + second), ("even", first - second)):
+        volumes[name] = clean + strength * noise
+
+
 def simulated_case(name, config, snr, seed, folder):
     """Simulate a case's volumes into ``folder``."""
     files.make_folder(folder)
     simulation = _simulation(name, config, snr, seed)
     volumes = simulate_volumes(simulation)
-    if name == "thick":
+    if name in ("thick", "in-situ"):
         # Where slices don't overlap, much of a noise-free reconstruction is the streaks of what
         # lies above and below: it can't tell what is right.
         dense = dataclasses.replace(simulation, tilt_step=DENSE_STEP)
         volumes["clean"] = simulate_volumes(dense)["clean"]
+    if name == "real-noise":
+        _put_into_real_noise(volumes, snr, seed)
     if name in CHANGES:
         CHANGES[name](volumes)
     voxel_size = simulation.voxel_size * simulation.shape[0] / volumes["clean"].shape[0]

@@ -81,6 +81,10 @@ def _parsers():
             command.add_argument("--config", metavar="FILE", help="JSON file with any of these "
                                  "parameters; options given beside it win")
         add_arguments(command, config_class)
+        if config_class is config.TrainConfig:
+            for gone in config.GONE:  # so that commands of earlier versions go on working
+                command.add_argument(config.flag(gone), dest=gone, help=argparse.SUPPRESS,
+                                     default=argparse.SUPPRESS)
     return parser, listed.choices
 
 
@@ -162,8 +166,12 @@ def parse(argv):
     path = explicit.pop("config", None)
     # An empty list of positionals is what argparse gives for "not given".
     explicit = {name: value for name, value in explicit.items() if value != []}
+    for name in [name for name in config.GONE if name in explicit]:
+        del explicit[name]
+        print("f2fd: warning: %s is ignored: the noise is estimated without it by now"
+              % config.flag(name), file=sys.stderr)
     if path:
-        base = config.read_json(path)
+        base = config.todays(config.read_json(path), {})
     elif command == "train" and explicit.get("resume") and explicit.get("output"):
         base = config.recorded(explicit["output"])
     return config_class.create(explicit, base), run

@@ -7,7 +7,6 @@ the network has learned to turn with it is also shown turned, and what it predic
 import contextlib
 import copy
 import dataclasses
-import math
 import os
 import threading
 
@@ -31,7 +30,6 @@ from f2fd_core.device import (
 )
 from f2fd_core.patches import Tiling
 from f2fd_core.perturbation import perturbation_for_prediction
-from f2fd_core.perturbation.spectrum import LEAST_BLOCKS, REFINEMENT_BLOCKS
 from f2fd_core.randomness import Randomness, derived_seed
 from f2fd_core.volume import open_as_they_are
 from f2fd_core.workers import Ahead, in_order
@@ -48,7 +46,6 @@ SMALLEST_TILE, PROBE_SIDE = 64, 64
 # The largest tile that is chosen, and the steps in which smaller ones are tried: what belongs to a
 # tile takes a fast GPU longer than its voxels if there are few.
 LARGEST_TILE, LARGER_BY = 192, 32
-LARGEST_REGION = 112 ** 3
 MEMORY_SHARE = 0.6
 # Standard deviation of a result over the tomogram's: to take noise away can't make it more, but a
 # part may have more of it than the whole.
@@ -146,31 +143,6 @@ class Predictor:
         with autocast(self.dtype, self.device):
             self.network(values.contiguous(memory_format=torch.channels_last_3d))
         return (torch.cuda.max_memory_allocated(self.device) - before) / values.numel()
-
-    def inner(self, perturbation, start, size, margin, multiple):
-        """Mean over the predictions of a region, computed with ``margin`` more voxels around.
-
-        ``multiple``: of which the network's input has to be. In halves, if it is large or a GPU's
-        memory does not suffice for all.
-        """
-        padded = tuple(-(-(side + 2 * margin) // multiple) * multiple for side in size)
-        splits = max(size) > SMALLEST_TILE
-        if math.prod(padded) <= LARGEST_REGION or not splits:
-            corner = tuple(first - margin for first in start)
-            try:
-                mean, = self.moments(perturbation, corner, padded)
-                return mean[tuple(slice(margin, margin + side) for side in size)]
-            except torch.cuda.OutOfMemoryError:
-                if not splits:
-                    raise
-        longest = int(np.argmax(size))
-        first, second = list(size), list(size)
-        first[longest] //= 2
-        second[longest] -= first[longest]
-        middle = list(start)
-        middle[longest] += first[longest]
-        return np.concatenate([self.inner(perturbation, corner, part, margin, multiple)
-                               for corner, part in ((start, first), (middle, second))], longest)
 
 
 def tiling(shape, side, network):
@@ -285,7 +257,7 @@ def denoise(config):
     done = {name for name, path in paths.items() if config.resume and os.path.exists(path)
             and (not config.std or os.path.exists(_companion(path, "_std.mrc")))}
     lock.refuse_held(path for name, path in paths.items() if name not in done)
-    volumes = open_as_they_are(config.without(done), trained.clip)
+    volumes = open_as_they_are(config.without(done), trained)
     boxes = [box_of(volume, config.region) for volume in volumes]
     files.make_folder(config.output)
 
@@ -317,17 +289,6 @@ def box_of(volume, region):
                         "Y, X)" % ((" ".join(map(str, region)), volume.source.path)
                                    + volume.shape))
     return first, shape
-
-
-def refined(perturbations, network, device, dtype):
-    """Let perturbations take their noise spectrum from what the network removes.
-
-    The more tomograms there are, the less of each is looked at.
-    """
-    predictor = Predictor(network, device, dtype, 1, 1)
-    blocks = max(LEAST_BLOCKS, REFINEMENT_BLOCKS // len(perturbations))
-    for perturbation in perturbations:
-        perturbation.refine(predictor, blocks)
 
 
 def _denoise_all(tomograms, predictors, config, trained):
@@ -373,9 +334,7 @@ def _denoise_all(tomograms, predictors, config, trained):
 def _denoise_one(box, perturbation, path, predictors, config, trained):
     """Denoise the ``box`` (see :func:`box_of`) of a perturbation's tomogram, in smaller tiles if a
     GPU's memory does not suffice."""
-    first, volume = predictors[0], perturbation.volume
-    if trained.refines() and not trained.unperturbed(config.predictions):
-        refined([perturbation], first.network, first.device, first.dtype)
+    volume = perturbation.volume
     workers = []
     for predictor in predictors:
         workers += [(predictor, perturbation.on(predictor.device))] * predictor.hands()

@@ -4,6 +4,7 @@ Layout: real volumes (..., Z, Y, X); spectra on the ``rfftn`` grid (..., Z, Y, X
 frequency at index 0. Frequencies are in cycles per voxel, 0.5 being Nyquist. Power is scaled so
 that white noise of variance 1 has power 1 at every frequency.
 """
+import functools
 import math
 
 import torch
@@ -30,6 +31,44 @@ def friedel_weights(shape):
     if shape[2] % 2 == 0:
         weights[-1] = 1.0
     return weights
+
+
+class RfftGrid:
+    """What belongs to every coefficient of the rfft grid of volumes of ``size`` (Z, Y, X).
+
+    Attributes, tensors on the grid: ``radius`` |k|, ``from_axis`` the distance to the tilt axis Y,
+    both in cycles per voxel; ``along_axis`` |k_y| / |k|; ``weights``, how many coefficients of the
+    full spectrum each stands for; ``shell``, the index of its Fourier shell, one coefficient of the
+    shortest side wide. Use :func:`grid_of`, which remembers the last ones.
+    """
+
+    def __init__(self, size):
+        self.size = tuple(size)
+        z, y, x = axis_frequencies(size)
+        self.radius = radial_frequency(size)
+        shape = self.radius.shape
+        self.from_axis = torch.sqrt(z[:, None, None] ** 2 + x[None, None, :] ** 2).expand(shape)
+        self.along_axis = y.abs()[None, :, None] / self.radius.clamp(min=1e-6)
+        self.weights = friedel_weights(size).expand(shape)
+        self.shell = (self.radius * min(size)).long()
+        self.frequencies = (torch.arange(int(self.shell.max()) + 1) + 0.5) / min(size)
+
+    def sums(self, values, index=None):
+        """Sums over the coefficients of each ``index``, by default the shell: double precision."""
+        index = self.shell if index is None else index
+        total = torch.zeros(int(index.max()) + 1, dtype=torch.double)
+        return total.index_add_(0, index.flatten(), (values * self.weights).flatten().double())
+
+    def ratio(self, above, below, index=None):
+        """The ratio of two sums, see :meth:`sums`; 0 where the second is."""
+        above, below = self.sums(above, index), self.sums(below, index)
+        return torch.where(below > 0, above / below.clamp(min=1e-30), torch.zeros_like(above))
+
+
+@functools.lru_cache(maxsize=8)
+def grid_of(size):
+    """The :class:`RfftGrid` of volumes of ``size``, a tuple (Z, Y, X)."""
+    return RfftGrid(size)
 
 
 def sphere_radius(share):

@@ -18,7 +18,6 @@ from f2fd_core import checkpoint, metrics, mrc
 from f2fd_core.cases import voxels
 from f2fd_core.config import (
     FILTERS,
-    START_PERTURBATIONS,
     DeconvolveConfig,
     DenoiseConfig,
     TrainConfig,
@@ -39,9 +38,13 @@ LEARNED = {
     "points": {"perturbation": "points", "dropout": 0.3},
     "blindspot": {"perturbation": "blindspot", "blind_reach": 1},
     "halves": {"perturbation": "halves"},
+    "half-maps": {},
     "published": {"preset": "published"},
 }
 """What differs from the default in each learned method's best known settings."""
+HALF_MAPS = ("halves", "half-maps")
+"""The methods that learn from half-maps: by Noise2Noise, and by noise-matched pairs of their mean.
+"""
 
 
 class Outcome(NamedTuple):
@@ -124,8 +127,8 @@ def run_filter(name, config, case, path):
 # The methods that learn.
 
 def _train_config(name, config, case, folder, steps):
-    halves = case.halves if name == "halves" else ()
-    start = config.start if name in START_PERTURBATIONS else "random"
+    halves = case.halves if name in HALF_MAPS else ()
+    start = config.start if name in ("spectrum", *HALF_MAPS) else "random"
     return TrainConfig.create(dict(
         LEARNED[name], start=start, tomograms=(case.tomogram,), half_maps=halves, output=folder,
         steps=steps, voxel_size=config.voxel_size, checkpoint_every=10 ** 9, device=config.device,

@@ -252,10 +252,13 @@ def filtered(images, transfer):
 
 
 def noise_transfer(shape):
-    """Amplitude of the detector noise: more at low frequency, mean power 1."""
+    """Amplitude of the detector noise on the rfft grid of projections (Y, X), mean power 1.
+
+    Shot noise is white up to the detector's and the interpolation's gentle fall towards Nyquist:
+    so it is in the halves of a real cell, and nothing rises at low frequencies there.
+    """
     y, x = torch.fft.fftfreq(shape[0]), torch.fft.rfftfreq(shape[1])
-    square = y[:, None] ** 2 + x[None, :] ** 2
-    amplitude = torch.exp(-1.2 * square) * torch.sqrt(1 + 4 * torch.exp(-square / 0.06 ** 2))
+    amplitude = torch.exp(-1.2 * (y[:, None] ** 2 + x[None, :] ** 2))
     full = torch.cat([amplitude, amplitude[:, 1:(shape[1] + 1) // 2]], 1)
     return amplitude / full.square().mean().sqrt()
 
@@ -297,13 +300,25 @@ def tilt_angles(config):
     return [math.radians(step * config.tilt_step) for step in range(-count, count + 1)]
 
 
+def _beyond_the_volume(config):
+    """(voxels above and below, voxels to the left and right) of the volume that the specimen
+    fills, too: as far as the rays through the volume go in it."""
+    above = max(config.thickness - config.shape[0], 0) // 2
+    return above, math.ceil(above * math.tan(math.radians(config.tilt_range)))
+
+
 def simulate_volumes(config):
     """The simulated volumes as numpy arrays: {name: (Z, Y, X)} for the names in FILES.
 
-    odd and even are reconstructions with independent noise of twice the variance; tomogram is
-    their mean and clean the reconstruction of the same projections without noise.
+    clean is the reconstruction of the projections without noise. With ``half_maps`` "noise", odd
+    and even are reconstructions of all tilts with independent noise of twice the variance, and
+    tomogram is their mean; with "tilts", they are reconstructions of every other tilt, and tomogram
+    of all.
     """
-    specimen = build_specimen(config.shape, config.voxel_size, config.specimen, config.seed)
+    above, beside = _beyond_the_volume(config)
+    depth, height, width = config.shape
+    specimen = build_specimen((depth + 2 * above, height, width + 2 * beside), config.voxel_size,
+                              config.specimen, config.seed)
     angles = tilt_angles(config)
     density = torch.from_numpy(specimen.density)
     shape = specimen.shape[1:]
@@ -315,11 +330,23 @@ def simulate_volumes(config):
     generator = torch.Generator().manual_seed(derived_seed(config.seed))
     noise = torch.randn((2,) + clean.shape, generator=generator)
     noise = filtered(noise, noise_transfer(shape)) * (math.sqrt(2) * sigmas[:, None, None])
-    series = torch.cat([clean[None], clean + noise])
-    volumes = back_project(series, angles, specimen.shape[0], config.sirt_iterations)
-    clean, odd, even = volumes.numpy()
-    return {"tomogram": (odd + even) / 2, "odd": odd, "even": even, "clean": clean,
-            "density": specimen.density, "membrane": specimen.membrane.astype(np.float32)}
+
+    def reconstructed(series, every=slice(None)):
+        volumes = back_project(series[..., every, :, :], angles[every], depth,
+                               config.sirt_iterations)
+        return volumes[..., beside:beside + width].numpy()
+
+    if config.half_maps == "tilts":
+        series = clean + noise[0] / math.sqrt(2)
+        clean, tomogram = reconstructed(torch.stack([clean, series]))
+        even, odd = (reconstructed(series, slice(first, None, 2)) for first in (0, 1))
+    else:
+        clean, odd, even = reconstructed(torch.cat([clean[None], clean + noise]))
+        tomogram = (odd + even) / 2
+    inside = (slice(above, above + depth), slice(None), slice(beside, beside + width))
+    return {"tomogram": tomogram, "odd": odd, "even": even, "clean": clean,
+            "density": specimen.density[inside],
+            "membrane": specimen.membrane[inside].astype(np.float32)}
 
 
 def simulate(config):

@@ -176,18 +176,21 @@ def draw_slices(before, after, picture_path, title):
     _save(figure, picture_path)
 
 
-def draw_spectrum(total, noise, window, voxel_size, picture_path):
-    """spectrum.png: mean power in Fourier shells of a tomogram and of its estimated noise.
+def draw_spectrum(noise, voxel_size, picture_path):
+    """spectrum.png: power of a tomogram and of its noise, with the interval of the latter.
 
-    ``total`` and ``noise`` are powers on the rfft grid of ``window``; ``voxel_size`` in Å.
+    ``noise``: what :meth:`~f2fd_core.noise.NoiseModel.by_shell` gives; ``voxel_size`` in Å.
     """
-    from f2fd_core.fourier import shell_means
     figure = _figure(figsize=(6, 4))
     axes = figure.subplots()
-    for power, name in ((total, "tomogram"), (noise, "noise, as estimated")):
-        frequency, mean = shell_means(power, window)
-        axes.plot(frequency / voxel_size, mean, marker=".", label=name)
+    frequency = np.array(noise["frequency"]) / voxel_size
+    axes.plot(frequency, noise["total"], marker=".", label="tomogram")
+    line, = axes.plot(frequency, noise["noise"], marker=".", label="noise, as estimated")
+    axes.fill_between(frequency, noise["lower"], noise["upper"], alpha=0.25, linewidth=0,
+                      color=line.get_color(), label="what the noise may be")
     axes.set(xlabel="spatial frequency (1/Å)", ylabel="power", yscale="log")
+    low, high = np.array(noise["total"]).clip(1e-30).min(), max(noise["total"])
+    axes.set_ylim(low / 10, high * 3)
     axes.legend(frameon=False)
     _save(figure, picture_path)
 

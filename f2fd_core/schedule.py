@@ -5,9 +5,10 @@ import torch
 
 WARMUP_STEPS = 10
 # How many times the learning rate a training from random weights begins with, the steps in which
-# what is above the rate falls to 1 / e, and how many times the rate suits weights that have learned
-# before: what they know could be lost (docs/method.md has what was measured).
-FIRST_RATE, SETTLING_STEPS, LEARNED_RATE = 8 / 3, 60, 2 / 3
+# what is above the rate falls to 1 / e. How many times the rate suits weights that have learned
+# before, whose knowledge could be lost, and the epochs after which it is half of that: more epochs
+# overfit a small tomogram (docs/method.md has what was measured).
+FIRST_RATE, SETTLING_STEPS, LEARNED_RATE, HALVING_EPOCHS = 8 / 3, 60, 2 / 3, 5
 PLATEAU = dict(factor=0.1, patience=10, min_lr=1e-8)
 FLAT_LOSS = 1e-4
 
@@ -23,11 +24,11 @@ def averaging_over(share):
     return update
 
 
-def course(config, steps, haste):
+def course(config, steps, haste, epoch=1e9):
     """The learning rate of a step over ``config.learning_rate``, a function of the step.
 
     ``steps``: how many there will be, None if that is not known; ``haste``: how much of its fast
-    start from random weights "settling" has, 0 to 1.
+    start from random weights "settling" has, 0 to 1; ``epoch``: the steps of one.
     """
     def warmth(step):
         return min((step + 1) / WARMUP_STEPS, 1.0)
@@ -36,7 +37,7 @@ def course(config, steps, haste):
         return warmth(step) * (1 + haste * (FIRST_RATE - 1) * math.exp(-step / SETTLING_STEPS))
 
     def gentle(step):
-        return LEARNED_RATE * warmth(step)
+        return LEARNED_RATE * warmth(step) / (1 + step / (HALVING_EPOCHS * epoch))
 
     def falling(step):
         return warmth(step) * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0)))
@@ -64,8 +65,8 @@ class EarlyStop:
 class Schedule:
     """Learning rate and early stop: what changes with steps and with finished epochs."""
 
-    def __init__(self, optimizer, config, steps, haste=1.0):
-        """``steps`` and ``haste`` as in :func:`course`."""
+    def __init__(self, optimizer, config, steps, haste=1.0, epoch=1e9):
+        """``steps``, ``haste`` and ``epoch`` as in :func:`course`."""
         self.optimizer, self.stop = optimizer, EarlyStop()
         self.patience = config.stop_patience
         self.losses = []
@@ -74,7 +75,7 @@ class Schedule:
             self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **PLATEAU)
         else:
             self.by_step = torch.optim.lr_scheduler.LambdaLR(
-                optimizer, course(config, steps, haste))
+                optimizer, course(config, steps, haste, epoch))
 
     def scale(self, factor):
         """Multiply this and all later learning rates."""

@@ -1,27 +1,57 @@
 """When a training has learned what there is to learn: measured on parts that it never learns from.
 
 The loss of an independent pair differs from the error against the unknown signal by a constant
-(Noise2Noise), so on voxels whose targets the network has not seen it is an honest measure.
+(Noise2Noise), so on voxels whose targets the network has not seen it is an honest measure. For
+noise-matched pairs it would rest on the noise that they are made with, and hide what is wrong with
+that; there the error is Stein's estimate with the lowest noise that there may be.
 """
+from typing import NamedTuple
+
 import numpy as np
 import torch
 
+from f2fd_core import fourier
 from f2fd_core.device import autocast
 from f2fd_core.randomness import Randomness, derived_seed
 from f2fd_core.volume import reflected
 
 HOLD_STREAM, VALIDATION_STREAM = 6, 7
-HELD_SHARE, MAXIMUM_HELD = 0.5, 24
+HELD_SHARE, MAXIMUM_HELD, EVERYWHERE = 0.5, 24, 64
 CHECK_EVERY, LEAST_STEPS, MOST_STEPS = 50, 300, 5000
 # After more epochs a small tomogram is learned by heart, and looks it: the loss on held-out parts,
 # whose noise is what the tomogram's is taken to be, does not tell. A network that has learned
-# before needs a third of the least steps and the most epochs.
-MOST_EPOCHS, LEARNED_PART = 150, 3
+# before needs a fifth of the least steps and the most epochs.
+MOST_EPOCHS, LEARNED_PART = 150, 5
 # Whether waiting is worth it: within so many steps, and this share of all, the loss has to fall by
 # more than these shares of what the network explains of the targets, and of their power.
 LEAST_PATIENCE, PATIENCE_SHARE = 200, 0.3
 WORTH_WAITING, NOTHING = 0.02, 1e-4
 PAIRS = 2
+# Where there is less than this share of the highest power of synthetic noise, a response to it is
+# not known.
+LEAST_GIVEN = 0.01
+# A response to synthetic noise below this, in any Fourier shell, shows that it is too much.
+ALARM = -0.05
+
+
+class Check(NamedTuple):
+    """What a check finds: the ``loss`` on held-out parts, the error up to a constant, and the
+    ``power`` that predictions of 0 would have; for noise-matched pairs also the ``responses``, for
+    each tomogram with held-out parts how much of synthetic noise the network passes, {index: by
+    Fourier shell of a patch}."""
+    loss: float
+    power: float
+    responses: dict
+
+
+def too_much(response, scale):
+    """What synthetic noise has to be multiplied by, by shell, for a network that passes so much.
+
+    Where there is noise alone, N, and it was taken for c N, the best a network can pass is
+    t = (1 - c) / (1 + scale² c): less than nothing if c > 1. 1 / c where that is beyond ALARM.
+    """
+    excess = (1 - response) / (1 + scale ** 2 * response).clamp(min=0.1)
+    return torch.where(response < ALARM, 1 / excess, torch.ones_like(response))
 
 
 def limits(learned):
@@ -42,6 +72,8 @@ class HeldOut:
         generator = torch.Generator().manual_seed(derived_seed(seed, HOLD_STREAM))
         chosen = torch.randperm(len(patches), generator=generator)[:count].tolist()
         self.patches = [patches[number] for number in sorted(chosen)]
+        spread = np.linspace(0, len(patches) - 1, min(len(patches), EVERYWHERE)).round().astype(int)
+        self.everywhere = [patches[number] for number in spread]
         self.seed = seed
 
     def _inner(self):
@@ -64,25 +96,80 @@ class HeldOut:
         return torch.from_numpy(weights)
 
     @torch.no_grad()
-    def loss(self, network, perturbations, device, dtype):
-        """Mean squared error in the cubes, always over the same pairs, and that of predicting 0."""
+    def check(self, network, perturbations, device, dtype, everywhere=False):
+        """A :class:`Check`, always with the same random numbers; for a network that has not learned
+        from these tomograms it may be made ``everywhere``, in EVERYWHERE whole patches: few cubes
+        may mistake a little better for a little worse."""
         was_training = network.training
         network.eval()
-        inner = (Ellipsis,) + (self._inner(),) * 3
-        total = power = count = 0.0
         random = Randomness.of(device, self.seed, VALIDATION_STREAM)
-        for index, start in self.patches:
-            pairs = perturbations[index].pairs(start, (self.patch_size,) * 3, PAIRS, random)
+
+        def predict(inputs):
             with autocast(dtype, device):
-                prediction = network(pairs.inputs.unsqueeze(1).contiguous(
-                    memory_format=torch.channels_last_3d))[:, 0]
+                return network(inputs.unsqueeze(1).contiguous(
+                    memory_format=torch.channels_last_3d))[:, 0].float()
+
+        patches, inner = (self.everywhere, slice(None)) if everywhere else (self.patches,
+                                                                            self._inner())
+        matched = hasattr(perturbations[0], "noise")
+        found = (self._stein if matched else self._loss_of_pairs)(
+            predict, perturbations, random, patches, (Ellipsis,) + (inner,) * 3)
+        network.train(was_training)
+        return found
+
+    def _loss_of_pairs(self, predict, perturbations, random, patches, inner):
+        """Mean squared error of the targets in the ``inner`` part of ``patches``."""
+        total = power = count = 0.0
+        for index, start in patches:
+            pairs = perturbations[index].pairs(start, (self.patch_size,) * 3, PAIRS, random)
             targets = pairs.targets[inner]
             weights = torch.ones_like(targets) if pairs.weights is None else pairs.weights[inner]
-            total += float(((prediction.float()[inner] - targets).square() * weights).sum())
+            prediction = predict(pairs.inputs)[inner]
+            total += float(((prediction - targets).square() * weights).sum())
             power += float((targets.square() * weights).sum())
             count += float(weights.sum())
-        network.train(was_training)
-        return total / max(count, 1.0), power / max(count, 1.0)
+        return Check(total / max(count, 1.0), power / max(count, 1.0), {})
+
+    def _stein(self, predict, perturbations, random, patches, inner):
+        """Stein's estimate of the error (Ann. Stat. 9 (1981) 1135), up to the noise's own power.
+
+        It is <|f(X) - X|²> + 2 C: C, the covariance of output and noise, is the response t(k) to
+        synthetic noise times the noise's power, summed over the Fourier shells. The responses are
+        those to the noise that distinguishes two copies.
+        """
+        size = (self.patch_size,) * 3
+        grid = fourier.grid_of(size)
+        hann = torch.hann_window(self.patch_size, periodic=True)
+        taper = hann[:, None, None] * hann[:, None] * hann
+        residual = power = 0.0
+        sums = {}
+        for index, start in patches:
+            perturbation = perturbations[index]
+            region = perturbation.copies_of_itself(start, size)
+            inputs = torch.cat([region, perturbation.copies(start, size, 2, 0, random)])
+            outputs = predict(inputs)
+            residual += float((outputs[:1] - region)[inner].square().mean())
+            power += float(region[inner].square().mean())
+            given, passed = (torch.fft.rfftn((values[1] - values[2]).cpu() * taper)
+                             for values in (inputs, outputs))
+            both = torch.stack([grid.sums((passed * given.conj()).real),
+                                grid.sums(given.abs() ** 2)])
+            sums[index] = sums.get(index, 0) + both
+        count = grid.sums(torch.ones_like(grid.radius))
+        responses = {}
+        for index, (cross, square) in sums.items():
+            given = square / count
+            known = given > LEAST_GIVEN * given.max()
+            responses[index] = torch.where(known, cross / square.clamp(min=1e-30), 0.0)
+        covariance = 0.0
+        for index, _ in patches:
+            noise = perturbations[index].noise
+            level = np.interp(grid.frequencies, fourier.grid_of(noise.window).frequencies,
+                              noise.lower)
+            covariance += float((responses[index] * torch.from_numpy(level) * count).sum()
+                                / count.sum())
+        count = max(len(patches), 1)
+        return Check((residual + 2 * covariance) / count, power / count, responses)
 
 
 class Best:
@@ -91,9 +178,14 @@ class Best:
     def __init__(self):
         self.loss, self.step, self.model = float("inf"), 0, None
         self.marked, self.since = float("inf"), 0
+        # What the network had before the first step, and what it had last.
+        self.started, self.last = float("inf"), float("inf")
 
     def offer(self, loss, power, step, network):
-        """Take a check's result: see :meth:`HeldOut.loss`."""
+        """Take a check's result: see :class:`Check`."""
+        self.last = loss
+        if step == 0:
+            self.started = loss
         worth = max(WORTH_WAITING * (power - loss), NOTHING * power)
         if loss < self.marked - worth:
             self.marked, self.since = loss, step
@@ -102,9 +194,9 @@ class Best:
             self.model = {name: value.detach().cpu().clone()
                           for name, value in network.state_dict().items()}
 
-    def forget(self):
-        """Start the comparison anew: another noise spectrum makes other losses."""
-        self.loss = self.marked = float("inf")
+    def has_gained(self):
+        """Whether the last check found the network no worse than before the first step."""
+        return self.last <= self.started
 
     def wait_from(self, step):
         """Count no step before this one as waited in vain."""
@@ -117,6 +209,7 @@ class Best:
         self.loss, self.step, self.model = state["loss"], state["step"], state["model"]
         # Checkpoints of before tell the best loss only.
         self.marked, self.since = state.get("marked", self.loss), state.get("since", self.step)
+        self.started, self.last = (state.get(name, float("inf")) for name in ("started", "last"))
 
     def at_limit(self, step):
         """Whether there are as many steps as there may be."""

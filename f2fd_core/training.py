@@ -9,13 +9,14 @@ import math
 import os
 import time
 
+import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from f2fd_core import checkpoint, distributed, estimate, metrics, optimizer, report, unet
+from f2fd_core import checkpoint, distributed, estimate, fourier, metrics, optimizer, report, unet
 from f2fd_core.batches import batch_of, open_ground_truth, sampled_patches
-from f2fd_core.config import NETWORK_MULTIPLE, UserError
-from f2fd_core.denoising import Predictor, preview, refined
+from f2fd_core.config import NETWORK_MULTIPLE, START_PERTURBATIONS, UserError
+from f2fd_core.denoising import Predictor, preview
 from f2fd_core.device import (
     arithmetic,
     autocast,
@@ -41,15 +42,12 @@ from f2fd_core.run_folder import (
     withdraw_stop,
 )
 from f2fd_core.schedule import Schedule, averaging_over
-from f2fd_core.stopping import CHECK_EVERY, MOST_STEPS, Best, HeldOut, limits
+from f2fd_core.stopping import CHECK_EVERY, MOST_STEPS, Best, HeldOut, limits, too_much
 from f2fd_core.volume import open_volumes
 from f2fd_core.workers import Ahead
 
 STEP_STREAM = 3
 INITIAL_STREAM = 4
-# In --refine-every steps: often at first, when a network still learns the most. At 0 only one that
-# has learned before knows anything.
-REFINEMENTS = (0, 1, 2, 4, 8)
 PREVIEW_PREDICTIONS = 2
 STOP_EVERY = 10
 # Seconds without pictures for each that they take: on a fast GPU, drawing them at every checkpoint
@@ -166,14 +164,16 @@ class Training:
             self.network, multi_avg_fn=averaging_over(config.averaging)) \
             if config.averaging else None
         self.validation = HeldOut(self.shapes, patches, config.patch_size, config.seed)
-        self.held_out = self.validation if config.automatic() else None
+        # What the pairs of the other perturbations have in common makes their loss dishonest.
+        self.held_out = self.validation if (
+            config.automatic() or config.perturbation in START_PERTURBATIONS) else None
         self.best = Best()
-        self.refined_at = None
         self.loss_of = training_loss(config)
         self.perturbations = [perturbation_for_training(volume, config, device)
                               for volume in volumes]
         self.schedule = Schedule(self.optimizer, config, self.steps, min(
-            perturbation.haste for perturbation in self.perturbations))
+            perturbation.haste for perturbation in self.perturbations),
+            len(patches) / config.batch_size)
         self.ahead = Ahead(self.prepare, works_apart(device))
         self.step, self.stopped, self.setbacks = 0, False, 0
 
@@ -202,7 +202,7 @@ class Training:
         and in these tomograms matter may be bright."""
         losses = []
         for _ in range(2):
-            losses.append(self.validation_loss()[0])
+            losses.append(self.validated(everywhere=True).loss)
             self.invert()
         dark, bright = losses
         if bright < dark:
@@ -244,20 +244,18 @@ class Training:
             self.averaged.n_averaged.fill_(state["step"])
         best = Best()
         best.load_state_dict(state["best"])
-        if self.held_out and earlier.automatic():
-            self.best = best
-        else:
-            self.best.wait_from(state["step"])  # nobody watched
+        self.best = best
+        if not earlier.automatic():
+            self.best.wait_from(state["step"])  # nobody waited
         self.slow_down(state.get("setbacks", 0))
         self.optimizer.load_state_dict(state["optimizer"])
         for group in self.optimizer.param_groups:
             group["lr"] *= self.config.learning_rate / earlier.learning_rate
         self.schedule.load_state_dict(state["schedule"])
         self.step = state["step"]
-        if state["noise"]:
+        if state.get("noise"):
             for perturbation, noise in zip(self.perturbations, state["noise"]):
                 perturbation.load_state_dict(noise)
-        self.refined_at = state["refined_at"]
 
     def slow_down(self, setbacks):
         """Lower the learning rate to that after so many setbacks in all."""
@@ -293,9 +291,12 @@ class Training:
                               self.step)
         estimate_at = self.step + estimate.WARMING_STEPS + estimate.TIMED_STEPS
         started = time.monotonic() - log.seconds
-        if self.config.perturbation == "spectrum":
+        if self.matched():
             scales = sorted({"%.2f" % perturbation.scale for perturbation in self.perturbations})
             report.say("noise scale: %s" % " to ".join(sorted({scales[0], scales[-1]})))
+            for perturbation in self.perturbations:
+                report.say("%s: %s" % (perturbation.volume.source.name,
+                                       perturbation.noise.describe()))
         self.draw_spectrum()
         if self.step and not os.path.exists(self.preview()):
             self.draw(log.path)  # the run from which this one goes on was ended before that
@@ -323,12 +324,13 @@ class Training:
                         draw_from = drawn + PAUSE_OF_DRAWING * (drawn - began)
 
     def next_step(self):
-        """One step with what belongs to it: a new estimate of the noise before, a check after."""
-        if self.refinement_due(self.step):
-            self.refine()
+        """One step with what belongs to it: a check before the first, and after every CHECK_EVERY
+        and the last."""
+        if self.step == 0 and self.config.pretrained() and self.held_out:
+            self.check()
         row = self.take_step()
         self.step += 1
-        if self.held_out and self.step % CHECK_EVERY == 0:
+        if self.held_out and (self.step % CHECK_EVERY == 0 or self.step == self.steps):
             row["validation_loss"] = self.check()
         if self.group.size == 1 or self.step % STOP_EVERY == 0:
             self.stopped = self.group.agreed(os.path.exists(stop_file(self.config.output)))
@@ -341,38 +343,34 @@ class Training:
         """Whether a checkpoint belongs after the step just done."""
         return self.step % self.config.checkpoint_every == 0 or self.finished()
 
-    def validation_loss(self):
-        """Loss of the model on parts that are held out if the training ends by itself, and what it
-        would be for predictions of 0."""
-        return self.group.agreed(self.validation.loss(self.model(), self.perturbations,
-                                                      self.device, self.dtype))
+    def validated(self, everywhere=False):
+        """The model's :class:`~f2fd_core.stopping.Check` on parts that are held out."""
+        return self.group.agreed(self.validation.check(self.model(), self.perturbations,
+                                                       self.device, self.dtype, everywhere))
 
     def check(self):
-        """Loss of the model on the held-out parts, remembered if it is the best."""
-        loss, power = self.validation_loss()
-        self.best.offer(loss, power, self.step, self.model())
-        return loss
+        """Loss of the model on the held-out parts, remembered if it is the best; the noise is
+        lowered where the network shows that it was taken for too much."""
+        found = self.validated()
+        self.best.offer(found.loss, found.power, self.step, self.model())
+        for index, response in found.responses.items():
+            self._lower_noise(self.perturbations[index], response)
+        return found.loss
 
-    def refinement_due(self, step):
-        """Whether the noise is to be estimated anew before a step."""
-        if not self.config.refines() or step == self.refined_at:
-            return False
-        number, rest = divmod(step, self.config.refine_every)
-        return (rest == 0 and number in REFINEMENTS
-                and (number > 0 or self.config.pretrained()))
-
-    def refine(self):
-        """Estimate the noise spectra anew from what the network removes by now."""
+    def _lower_noise(self, perturbation, response):
+        """Lower the noise of a perturbation in the Fourier shells of a patch where the ``response``
+        to it is negative: there the network would turn the sign of what is weak."""
+        factors = too_much(response, perturbation.scale)
+        if (factors == 1).all():
+            return
+        frequencies = fourier.grid_of((self.config.patch_size,) * 3).frequencies
+        own = fourier.grid_of(perturbation.noise.window).frequencies
+        perturbation.lower(torch.from_numpy(np.interp(own, frequencies, factors)))
         if self.group.rank == 0:
-            refined(self.perturbations, self.model(), self.device, self.dtype)
-        states = self.group.agreed([perturbation.state_dict()
-                                    for perturbation in self.perturbations])
-        for perturbation, state in zip(self.perturbations, states):
-            perturbation.load_state_dict(state)
-        self.network.train()
-        self.refined_at = self.step
-        self.best.forget()
-        if self.group.rank == 0:
+            wrong = frequencies[factors < 1]
+            report.say("%s: between %.2f and %.2f cycles per voxel the noise was taken for too "
+                       "much; it is lowered there, to %.2f times at least"
+                       % (perturbation.volume.source.name, wrong[0], wrong[-1], factors.min()))
             self.draw_spectrum()
 
     def prepare(self, step):
@@ -388,7 +386,7 @@ class Training:
     def take_step(self):
         """One step of the optimizer; returns its loss, learning rate, voxels and scores."""
         batch = self.ahead.take(self.step)
-        if not self.refinement_due(self.step + 1):
+        if (self.step + 1) % CHECK_EVERY:  # a check may change the noise
             self.ahead.begin(self.step + 1)
         seed_dropout(self.device, derived_seed(self.config.seed, STEP_STREAM, self.step,
                                                self.group.rank))
@@ -397,7 +395,10 @@ class Training:
         prediction = prediction.float()
         loss = self.loss_of(prediction, batch.targets, batch.weights)
         total = self.config.batch_size * self.config.samples_per_patch
-        share = len(batch.inputs) / total
+        # What counts here, of what counts in all processes: voxels or, in the L2 norm, patches.
+        counted = float(batch.weights.sum()) if (
+            self.config.loss == "mse" and batch.weights is not None) else len(batch.inputs)
+        share = counted / max(self.group.total(counted, self.device), 1e-30)
         self.optimizer.zero_grad(set_to_none=True)
         # Gradients are averaged over the processes; with this factor, over the patches.
         (loss * share * self.group.size).backward()
@@ -426,26 +427,35 @@ class Training:
                         intensities=intensities(self.volumes), setbacks=self.setbacks,
                         best=self.best.state_dict(),
                         noise=[perturbation.state_dict() for perturbation in self.perturbations]
-                        if self.refined_at is not None else [], refined_at=self.refined_at)
+                        if self.matched() else [])
 
     def save_model(self):
-        """Write model.pt, the best model if there was a choice; returns its path."""
+        """Write model.pt and return its path: the best model of a training that ends by itself, or
+        that did not make the network better; else the last."""
         weights, step = self.best.model, self.best.step
-        if weights is None:
+        if weights is None or not self.config.automatic() and self.best.has_gained():
             weights, step = self.model().state_dict(), self.step
         path = os.path.join(self.config.output, "model.pt")
-        checkpoint.save(path, weights, self.config, step, self.voxel_size)
+        noise = [perturbation.noise.by_shell() for perturbation in self.perturbations] \
+            if self.matched() else []
+        checkpoint.save(path, weights, self.config, step, self.voxel_size, noise=noise)
         report.say("model of step %d written to %s after %d steps" % (step, path, self.step))
+        if step == 0 < self.step:
+            report.warn("the training did not make the network better than the weights that it "
+                        "began with, as far as the tomograms tell: these are the model")
         if self.steps is None and self.best.at_limit(self.step):
             report.warn("--steps auto ends after %d steps, though the loss may not be flat yet; "
                         "--resume with a larger number of --steps goes on" % self.step)
         return path
 
+    def matched(self):
+        """Whether the pairs are noise-matched, so that there is an estimate of the noise."""
+        return self.config.perturbation == "spectrum"
+
     def draw_spectrum(self):
         """spectrum.png: what the noise spectrum of the first tomogram is taken to be."""
-        if self.config.perturbation == "spectrum":
-            first = self.perturbations[0]
-            report.draw_spectrum(first.total_power, first.power, first.window, self.voxel_size,
+        if self.matched():
+            report.draw_spectrum(self.perturbations[0].noise.by_shell(), self.voxel_size,
                                  os.path.join(self.config.output, "spectrum.png"))
 
     def preview(self):

@@ -169,12 +169,14 @@ class Volume(Standardised):
 class HalfMaps(Standardised):
     """Two half-maps of one tomogram, standardised on one scale.
 
-    Stands where a :class:`Volume` does; ``region`` is the mean of both halves, in units of one
-    half's standard deviation; :meth:`half` is one of them.
+    Stands where a :class:`Volume` does; ``region`` is the mean of both halves, :meth:`half` one of
+    them, and :meth:`difference` the noise of the mean.
     """
 
-    def __init__(self, halves, path=""):
-        """``halves``: two Volumes; ``path``: the tomogram's, by which the result is called.
+    def __init__(self, halves, path="", for_mean=False):
+        """``halves``: two Volumes; ``path``: the tomogram's, by which the result is called;
+        ``for_mean``: the unit is the standard deviation of the mean, as in the tomogram of all
+        tilts or frames, instead of a half's.
 
         Raises UserError if they don't belong together.
         """
@@ -191,10 +193,17 @@ class HalfMaps(Standardised):
         self.warnings = odd.warnings + even.warnings
         self.mean = (odd.mean + even.mean) / 2
         self.std = (odd.std + even.std) / 2
+        self.for_mean = for_mean
+        if for_mean:
+            square = sum(np.square(self.region((slab.start, 0, 0), (slab.stop - slab.start,
+                                                                    *self.shape[1:])),
+                                   dtype=float).sum() for slab in mrc.slabs(self.shape))
+            self.std *= float(np.sqrt(square / np.prod(self.shape)))
 
     def prepared_by(self, prepare):
         """See :meth:`Volume.prepared_by`."""
-        return HalfMaps([half.prepared_by(prepare) for half in self.halves], self.source.path)
+        return HalfMaps([half.prepared_by(prepare) for half in self.halves], self.source.path,
+                        self.for_mean)
 
     def half(self, number, start, size):
         """Standardised voxels of the odd (0) or even (1) half-map; see :meth:`Volume.region`."""
@@ -205,16 +214,21 @@ class HalfMaps(Standardised):
         """Mean of both halves; see :meth:`Volume.region`."""
         return (self.half(0, start, size) + self.half(1, start, size)) / 2
 
+    def difference(self, start, size):
+        """Half the difference of both halves: noise such as the mean has, without signal."""
+        return (self.half(0, start, size) - self.half(1, start, size)) / 2
 
-def open_as_they_are(config, clip):
+
+def open_as_they_are(config, trained):
     """The tomograms or half-maps of a TrainConfig or a DenoiseConfig, with their warnings told.
 
-    ``clip``: whether outliers are clipped. Raises UserError.
+    ``trained``: the TrainConfig of the model, which says whether outliers are clipped and what is
+    learned from half-maps. Raises UserError.
     """
-    volumes = [Volume(path, clip, config.voxel_size)
+    volumes = [Volume(path, trained.clip, config.voxel_size)
                for path in config.half_maps or config.tomograms]
     if config.half_maps:
-        volumes = [HalfMaps(pair, path) for pair, path
+        volumes = [HalfMaps(pair, path, trained.perturbation != "halves") for pair, path
                    in zip(zip(volumes[::2], volumes[1::2]), config.names())]
     for volume in volumes:
         for warning in volume.warnings:
@@ -225,4 +239,4 @@ def open_as_they_are(config, clip):
 def open_volumes(config):
     """The same of a TrainConfig, prepared as it says."""
     return [volume.prepared_by(preparation(config))
-            for volume in open_as_they_are(config, config.clip)]
+            for volume in open_as_they_are(config, config)]

@@ -24,7 +24,7 @@ from f2fd_core import (
 from f2fd_core.volume import crop
 
 TINY = dict(steps=6, patch_size=16, batch_size=2, features=8, checkpoint_every=6, device="cpu",
-            spectrum_window=16, refine_every=0)
+            spectrum_window=16)
 
 
 class Memory:
@@ -46,6 +46,14 @@ def coloured(k):
 def synthesised(power, shape, seed):
     """Gaussian noise (Z, Y, X) with a power that is a function of |k|."""
     amplitude = power(fourier.radial_frequency(shape)).sqrt()
+    return fourier.synthesise(amplitude, shape, shape, 1, torch.Generator().manual_seed(seed))[0]
+
+
+def back_projected_noise(power, shape, seed):
+    """The same with a power that is a function of |k| times the distance to the tilt axis Y, as
+    weighted back-projection makes it."""
+    grid = fourier.grid_of(tuple(shape))
+    amplitude = (power(grid.radius) * grid.from_axis).sqrt()
     return fourier.synthesise(amplitude, shape, shape, 1, torch.Generator().manual_seed(seed))[0]
 
 

@@ -171,9 +171,9 @@ def test_every_option_reaches_its_field():
     ({"half_maps": ["a", "b", "c"]}, "--half-maps names 3 files; expected two for each tomogram"),
     ({"half_maps": ["a", "b"], "tomograms": ["c", "d"]}, "--half-maps names 2 files; expected two"),
     ({"half_maps": ["a", "b"], "perturbation": "points"},
-     "--perturbation is points and --half-maps names 2 files; expected halves with half-maps"),
+     "--perturbation is points and --half-maps names 2 files; expected spectrum or halves with "),
     ({"perturbation": "halves", "tomograms": ["a"]},
-     "--perturbation is halves and --half-maps names 0 files; expected halves with half-maps"),
+     "--perturbation is halves and --half-maps names no files; expected two a tomogram"),
     ({"half_maps": ["a", "b"], "ground_truth": ["c", "d"]},
      "--ground-truth names 2 volumes; expected 1, one for each tomogram"),
     ({"deconvolve": True, "tomograms": ["a"]}, "--defocus is 0; expected the tomograms' defocus"),
@@ -188,24 +188,25 @@ def test_bad_values_get_one_sentence(values, words):
     assert "\n" not in str(caught.value)
 
 
-def test_half_maps_imply_their_perturbation():
+def test_half_maps_are_for_noise_matched_pairs_or_for_noise2noise():
     given = {"half_maps": ["odd.mrc", "even.mrc"]}
-    for more in ({}, {"preset": "published"}):
+    for more, perturbation in (({}, "spectrum"), ({"perturbation": "halves"}, "halves")):
         made = TrainConfig.create(dict(given, **more))
-        assert made.perturbation == "halves"
+        assert made.perturbation == perturbation
         assert made.names() == ("odd.mrc",)
     assert TrainConfig.create(dict(given, tomograms=["a.mrc"])).names() == ("a.mrc",)
     # No half-maps, as the form gives them for other perturbations, imply nothing.
     published = TrainConfig.create({"preset": "published", "half_maps": [], "tomograms": ["a.mrc"]})
     assert published.perturbation == "masks"
     settings, _ = cli.parse(["train", "--half-maps", "odd.mrc", "even.mrc", "--output", "o"])
-    assert (settings.half_maps, settings.perturbation) == (("odd.mrc", "even.mrc"), "halves")
+    assert (settings.half_maps, settings.perturbation) == (("odd.mrc", "even.mrc"), "spectrum")
 
 
 def test_recorded_half_maps_and_perturbation_are_taken_up(tmp_path):
     """A configuration file with half-maps, and one without to which they are given."""
     for recorded, words in ((dict(half_maps=("a.mrc", "b.mrc"), perturbation="halves"), []),
-                            (dict(perturbation="masks"), ["--half-maps", "a.mrc", "b.mrc"])):
+                            (dict(perturbation="masks"), ["--half-maps", "a.mrc", "b.mrc",
+                                                          "--perturbation", "halves"])):
         path = tmp_path / "train.json"
         path.write_text(TrainConfig(**recorded).to_json())
         settings, _ = cli.parse(["train", "--config", str(path), *words])
@@ -229,10 +230,8 @@ def test_what_is_left_of_a_denoising_without_the_finished_tomograms():
 
 
 @pytest.mark.parametrize(("trained", "values", "words"), [
-    ({}, {"half_maps": ["a", "b"]}, "--half-maps names 2 files; expected none for a model trained "
-                                    "with the perturbation spectrum"),
-    ({"perturbation": "halves"}, {"tomograms": ["a"]}, "--half-maps names 0 files; expected two a "
-     "tomogram for a model trained with the perturbation halves"),
+    ({"perturbation": "points"}, {"half_maps": ["a", "b"]}, "--half-maps names 2 files; expected "
+     "none for a model trained with the perturbation points"),
     ({}, {"defocus": 2.5}, "--defocus is 2.5; expected 0, since the model was trained on tomograms "
                            "that were not deconvolved"),
     ({"network": "published", "patch_size": 64}, {"tile_size": 72},

@@ -352,27 +352,10 @@ def test_copies_that_do_not_fit_halve_the_predictions_at_once_too():
     assert (mean == 5).all() and (variance == 0).all()
 
 
-def test_a_region_is_computed_in_parts_that_fit():
-    class Ramp:
-        def copies(self, start, size, count, first, random):
-            parts = [torch.arange(at, at + side).float() for at, side in zip(start, size)]
-            z, y, x = torch.meshgrid(*parts, indexing="ij")
-            return (z + 100 * y + 10000 * x).expand(count, *size)
-
-    size, margin = (40, 64, 70), 8
-    for most in (10 ** 9, 64 ** 3):
-        predictor = Predictor(Greedy(most), torch.device("cpu"), torch.float32, 1, 1)
-        inner = predictor.inner(Ramp(), (1, 2, 3), size, margin, 8)
-        expected = Ramp().copies((1, 2, 3), size, 1, 0, None)[0].numpy()
-        np.testing.assert_array_equal(inner, expected)
-
-
 def test_tiles_are_halved_until_they_fit(phantom, tmp_path, tiny_model, monkeypatch, capsys):
     """The result is that of the smaller tiles, and nothing of the larger ones is left."""
     options = dict(model=str(tiny_model / "model.pt"), tomograms=(phantom["tomogram"],),
                    device="cpu")
-    # The second estimate of the noise has regions, and a test, of its own.
-    monkeypatch.setattr("f2fd_core.denoising.refined", lambda *_: None)
     small, = denoise(DenoiseConfig(output=str(tmp_path / "small"), tile_size=64, **options))
     moments = Predictor.moments
 

@@ -14,7 +14,7 @@ from f2fd_core.device import cpu_threads
 from f2fd_core.distributed import Group
 
 # Slow steps: what differs in the last bits grows with the way that the weights go.
-OPTIONS = dict(TINY, batch_size=4, seed=3, refine_every=3, schedule="constant",
+OPTIONS = dict(TINY, batch_size=4, seed=3, schedule="constant",
                learning_rate=1e-3, precision="float32", threads=1)
 
 

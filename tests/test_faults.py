@@ -41,7 +41,7 @@ SAME = "one sentence; later the same, bit for bit"
 def training(tomogram, output, **options):
     """The command line of a small training that has all that a large one has."""
     settings = dict(dict(steps=8, patch_size=16, batch_size=1, features=2, checkpoint_every=4,
-                         refine_every=5, spectrum_window=16, dropout=0.2, device="cpu", threads=1),
+                         spectrum_window=16, dropout=0.2, device="cpu", threads=1),
                     **options)
     words = ["train", tomogram, "--output", output, "--resume"]
     for name, value in settings.items():
@@ -50,8 +50,8 @@ def training(tomogram, output, **options):
 
 
 def endless(tomogram, output, **options):
-    return training(tomogram, output, **dict(dict(steps=10 ** 6, checkpoint_every=10 ** 6,
-                                                  refine_every=0), **options))
+    return training(tomogram, output, **dict(dict(steps=10 ** 6, checkpoint_every=10 ** 6),
+                                            **options))
 
 
 @pytest.fixture(scope="module")

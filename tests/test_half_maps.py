@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import TINY, data, whole
 
-from f2fd_core import TrainConfig, UserError, checkpoint, cli, mrc
+from f2fd_core import TrainConfig, UserError, checkpoint, cli, mrc, train
 from f2fd_core.config import DenoiseConfig
 from f2fd_core.denoising import denoise
 from f2fd_core.volume import HalfMaps, Volume, open_volumes
@@ -74,6 +74,7 @@ def model(small, tmp_path_factory):
     """A model trained on half-maps with the command line."""
     output = tmp_path_factory.mktemp("model")
     command = ["train", "--half-maps", small["odd"], small["even"], "--output", str(output),
+               "--perturbation", "halves",
                "--ground-truth", small["clean"]]
     for name, value in dict(TINY, dropout=0.0, precision="float32").items():
         command += ["--" + name.replace("_", "-"), str(value)]
@@ -135,14 +136,49 @@ def test_finished_half_maps_are_skipped(model, small, tmp_path, capsys):
                                   data(output / "odd_denoised.mrc"))
 
 
-def test_models_of_half_maps_and_of_tomograms_want_what_they_were_trained_on(
-        model, tiny_model, small, tmp_path):
-    for path, given, words in (
-            (model, dict(tomograms=(small["tomogram"],)), "--half-maps names 0 files; expected "
-             "two a tomogram for a model trained with the perturbation halves"),
-            (tiny_model / "model.pt", dict(half_maps=(small["odd"], small["even"])),
-             "--half-maps names 2 files; expected none for a model trained with the perturbation "
-             "spectrum")):
-        with pytest.raises(UserError, match=words):
-            denoise(DenoiseConfig(model=str(path), output=str(tmp_path / "out"), **given))
+@pytest.fixture(scope="module")
+def matched(small, tmp_path_factory):
+    """A model of noise-matched pairs of the half-maps' mean, which is what --half-maps makes."""
+    output = tmp_path_factory.mktemp("matched")
+    assert cli.main(["train", "--half-maps", small["odd"], small["even"], "--output", str(output),
+                     *(word for name, value in dict(TINY, precision="float32").items()
+                       for word in ("--" + name.replace("_", "-"), str(value)))]) == 0
+    return output / "model.pt"
+
+
+def test_half_maps_make_noise_matched_pairs_unless_told_otherwise(matched):
+    assert checkpoint.load(str(matched))["config"]["perturbation"] == "spectrum"
+
+
+def test_models_of_half_maps_denoise_tomograms_that_have_none(model, matched, small, tmp_path):
+    """Nearly what the mean of the halves gives, for it is that tomogram."""
+    for number, path in enumerate((model, matched)):
+        outputs = [tmp_path / ("%d%s" % (number, name)) for name in ("whole", "halves")]
+        assert denoised(path, outputs[0], small["tomogram"]) == ["tomogram_denoised.mrc"]
+        denoised(path, outputs[1], "--half-maps", small["odd"], small["even"])
+        whole_one, both = data(outputs[0] / "tomogram_denoised.mrc"), \
+            data(outputs[1] / "odd_denoised.mrc")
+        assert np.corrcoef(whole_one.ravel(), both.ravel())[0, 1] > 0.8
+        if path == matched:
+            assert np.abs(whole_one - both).std() < 0.05 * both.std()
+
+
+def test_the_mean_of_the_halves_is_in_its_own_units(halves):
+    volumes = [Volume(path, clip=False) for path in halves]
+    mean = whole(HalfMaps(volumes, for_mean=True))
+    assert mean.std() == pytest.approx(1, abs=1e-5)
+    volume = HalfMaps(volumes, for_mean=True)
+    np.testing.assert_allclose(volume.restore(mean), (data(halves[0]) + data(halves[1])) / 2,
+                               atol=1e-4)
+    np.testing.assert_allclose(volume.difference((0, 0, 0), volume.shape) * 2 * volume.std,
+                               data(halves[0]) - 5 - (data(halves[1]) + 3), atol=0.5)
+
+
+def test_models_of_other_pairs_take_no_half_maps(small, tmp_path):
+    model = train(TrainConfig(**dict(TINY, tomograms=(small["tomogram"],), steps=1,
+                                     output=str(tmp_path / "run"), perturbation="blindspot")))
+    with pytest.raises(UserError, match="--half-maps names 2 files; expected none for a model "
+                                        "trained with the perturbation blindspot"):
+        denoise(DenoiseConfig(model=model, output=str(tmp_path / "out"),
+                              half_maps=(small["odd"], small["even"])))
     assert not (tmp_path / "out").exists()

@@ -6,7 +6,7 @@ environment that has neither torch nor numpy.
 from f2fd_core.config.denoise import DenoiseConfig
 from f2fd_core.config.parameter import UserError, flag, item_type, parameters, read_json
 from f2fd_core.config.shared import MINIMUM_SIDE
-from f2fd_core.config.stored import recorded, todays
+from f2fd_core.config.stored import GONE, recorded, todays
 from f2fd_core.config.tools import (
     FILTERS,
     BenchmarkConfig,
@@ -31,4 +31,4 @@ __all__ = [
     "PREDICTION_DEFAULTS", "START_NETWORK", "START_PATCH", "START_PERTURBATIONS",
     "BenchmarkConfig", "DeconvolveConfig", "DenoiseConfig", "EvaluateConfig", "InfoConfig",
     "SimulateConfig", "TrainConfig", "UserError", "flag", "item_type", "parameters",
-    "read_json", "recorded", "todays"]
+    "read_json", "recorded", "todays", "GONE"]

@@ -5,7 +5,7 @@ from typing import Tuple
 
 from f2fd_core.config import shared
 from f2fd_core.config.parameter import INPUT, PREDICTION, RUN, Config, UserError, param
-from f2fd_core.config.train import NETWORK_MULTIPLE
+from f2fd_core.config.train import NETWORK_MULTIPLE, START_PERTURBATIONS
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class DenoiseConfig(Config):
     output: str = param("", "Output folder", "Folder for the denoised tomograms and pictures.",
                         INPUT)
     half_maps: Tuple[str, ...] = shared.half_maps(
-        "Two half-maps a tomogram (MRC), odd and even, for models that were trained on half-maps: "
-        "both are denoised and averaged. The result has the tomogram's name if that is given, "
-        "else the odd half's.")
+        "Two half-maps a tomogram (MRC), odd and even, to denoise in its place, for models of the "
+        "perturbation spectrum (which denoise the mean of both) or halves (which denoise both, and "
+        "average). The result has the tomogram's name if that is given, else the odd half's.")
     defocus: float = param(
         0.0, "Defocus", "Defocus of these tomograms, for models that were trained on deconvolved "
         "ones. 0: that of the training.", INPUT, unit="µm", ge=0, zero="as trained",
@@ -90,17 +90,17 @@ class DenoiseConfig(Config):
 
     def for_model(self, train_config):
         """Replace every 0 by the value of the model's preset and check against the model."""
-        if (train_config.perturbation == "halves") != bool(self.half_maps):
-            raise UserError("--half-maps names %d files; expected %s for a model trained with the "
-                            "perturbation %s" % (len(self.half_maps), "none" if self.half_maps
-                                                 else "two a tomogram", train_config.perturbation))
+        if self.half_maps and train_config.perturbation not in START_PERTURBATIONS:
+            raise UserError("--half-maps names %d files; expected none for a model trained with "
+                            "the perturbation %s" % (len(self.half_maps),
+                                                     train_config.perturbation))
         if self.defocus and not train_config.deconvolve:
             raise UserError("--defocus is %g; expected 0, since the model was trained on tomograms "
                             "that were not deconvolved" % self.defocus)
         filled = dataclasses.replace(
             self, **{name: getattr(self, name) or value
                      for name, value in train_config.prediction_defaults().items()})
-        if train_config.perturbation == "halves" and filled.predictions % 2:
+        if train_config.perturbation == "halves" and self.half_maps and filled.predictions % 2:
             raise UserError("--predictions is %d; expected an even number, since the half-maps are "
                             "taken in turn" % filled.predictions)
         if filled.std and filled.predictions == 1:

@@ -5,21 +5,20 @@ from f2fd_core.config.parameter import read_json
 
 BEFORE = {"optimizer": "adam", "averaging": 0.0, "noise_gain": False, "start": "random"}
 """What settings were before they could be chosen."""
-# Settings of version 1.0.0 that are gone: of both, denoising needs only whether the noise spectrum
-# is estimated anew.
-QUANTILE, REFINE_AT, REFINE_STEPS = "spectrum_quantile", "refine_at", 200
+GONE = ("spectrum_quantile", "refine_at", "refine_every", "spectrum_share", "spared_frequency")
+"""Settings of earlier versions that nothing depends on any more: how the noise was estimated."""
 
 
-def todays(settings):
-    """The settings in a model of any version, a dictionary, in today's words."""
-    settings = {**BEFORE, **settings}
-    settings.pop(QUANTILE, None)
-    if REFINE_AT in settings:
-        settings["refine_every"] = REFINE_STEPS if settings.pop(REFINE_AT) else 0
+def todays(settings, before=BEFORE):
+    """The settings in a model of any version, a dictionary, in today's words; ``before``: what
+    those had that it does not have."""
+    settings = {**before, **settings}
+    for name in GONE:
+        settings.pop(name, None)
     return settings
 
 
 def recorded(output):
     """What an earlier ``f2fd train`` recorded in its output folder; {} when there is nothing."""
     path = os.path.join(output, "train.json")
-    return read_json(path) if os.path.exists(path) else {}
+    return todays(read_json(path), {}) if os.path.exists(path) else {}

@@ -27,6 +27,13 @@ class SimulateConfig(Config):
                               unit="degrees", gt=0, lt=90)
     tilt_step: float = param(3.0, "Tilt step", "Angle between two tilts.", INPUT, unit="degrees",
                              gt=0, le=30)
+    thickness: int = param(0, "Specimen thickness", "The specimen is so thick, and goes on to both "
+                           "sides of the tilt axis: the volume is cut out of its middle, and what "
+                           "lies above, below and beside it is in the projections, as in a cell. "
+                           "0: it ends with the volume.", INPUT, unit="voxels", ge=0)
+    half_maps: str = param("noise", "Half-maps", "noise: both of all tilts, with noise of their "
+                           "own, as from frames. tilts: of every other tilt.", INPUT,
+                           choices=("noise", "tilts"))
     defocus: float = param(3.0, "Defocus", "Defocus of the microscope (300 kV, Cs 2.7 mm).", INPUT,
                            unit="µm", ge=0)
     sirt_iterations: int = param(0, "SIRT-like filter", "Reconstruct with IMOD's SIRT-like filter "
@@ -60,9 +67,10 @@ class EvaluateConfig(Config):
 
 
 BENCHMARK_CASES = ("cell", "spheres", "crowded", "sirt", "uneven", "lowpass", "binned", "int8",
-                   "empty", "noisefree", "thick")
+                   "empty", "noisefree", "thick", "in-situ", "real-noise")
 FILTERS = ("gaussian", "tv", "nlm", "deconvolve")
-BENCHMARK_METHODS = FILTERS + ("spectrum", "masks", "points", "blindspot", "halves", "published")
+BENCHMARK_METHODS = FILTERS + ("spectrum", "masks", "points", "blindspot", "halves", "half-maps",
+                             "published")
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,10 @@ class BenchmarkConfig(Config):
         "specimen; the others are a cell: sirt: SIRT-like reconstruction; uneven: noise that "
         "changes with depth and towards the borders; lowpass, binned: without the highest "
         "frequencies; int8: rounded to 256 values; noisefree; thick: three times as thick and as "
-        "wide and half as long, scored against a reconstruction from many more tilts.", INPUT,
+        "wide and half as long, scored against a reconstruction from many more tilts. in-situ: a "
+        "crowded cell, two and a half times as thick as the volume, with half-maps of every other "
+        "tilt. real-noise: a cell of 64 x 64 x 64 voxels in the noise of a real one, which is read "
+        "from the folder lamella of that named by the environment variable F2FD_TEST_DATA.", INPUT,
         choices=BENCHMARK_CASES)
     shape: Tuple[int, ...] = param((64, 128, 128), "Shape", "Size of the simulated volumes, Z Y "
                                    "X.", INPUT, unit="voxels", ge=32, length=3)

@@ -73,9 +73,10 @@ class TrainConfig(Config):
         (), "Ground truth", "Noise-free volumes, one a tomogram and in the same order. Used for "
         "the scores in the log (SSIM, PSNR), never for training.", INPUT, advanced=True)
     half_maps: Tuple[str, ...] = shared.half_maps(
-        "Two half-maps a tomogram (MRC), odd and even, in the tomograms' order: the network then "
-        "learns from one half to the other (perturbation halves). The tomograms themselves need "
-        "not be given.")
+        "Two half-maps a tomogram (MRC), odd and even, in the tomograms' order. The noise is read "
+        "off their difference instead of being estimated, and the network learns from their mean "
+        "(perturbation spectrum), or from one half to the other (halves). The tomograms themselves "
+        "need not be given.")
     sampling_masks: Tuple[str, ...] = param(
         (), "Sampling masks", "Volumes (MRC, above 0.5 inside), one a tomogram and in the same "
         "order: the network learns only from patches of which a twentieth or more is inside. They "
@@ -104,7 +105,8 @@ class TrainConfig(Config):
     steps: int = param(
         0, "Training steps", "Number of training steps (batches). 0: as many as it takes until the "
         "loss on parts that are kept from the training hardly falls (5000 steps and 150 epochs at "
-        "most, 50 epochs of a network that has learned before), and the best model of them.",
+        "most, 30 epochs of a network that has learned before), and the best model of them. If "
+        "training made nothing better, the weights that it began with are the model.",
         TRAINING, unit="steps", ge=0, zero="auto")
     epochs: int = param(
         0, "Epochs", "Train for this many epochs instead of a number of steps; one epoch visits "
@@ -182,26 +184,10 @@ class TrainConfig(Config):
         64, "Spectrum window", "Side of the windows on which the noise spectrum is estimated. "
         "Larger windows resolve finer spectra; small tomograms get smaller ones by themselves.",
         PERTURBATION, unit="voxels", ge=8, le=128, advanced=True, only=("perturbation", "spectrum"))
-    spectrum_share: float = param(
-        0.5, "Windows without signal", "Share of the windows, those with the lowest power, from "
-        "which the noise is first estimated. More make a steadier estimate, fewer one that is less "
-        "led astray by signal.", PERTURBATION, gt=0, le=1, advanced=True,
-        only=("perturbation", "spectrum"))
-    spared_frequency: float = param(
-        0.1, "Spared low frequencies", "Below this frequency signal is everywhere and the noise "
-        "cannot be told from it: the perturbation fades out there at first, and later continues "
-        "there by a power law.", PERTURBATION,
-        unit="cycles per voxel", ge=0, le=0.5, advanced=True, only=("perturbation", "spectrum"))
     noise_gain: bool = param(
         True, "Noise varies in space", "Measure how the noise's strength changes with depth and "
         "towards the borders, and make the copies' noise alike.", PERTURBATION, advanced=True,
         only=("perturbation", "spectrum"))
-    refine_every: int = param(
-        50, "First refine the spectrum after", "After so many steps, and after 2, 4 and 8 times "
-        "as many, the noise spectrum is estimated anew from what the network removes, in "
-        "which there is less and less signal; before the first step, too, if the network has "
-        "learned before. 0: never.", PERTURBATION, unit="steps", ge=0,
-        zero="never", advanced=True, only=("perturbation", "spectrum"))
     point_probability: float = param(
         0.3, "Hidden points", "Probability that a voxel is hidden.", PERTURBATION, gt=0, lt=1,
         advanced=True, only=("perturbation", "points"))
@@ -290,7 +276,7 @@ class TrainConfig(Config):
 
     @classmethod
     def implied(cls):
-        return dict(shared.EXCLUSIVE, steps={"epochs": 0}, half_maps={"perturbation": "halves"})
+        return dict(shared.EXCLUSIVE, steps={"epochs": 0})
 
     def check(self):
         multiple = NETWORK_MULTIPLE[self.network]
@@ -317,10 +303,13 @@ class TrainConfig(Config):
                             % (self.pool_size, 2 * self.samples_per_patch))
         shared.check_half_maps(self)
         names = self.names()
-        if names and (self.perturbation == "halves") != bool(self.half_maps):
-            raise UserError("--perturbation is %s and --half-maps names %d files; expected halves "
-                            "with half-maps, and another without"
-                            % (self.perturbation, len(self.half_maps)))
+        if names and self.perturbation == "halves" and not self.half_maps:
+            raise UserError("--perturbation is halves and --half-maps names no files; expected two "
+                            "a tomogram")
+        if self.half_maps and self.perturbation not in START_PERTURBATIONS:
+            raise UserError("--perturbation is %s and --half-maps names %d files; expected %s with "
+                            "half-maps" % (self.perturbation, len(self.half_maps),
+                                           " or ".join(START_PERTURBATIONS)))
         if names and self.schedule == "cosine" and self.automatic():
             raise UserError("--schedule is cosine and --steps 0 (auto); expected a number of steps "
                             "or another schedule")
@@ -368,10 +357,6 @@ class TrainConfig(Config):
     def pretrained(self):
         """Whether the network has learned something before this training."""
         return self.starts_from_shapes() or bool(self.initial_model)
-
-    def refines(self):
-        """Whether the noise spectrum is estimated again during the training."""
-        return self.perturbation == "spectrum" and self.refine_every > 0
 
     def network_features(self):
         """Features of the network, with 0 replaced by the network's own number."""

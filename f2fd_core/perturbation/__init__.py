@@ -11,6 +11,7 @@ from f2fd_core.perturbation.halves import Halves
 from f2fd_core.perturbation.masks import PREDICTION, Masks
 from f2fd_core.perturbation.real_space import BlindSpot, Points
 from f2fd_core.perturbation.spectrum import Spectrum
+from f2fd_core.volume import HalfMaps
 
 KINDS = {"spectrum": Spectrum, "masks": Masks, "points": Points, "blindspot": BlindSpot,
          "halves": Halves}
@@ -29,7 +30,8 @@ def perturbation_for_training(volume, config, device):
 
 def perturbation_for_prediction(volume, config, device, predictions, pool_size):
     """The same for so many ``predictions``: ``config`` is the model's, the pool is a fresh one."""
-    if config.unperturbed(predictions):
+    without_its_halves = config.perturbation == "halves" and not isinstance(volume, HalfMaps)
+    if without_its_halves or config.unperturbed(predictions):
         return Perturbation(volume, config, device)
     if config.perturbation == "masks":
         return Masks(volume, config, device, pool_size, PREDICTION)

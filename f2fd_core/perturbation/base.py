@@ -42,6 +42,10 @@ class Perturbation:
         """
         return self._region(start, size).expand(count, *size)
 
+    def copies_of_itself(self, start, size):
+        """The region as it is, (1, Z, Y, X)."""
+        return self._region(start, size)[None]
+
     def for_prediction(self, predictions):
         """What so many predictions are made from: this, or the tomogram as it is."""
         if self.config.unperturbed(predictions):

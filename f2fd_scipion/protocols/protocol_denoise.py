@@ -32,7 +32,8 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
     SUPPLIED = {
         "model": "the input model",
         "tomograms": "one tomogram of the input set at a time",
-        "half_maps": "the tomogram's own, for a model that was trained on half-maps",
+        "half_maps": "the tomogram's own, for a model of the perturbation 'halves', where there "
+                     "are some; other models denoise the tomogram itself",
         "output": "a temporary folder; the results go to the extra folder, named by tsId",
         "region": "always the whole tomogram; the preview of 'Predictions' looks at a part",
         "voxel_size": "the input set's sampling rate",
@@ -103,7 +104,10 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
         }
 
     def _usesHalves(self):
-        return self.inModel.get().getTrainConfig().perturbation == "halves"
+        """Whether both half-maps of every tomogram are denoised in its place: by a model that has
+        learned from one to the other, where they are there."""
+        return (self.inModel.get().getTrainConfig().perturbation == "halves"
+                and all(len(half_maps(tomogram)) == 2 for tomogram in self.inTomos.get()))
 
     # -------------------------- Information ----------------------------------
     def _checkSettings(self, config):

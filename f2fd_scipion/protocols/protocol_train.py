@@ -51,7 +51,8 @@ class ProtF2FdTrain(ProtF2FdBase):
         "output": "the protocol's extra folder",
         "ground_truth": "the set of noise-free tomograms, matched by tsId",
         "sampling_masks": "the set of masks, matched by tsId",
-        "half_maps": "those of the input set, for the perturbation 'halves'",
+        "half_maps": "those of the input set: used by themselves where every tomogram has them, "
+                     "since they tell the noise, and needed for the perturbation 'halves'",
         "initial_model": "the initial model, if one is chosen",
         "voxel_size": "the input set's sampling rate",
         "resume": "always on: continuing the protocol continues its training",
@@ -132,20 +133,29 @@ class ProtF2FdTrain(ProtF2FdBase):
 
     def _usesHalves(self):
         # A preset that sets the perturbation hides what was chosen before.
-        return (self.evalParamCondition("perturbation")
-                and self.getEnumText("perturbation") == "halves")
+        return self._perturbation() == "halves"
+
+    def _perturbation(self):
+        return (self.getEnumText("perturbation") if self.evalParamCondition("perturbation")
+                else "masks")
+
+    def _halfMaps(self, tomograms):
+        """The half-maps to learn from: needed for 'halves', and used by 'spectrum' if all are
+        there."""
+        found = [half_maps(tomogram) for tomogram in tomograms]
+        complete = all(len(pair) == 2 and all(map(os.path.exists, pair)) for pair in found)
+        wanted = self._usesHalves() or self._perturbation() == "spectrum" and complete
+        return [path for pair in found for path in pair] if wanted else []
 
     # -------------------------- Values for the engine ------------------------
     def _supply(self):
         tomograms = tomograms_of(self.inTomos.get())
-        halves = [path for tomogram in tomograms if self._usesHalves()
-                  for path in half_maps(tomogram)]
         return {
             "tomograms": [volume_file(tomogram) for tomogram in tomograms],
             "output": self._getExtraPath(),
             "ground_truth": self._matching(self.groundTruth),
             "sampling_masks": self._matching(self.masks),
-            "half_maps": halves,
+            "half_maps": self._halfMaps(tomograms),
             "initial_model": self.initialModel.get().getPath() if self.initialModel.get() else "",
             "voxel_size": self.inTomos.get().getSamplingRate(),
             "resume": True,

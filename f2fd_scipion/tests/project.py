@@ -25,7 +25,7 @@ from f2fd_scipion.protocols import (
 from f2fd_scipion.tests.simulation import simulated
 
 SMALL = {"steps": 6, "patch_size": 16, "batch_size": 2, "checkpoint_every": 6,
-         "refine_every": 0, "numberOfThreads": 1, "precision": 1}
+         "numberOfThreads": 1, "precision": 1}
 ONE_THREAD = {"binThreads": 1, "predictions": 2, "precision": 1}
 SET_VOXEL_SIZE = 7.5  # not the headers'
 ORIGIN = (-10.0, 20.0, -30.5)  # X, Y, Z in Å

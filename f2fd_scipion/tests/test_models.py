@@ -60,7 +60,6 @@ class TestF2FdModels(project.ProjectTests):
                          ("spectrum", 48, "compact"))
         # Neither could be chosen then, and both have another default now.
         self.assertEqual((config.optimizer, config.averaging), ("adam", 0.0))
-        self.assertTrue(config.refine_every)
 
     def testWhatIsNoModelIsRefused(self):
         failed = self.launchFailing(ProtF2FdImportModel, filePath=self.path("first"))

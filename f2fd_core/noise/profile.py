@@ -54,7 +54,7 @@ def _to_the_faces(centres, amplitudes, half):
             np.array([first, *amplitudes, last]))
 
 
-class Gain:
+class NoiseProfile:
     """Three profiles along Z, Y and X, whose product is the noise's relative amplitude.
 
     ``noisy``: whether noise outweighs signal in most windows.

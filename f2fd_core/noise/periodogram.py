@@ -1,4 +1,4 @@
-"""Periodograms: the power of Hann-tapered windows of a tomogram, and what a network does to it.
+"""Periodograms: the power of Hann-tapered windows of a tomogram (Welch's method).
 
 Spectra are on the ``rfftn`` grid of the windows' size, see :mod:`f2fd_core.fourier`.
 """
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from f2fd_core.device import moved
-from f2fd_core.fourier import AXES, axis_frequencies, friedel_weights
+from f2fd_core.fourier import AXES
 
 # How many windows, and voxels in them, an estimate looks at.
 MAXIMUM_WINDOWS, MAXIMUM_VALUES = 2048, 1 << 26
@@ -19,9 +19,6 @@ VALUES_AT_ONCE = 1 << 20
 # Windows that a volume has room for, side by side: for a statistic, and where more must be
 # resolved; and the side (voxels) that is kept all the same.
 LEAST_WINDOWS, FEW_WINDOWS, SMALLEST_WINDOW = 16, 2, 16
-# The range of transfers that can be true, and the side of the cells they are measured in.
-TRANSFERS, CELL = (-0.5, 0.75), 4
-TINY = 1e-30
 
 
 def window_corners(shape, size, maximum=MAXIMUM_WINDOWS):
@@ -70,14 +67,6 @@ def _taper(size):
     return taper / taper.square().sum().sqrt()
 
 
-def taper_overlap(lags, side):
-    """What a Hann window of ``side`` voxels has in common with itself ``lags`` voxels away, over
-    its own square: a covariance at that distance counts so much in a periodogram."""
-    share = (lags / side).clamp(max=1.0)
-    angle = 2 * math.pi * share
-    return (1 - share) * (2 + angle.cos()) / 3 + angle.sin() / (2 * math.pi)
-
-
 def _some_windows(corners, size):
     """Slices of the windows, so many in each that they are worth a call and fit into memory."""
     count = max(1, VALUES_AT_ONCE // math.prod(size))
@@ -89,39 +78,3 @@ def _windowed_spectra(region, corners, size, device):
     values = moved(torch.from_numpy(np.stack([region(corner, size) for corner in corners])), device)
     values -= values.mean(AXES, keepdim=True)
     return torch.fft.rfftn(values * _taper(tuple(size)).to(device), dim=AXES)
-
-
-def cell_index(size):
-    """Index of the cell in which each rfft-grid coefficient of ``size`` lies, and their number.
-
-    Cells are CELL coefficients wide along each axis; k and its mirror images share one.
-    """
-    along = [(frequency.abs() * side).round().long() // CELL
-             for frequency, side in zip(axis_frequencies(size), size)]
-    z, y, x = (int(numbers.max()) + 1 for numbers in along)
-    index = (along[0][:, None, None] * y + along[1][None, :, None]) * x + along[2][None, None, :]
-    return index, z * y * x
-
-
-def window_transfer(before, after, corners, size, device="cpu"):
-    """How much of what is added to its input a network passes on, by window and frequency.
-
-    ``before(start, size)`` reads regions of the difference of two inputs, ``after`` those of the
-    outputs' difference. The transfer is the real part of their cross-spectrum over the power of
-    the first, each summed over cells of the spectrum, see :func:`cell_index`. The result, of shape
-    (windows, z, y, x // 2 + 1), is kept in the range TRANSFERS. It is computed on ``device``, and
-    comes back on the CPU.
-    """
-    index, cells = cell_index(size)
-    index = index.to(device)
-    weights = friedel_weights(size).to(device)
-    transfer = torch.empty((len(corners), *index.shape))
-    for some in _some_windows(corners, size):
-        first, second = (_windowed_spectra(region, corners[some], size, device)
-                         for region in (before, after))
-        sums = [torch.zeros((len(values), cells), device=device).index_add_(
-                    1, index.flatten(), (values * weights).flatten(1))
-                for values in ((second * first.conj()).real, first.abs() ** 2)]
-        ratio = sums[0] / sums[1].clamp(min=TINY)
-        transfer[some] = ratio.clamp(*TRANSFERS)[:, index].cpu()
-    return transfer

@@ -1,0 +1,181 @@
+"""The noise of one tomogram, as it is known, and samples of it."""
+import math
+from dataclasses import dataclass
+
+import torch
+
+from f2fd_core import fourier
+from f2fd_core.noise import periodogram
+from f2fd_core.noise.profile import NoiseProfile
+from f2fd_core.noise.spectrum import Spectrum, censored_exponential_mean, told_from_signal
+
+# Sides (voxels) of the windows that measure the noise's profile, and how many at most.
+PROFILE_WINDOW, PROFILE_WINDOWS = 16, 8192
+# A slab without matter has no more than so many times the noise in any shell at these frequencies
+# (cycles per voxel), the volume more than so many times on average; and at least so many windows.
+MATTER, NOISE_ALONE, VOLUME, LEAST_WINDOWS = (0.02, 0.3), 1.3, 1.5, 8
+
+
+@dataclass(frozen=True)
+class NoiseSettings:
+    """How the noise is estimated.
+
+    ``window``: the largest side (voxels) of the windows; ``share`` of them, those with the lowest
+    power, counts as noise; ``lowest_frequency`` (cycles per voxel): below it noise fades out as far
+    as there is signal; ``profile``: whether the strength of the noise may change in space;
+    ``matter_free``: whether places without matter are looked for.
+    """
+    window: int = 64
+    share: float = 0.5
+    lowest_frequency: float = 0.075
+    profile: bool = True
+    matter_free: bool = True
+
+
+class NoiseModel:
+    """Gaussian noise with a power spectrum, the strength of which may change in space.
+
+    Attributes: ``window`` (Z, Y, X), on whose rfft grid ``power`` and the mean ``total`` power of
+    noise and signal are; ``lower`` and ``upper``, by Fourier shell of that grid, what the noise may
+    be (see :class:`~f2fd_core.noise.spectrum.Spectrum`); ``profile``; ``matter_free``, the share of
+    the volume that has no matter. Power is in squares of the volume's standard deviation.
+    """
+
+    def __init__(self, window, spectrum, total, profile=None, matter_free=0.0):
+        self.window, self.total, self.profile = tuple(window), total, profile or NoiseProfile()
+        self.power, self.lower, self.upper = spectrum
+        self.matter_free = matter_free
+        self._amplitudes = {}
+
+    def scaled(self, factors):
+        """The same with the power of each Fourier shell times one of ``factors``."""
+        grid = fourier.grid_of(self.window)
+        power = self.power * factors[grid.shell].float()
+        lower = torch.minimum(self.lower, grid.ratio(power, torch.ones_like(power)))
+        return NoiseModel(self.window, Spectrum(power, lower, self.upper), self.total, self.profile,
+                          self.matter_free)
+
+    def sample(self, start, size, count, random, device):
+        """Noise for the region of ``size`` at ``start`` (Z, Y, X): (count, Z, Y, X), float32."""
+        box = fourier.synthesis_shape(size)
+        key = (box, str(device))
+        if key not in self._amplitudes:
+            power = fourier.resample_power(self.power, self.window, box)
+            self._amplitudes[key] = power.sqrt().to(device)
+        noise = fourier.synthesise(self._amplitudes[key], box, size, count, random.device)
+        return noise * self.profile.at(start, size, device)
+
+    def by_shell(self):
+        """{name: list} by Fourier shell: frequency (cycles per voxel), noise, lower, upper, total;
+        up to Nyquist."""
+        grid = fourier.grid_of(self.window)
+        noise, total = (grid.ratio(power, torch.ones_like(power))
+                        for power in (self.power, self.total))
+        shells = grid.frequencies < 0.5
+        return {name: values[shells].tolist() for name, values in (
+            ("frequency", grid.frequencies), ("noise", noise), ("lower", self.lower),
+            ("upper", self.upper), ("total", total))}
+
+    def describe(self):
+        """A sentence on how much of the tomogram is noise, and how well that is known."""
+        grid = fourier.grid_of(self.window)
+        count = grid.sums(torch.ones_like(self.power))
+        noise = float((self.power * grid.weights).sum())
+        lower, upper = (float((values * count).sum()) for values in (self.lower, self.upper))
+        whole = float((self.total * grid.weights).sum()) or 1.0
+        place = ("%.0f %% of the volume have no matter" % (100 * self.matter_free)
+                 if self.matter_free else "no place without matter was found")
+        return "noise is %.0f %% of the power (%.0f to %.0f %%); %s" % (
+            100 * noise / whole, 100 * lower / whole, 100 * min(upper / whole, 1.0), place)
+
+
+def estimate_noise(volume, settings=NoiseSettings(), device="cpu"):
+    """The :class:`NoiseModel` of a standardised volume (``shape``, ``region(start, size)``)."""
+    return _estimated(volume.region, volume.shape, settings, device, signal=True)
+
+
+def noise_of_half_maps(volume, settings=NoiseSettings(), device="cpu"):
+    """The :class:`NoiseModel` of the mean of two half-maps: their halved difference is such noise,
+    without signal. ``volume``: a :class:`~f2fd_core.volume.HalfMaps`."""
+    model = _estimated(volume.difference, volume.shape, settings, device, signal=False)
+    corners = periodogram.window_corners(volume.shape, model.window)
+    power = periodogram.window_power(volume.region, corners, model.window, device=device)
+    model.total = (power / model.profile.of_windows(corners, model.window)).mean(0)
+    return model
+
+
+def _estimated(region, shape, settings, device, signal):
+    """The noise in ``region``; without ``signal`` all of it is noise."""
+    profile = NoiseProfile()
+    if settings.profile:
+        size = periodogram.window_size(shape, PROFILE_WINDOW)
+        corners = periodogram.window_corners(shape, size, PROFILE_WINDOWS)
+        profile = NoiseProfile.measured(
+            corners, size, periodogram.window_power(region, corners, size, device=device))
+    window = periodogram.window_size(shape, settings.window)
+    power, total, corners = _window_power(region, shape, window, profile, device)
+    if not signal:
+        grid = fourier.grid_of(window)
+        level = grid.ratio(total, torch.ones_like(total))
+        return NoiseModel(window, Spectrum(total, level, level), total, profile)
+    if _has_an_edge(total, window):
+        # Few large windows resolve where a low-pass filter ends better than many small ones.
+        resolved = periodogram.window_size(shape, settings.window, periodogram.FEW_WINDOWS)
+        if resolved != window:
+            window = resolved
+            power, total, corners = _window_power(region, shape, window, profile, device)
+    level = censored_exponential_mean(power.clone(), settings.share)
+    spectrum, unfaded = told_from_signal(level, total, window, settings.lowest_frequency)
+    if not settings.matter_free:
+        return NoiseModel(window, spectrum, total, profile)
+    empty = without_matter(power, corners, unfaded, window)
+    if empty.any():
+        alone = power[empty].mean(0)
+        level = fourier.grid_of(window).ratio(alone, torch.ones_like(alone))
+        wrong = 1 / math.sqrt(int(empty.sum()))
+        spectrum = Spectrum(alone, level * max(0, 1 - wrong), level * (1 + wrong))
+    return NoiseModel(window, spectrum, total, profile, float(empty.float().mean()))
+
+
+def _window_power(region, shape, window, profile, device):
+    """(power of the windows, their mean, first voxels), as where the profile is 1."""
+    corners = periodogram.window_corners(shape, window)
+    power = periodogram.window_power(region, corners, window, device=device)
+    power /= profile.of_windows(corners, window)
+    return power, power.mean(0), corners
+
+
+def _has_an_edge(total, window):
+    """Whether a Fourier shell has less than 1/200 of the highest power above 0.1 cycles per voxel:
+    whether a low-pass filter has left nothing there."""
+    frequency, mean = fourier.shell_means(total, window)
+    above = mean[frequency >= 0.1]
+    return bool(len(above)) and bool(above.min() < 0.005 * above.max())
+
+
+def without_matter(power, corners, noise, size):
+    """Which windows lie in slabs without matter, above, below or beside the specimen.
+
+    ``power`` of the windows at ``corners``, the ``noise`` as estimated. Boolean tensor (windows).
+    A slab is all windows of one position along an axis; it counts, with those between it and the
+    volume's face, if in no shell it has more power than noise has, while the volume has.
+    """
+    grid = fourier.grid_of(size)
+    shells = (grid.frequencies >= MATTER[0]) & (grid.frequencies < MATTER[1])
+
+    def excess(mean):
+        return grid.ratio(mean, noise)[shells]
+
+    places = torch.tensor(corners)
+    empty = torch.zeros(len(power), dtype=torch.bool)
+    if not shells.any() or excess(power.mean(0)).mean() < VOLUME:
+        return empty
+    for axis in range(3):
+        positions = places[:, axis].unique().tolist()
+        for order in (positions, positions[::-1]):
+            for position in order:
+                slab = places[:, axis] == position
+                if excess(power[slab].mean(0)).max() > NOISE_ALONE:
+                    break
+                empty |= slab
+    return empty if empty.sum() >= LEAST_WINDOWS else torch.zeros_like(empty)

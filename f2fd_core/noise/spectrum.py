@@ -1,0 +1,244 @@
+"""The noise's power spectrum, told from the signal's by what back-projection does to both.
+
+Power is on the ``rfftn`` grid of the windows in which it was measured, see
+:mod:`f2fd_core.fourier`; the tilt axis is Y. docs/method.md ("The noise") says why each step is
+what it is, and what it was measured to be worth.
+"""
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from f2fd_core.fourier import axis_frequencies, grid_of
+
+TINY = 1e-30
+# Share of the highest power in a shell that has none: where a low-pass filter ends.
+EMPTY = 0.05
+# The misfit above which power is not of the form A(|k|) B(k_x, k_z).
+MISFIT = 0.1
+# Power is compared with that form in cells of so many coefficients along each axis.
+CELL = 4
+# A falls towards Nyquist by at most exp(1), as interpolation and binning make it fall.
+SLOPES = np.linspace(0, 1, 41)
+# The quantile of the shells' levels that A goes through, and the shells (shares of the band's end).
+LOW_QUANTILE, FITTED, REFERENCE = 0.25, (0.4, 0.94), 0.84
+# Angles to the tilt axis, |k_y| / |k|: near it the signal of all tilts adds up, far from it not.
+NEAR_AXIS, FAR_FROM_AXIS = 0.75, 0.5
+# How far the share of noise may be off, for the square of the signal's share.
+DOUBT = 0.75
+# Distance to the tilt axis (cycles per voxel) within which signal reaches up to Nyquist.
+FULL_OF_SIGNAL, FALLS = 0.15, 2.0
+# How steeply noise fades out at the lowest frequencies where all is signal.
+FADING = 3
+# Zones of angles in which noise and all power are compared; the share of signal up to which it
+# counts as noise.
+ZONES, HARDLY_ANY = 6, 0.25
+
+
+class Spectrum(NamedTuple):
+    """What is known of the noise: ``power`` on the rfft grid, and by Fourier shell (see RfftGrid)
+    the lowest and the highest power that it may have."""
+    power: torch.Tensor
+    lower: torch.Tensor
+    upper: torch.Tensor
+
+
+def censored_exponential_mean(power, share):
+    """Mean power of the noise from the power of windows, (windows, ...), some of them with signal.
+
+    At every frequency the power of noise over n windows is exponentially distributed, and signal
+    lifts the upper tail. The mean of an exponential distribution from its k = ``share`` n smallest
+    draws x_1 <= ... <= x_k, unbiased and with the relative variance 1 / k, is
+    (x_1 + ... + x_k + (n - k) x_k) / k (Epstein & Sobel, J. Am. Stat. Assoc. 48 (1953) 486).
+    The windows' order in ``power`` is changed.
+    """
+    count = len(power)
+    kept = min(max(1, round(share * count)), count)
+    smallest = power.numpy()
+    smallest.partition(kept - 1, axis=0)
+    smallest = smallest[:kept]
+    total = smallest.sum(axis=0, dtype=np.float64) + (count - kept) * smallest[-1]
+    return torch.from_numpy((total / kept).astype(np.float32))
+
+
+def filled_share(power, size):
+    """Share of the Fourier coefficients that power on the rfft grid of ``size`` fills.
+
+    It is (mean of P)² / mean of P² over all coefficients, the participation ratio: 1 for white
+    noise, f for power that is even in a part f and nothing elsewhere; 0 where there is no power.
+    """
+    weights = grid_of(size).weights / math.prod(size)
+    mean, square = ((values.double() * weights).sum() for values in (power, power.square()))
+    return float(mean ** 2 / square) if square > 0 else 0.0
+
+
+def band_end(power, size, lowest):
+    """Frequency of the first shell above ``lowest`` with less than EMPTY times the power of others
+    there: where a low-pass filter ends; 0.5, Nyquist, without one."""
+    grid = grid_of(size)
+    mean = grid.ratio(power, torch.ones_like(power))
+    known = (grid.frequencies >= lowest) & (grid.frequencies <= 0.5)
+    if not known.any():
+        return 0.5
+    ends = grid.frequencies[known & (mean < EMPTY * mean[known].max())]
+    return float(ends[0]) if len(ends) else 0.5
+
+
+def separated(power, size, end):
+    """A(|k|) B(k_x, k_z): B from the upper third of the band up to ``end``, where there is hardly
+    any signal, on the grid, and whether the power has this form.
+
+    Power that is not of this form there (the tilt axis is not along Y, or the volume was turned)
+    is taken to rise with |k| in all directions: where there is signal, less than there is."""
+    grid = grid_of(size)
+    part = (grid.radius >= 2 / 3 * end) & (grid.radius < (math.inf if end == 0.5 else end))
+    across = torch.ones_like(power)
+    for _ in range(4):
+        radial = grid.ratio(power * part, across * part)[grid.shell].float()
+        across = ((power * part).sum(1, keepdim=True)
+                  / (radial * part).sum(1, keepdim=True).clamp(min=TINY)).expand(power.shape)
+    cells = torch.zeros_like(grid.shell)
+    for frequency, side in zip(torch.meshgrid(*axis_frequencies(size), indexing="ij"), size):
+        cells = cells * side + (frequency.abs() * side).round().long() // CELL
+    cells = cells.unique(return_inverse=True)[1]
+    found, expected = (grid.sums(values * part, cells) for values in (power, radial * across))
+    fits = ((found - expected).abs().sum() <= MISFIT * found.sum()
+            and not _is_tilted_about_x(power, size, end))
+    return (across, True) if fits else (grid.radius.clone(), False)
+
+
+def _is_tilted_about_x(power, size, end):
+    """Whether the missing wedge is that of a tilt axis along X: nothing at k_z beside k_x."""
+    grid = grid_of(size)
+    z, y, x = (frequency.abs() for frequency in torch.meshgrid(*axis_frequencies(size),
+                                                               indexing="ij"))
+    band = (grid.radius > end / 3) & (grid.radius < end)
+    about_x, about_y = (band & (4 * across < z) & (along > z) for across, along in ((y, x), (x, y)))
+    return bool(grid.ratio(power * about_x, about_x.float(), about_x.long())[-1]
+                < 0.5 * grid.ratio(power * about_y, about_y.float(), about_y.long())[-1])
+
+
+def falling_level(power, across, size, end):
+    """A on the grid: log A = a - b k², through the lower quartile of the shells' levels.
+
+    Signal only adds to a shell, so a quantile regression (Koenker & Bassett, Econometrica 46 (1978)
+    33) passes below what has some. Where neighbouring tilts' slices overlap, near the tilt axis,
+    nothing but signal falls along k_y, and A stays what it is near Nyquist.
+    """
+    grid = grid_of(size)
+    far = (grid.along_axis <= FAR_FROM_AXIS).float()
+    level = grid.ratio(power * far, across * far).numpy()
+    frequency = grid.frequencies.numpy()
+    fitted = (frequency >= FITTED[0] * end) & (frequency <= FITTED[1] * end) & (level > 0)
+    if fitted.sum() < 2:
+        return torch.ones_like(power)
+    square, logarithm = frequency[fitted] ** 2, np.log(level[fitted])
+    weight = square / square.sum()  # as many coefficients as a shell has
+    best = (math.inf, 0.0, 0.0)
+    for slope in SLOPES / end ** 2:
+        lifted = logarithm + slope * square
+        order = np.argsort(lifted)
+        place = np.searchsorted(np.cumsum(weight[order]), LOW_QUANTILE)
+        rest = lifted - lifted[order][min(place, len(order) - 1)]
+        loss = (weight * np.maximum(LOW_QUANTILE * rest, (LOW_QUANTILE - 1) * rest)).sum()
+        best = min(best, (loss - 1e-12, slope, lifted[order][min(place, len(order) - 1)]))
+    _, slope, level = best
+    reference = (REFERENCE * end) ** 2
+    below = grid.radius ** 2 - reference
+    below = torch.where(below < 0, _far_share(grid) * below, below)
+    return torch.exp(level - slope * (reference + below)).float()
+
+
+def _far_share(grid):
+    """sin² of the angle to the tilt axis: how much of a coefficient is far from it."""
+    share = (grid.from_axis / grid.radius.clamp(min=1e-6)) ** 2
+    share[0, 0, 0] = 0
+    return share
+
+
+def noise_share(power, noise, across, size):
+    """Share of noise in the power far from the tilt axis, by shell, 0 to 1.
+
+    Near the axis the noise is known: what is above it is signal. At the distance q from the axis
+    there are 1 / q slices of projections to a coefficient; noise adds in power, and signal in
+    amplitude, so that it is B U(|k|) / q beside noise of B A: what it is near the axis tells what
+    it is elsewhere. In shells without coefficients near the axis nothing is known: 0.
+    """
+    grid = grid_of(size)
+    mean = (across * (grid.radius < 0.5)).sum() / (grid.radius < 0.5).sum()
+    seen = across > EMPTY * mean
+    near, far = seen & (grid.along_axis > NEAR_AXIS), seen & (grid.along_axis < FAR_FROM_AXIS)
+    signal = across / grid.from_axis.clamp(min=0.5 / min(size))
+    strength = grid.ratio((power - noise) * near, signal * near).clamp(min=0)
+    share = 1 - strength * grid.ratio(signal * far, power * far)
+    return torch.where(grid.sums(near.float()) > 0, share.clamp(0, 1), torch.zeros_like(share))
+
+
+def without_signal_near_axis(across, size):
+    """The share of B that is noise within FULL_OF_SIGNAL of the tilt axis, on the grid.
+
+    There all tilts add up, so that in a full specimen some signal is left even near Nyquist, from
+    which B was read. The noise that back-projection gives falls towards the axis at least as the
+    root of the distance; that of SIRT-like filters rises: where B does, it stays.
+    """
+    grid = grid_of(size)
+    plane, distance, weights = across[:, 0], grid.from_axis[:, 0], grid.weights[:, 0]
+
+    def mean(low, high):
+        ring = (distance >= low * FULL_OF_SIGNAL) & (distance < high * FULL_OF_SIGNAL)
+        return float((plane * weights)[ring].sum() / weights[ring].sum().clamp(min=1))
+
+    if mean(1 / 3, 2 / 3) >= FALLS * mean(1, 4 / 3):
+        return torch.ones_like(across)
+    z, x = torch.fft.fftfreq(size[0]), torch.fft.rfftfreq(size[2])
+    factors = (1.0, 1.15, 1.3)
+    bound = torch.zeros_like(plane)
+    for factor in factors:  # B in the same direction, a little farther out than FULL_OF_SIGNAL
+        scale = factor * FULL_OF_SIGNAL / distance.clamp(min=1e-6)
+        there = [(frequency * scale * side).round().long() for frequency, side
+                 in ((z[:, None], size[0]), (x[None, :], size[2]))]
+        there[1] = there[1].clamp(max=size[2] // 2)
+        bound += plane[there[0] % size[0], there[1]] / math.sqrt(factor) / len(factors)
+    bound *= (distance / FULL_OF_SIGNAL).sqrt()
+    share = (bound / plane.clamp(min=TINY)).clamp(max=1)
+    return torch.where(distance < FULL_OF_SIGNAL, share, 1.0)[:, None].expand(across.shape)
+
+
+def _local_share(noise, total, size):
+    """Share of noise in the total power of each coefficient's shell and zone of angles."""
+    grid = grid_of(size)
+    zone = grid.shell * (ZONES + 1) + (grid.along_axis * ZONES).long()
+    return grid.ratio(noise, total, zone).clamp(max=1)[zone].float()
+
+
+def told_from_signal(power, total, size, lowest):
+    """The :class:`Spectrum` of the noise in windows of ``size``, and its power before it fades out.
+
+    ``power``: the level of the windows with the least of it; ``total``: the mean of all; both on
+    the rfft grid. Below ``lowest`` (cycles per voxel), where the periodogram of a window resolves
+    little, the noise fades out as far as there is signal.
+    """
+    grid = grid_of(size)
+    end = band_end(power, size, lowest)
+    across, fits = separated(power, size, end)
+    expected = falling_level(power, across, size, end) * across
+    far = (grid.along_axis < FAR_FROM_AXIS).float()
+    share = noise_share(power, expected, across, size) * fits
+    doubt = DOUBT * (1 - share) ** 2
+    # What is expected, moved as little as brings its share to one that may be true, but no more.
+    here = grid.ratio(expected * far, power * far)
+    lowest_share, highest_share = (share - doubt).clamp(min=0), (share + doubt).clamp(max=1)
+    wanted = torch.minimum(torch.maximum(here, lowest_share), share)
+    lift = torch.where(here > 0, wanted / here.clamp(min=TINY), torch.ones_like(here))
+    noise = torch.minimum(expected * lift[grid.shell].float() ** _far_share(grid), power)
+    unfaded = noise = noise * without_signal_near_axis(across, size)
+    fading = (grid.radius / lowest).clamp(max=1) if lowest else torch.ones_like(noise)
+    noise = noise * fading ** (FADING * (1 - _local_share(noise, total, size)))
+    # Where hardly any of the power is signal, that can't be recovered, but noise would be passed.
+    known = _local_share(noise, total, size)
+    filled = 1 - (1 - known) * ((1 - known) / HARDLY_ANY).clamp(max=1)
+    noise = (noise * filled / known.clamp(min=TINY)).float()
+    of_shell, of_all = (grid.ratio(values, torch.ones_like(values)) for values in (noise, total))
+    return Spectrum(noise, (of_shell - doubt * of_all).clamp(min=0),
+                    torch.maximum(of_shell, highest_share * of_all)), unfaded

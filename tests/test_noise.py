@@ -1,0 +1,225 @@
+"""The noise told from the signal: on spectra that are known, on simulated and on real tomograms."""
+import numpy as np
+import pytest
+import torch
+from conftest import Memory, back_projected_noise, coloured, synthesised
+
+from f2fd_core import BenchmarkConfig, fourier, mrc
+from f2fd_core.cases import simulated_case
+from f2fd_core.config.tools import BENCHMARK_CASES
+from f2fd_core.noise import NoiseSettings, estimate_noise, noise_of_half_maps, periodogram, spectrum
+from f2fd_core.noise.model import without_matter
+from f2fd_core.volume import HalfMaps, Volume
+
+SIZES = [(40, 40, 40), (32, 48, 41)]
+
+
+def read(path):
+    return np.array(mrc.open_volume(str(path), 1.0).data, dtype=np.float32)
+
+
+def shells(power, size):
+    return fourier.grid_of(tuple(size)).ratio(power, torch.ones_like(power))
+
+
+def power_of(noise, size):
+    """Mean power of the windows of a volume without signal."""
+    corners = periodogram.window_corners(noise.shape, size)
+    return periodogram.window_power(Memory(noise).region, corners, size).mean(0)
+
+
+def assert_cautious(model, truth):
+    """In no shell more than 1.15 times the truth, and not less than 0.75 times where noise is more
+    than half of all power and the shell is not one of the lowest, in which a window resolves
+    little."""
+    frequency = np.array(model.by_shell()["frequency"])
+    noise, total, truth = (shells(power, model.window).numpy()[:len(frequency)]
+                           for power in (model.power, model.total, truth))
+    # One coefficient's worth of chance more in the lowest shells, which have few.
+    assert (noise < 1.15 * truth + 0.02 * total).all(), np.round(noise / truth, 2)
+    most = (truth > 0.5 * total) & (frequency > 0.075)
+    assert (noise > 0.75 * truth)[most].all(), np.round(noise / truth, 2)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.25, 0.5, 0.9, 1.0])
+def test_level_of_the_lowest_windows_is_unbiased_and_as_steady_as_their_share_allows(share):
+    windows = torch.empty(200, 3000).exponential_(generator=torch.Generator().manual_seed(2))
+    found = spectrum.censored_exponential_mean(3.0 * windows, share)
+    assert found.mean().item() == pytest.approx(3, rel=0.02)
+    assert found.std().item() == pytest.approx(3 / np.sqrt(share * 200), rel=0.1)
+
+
+def test_level_passes_over_windows_with_signal():
+    windows = torch.empty(200, 3000).exponential_(generator=torch.Generator().manual_seed(3))
+    windows[:60] += 40
+    level = spectrum.censored_exponential_mean(windows, 0.5).mean().item()
+    assert 1 < level < 2 < windows.mean().item()
+
+
+@pytest.mark.parametrize("size", [(16, 24, 20), (9, 15, 21)])
+def test_power_fills_the_share_of_the_spectrum_where_it_is(size):
+    white = torch.full((size[0], size[1], size[2] // 2 + 1), 3.0)
+    assert spectrum.filled_share(white, size) == pytest.approx(1)
+    assert spectrum.filled_share(0 * white, size) == 0
+    low = white * (fourier.radial_frequency(size) < 0.3)
+    share = float(np.mean(np.linalg.norm(np.meshgrid(
+        *(np.fft.fftfreq(side) for side in size), indexing="ij"), axis=0) < 0.3))
+    assert spectrum.filled_share(low, size) == pytest.approx(share)
+
+
+def back_projected(size, signal):
+    """(noise, signal) of a weighted back-projection: noise |q| and signal of power ``signal``(k)
+    in all directions, nothing of both in the missing wedge."""
+    grid = fourier.grid_of(size)
+    z, _, x = (frequency.abs() for frequency in fourier.axis_frequencies(size))
+    seen = (z[:, None, None] <= np.sqrt(3) * x[None, None, :]).expand(grid.radius.shape).float()
+    # As the Hann window of a periodogram blurs it near the axis.
+    distance = grid.from_axis.clamp(min=0.7 / min(size))
+    return distance * seen, signal(grid.radius) * seen
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("strength", [0.0, 1.0, 3.0])
+def test_noise_of_a_back_projection_is_told_from_signal_by_its_angles(size, strength):
+    noise, signal = back_projected(size, lambda k: strength * torch.exp(-k / 0.06))
+    power = noise + signal
+    found, unfaded = spectrum.told_from_signal(power, power, size, 0.075)
+    grid = fourier.grid_of(size)
+    middle = (grid.frequencies > 0.1) & (grid.frequencies < 0.48)
+    ratio = (shells(found.power, size) / shells(noise, size))[middle]
+    assert (ratio < 1.15).all() and (ratio > 0.65).all()
+    assert (shells(found.power, size) <= shells(power, size) * 1.001).all()
+    truth = shells(noise, size)[middle]
+    assert (found.lower[middle] <= truth * 1.1).all()
+    assert (found.upper[middle] >= truth * 0.98).all()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_signal_near_the_tilt_axis_up_to_nyquist_is_not_noise(size):
+    """Where all tilts add up, a full specimen has signal at all frequencies."""
+    noise, signal = back_projected(size, lambda k: torch.exp(-k / 0.06))
+    grid = fourier.grid_of(size)
+    signal = signal + 0.06 * (grid.from_axis < 0.1)
+    power = noise + signal
+    found, _ = spectrum.told_from_signal(power, power, size, 0.075)
+    near = (grid.from_axis > 0.03) & (grid.from_axis < 0.08) & (grid.radius > 0.2)
+    assert power[near].mean() > 1.7 * noise[near].mean()
+    assert found.power[near].mean() < 0.75 * power[near].mean()
+
+
+def test_power_of_another_form_is_not_continued_to_low_frequencies():
+    """The tilt axis is along X: what is learned along Y says nothing, and little is taken."""
+    size = (40, 40, 40)
+    grid = fourier.grid_of(size)
+    z, y, _ = fourier.axis_frequencies(size)
+    noise = torch.sqrt(z[:, None, None] ** 2 + y[None, :, None] ** 2).expand(grid.radius.shape)
+    power = (noise + 5 * torch.exp(-grid.radius / 0.06)) * (
+        z.abs()[:, None, None] < np.sqrt(3) * y.abs()[None, :, None] + 0.01)
+    found, _ = spectrum.told_from_signal(power, power, size, 0.075)
+    assert not spectrum.separated(power, size, 0.5)[1]
+    ratio = (shells(found.power, size) / shells(power, size))[:20]
+    truth = shells(noise * (power > 0), size)[:20] / shells(power, size)[:20]
+    assert (ratio[1:] < 1.3 * truth[1:] + 0.02).all()
+
+
+@pytest.mark.parametrize("level", [0.5, 2.0])
+def test_noise_alone_is_known_at_all_but_the_lowest_frequencies(level):
+    noise = back_projected_noise(lambda k: level * torch.ones_like(k), (64, 96, 96), 1)
+    model = estimate_noise(Memory(noise), NoiseSettings(window=32))
+    ratio = (shells(model.power, model.window)
+             / shells(power_of(noise, model.window), model.window))[2:16]
+    assert (ratio > 0.8).all() and (ratio < 1.05).all()
+
+
+@pytest.mark.parametrize("case", [name for name in BENCHMARK_CASES
+                                  if name not in ("noisefree", "real-noise")])
+def test_noise_of_simulated_tomograms_errs_on_the_low_side(case, tmp_path):
+    """Of a seed on which nothing was chosen."""
+    made = simulated_case(case, BenchmarkConfig(shape=(48, 96, 96)), 0.1, 11, str(tmp_path))
+    volume = Volume(made.tomogram)
+    reference = read(made.reference) if made.reference else 0.0
+    noise = (read(made.tomogram) - reference) / volume.std
+    if case == "int8":  # of other units than its reference
+        noise = read(made.tomogram) / volume.std - reference / reference.std() * np.sqrt(
+            max(0.0, 1 - 1 / (1 + 0.1)))
+    model = estimate_noise(volume)
+    if case in ("int8", "lowpass", "in-situ"):  # of other units, below rounding, and with streaks
+        frequency = np.array(model.by_shell()["frequency"])
+        assert (np.array(model.by_shell()["noise"]) <= 1.001
+                * np.array(model.by_shell()["total"]))[frequency > 0.075].all()
+        return
+    assert_cautious(model, power_of(noise, model.window))
+
+
+@pytest.mark.parametrize("box", range(5))
+def test_noise_of_a_real_cell_errs_on_the_low_side(real_data, box):
+    """The halves' difference is noise; seen by shell, for all that the windows of a box differ."""
+    even, odd = (read(real_data / "lamella" / ("box%d_%s.mrc" % (box, half)))
+                 for half in ("even", "odd"))
+    volume = Volume(str(real_data / "lamella" / ("box%d_even.mrc" % box)))
+    model = estimate_noise(volume)
+    truth = power_of((even - odd) / np.sqrt(2) / volume.std, model.window)
+    frequency = np.array(model.by_shell()["frequency"])
+    noise, truth = (shells(power, model.window).numpy()[:len(frequency)]
+                    for power in (model.power, truth))
+    assert (noise < 1.15 * truth).all(), np.round(noise / truth, 2)
+    assert (noise > 0.6 * truth)[frequency > 0.15].all()
+    assert model.matter_free == 0
+
+
+def test_places_without_matter_are_found_and_tell_the_noise():
+    """A slab above and one below the specimen; in its middle no place is without signal."""
+    shape = (96, 96, 96)
+    noise = back_projected_noise(lambda k: torch.ones_like(k), shape, 3)
+    signal = synthesised(lambda k: 20 * torch.exp(-(k / 0.12) ** 2), shape, 4)
+    full = noise + signal
+    signal[:32] = signal[64:] = 0
+    model = estimate_noise(Memory(noise + signal), NoiseSettings(window=24))
+    assert 0.25 < model.matter_free < 0.6
+    assert "of the volume have no matter" in model.describe()
+    truth = shells(power_of(noise, model.window), model.window)
+    ratio = (shells(model.power, model.window) / truth)[1:12]
+    assert (ratio > 0.85).all() and (ratio < 1.15).all()
+    full_one = estimate_noise(Memory(full), NoiseSettings(window=24))
+    assert full_one.matter_free == 0 and "no place without matter" in full_one.describe()
+    assert not without_matter(torch.ones(27, 8, 8, 5), [(z, y, x) for z in (0, 4, 8)
+                                                        for y in (0, 4, 8) for x in (0, 4, 8)],
+                              torch.ones(8, 8, 5), (8, 8, 8)).any()
+
+
+def test_half_maps_tell_the_noise_of_their_mean(small):
+    volume = HalfMaps([Volume(small[name]) for name in ("odd", "even")], for_mean=True)
+    settings = NoiseSettings(window=32)
+    model = noise_of_half_maps(volume, settings)
+    noise = (read(small["tomogram"]) - read(small["clean"])) / volume.std
+    ratio = (shells(model.power, model.window)
+             / shells(power_of(noise, model.window), model.window))[1:-6]
+    assert (ratio > 0.8).all() and (ratio < 1.25).all()
+    torch.testing.assert_close(model.lower, shells(model.power, model.window))
+    assert (shells(model.total, model.window) > 0.9 * shells(model.power, model.window)).all()
+
+
+def test_samples_have_the_spectrum_and_the_interval_holds_it():
+    shape = (64, 64, 64)
+    model = estimate_noise(Memory(synthesised(coloured, (64, 96, 96), 1)), NoiseSettings(window=32))
+    generator = torch.Generator().manual_seed(0)
+
+    class Given:
+        device = generator
+
+    drawn = model.sample((0, 0, 0), shape, 3, Given, "cpu")
+    found = torch.stack([power_of(one.numpy(), model.window) for one in drawn]).mean(0)
+    ratio = (shells(found, model.window) / shells(model.power, model.window))[2:16]
+    assert (ratio > 0.85).all() and (ratio < 1.15).all()
+    described = model.by_shell()
+    for lower, noise, upper in zip(*(described[name] for name in ("lower", "noise", "upper"))):
+        assert lower <= 1.0001 * noise <= 1.0002 * upper
+
+
+def test_scaled_noise_is_scaled_by_shells():
+    model = estimate_noise(Memory(synthesised(coloured, (48, 64, 64), 1)), NoiseSettings(window=16))
+    factors = torch.linspace(0.5, 1, len(model.lower))
+    other = model.scaled(factors)
+    torch.testing.assert_close(shells(other.power, model.window),
+                               shells(model.power, model.window) * factors.double())
+    assert (other.lower <= shells(other.power, model.window) * 1.0001).all()
