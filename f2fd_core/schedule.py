@@ -8,7 +8,7 @@ WARMUP_STEPS = 10
 # what is above the rate falls to 1 / e. How many times the rate suits weights that have learned
 # before, whose knowledge could be lost, and the epochs after which it is half of that: more epochs
 # overfit a small tomogram (docs/method.md has what was measured).
-FIRST_RATE, SETTLING_STEPS, LEARNED_RATE, HALVING_EPOCHS = 8 / 3, 60, 2 / 3, 5
+FIRST_RATE, SETTLING_STEPS, LEARNED_RATE, HALVING_EPOCHS = 8 / 3, 60, 2 / 3, 10
 PLATEAU = dict(factor=0.1, patience=10, min_lr=1e-8)
 FLAT_LOSS = 1e-4
 

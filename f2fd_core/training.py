@@ -330,7 +330,7 @@ class Training:
             self.check()
         row = self.take_step()
         self.step += 1
-        if self.held_out and (self.step % CHECK_EVERY == 0 or self.step == self.steps):
+        if self.held_out and (self.step % CHECK_EVERY == 0 or self.step == self.most_steps()):
             row["validation_loss"] = self.check()
         if self.group.size == 1 or self.step % STOP_EVERY == 0:
             self.stopped = self.group.agreed(os.path.exists(stop_file(self.config.output)))

@@ -39,7 +39,8 @@ class ProtF2FdTrain(ProtF2FdBase):
     """Train an F2Fd model on tomograms.
 
     No half-maps or tilt series are needed: pairs of noisy copies are made from each reconstructed
-    tomogram, and a network learns to predict one from the other. The model then denoises these
+    tomogram, and a network learns to predict one from the other. Where every tomogram of the set
+    has half-maps they are used by themselves: they tell the noise. The model then denoises these
     and similar tomograms with 'denoise tomograms'.
     """
     _label = "train F2Fd"

@@ -209,14 +209,29 @@ class TestF2FdTraining(project.ProjectTests):
         for tomogram in imported.Tomograms:
             self.assertEqual(denoise._supply(tomogram)["half_maps"],
                              self.halves(tomogram.getTsId()))
-        # Half-maps are needed again, and for no other model are they used.
+        # Tomograms that have none are denoised as they are, and so are all by other models.
         denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
                                    inModel=train.model)
-        self.assertEqual(denoise.validate(), [NO_HALVES])
+        self.assertEqual(denoise.validate(), [])
+        self.assertEqual(denoise._supply()["half_maps"], [])
         denoise = self.newProtocol(ProtF2FdDenoise, inTomos=imported.Tomograms,
                                    inModel=self.train.model)
         self.assertEqual(denoise.validate(), [])
         self.assertEqual(denoise._supply()["half_maps"], [])
+
+    def testHalfMapsTellTheNoiseByThemselves(self):
+        """Without being asked for, where every tomogram of the set has them."""
+        imported, _ = self.importCopies("known", {tsId: self.path(tsId) for tsId in SHAPES})
+        train = self.newProtocol(ProtF2FdTrain, inTomos=imported.Tomograms)
+        self.assertEqual(train._supply()["half_maps"], [])
+        self.setHalfMaps(imported.Tomograms, {"first": self.halves("first")})
+        self.assertEqual(train._supply()["half_maps"], [])
+        self.setHalfMaps(imported.Tomograms, {tsId: self.halves(tsId) for tsId in SHAPES})
+        train = self.newProtocol(ProtF2FdTrain, inTomos=imported.Tomograms)
+        config = train._configure(train._supply())
+        self.assertEqual(config.perturbation, "spectrum")
+        self.assertEqual(list(config.half_maps), self.halves("first") + self.halves("second"))
+        self.assertEqual(train.validate(), [])
 
     def testHalfMapsThatAreMissing(self):
         train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms,
