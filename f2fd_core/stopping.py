@@ -30,6 +30,8 @@ PAIRS = 2
 # Where there is less than this share of the highest power of synthetic noise, a response to it is
 # not known.
 LEAST_GIVEN = 0.01
+# The part of the noise that is added to a copy which tells the response to noise.
+PROBE = 0.3
 # A response to synthetic noise below this, in any Fourier shell, shows that it is too much.
 ALARM = -0.05
 
@@ -133,9 +135,9 @@ class HeldOut:
     def _stein(self, predict, perturbations, random, patches, inner):
         """Stein's estimate of the error (Ann. Stat. 9 (1981) 1135), up to the noise's own power.
 
-        It is <|f(X) - X|²> + 2 C: C, the covariance of output and noise, is the response t(k) to
-        synthetic noise times the noise's power, summed over the Fourier shells. The responses are
-        those to the noise that distinguishes two copies.
+        It is <|f(X) - X|²> + 2 C: C, the covariance of output and noise, is the response t(k) to a
+        little synthetic noise, f(X + εn) - f(X - εn), times the noise's power, summed over the
+        Fourier shells. (To as much noise as copies have, networks that adapt to it respond less.)
         """
         size = (self.patch_size,) * 3
         grid = fourier.grid_of(size)
@@ -146,7 +148,8 @@ class HeldOut:
         for index, start in patches:
             perturbation = perturbations[index]
             region = perturbation.copies_of_itself(start, size)
-            inputs = torch.cat([region, perturbation.copies(start, size, 2, 0, random)])
+            added = PROBE * (perturbation.copies(start, size, 1, 0, random) - region)
+            inputs = torch.cat([region, region + added, region - added])
             outputs = predict(inputs)
             residual += float((outputs[:1] - region)[inner].square().mean())
             power += float(region[inner].square().mean())

@@ -6,8 +6,10 @@ import torch
 from conftest import TINY
 from test_training import assert_same_weights
 
-from f2fd_core import TrainConfig, checkpoint, schedule, stopping, train, training
+from f2fd_core import TrainConfig, checkpoint, fourier, schedule, stopping, train, training
+from f2fd_core.noise import NoiseModel, Spectrum
 from f2fd_core.patches import all_patches
+from f2fd_core.randomness import Randomness
 from f2fd_core.stopping import Best, HeldOut
 from f2fd_core.volume import crop
 
@@ -85,6 +87,55 @@ def test_loss_on_held_out_parts_ranks_networks_by_their_true_error():
     power = held_out.check(Scaled(0.33), [Plain()], torch.device("cpu"), torch.float32).power
     assert power == pytest.approx(losses[0.0], rel=1e-6)
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+class Matched(Plain):
+    """The same signal in one volume of white noise, which is known."""
+
+    def __init__(self, level=1.0):
+        size = (SIDE,) * 3
+        power = torch.full_like(fourier.radial_frequency(size), level)
+        shells = fourier.grid_of(size).ratio(power, torch.ones_like(power))
+        self.noise = NoiseModel(size, Spectrum(power, shells, shells), power)
+        self.signal = self.pairs((0, 0, 0), (64,) * 3, 1, Randomness.of("cpu", 1)).inputs[0]
+        z = torch.arange(64.0)[:, None, None]
+        self.truth = torch.sin(z / 5).expand(64, 64, 64)
+
+    def copies_of_itself(self, start, size):
+        return crop(self.signal, start, size)[None]
+
+    def copies(self, start, size, count, first, random):
+        region = self.copies_of_itself(start, size)
+        return region + self.noise.sample(start, size, count, random, "cpu")
+
+
+def test_steins_estimate_is_the_error_without_the_truth():
+    """Up to the noise's power; and told too little noise, it prefers what removes less."""
+    held_out = held([(64, 64, 64)], SIDE, seed=0)
+    inner = held_out._inner()
+
+    def check(factor, perturbation):
+        return held_out.check(Scaled(factor), [perturbation], torch.device("cpu"), torch.float32)
+
+    known, too_little = Matched(), Matched(0.3)
+    for factor in (0.0, 0.33, 0.6, 1.0):
+        errors = [float((factor * crop(known.signal, start, (SIDE,) * 3)
+                         - crop(known.truth, start, (SIDE,) * 3))[inner, inner, inner]
+                        .square().mean()) for _, start in held_out.patches]
+        found = check(factor, known)
+        assert found.loss - 1.0 == pytest.approx(np.mean(errors), abs=0.05)
+        response = found.responses[0]
+        torch.testing.assert_close(response, torch.full_like(response, factor), rtol=0, atol=1e-4)
+    assert check(0.33, known).loss < min(check(factor, known).loss for factor in (0.0, 1.0))
+    assert check(1.0, too_little).loss < check(0.33, too_little).loss
+
+
+def test_noise_is_too_much_where_the_response_is_negative():
+    response = torch.tensor([0.4, 0.0, -0.04, -0.2])
+    factors = stopping.too_much(response, 0.75)
+    assert factors[:3].tolist() == [1, 1, 1]
+    excess = 1 / float(factors[3])  # (1 - c) / (1 + scale² c) is the response
+    assert (1 - excess) / (1 + 0.75 ** 2 * excess) == pytest.approx(-0.2)
 
 
 def test_best_keeps_the_best_model_and_stops_when_waiting_is_in_vain():
