@@ -224,8 +224,6 @@ class TestF2FdTraining(project.ProjectTests):
         imported, _ = self.importCopies("known", {tsId: self.path(tsId) for tsId in SHAPES})
         train = self.newProtocol(ProtF2FdTrain, inTomos=imported.Tomograms)
         self.assertEqual(train._supply()["half_maps"], [])
-        self.setHalfMaps(imported.Tomograms, {"first": self.halves("first")})
-        self.assertEqual(train._supply()["half_maps"], [])
         self.setHalfMaps(imported.Tomograms, {tsId: self.halves(tsId) for tsId in SHAPES})
         train = self.newProtocol(ProtF2FdTrain, inTomos=imported.Tomograms)
         config = train._configure(train._supply())
