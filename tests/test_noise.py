@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import Memory, back_projected_noise, coloured, synthesised
 
-from f2fd_core import BenchmarkConfig, fourier, mrc
+from f2fd_core import BenchmarkConfig, UserError, fourier, mrc
 from f2fd_core.cases import simulated_case
 from f2fd_core.config.tools import BENCHMARK_CASES
 from f2fd_core.noise import NoiseSettings, estimate_noise, noise_of_half_maps, periodogram, spectrum
@@ -28,17 +28,18 @@ def power_of(noise, size):
     return periodogram.window_power(Memory(noise).region, corners, size).mean(0)
 
 
-def assert_cautious(model, truth):
-    """In no shell more than 1.15 times the truth, and not less than 0.75 times where noise is more
+def assert_cautious(model, truth, below=0.5, least=0.75):
+    """In no shell more than 1.15 times the truth, and not less than ``least`` times where noise is more
     than half of all power and the shell is not one of the lowest, in which a window resolves
-    little."""
+    little; up to ``below`` cycles per voxel."""
     frequency = np.array(model.by_shell()["frequency"])
+    frequency = frequency[frequency < below]
     noise, total, truth = (shells(power, model.window).numpy()[:len(frequency)]
                            for power in (model.power, model.total, truth))
     # One coefficient's worth of chance more in the lowest shells, which have few.
     assert (noise < 1.15 * truth + 0.02 * total).all(), np.round(noise / truth, 2)
     most = (truth > 0.5 * total) & (frequency > 0.075)
-    assert (noise > 0.75 * truth)[most].all(), np.round(noise / truth, 2)
+    assert (noise > least * truth)[most].all(), np.round(noise / truth, 2)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.25, 0.5, 0.9, 1.0])
@@ -131,24 +132,40 @@ def test_noise_alone_is_known_at_all_but_the_lowest_frequencies(level):
     assert (ratio > 0.8).all() and (ratio < 1.05).all()
 
 
-@pytest.mark.parametrize("case", [name for name in BENCHMARK_CASES
+TOO_HIGH = pytest.mark.xfail(strict=True, reason="so small a box of a thick cell: 1.3 to 1.6 times "
+                             "the noise between 0.06 and 0.2 cycles per voxel")
+
+
+@pytest.mark.parametrize("case", [pytest.param(name, marks=TOO_HIGH if name == "in-situ" else ())
+                                  for name in BENCHMARK_CASES
                                   if name not in ("noisefree", "real-noise")])
 def test_noise_of_simulated_tomograms_errs_on_the_low_side(case, tmp_path):
     """Of a seed on which nothing was chosen."""
     made = simulated_case(case, BenchmarkConfig(shape=(48, 96, 96)), 0.1, 11, str(tmp_path))
     volume = Volume(made.tomogram)
-    reference = read(made.reference) if made.reference else 0.0
-    noise = (read(made.tomogram) - reference) / volume.std
-    if case == "int8":  # of other units than its reference
-        noise = read(made.tomogram) / volume.std - reference / reference.std() * np.sqrt(
-            max(0.0, 1 - 1 / (1 + 0.1)))
+    noise = read(made.tomogram)
+    if made.reference:
+        reference = read(made.reference)
+        # In the tomogram's units, which rounding to bytes has changed.
+        scale = (noise * reference).sum() / np.square(reference).sum() if case == "int8" else 1.0
+        noise = noise - scale * reference
     model = estimate_noise(volume)
-    if case in ("int8", "lowpass", "in-situ"):  # of other units, below rounding, and with streaks
-        frequency = np.array(model.by_shell()["frequency"])
-        assert (np.array(model.by_shell()["noise"]) <= 1.001
-                * np.array(model.by_shell()["total"]))[frequency > 0.075].all()
-        return
-    assert_cautious(model, power_of(noise, model.window))
+    # Beyond the filter there is next to nothing, and near it signal is the hardest to tell.
+    bounds = dict(below=0.2, least=0.65) if case == "lowpass" else {}
+    assert_cautious(model, power_of(noise / volume.std, model.window), **bounds)
+
+
+def test_real_noise_is_put_into_a_known_specimen(real_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("F2FD_TEST_DATA", str(real_data))
+    made = simulated_case("real-noise", BenchmarkConfig(), 0.1, 1, str(tmp_path))
+    clean, tomogram, odd, even = map(read, (made.reference, made.tomogram, *made.halves))
+    np.testing.assert_allclose((odd + even) / 2, tomogram, atol=1e-4 * tomogram.std())
+    noises = [(half - clean).ravel() for half in (odd, even)]
+    assert abs(np.corrcoef(*noises)[0, 1]) < 0.1
+    assert clean.var() / (tomogram - clean).var() == pytest.approx(0.07, rel=0.01)
+    monkeypatch.setenv("F2FD_TEST_DATA", str(tmp_path / "none"))
+    with pytest.raises(UserError, match="F2FD_TEST_DATA is .*expected a folder"):
+        simulated_case("real-noise", BenchmarkConfig(), 0.1, 1, str(tmp_path))
 
 
 @pytest.mark.parametrize("box", range(5))
