@@ -132,8 +132,8 @@ def test_noise_alone_is_known_at_all_but_the_lowest_frequencies(level):
     assert (ratio > 0.8).all() and (ratio < 1.05).all()
 
 
-TOO_HIGH = pytest.mark.xfail(strict=True, reason="so small a box of a thick cell: 1.3 to 1.6 times "
-                             "the noise between 0.06 and 0.2 cycles per voxel")
+TOO_HIGH = pytest.mark.xfail(strict=True, reason="so small a box of a thick cell: 1.3 to 1.6 "
+                             "times the noise between 0.06 and 0.2 cycles per voxel")
 
 
 @pytest.mark.parametrize("case", [pytest.param(name, marks=TOO_HIGH if name == "in-situ" else ())
