@@ -29,8 +29,8 @@ def power_of(noise, size):
 
 
 def assert_cautious(model, truth, below=0.5, least=0.75):
-    """In no shell more than 1.15 times the truth, and not less than ``least`` times where noise is more
-    than half of all power and the shell is not one of the lowest, in which a window resolves
+    """In no shell more than 1.15 times the truth, and not less than ``least`` times where noise is
+    more than half of all power and the shell is not one of the lowest, in which a window resolves
     little; up to ``below`` cycles per voxel."""
     frequency = np.array(model.by_shell()["frequency"])
     frequency = frequency[frequency < below]
