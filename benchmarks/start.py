@@ -1,15 +1,16 @@
 """Makes the start that --start shapes begins with: f2fd_core/start.pt.
 
 A network learns to give the noise-free reconstruction from a noisy one, on simulated tomograms of
-random ellipsoids, solid and hollow: on no cell, by which it is measured (spheres are ellipsoids,
-too), and on many sizes, densities, voxel sizes, tilt schemes, filters and strengths of noise.
-Matter is dark, as in most tomograms; a training inverts the network where it is bright. What is
-shipped took 18 341 steps on an NVIDIA H200, beside which 15 processors simulated at first:
-
-    python benchmarks/start.py f2fd_core/start.pt --device cuda --precision float32 --minutes 9.1
+random ellipsoids, solid and hollow, half of them in a random density that fills the volume: on no
+cell, by which it is measured (spheres are ellipsoids, too). Sizes, densities, voxel sizes,
+thicknesses, tilt schemes, filters, the noise's colour and strength and the patch size vary. What
+it learns is the reconstruction of tilts so dense that there are no streaks. Patches with constant
+parts and with ramps teach it to leave those alone. Matter is dark, as in most tomograms; a training
+inverts the network where it is bright.
 """
 import argparse
 import concurrent.futures
+import dataclasses
 import math
 import multiprocessing
 import time
@@ -23,20 +24,24 @@ from f2fd_core.optimizer import build as build_optimizer
 from f2fd_core.phantom import simulate_volumes
 from f2fd_core.schedule import course
 
-PATCH = 48
-CLEAN, NOISES = 0, (1, 2)
+# Sides of patches; each batch has one, and about as many voxels as any other.
+PATCHES, USUAL_PATCH = (32, 48, 64), 48
+TARGET, CLEAN, NOISES = 0, 1, (2, 3)
 # Tomograms to begin with; the others come while the network learns.
 FIRST = 32
-# Of the noise at a signal-to-noise ratio of 0.1.
-WEAKEST, STRONGEST = 0.25, 2.0
-# Shares of the patches: those without signal, and those with noise added, as a training's inputs
-# have it.
-EMPTY, COPIES = 0.03, 0.7
+# Range of the noise's power over the signal's.
+WEAKEST, STRONGEST = 0.3, 120.0
+# Shares of the patches: those without signal, with noise added, as a training's inputs have it,
+# with a constant part and with a ramp.
+EMPTY, COPIES, CUT, RAMPS = 0.03, 0.7, 0.06, 0.12
+# Between slices so dense nothing is missing in a volume of the size that is simulated.
+DENSE_STEP = 1.0
 # Share of the tomograms that are low-passed.
 FILTERED = 0.2
 # The learning rate over a training's, at first and, after a linear fall, at last; the weights are
-# averaged over about so many steps.
-FIRST_RATE, LAST_RATE, AVERAGED = 2.0, 0.05, 200
+# averaged over about so many steps, and
+# saved after so many.
+FIRST_RATE, LAST_RATE, AVERAGED, SAVED = 1.0, 0.05, 200, 1000
 
 
 def low_passed(volumes, random):
@@ -47,20 +52,57 @@ def low_passed(volumes, random):
             for volume in volumes]
 
 
+def coloured(volumes, random):
+    """The volumes with a random smooth factor at each frequency, the same for all."""
+    radius = fourier.radial_frequency(volumes[0].shape)
+    transfer = torch.exp(sum(random.normal(0, 0.25) * torch.cos(2 * math.pi * waves * radius)
+                             for waves in (0.5, 1, 2)))
+    return [torch.fft.irfftn(torch.fft.rfftn(volume) * transfer, s=volume.shape)
+            for volume in volumes]
+
+
 def simulated(seed, shape):
-    """A noise-free reconstruction of random shapes with a random microscope, and two noises of it:
-    an array (3, Z, Y, X), each of mean 0."""
+    """A specimen and a microscope, both random: an array (4, Z, Y, X), each of mean 0.
+
+    The noise-free reconstruction of dense tilts, that of the tilts there are, and two noises.
+    """
     random = np.random.default_rng(seed)
-    volumes = simulate_volumes(SimulateConfig(
-        specimen="shapes", shape=shape, seed=seed, voxel_size=random.uniform(6, 15),
-        tilt_range=random.uniform(45, 66), tilt_step=float(random.choice([1.5, 2, 3])),
-        defocus=random.uniform(1, 5),
-        sirt_iterations=int(random.choice([0, 0, 0, 10, 20, 30]))))
-    clean, odd, even = (torch.from_numpy(volumes[name]) for name in ("clean", "odd", "even"))
+    full = random.uniform() < 0.5
+    config = SimulateConfig(
+        specimen="matter" if full else "shapes", shape=shape, seed=seed,
+        voxel_size=random.uniform(6, 20), tilt_range=random.uniform(40, 66),
+        tilt_step=float(random.choice([1, 1.5, 2, 3, 4, 6])), defocus=random.uniform(1, 5),
+        thickness=int(random.uniform(1, 2.5) * shape[0]) if full else 0,
+        sirt_iterations=int(random.choice([0, 0, 0, 10, 20, 30])))
+    volumes = simulate_volumes(config)
+    dense = dataclasses.replace(config, tilt_step=min(DENSE_STEP, config.tilt_step))
+    volumes["target"] = volumes["clean"] if dense == config else simulate_volumes(dense)["clean"]
+    target, clean, odd, even = (torch.from_numpy(volumes[name])
+                                for name in ("target", "clean", "odd", "even"))
+    noises = coloured([(half - clean) / math.sqrt(2) for half in (odd, even)], random)
     if random.uniform() < FILTERED:
-        clean, odd, even = low_passed((clean, odd, even), random)
-    specimen = torch.stack([clean, *((half - clean) / math.sqrt(2) for half in (odd, even))])
+        target, clean, *noises = low_passed((target, clean, *noises), random)
+    specimen = torch.stack([target, clean, *noises])
     return (specimen - specimen.mean((1, 2, 3), keepdim=True)).numpy()
+
+
+def with_constant_part(noisy, target, random):
+    """Both (Z, Y, X) where a random plane cuts off a part that is constant, as borders are."""
+    axes = [torch.linspace(-1, 1, side) for side in noisy.shape]
+    across = sum(weight * axis for weight, axis in zip(
+        random.normal(size=3), torch.meshgrid(*axes, indexing="ij")))
+    if random.uniform() < 0.7:
+        across = torch.meshgrid(*axes, indexing="ij")[random.integers(3)] * random.choice([-1, 1])
+    outside = moved(across > random.uniform(-0.8, 0.8), noisy.device)
+    level = random.normal(0, 2)
+    return torch.where(outside, level, noisy), torch.where(outside, level, target)
+
+
+def ramp(shape, random, device):
+    """What rises from one side to another, of any mean, (Z, Y, X)."""
+    axes = torch.meshgrid(*[torch.linspace(-1, 1, side) for side in shape], indexing="ij")
+    values = random.normal(0, 0.7) + sum(random.normal(0, 0.5) * axis for axis in axes)
+    return moved(values.float(), device)
 
 
 class Specimens:
@@ -69,7 +111,7 @@ class Specimens:
     def __init__(self, futures, shape, device):
         """``futures``: what :func:`simulated` will have given, in their order."""
         self.waiting, self.count = list(futures), 0
-        self.volumes = torch.empty((len(self.waiting), 3) + shape, device=device)
+        self.volumes = torch.empty((len(self.waiting), 4) + shape, device=device)
         self.powers = torch.empty((len(self.waiting), 2), device=device)
         while self.count < min(FIRST, len(self.volumes)):
             self._take_in()
@@ -77,7 +119,7 @@ class Specimens:
     def _take_in(self):
         specimen = torch.from_numpy(self.waiting.pop(0).result())
         self.volumes[self.count] = moved(specimen, self.volumes.device)
-        signal_and_noise = specimen[[CLEAN, NOISES[0]]]
+        signal_and_noise = specimen[[TARGET, NOISES[0]]]
         self.powers[self.count] = signal_and_noise.square().mean((1, 2, 3))
         self.count += 1
 
@@ -85,52 +127,71 @@ class Specimens:
         while self.waiting and self.waiting[0].done():
             self._take_in()
 
-    def patches(self, specimens, kinds, random):
-        """Random patches, flipped about random axes, (N, Z, Y, X): of these specimens, each of the
-        kind CLEAN or one of NOISES."""
-        indices = [torch.from_numpy(specimens), torch.from_numpy(kinds)]
+    def patches(self, specimens, patch, random, *kinds):
+        """Random patches, flipped about random axes, of these specimens, (N, Z, Y, X) for each of
+        ``kinds``: TARGET, CLEAN or N numbers out of NOISES. All are of the same places."""
+        indices = [torch.from_numpy(specimens)]
         for side in self.volumes.shape[2:]:
-            places = (random.integers(0, side - PATCH + 1, (len(specimens), 1))
-                      + np.arange(PATCH))
+            places = (random.integers(0, side - patch + 1, (len(specimens), 1))
+                      + np.arange(patch))
             flipped = random.uniform(size=(len(specimens), 1)) < 0.5
             indices.append(torch.from_numpy(np.where(flipped, places[:, ::-1], places)))
         device = self.volumes.device
-        specimens, kinds, z, y, x = (moved(index, device) for index in indices)
-        return self.volumes[specimens[:, None, None, None], kinds[:, None, None, None],
-                            z[:, :, None, None], y[:, None, :, None], x[:, None, None, :]]
+        specimens, z, y, x = (moved(index, device) for index in indices)
+        kinds = [moved(torch.from_numpy(np.broadcast_to(kind, len(specimens)).copy()), device)
+                 for kind in kinds]
+        return [self.volumes[specimens[:, None, None, None], kind[:, None, None, None],
+                             z[:, :, None, None], y[:, None, :, None], x[:, None, None, :]]
+                for kind in kinds]
 
-    def examples(self, count, random):
-        """(inputs, targets, weights of their errors): ``count`` patches, as of standardised
-        tomograms, (N, Z, Y, X), and N weights.
+    def examples(self, voxels, random):
+        """(inputs, targets, weights of their errors): patches, as of standardised tomograms,
+        (N, Z, Y, X), of about so many ``voxels``, and N weights.
 
         Their noise is of another place of the same tomogram. Most have more of it added, as the
         inputs of trainings have. The weights make patches of faint tomograms count, too.
         """
+        patch = int(random.choice(PATCHES))
+        count = max(1, round(voxels / patch ** 3))
         specimens = random.integers(self.count, size=count)
         own = random.integers(len(NOISES), size=count)
-        strength = np.exp(random.uniform(math.log(WEAKEST), math.log(STRONGEST), count))
-        added = (random.uniform(size=count) < COPIES) * random.uniform(0, 1, count) * strength
+        ratio = np.exp(random.uniform(math.log(WEAKEST), math.log(STRONGEST), count))
+        added = (random.uniform(size=count) < COPIES) * random.uniform(0, 1, count)
         full = random.uniform(size=count) >= EMPTY
         device = self.volumes.device
-        strength, added, full = (
+        ratio, added, full = (
             moved(torch.from_numpy(factor.astype(np.float32)), device)[:, None, None, None]
-            for factor in (strength, added, full))
+            for factor in (ratio, added, full))
         signal, noise = self.powers[moved(torch.from_numpy(specimens), device), :, None, None,
                                     None].unbind(1)
-        scale = torch.sqrt(signal + strength ** 2 * noise)
-        clean = full * self.patches(specimens, np.full(count, CLEAN), random)
-        noisy = (clean + strength * self.patches(specimens, NOISES[0] + own, random)
-                 + added * self.patches(specimens, NOISES[1] - own, random))
-        return noisy / scale, clean / scale, (scale / torch.sqrt(signal)).flatten()
+        strength = torch.sqrt(ratio * signal / noise)
+        scale = torch.sqrt(signal * (1 + ratio))
+        target, clean = self.patches(specimens, patch, random, TARGET, CLEAN)
+        noise, = self.patches(specimens, patch, random, NOISES[0] + own)
+        other, = self.patches(specimens, patch, random, NOISES[1] - own)
+        noisy = (full * clean + strength * (noise + added * other)) / scale
+        target = full * target / scale
+        for number in range(count):
+            if random.uniform() < RAMPS:
+                rising = ramp(noisy.shape[1:], random, device)
+                noisy[number] += rising
+                target[number] += rising
+            if random.uniform() < CUT:
+                noisy[number], target[number] = with_constant_part(noisy[number], target[number],
+                                                                   random)
+        return noisy, target, torch.sqrt(1 + ratio).flatten()
 
 
-def learn(config, specimens, device, seconds):
-    """The averaged weights after ``config.steps`` steps, or fewer that take so many ``seconds``,
-    and their number."""
+def learn(config, specimens, device, seconds, save):
+    """Learn for ``config.steps`` steps, or fewer that take so many ``seconds``; ``save(weights,
+    steps)`` gets the averaged weights now and then and in the end."""
     torch.manual_seed(config.seed)
     random = np.random.default_rng(config.seed)
     dtype = arithmetic(config.precision, device)
-    network = unet.build(config).train().to(device, memory_format=torch.channels_last_3d)
+    network = unet.build(config)
+    if config.initial_model:
+        network.load_state_dict(checkpoint.load(config.initial_model)["model"])
+    network = network.train().to(device, memory_format=torch.channels_last_3d)
     optimizer = build_optimizer(config, network, device)
     averaged = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(1 - 1 / AVERAGED))
@@ -140,8 +201,12 @@ def learn(config, specimens, device, seconds):
     while True:
         done = max(step / config.steps, (time.monotonic() - began) / seconds)
         if done >= 1:
-            return averaged.module.cpu().state_dict(), step
-        inputs, targets, weights = specimens.examples(config.batch_size, random)
+            save(averaged.module.state_dict(), step)
+            return
+        if step and step % SAVED == 0:
+            save(averaged.module.state_dict(), step)
+        inputs, targets, weights = specimens.examples(
+            config.batch_size * USUAL_PATCH ** 3, random)
         optimizer.param_groups[0]["lr"] = config.learning_rate * warmth(step) * (
             FIRST_RATE + done * (LAST_RATE - FIRST_RATE))
         inputs = inputs.unsqueeze(1).contiguous(memory_format=torch.channels_last_3d)
@@ -169,7 +234,8 @@ def main(argv=None):
     parser.add_argument("output", metavar="FILE")
     parser.add_argument("--steps", type=int, default=27000)
     parser.add_argument("--minutes", type=float, default=60.0, help="learn no longer than this")
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--initial-model", default="", help="weights to go on from")
+    parser.add_argument("--batch-size", type=int, default=64, help="of patches of 48")
     parser.add_argument("--specimens", type=int, default=1200)
     parser.add_argument("--shape", type=int, nargs=3, default=(64, 144, 144))
     parser.add_argument("--seed", type=int, default=1)
@@ -179,8 +245,9 @@ def main(argv=None):
     options = parser.parse_args(argv)
     prepare_cpu(options.threads)
     device, = choose_devices(options.device)
-    config = TrainConfig(steps=options.steps, batch_size=options.batch_size, patch_size=PATCH,
-                         seed=options.seed, start="random", precision=options.precision)
+    config = TrainConfig(steps=options.steps, batch_size=options.batch_size,
+                         patch_size=USUAL_PATCH, seed=options.seed, start="random",
+                         initial_model=options.initial_model, precision=options.precision)
     shape = tuple(options.shape)
     with concurrent.futures.ProcessPoolExecutor(
             max(1, cpu_threads() - 1), multiprocessing.get_context("spawn"),
@@ -188,12 +255,12 @@ def main(argv=None):
         futures = [processes.submit(simulated, 1000 * options.seed + number, shape)
                    for number in range(options.specimens)]
         try:
-            weights, steps = learn(config, Specimens(futures, shape, device), device,
-                                   60 * options.minutes)
+            learn(config, Specimens(futures, shape, device), device, 60 * options.minutes,
+                  lambda weights, step: checkpoint.save(options.output, weights, config, step,
+                                                        10.0))
         finally:
             for future in futures:
                 future.cancel()
-    checkpoint.save(options.output, weights, config, steps, 10.0)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,9 @@ from f2fd_core.patches import all_patches, augment, shifted
 from f2fd_core.randomness import GLOBAL
 from f2fd_core.volume import open_volumes
 
+# The least share of a patch that is no constant part.
+LEAST_CONTENT = 0.5
+
 
 def open_ground_truth(config, volumes):
     truths = open_volumes(dataclasses.replace(config, tomograms=config.ground_truth, half_maps=(),
@@ -24,22 +27,25 @@ def open_ground_truth(config, volumes):
     return truths
 
 
-def sampled_patches(config, shapes):
-    """The grid patches that a training draws, see :func:`~f2fd_core.patches.all_patches`.
+def sampled_patches(config, volumes):
+    """The grid patches that a training draws, see :func:`~f2fd_core.patches.all_patches`; none that
+    is mostly a constant part, as long as there are others.
 
     Raises UserError for sampling masks that don't fit the tomograms or leave nothing.
     """
     masks = [mrc.open_volume(path, config.voxel_size or 1.0) for path in config.sampling_masks]
-    for mask, shape in zip(masks, shapes):
-        if list(mask.shape) != shape:
+    for mask, volume in zip(masks, volumes):
+        if mask.shape != volume.shape:
             raise UserError("the sampling mask %s has shape %s; expected %s (Z, Y, X) as its "
-                            "tomogram has" % (mask.path, mask.shape, tuple(shape)))
-    patches = all_patches(shapes, config.patch_size, masks)
+                            "tomogram has" % (mask.path, mask.shape, volume.shape))
+    patches = all_patches([volume.shape for volume in volumes], config.patch_size, masks)
     if not patches:
         raise UserError("--sampling-masks: no patch of %d voxels has a twentieth inside %s; "
                         "expected masks with more voxels above 0.5"
                         % (config.patch_size, " or ".join(config.sampling_masks)))
-    return patches
+    size = (config.patch_size,) * 3
+    return [(index, start) for index, start in patches
+            if volumes[index].content(start, size) >= LEAST_CONTENT] or patches
 
 
 class Batch(NamedTuple):

@@ -28,6 +28,7 @@ from f2fd_core.device import (
     seed_dropout,
     works_apart,
 )
+from f2fd_core.intensity import Intensities
 from f2fd_core.patches import Tiling
 from f2fd_core.perturbation import perturbation_for_prediction
 from f2fd_core.randomness import Randomness, derived_seed
@@ -226,8 +227,8 @@ def preview(predictor, perturbation, volume, config):
         start = [length // 2 - side // 2 for length, side in zip(volume.shape, size)]
         slab = denoised_region(predictor, perturbation, start, size, 2 * config.patch_size,
                                config.network)
-        before.append(volume.restore(volume.region(start, size).take(half, axis)))
-        after.append(volume.restore(slab.take(half, axis)))
+        before.append(volume.restore(volume.region(start, size), start).take(half, axis))
+        after.append(volume.restore(slab, start).take(half, axis))
     return before, after
 
 
@@ -353,7 +354,7 @@ def _denoise_one(box, perturbation, path, predictors, config, trained):
         report.warn("the GPU's memory does not suffice; starting %s again with tiles of %d voxels"
                     % (volume.source.path, side))
     report.say("written to %s" % path)
-    excess = mrc.contrast(path) / volume.std
+    excess = Intensities.measured(mrc.open_volume(path, 1.0)).std / volume.std
     if excess > MOST_CONTRAST:
         report.warn("%s has %.1f times the standard deviation of the tomogram; expected less than "
                     "once: the model does not suit it; train longer, or with larger patches"
@@ -381,7 +382,7 @@ def _denoise_in_tiles(volume, box, path, workers, side, network, std):
         start = tuple(corner + offset for corner, offset in zip(first, at))
         mean, *variance = predictor.moments(perturbation, start, tiles.size)
         # The variance in the file's units may be beyond what float32 holds.
-        return [volume.restore(mean), *variance]
+        return [volume.restore(mean, start).astype(np.float32), *variance]
 
     def abandon():
         for predictor, _ in workers:

@@ -230,12 +230,6 @@ def _complete_header(mrc, path):
     mrc.header.rms = np.sqrt(max(square / mrc.data.size - mean ** 2, 0.0))
 
 
-def contrast(path):
-    """The standard deviation that the header of a finished map tells."""
-    with mrcfile.open(path, header_only=True) as mrc:
-        return float(mrc.header.rms)
-
-
 def _allocate(path, shape):
     """An empty float32 map of ``shape`` on disk; a full disk shows here, not in the middle."""
     try:

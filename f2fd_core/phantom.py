@@ -150,6 +150,22 @@ class Specimen:
             if (self.density > OCCUPIED).mean() >= share:
                 break
 
+    def fill_with_matter(self):
+        """A random density everywhere, with structure on all scales.
+
+        A Gaussian random field whose power falls as a random power of the frequency, in places
+        flat, in places sharp: its logistic function, as if it were a liquid of two phases.
+        """
+        frequency = [np.fft.fftfreq(side).astype(np.float32) for side in self.shape[:2]]
+        frequency.append(np.fft.rfftfreq(self.shape[2]).astype(np.float32))
+        squares = sum(part ** 2 for part in np.meshgrid(*frequency, indexing="ij", sparse=True))
+        coarsest = 1 / self._between(8, 80)
+        falling = (squares + coarsest ** 2) ** (-self.random.uniform(2, 4.5) / 4)
+        noise = self.random.standard_normal(self.shape, np.float32)
+        field = np.fft.irfftn(np.fft.rfftn(noise) * falling, s=self.shape)
+        field = (field / field.std() + self.random.normal()) * self._between(0.7, 5)
+        self.density += self._between(0.2, 2) / (1 + np.exp(-field)).astype(np.float32)
+
     def species(self, count):
         """Shapes of ``count`` macromolecules: positions of their domains, (domains, 3) in Å."""
         shapes = []
@@ -185,14 +201,17 @@ class Specimen:
 def build_specimen(shape, voxel_size, kind, seed):
     """A Specimen: vesicles, sheets, macromolecules and spheres ("cell"), the same with
     macromolecules until a third of the volume is full ("crowded"), spheres, ellipsoids of all
-    sizes, solid and hollow ("shapes"), or nothing ("empty").
+    sizes, solid and hollow ("shapes"), the same in a matter that fills the volume ("matter"), or
+    nothing ("empty").
     """
     specimen = Specimen(shape, voxel_size, seed)
     volume = float(specimen.extent.prod())
     if kind == "empty":
         return specimen
-    if kind == "shapes":
+    if kind in ("shapes", "matter"):
         specimen.fill_with_shapes()
+        if kind == "matter":
+            specimen.fill_with_matter()
         return specimen
     if kind == "spheres":
         for _ in range(max(3, round(volume / VOLUME_PER_SPHERE))):

@@ -79,7 +79,7 @@ def record(config):
         stream.write(config.to_json())
 
 
-def intensities(volumes):
+def scales(volumes):
     """By which tomograms are known again: [[mean, standard deviation]]."""
     return [[float(volume.mean), float(volume.std)] for volume in volumes]
 
@@ -100,8 +100,8 @@ def compare(state, config, volumes, path):
     if shapes != state["shapes"]:
         raise UserError("the tomograms have shapes %s; expected %s as in %s, from which the "
                         "training resumes" % (shapes, state["shapes"], path))
-    # Checkpoints of format 2 that are older than this have none.
-    for volume, found, known in zip(volumes, intensities(volumes), state.get("intensities", [])):
+    # Checkpoints of older versions have none, or others in another place.
+    for volume, found, known in zip(volumes, scales(volumes), state.get("scales", [])):
         if max(abs(one - other) for one, other in zip(found, known)) > SAME_INTENSITY * known[1]:
             raise UserError("%s has mean %g and standard deviation %g; expected %g and %g as in "
                             "%s, from which the training resumes"

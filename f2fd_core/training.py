@@ -33,10 +33,10 @@ from f2fd_core.perturbation import perturbation_for_training
 from f2fd_core.randomness import Randomness, derived_seed
 from f2fd_core.run_folder import (
     compare,
-    intensities,
     prepare_folder,
     present_results,
     record,
+    scales,
     sole_run,
     stop_file,
     withdraw_stop,
@@ -157,7 +157,7 @@ class Training:
         if config.compile:
             self.forward = compiled(self.forward, device)
         self.optimizer = optimizer.build(config, self.network, device)
-        patches = sampled_patches(config, self.shapes)
+        patches = sampled_patches(config, volumes)
         self.order = PatchOrder(patches, config.batch_size, config.seed)
         self.steps = self.order.steps(config.epochs) if config.epochs else config.steps or None
         self.averaged = AveragedModel(
@@ -424,7 +424,7 @@ class Training:
                         self.config, self.step, self.voxel_size, network=self.network.state_dict(),
                         optimizer=self.optimizer.state_dict(),
                         schedule=self.schedule.state_dict(), shapes=self.shapes,
-                        intensities=intensities(self.volumes), setbacks=self.setbacks,
+                        scales=scales(self.volumes), setbacks=self.setbacks,
                         best=self.best.state_dict(),
                         noise=[perturbation.state_dict() for perturbation in self.perturbations]
                         if self.matched() else [])

@@ -8,20 +8,12 @@ import numpy as np
 from f2fd_core import mrc, report
 from f2fd_core.config import MINIMUM_SIDE, UserError
 from f2fd_core.deconvolution import preparation
+from f2fd_core.intensity import Intensities, opened, reflected
 
-CLIP_QUANTILES = (0.0005, 0.9995)
-SAMPLED_VOXELS = 1 << 24
-# So many that what is computed from them stays in the processor's cache.
-VOXELS_AT_ONCE = 1 << 17
+# So many voxels around it tell which of a region are outliers or lie in constant parts.
+AROUND = 2
 ANISOTROPY = 0.01
 LEAST_CONTRAST = 1e-7
-
-
-def reflected(start, size, length):
-    """Indices start .. start + size - 1, mirrored into 0 .. length - 1 without repeating edges."""
-    period = 2 * (length - 1)
-    index = np.arange(start, start + size) % period
-    return np.minimum(index, period - index)
 
 
 def crop(array, start, size):
@@ -47,13 +39,11 @@ def crop(array, start, size):
 class Standardised:
     """What volumes in units of their standard deviation have in common.
 
-    ``shape`` (Z, Y, X); ``mean`` and ``std`` in the file's units; ``region(start, size)`` gives
-    standardised voxels as float32, reflected where outside the volume.
+    ``shape`` (Z, Y, X); ``std`` in the file's units; ``region(start, size)`` gives standardised
+    voxels as float32, reflected where outside the volume; ``restore(values, start)`` brings such
+    voxels back into the file's intensities; ``content(start, size)`` is the share of a region that
+    is no constant part.
     """
-
-    def restore(self, values):
-        """Standardised values back in the file's intensity units and contrast."""
-        return values * self.std + self.mean
 
     def central_sections(self, first=(0, 0, 0), shape=None):
         """The central XY, XZ and YZ sections in the file's units, arrays of two dimensions; of the
@@ -63,17 +53,17 @@ class Standardised:
             start, size = list(first), list(shape or self.shape)
             start[axis] += size[axis] // 2
             size[axis] = 1
-            sections.append(self.restore(self.region(start, size).take(0, axis)))
+            sections.append(self.restore(self.region(start, size), start).take(0, axis))
         return sections
 
 
 class Volume(Standardised):
-    """A standardised tomogram (mean 0, standard deviation 1), memory-mapped.
+    """A standardised tomogram (mean 0, standard deviation 1, see
+    :class:`~f2fd_core.intensity.Intensities`), memory-mapped.
 
     Attributes: ``source`` (the :class:`~f2fd_core.mrc.MrcVolume`), ``shape`` (Z, Y, X),
     ``voxel_size`` (Å, as stated by the user, else by the header along X), ``warnings`` (sentences
-    on what looks odd), and the intensity scale in the file's units: ``low`` and ``high`` (clip
-    limits), ``mean`` and ``std`` (after the clip).
+    on what looks odd), and ``intensities``, in the file's units.
     """
 
     def __init__(self, path, clip=True, voxel_size=0.0):
@@ -119,22 +109,17 @@ class Volume(Standardised):
         return self.source if self.prepared is None else self.prepared
 
     def _measure(self):
-        """Find the intensity scale."""
-        data = self.data
-        self.low, self.high = -np.inf, np.inf
-        if self.clip:
-            step = max(1, int(np.ceil((data.size / SAMPLED_VOXELS) ** (1 / 3))))
-            sample = np.asarray(data[::step, ::step, ::step], dtype=np.float64)
-            low, high = np.quantile(sample, CLIP_QUANTILES)
-            if low < high:
-                self.low, self.high = float(low), float(high)
-        # Two passes: the sum of squares about the mean does not cancel for a large offset.
-        self.mean = sum(self._clipped(slab).sum() for slab in mrc.slabs(self.shape)) / data.size
-        square = sum(np.square(self._clipped(slab) - self.mean).sum()
-                     for slab in mrc.slabs(self.shape))
-        self.std = float(np.sqrt(square / data.size))
+        self.intensities = (Intensities.measured if self.clip else Intensities.plain)(self.data)
 
-    def _refuse_changed(self):
+    @property
+    def mean(self):
+        return self.intensities.offset + self.intensities.mean
+
+    @property
+    def std(self):
+        return self.intensities.std
+
+    def refuse_changed(self):
         """Raise UserError if the file has other content than when it was measured."""
         if self.prepared is not None or not self.source.changed():
             return
@@ -147,23 +132,62 @@ class Volume(Standardised):
                             "stays as it is" % ((self.source.path,) + before
                                                 + (self.mean, self.std)))
 
-    def _clipped(self, slab):
-        return np.clip(np.asarray(self.data[slab], dtype=np.float64), self.low, self.high)
+    def _parts(self, start, size):
+        """A region's voxels, the background below them, which are outliers that lie close together
+        and which are in constant parts: four arrays (Z, Y, X).
+
+        Raises UserError if the file was cut or overwritten since.
+        """
+        self.refuse_changed()
+        scale = self.intensities
+        margin = AROUND if self.clip else 0
+        start, size = [at - margin for at in start], [side + 2 * margin for side in size]
+        voxels = crop(self.data, start, size).astype(np.float64)
+        background = scale.offset + scale.background(start, size)
+        outliers = (voxels < background + scale.low) | (voxels > background + scale.high)
+        if outliers.any():
+            outliers = opened(outliers)
+        inner = tuple(slice(margin, side - margin) for side in size)
+        return tuple(np.broadcast_to(part, voxels.shape)[inner] for part in (
+            voxels, background, outliers, scale.constant(voxels)))
 
     def region(self, start, size):
         """Standardised voxels as float32, shape ``size``; reflected where outside the volume.
 
         Raises UserError if the file was cut or overwritten since.
         """
-        self._refuse_changed()
-        voxels = crop(self.data, start, size)
-        result = np.empty(voxels.shape, np.float32)
-        for slab in mrc.slabs(voxels.shape, VOXELS_AT_ONCE):
-            values = voxels[slab].astype(np.float64)
-            np.clip(values, self.low, self.high, out=values)
-            values -= self.mean
-            np.divide(values, self.std, out=result[slab], casting="same_kind")
+        voxels, background, _, constant = self._parts(start, size)
+        scale = self.intensities
+        values = (np.clip(voxels - background, scale.low, scale.high) - scale.mean) / scale.std
+        values[constant] = 0
+        return values.astype(np.float32)
+
+    def restore(self, values, start=(0, 0, 0)):
+        """Standardised voxels (Z, Y, X) of the region at ``start`` in the file's intensities, with
+        the background, beads and constant parts that it has there."""
+        voxels, background, outliers, constant = self._parts(start, values.shape)
+        scale = self.intensities
+        # Of what it never learned a network makes anything: but no more than what it may be shown.
+        result = background + np.clip(values * scale.std + scale.mean, scale.low, scale.high)
+        clipped = background + np.clip(voxels - background, scale.low, scale.high)
+        result[outliers] += (voxels - clipped)[outliers]
+        result[constant] = voxels[constant]
         return result
+
+    def content(self, start, size):
+        """See :class:`Standardised`."""
+        return self.intensities.content(start, size)
+
+
+class _Mean:
+    """The mean of two volumes (Z, Y, X), read by indexing."""
+
+    def __init__(self, first, second):
+        self.first, self.second = first, second
+        self.shape, self.size = first.shape, first.size
+
+    def __getitem__(self, index):
+        return (np.asarray(self.first[index], np.float64) + self.second[index]) / 2
 
 
 class HalfMaps(Standardised):
@@ -191,19 +215,27 @@ class HalfMaps(Standardised):
         self.source = dataclasses.replace(odd.source, path=path or odd.source.path)
         self.shape, self.voxel_size = odd.shape, odd.voxel_size
         self.warnings = odd.warnings + even.warnings
-        self.mean = (odd.mean + even.mean) / 2
-        self.std = (odd.std + even.std) / 2
         self.for_mean = for_mean
         if for_mean:
-            square = sum(np.square(self.region((slab.start, 0, 0), (slab.stop - slab.start,
-                                                                    *self.shape[1:])),
-                                   dtype=float).sum() for slab in mrc.slabs(self.shape))
-            self.std *= float(np.sqrt(square / np.prod(self.shape)))
+            self.whole = odd.prepared_by(lambda *_: _Mean(odd.data, even.data))
+            self.mean, self.std = self.whole.mean, self.whole.std
+        else:
+            self.mean, self.std = (odd.mean + even.mean) / 2, (odd.std + even.std) / 2
 
     def prepared_by(self, prepare):
         """See :meth:`Volume.prepared_by`."""
         return HalfMaps([half.prepared_by(prepare) for half in self.halves], self.source.path,
                         self.for_mean)
+
+    def restore(self, values, start=(0, 0, 0)):
+        """See :class:`Standardised`."""
+        if self.for_mean:
+            return self.whole.restore(values, start)
+        return sum(half.restore(values * (self.std / half.std), start) for half in self.halves) / 2
+
+    def content(self, start, size):
+        """See :class:`Standardised`."""
+        return min(half.content(start, size) for half in self.halves)
 
     def half(self, number, start, size):
         """Standardised voxels of the odd (0) or even (1) half-map; see :meth:`Volume.region`."""
@@ -212,6 +244,10 @@ class HalfMaps(Standardised):
 
     def region(self, start, size):
         """Mean of both halves; see :meth:`Volume.region`."""
+        if self.for_mean:
+            for half in self.halves:
+                half.refuse_changed()
+            return self.whole.region(start, size)
         return (self.half(0, start, size) + self.half(1, start, size)) / 2
 
     def difference(self, start, size):

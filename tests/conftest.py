@@ -37,6 +37,9 @@ class Memory:
     def region(self, start, size):
         return np.ascontiguousarray(crop(self.array, start, size))
 
+    def content(self, start, size):
+        return 1.0
+
 
 def coloured(k):
     """The power of coloured noise at |k| (cycles per voxel)."""

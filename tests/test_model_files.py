@@ -189,7 +189,7 @@ def test_spoilt_bytes(tmp_path, record_property):
 @pytest.mark.reliability("checkpoint whose state of the training is damaged, resumed from",
                          "refused in one sentence; nothing is changed")
 @pytest.mark.parametrize("part", ["optimizer", "schedule", "network", "best", "noise", "shapes",
-                                  "intensities", "setbacks"])
+                                  "scales", "setbacks"])
 def test_a_damaged_checkpoint_is_not_resumed(part, small, tmp_path, capsys):
     options = ["--patch-size", "16", "--batch-size", "1", "--features", "1", "--refine-every", "1",
                "--checkpoint-every", "2", "--spectrum-window", "16"]
@@ -198,7 +198,7 @@ def test_a_damaged_checkpoint_is_not_resumed(part, small, tmp_path, capsys):
     path = checkpoint.path_of(str(tmp_path / "checkpoints"), 2)
     state = torch.load(path, weights_only=True)
     state[part] = {"optimizer": {}, "schedule": {"losses": 3}, "best": None, "shapes": "x",
-                   "network": {"a": 1}, "noise": [{"x": 1}], "intensities": [7],
+                   "network": {"a": 1}, "noise": [{"x": 1}], "scales": [7],
                    "setbacks": "x"}[part]
     torch.save(state, path)
     before = {entry.name: entry.read_bytes() for entry in tmp_path.iterdir() if entry.is_file()}

@@ -24,9 +24,9 @@ def test_standardised_and_clipped(write):
     values[5, 5, 5] = 1e6
     volume = Volume(write(values))
     voxels = whole(volume)
-    assert abs(voxels.mean()) < 1e-4
-    assert voxels.std() == pytest.approx(1, abs=1e-4)
-    assert voxels.max() < 4
+    assert abs(voxels.mean()) < 0.01
+    assert voxels.std() == pytest.approx(1, abs=0.02)
+    assert voxels.max() < 6.2
     assert whole(Volume(write(values), clip=False)).max() > 100
 
 

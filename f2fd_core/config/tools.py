@@ -20,9 +20,10 @@ class SimulateConfig(Config):
                        "the noise in the untilted projection.", INPUT, gt=0)
     specimen: str = param("cell", "Specimen", "cell: vesicles, sheets, macromolecules and spheres. "
                           "crowded: the same, a third of the volume full. spheres: spheres of "
-                          "several sizes only. shapes: random ellipsoids, solid and hollow. empty: "
+                          "several sizes only. shapes: random ellipsoids, solid and hollow. "
+                          "matter: these in a random density that fills the volume. empty: "
                           "nothing but noise.", INPUT,
-                          choices=("cell", "crowded", "spheres", "shapes", "empty"))
+                          choices=("cell", "crowded", "spheres", "shapes", "matter", "empty"))
     tilt_range: float = param(60.0, "Tilt range", "Tilts run from minus to plus this angle.", INPUT,
                               unit="degrees", gt=0, lt=90)
     tilt_step: float = param(3.0, "Tilt step", "Angle between two tilts.", INPUT, unit="degrees",

@@ -83,8 +83,9 @@ class TrainConfig(Config):
         "keep the training from empty regions.", INPUT, advanced=True)
     voxel_size: float = shared.voxel_size()
     clip: bool = param(
-        True, "Clip outliers", "Clip intensities to the 0.05 % and 99.95 % quantiles before "
-        "standardising, so that gold beads and hot voxels don't set the scale.", INPUT,
+        True, "Robust intensities", "Standardise by what most of the tomogram has: without "
+        "a slowly changing background, constant borders, beads, hot voxels and vacuum. Off: by the "
+        "mean and standard deviation of all voxels.", INPUT,
         advanced=True, original="clip")
 
     preset: str = param(

@@ -11,6 +11,8 @@ from f2fd_core.noise.spectrum import Spectrum, censored_exponential_mean, told_f
 
 # Sides (voxels) of the windows that measure the noise's profile, and how many at most.
 PROFILE_WINDOW, PROFILE_WINDOWS = 16, 8192
+# Windows count that have so much of a tomogram that is not constant as the fullest one.
+FULL = 0.9
 # A slab without matter has no more than so many times the noise in any shell at these frequencies
 # (cycles per voxel), the volume more than so many times on average; and at least so many windows.
 MATTER, NOISE_ALONE, VOLUME, LEAST_WINDOWS = (0.02, 0.3), 1.3, 1.5, 8
@@ -90,30 +92,28 @@ class NoiseModel:
 
 
 def estimate_noise(volume, settings=NoiseSettings(), device="cpu"):
-    """The :class:`NoiseModel` of a standardised volume (``shape``, ``region(start, size)``)."""
-    return _estimated(volume.region, volume.shape, settings, device, signal=True)
+    """The :class:`NoiseModel` of a standardised volume (``shape``, ``region(start, size)``,
+    ``content(start, size)``)."""
+    return _estimated(volume, volume.region, settings, device, signal=True)
 
 
 def noise_of_half_maps(volume, settings=NoiseSettings(), device="cpu"):
     """The :class:`NoiseModel` of the mean of two half-maps: their halved difference is such noise,
     without signal. ``volume``: a :class:`~f2fd_core.volume.HalfMaps`."""
-    model = _estimated(volume.difference, volume.shape, settings, device, signal=False)
-    corners = periodogram.window_corners(volume.shape, model.window)
-    power = periodogram.window_power(volume.region, corners, model.window, device=device)
-    model.total = (power / model.profile.of_windows(corners, model.window)).mean(0)
+    model = _estimated(volume, volume.difference, settings, device, signal=False)
+    model.total = _window_power(volume, volume.region, model.window, model.profile, device)[1]
     return model
 
 
-def _estimated(region, shape, settings, device, signal):
-    """The noise in ``region``; without ``signal`` all of it is noise."""
-    profile = NoiseProfile()
+def _estimated(volume, region, settings, device, signal):
+    """The noise in a volume's ``region``; without ``signal`` all of it is noise."""
+    shape, profile = volume.shape, NoiseProfile()
     if settings.profile:
         size = periodogram.window_size(shape, PROFILE_WINDOW)
-        corners = periodogram.window_corners(shape, size, PROFILE_WINDOWS)
-        profile = NoiseProfile.measured(
-            corners, size, periodogram.window_power(region, corners, size, device=device))
+        corners, power = _full_windows(volume, region, size, PROFILE_WINDOWS, device)
+        profile = NoiseProfile.measured(corners, size, power)
     window = periodogram.window_size(shape, settings.window)
-    power, total, corners = _window_power(region, shape, window, profile, device)
+    power, total, corners = _window_power(volume, region, window, profile, device)
     if not signal:
         grid = fourier.grid_of(window)
         level = grid.ratio(total, torch.ones_like(total))
@@ -123,7 +123,7 @@ def _estimated(region, shape, settings, device, signal):
         resolved = periodogram.window_size(shape, settings.window, periodogram.FEW_WINDOWS)
         if resolved != window:
             window = resolved
-            power, total, corners = _window_power(region, shape, window, profile, device)
+            power, total, corners = _window_power(volume, region, window, profile, device)
     level = censored_exponential_mean(power.clone(), settings.share)
     spectrum, unfaded = told_from_signal(level, total, window, settings.lowest_frequency)
     if not settings.matter_free:
@@ -137,10 +137,19 @@ def _estimated(region, shape, settings, device, signal):
     return NoiseModel(window, spectrum, total, profile, float(empty.float().mean()))
 
 
-def _window_power(region, shape, window, profile, device):
+def _full_windows(volume, region, size, maximum, device):
+    """(first voxels, power) of windows, without those of which much is a constant part."""
+    corners = periodogram.window_corners(volume.shape, size, maximum)
+    content = torch.tensor([volume.content(corner, size) for corner in corners])
+    full = content >= FULL * content.max()
+    corners = [corner for corner, kept in zip(corners, full) if kept]
+    power = periodogram.window_power(region, corners, size, device=device)
+    return corners, power / content[full][:, None, None, None]
+
+
+def _window_power(volume, region, window, profile, device):
     """(power of the windows, their mean, first voxels), as where the profile is 1."""
-    corners = periodogram.window_corners(shape, window)
-    power = periodogram.window_power(region, corners, window, device=device)
+    corners, power = _full_windows(volume, region, window, periodogram.MAXIMUM_WINDOWS, device)
     power /= profile.of_windows(corners, window)
     return power, power.mean(0), corners
 

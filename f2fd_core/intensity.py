@@ -1,0 +1,191 @@
+"""The intensities of a tomogram: its scale, its background, and what of it is no specimen.
+
+A tomogram as it comes may have gold beads, hot pixels, a border that is constant, ice or vacuum, a
+ramp or a carbon edge. The network sees none of these: voxels minus a smooth background, in units of
+what most of the tomogram varies by, clipped; and the result has all of them as they were.
+"""
+from itertools import product
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from f2fd_core.mrc import slabs
+
+# Statistics are of cubes of so many voxels a side, and at most so many cubes.
+BLOCK, BLOCKS = 16, 4096
+# Parts are constant where voxels differ by less than this share of what most blocks vary by.
+CONSTANT = 1e-3
+# The background is a local regression over so many voxels to each side; where nothing is known it
+# is filled in from what is around it, so many times.
+BACKGROUND, FILLINGS = 48, 10
+# What is so many standard deviations from the mean is an outlier.
+OUTLIER = 6.0
+# The unit is the variance of the blocks between 1 / ALIKE and ALIKE times what is typical, a
+# quantile: those of vacuum and those of beads or an edge don't count.
+TYPICAL, ALIKE = 0.75, 2.0
+
+
+def reflected(start, size, length):
+    """Indices start .. start + size - 1, mirrored into 0 .. length - 1 without repeating edges."""
+    period = 2 * (length - 1)
+    index = np.arange(start, start + size) % period
+    return np.minimum(index, period - index)
+
+
+def opened(mask):
+    """What of a mask (Z, Y, X) can be covered with cubes of 3 voxels a side that lie in it."""
+    values = torch.from_numpy(np.asarray(mask, np.float32))[None, None]
+    # Beyond the faces max_pool3d sees less than anything: outside is neither mask nor its absence.
+    eroded = -functional.max_pool3d(-values, 3, 1, 1)
+    return functional.max_pool3d(eroded, 3, 1, 1)[0, 0].numpy() > 0
+
+
+def constant(values, tolerance):
+    """Which voxels of (Z, Y, X) lie in cubes of 3 voxels a side that differ by no more than
+    ``tolerance``."""
+    batch = torch.from_numpy(np.ascontiguousarray(values, np.float32))[None, None]
+    highest, lowest = (sign * functional.max_pool3d(sign * batch, 3, 1) for sign in (1, -1))
+    flat = functional.pad((highest - lowest <= tolerance).float(), (1,) * 6)
+    return functional.max_pool3d(flat, 3, 1, 1)[0, 0].numpy() > 0
+
+
+def local_regression(centres, length):
+    """Weights (length, centres) by which values at ``centres`` give a local regression, of the
+    second degree if there are enough, at each voxel of an axis (LOESS; Cleveland, J. Am. Stat.
+    Assoc. 74 (1979) 829)."""
+    reach = max(BACKGROUND, 3 * np.diff(centres, prepend=centres[0]).max())
+    distance = (centres[None, :] - np.arange(length)[:, None]) / reach
+    weight = np.clip(1 - np.abs(distance) ** 3, 0, None) ** 3
+    powers = distance[:, :, None] ** np.arange(min(3, len(centres)))
+    moments = np.einsum("vc,vci,vcj->vij", weight, powers, powers)
+    return np.einsum("vi,vci,vc->vc", np.linalg.pinv(moments)[:, 0], powers, weight)
+
+
+def _along(weights, start, size):
+    """Rows of each axis' weights for a region, mirrored where it reaches beyond the volume."""
+    return [matrix[reflected(first, side, len(matrix))]
+            for matrix, first, side in zip(weights, start, size)]
+
+
+def _outer(values, weights):
+    for axis, matrix in enumerate(weights):
+        values = np.moveaxis(np.tensordot(matrix, values, (1, axis)), 0, axis)
+    return values
+
+
+class Intensities:
+    """How voxels become what the network sees: (clip(x - background, low, high) - mean) / std.
+
+    The background is ``offset`` plus what :meth:`background` gives; in parts that are constant
+    there is nothing to see. ``tolerance``: by how much voxels of such parts differ, None if there
+    are none; ``constant_share``: how much of each block they are.
+    """
+
+    def __init__(self, offset, mean=0.0, std=1.0, low=-np.inf, high=np.inf):
+        self.offset, self.mean, self.std, self.low, self.high = offset, mean, std, low, high
+        self.tolerance = self._levels = None
+
+    @classmethod
+    def plain(cls, data):
+        """Of mean 0 and standard deviation 1: of all voxels alike."""
+        # Two passes: the sum of squares about the mean does not cancel for a large offset.
+        mean = sum(np.sum(data[slab], dtype=np.float64) for slab in slabs(data.shape)) / data.size
+        square = sum(np.square(np.asarray(data[slab], np.float64) - mean).sum()
+                     for slab in slabs(data.shape))
+        return cls(float(mean), std=float(np.sqrt(square / data.size)))
+
+    @classmethod
+    def measured(cls, data):
+        """Of voxels (Z, Y, X), read by indexing."""
+        side = tuple(min(BLOCK, length) for length in data.shape)
+        starts = _block_starts(data.shape, side)
+        blocks = np.empty((*map(len, starts), *side))
+        for number, z in enumerate(starts[0]):
+            slab = np.asarray(data[z:z + side[0]], np.float64)
+            for (j, y), (i, x) in product(enumerate(starts[1]), enumerate(starts[2])):
+                blocks[number, j, i] = slab[:, y:y + side[1], x:x + side[2]]
+        grid, blocks = blocks.shape[:3], blocks.reshape((-1, *side))
+        found = cls(float(np.median(blocks)))
+        blocks -= found.offset
+        tolerance = CONSTANT * float(np.sqrt(np.quantile(blocks.var((1, 2, 3)), TYPICAL)))
+        missing = np.stack([constant(block, tolerance) for block in blocks])
+        share = missing.mean((1, 2, 3))
+        known = share <= 0.5
+        if not known.any():
+            return cls.plain(data)
+        if missing.any():
+            found.tolerance, found.constant_share = tolerance, share.reshape(grid)
+        blocks, missing = blocks[known], missing[known]
+        blocks[missing] = np.nan
+        levels = np.full(len(known), np.nan)
+        levels[known] = np.nanmedian(blocks, (1, 2, 3))
+        found._fit_background([first + (edge - 1) / 2 for first, edge in zip(starts, side)],
+                              data.shape, levels.reshape(grid))
+        corners = np.array(list(product(*starts)))[known]
+        for block, corner in zip(blocks, corners):
+            block -= found.background(corner, side)
+        found._scale_by(blocks)
+        return found
+
+    def _fit_background(self, centres, shape, levels):
+        """``levels`` of the blocks around ``centres``, NaN where nothing is known."""
+        self._centres = centres
+        self._weights = [local_regression(*axis) for axis in zip(centres, shape)]
+        at_centres = [weights[np.rint(places).astype(int)]
+                      for weights, places in zip(self._weights, centres)]
+        known = np.isfinite(levels)
+        self._levels = np.where(known, levels, np.median(levels[known]))
+        for _ in range(0 if known.all() else FILLINGS):
+            self._levels = np.where(known, levels, _outer(self._levels, at_centres))
+
+    def _scale_by(self, blocks):
+        """Find the limits, the mean and the unit; NaN voxels don't count."""
+        kept, count = np.isfinite(blocks), -1
+        while count != kept.sum():
+            count = kept.sum()
+            inside = blocks[kept]
+            self.low, self.high = (float(inside.mean() + sign * OUTLIER * inside.std())
+                                   for sign in (-1, 1))
+            kept &= (blocks >= self.low) & (blocks <= self.high)
+        blocks[~kept] = np.nan
+        some = blocks[kept.mean((1, 2, 3)) > 0.5]
+        variance = np.nanvar(some, (1, 2, 3))
+        typical = np.quantile(variance, TYPICAL)
+        alike = (variance >= typical / ALIKE) & (variance <= typical * ALIKE)
+        self.mean = float(np.nanmean(some[alike]))
+        self.std = float(np.sqrt(variance[alike].mean()))
+        self.low = min(self.low, self.mean - OUTLIER * self.std)
+        self.high = max(self.high, self.mean + OUTLIER * self.std)
+
+    def background(self, start, size):
+        """The background above ``offset`` in a region, an array (Z, Y, X) or a number."""
+        if self._levels is None:
+            return 0.0
+        return _outer(self._levels, _along(self._weights, start, size))
+
+    def content(self, start, size):
+        """How much of a region is not constant, 0 to 1, by the blocks whose centres it has."""
+        if self.tolerance is None:
+            return 1.0
+        blocks = []
+        for centres, first, side in zip(self._centres, start, size):
+            inside = np.flatnonzero((centres >= first) & (centres < first + side))
+            nearest = np.abs(centres - first - (side - 1) / 2).argmin()
+            blocks.append(inside if len(inside) else [nearest])
+        return 1 - float(self.constant_share[np.ix_(*blocks)].mean())
+
+    def constant(self, voxels):
+        """Which of ``voxels`` (Z, Y, X) lie in constant parts, but for those near their faces."""
+        if self.tolerance is None:
+            return np.zeros(voxels.shape, bool)
+        return constant(voxels - self.offset, self.tolerance)
+
+
+def _block_starts(shape, side):
+    """First voxels of the blocks along each axis: they tile a small volume, and are spread evenly
+    over a large one."""
+    counts = [-(-length // edge) for length, edge in zip(shape, side)]
+    thinned = max(1.0, np.prod(counts) / BLOCKS) ** (1 / 3)
+    return [np.linspace(0, length - edge, max(1, int(count / thinned))).round().astype(int)
+            for length, edge, count in zip(shape, side, counts)]
