@@ -3,7 +3,6 @@
 A transform of a whole volume at once holds several copies of it; these hold one, the spectrum.
 """
 import math
-import mmap
 import os
 import tempfile
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 
 from f2fd_core.config import UserError
+from f2fd_core.mapped import mapped, release
 from f2fd_core.mrc import slabs
 
 
@@ -53,13 +53,13 @@ class DiskArray:
         try:
             with tempfile.TemporaryFile(prefix="f2fd_") as stream:
                 os.posix_fallocate(stream.fileno(), 0, size)
-                self._mapping = mmap.mmap(stream.fileno(), size)
+                values = mapped(stream, size, writable=True)
         except OSError as error:
             raise UserError("cannot make a temporary file of %.1f GiB in %s: %s; expected room "
                             "there or in another folder, named by the environment variable TMPDIR"
                             % (size / 2 ** 30, tempfile.gettempdir(), error.strerror or error))
-        self.array = np.frombuffer(self._mapping, dtype).reshape(shape)
+        self.array = values.view(dtype).reshape(shape)
 
     def release(self):
         """Take none of this process's memory until the array is used again."""
-        self._mapping.madvise(mmap.MADV_DONTNEED)
+        release(self.array)

@@ -17,6 +17,7 @@ from mrcfile.mrcinterpreter import MrcInterpreter
 
 from f2fd_core import files
 from f2fd_core.config import UserError
+from f2fd_core.mapped import mapped
 
 HEADER_BYTES = 1024
 EXTENDED_SIZE = slice(92, 96)  # where a header says how long the extended one is
@@ -192,8 +193,10 @@ def open_volume(path, voxel_size=0.0):
             raise UserError("%s has voxel size %g x %g x %g in its header; expected a positive "
                             "one: give it in Å with --voxel-size" % ((path,) + tuple(size)))
         size = np.full(3, voxel_size)
+    with open(path, "rb") as stream:
+        data = np.ndarray((nz, ny, nx), dtype, mapped(stream, expected), offset)
     return MrcVolume(
-        path, np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=(nz, ny, nx)),
+        path, data,
         tuple(float(value) for value in size),
         tuple(float(np.nan_to_num(header.origin[axis], posinf=0, neginf=0)) for axis in "xyz"),
         tuple(int(header[axis]) for axis in ("nxstart", "nystart", "nzstart")), opened)

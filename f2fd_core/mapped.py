@@ -1,0 +1,41 @@
+"""Files as arrays in memory that don't keep them open.
+
+Python's mmap, and with it numpy's memmap, keeps a file open for every array, and the system often
+lets a process have no more than 1024.
+"""
+import ctypes
+import mmap
+import os
+import weakref
+
+import numpy as np
+
+_library = ctypes.CDLL(None, use_errno=True)
+_library.mmap.restype = ctypes.c_void_p
+_library.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int,
+                          ctypes.c_int, ctypes.c_long)
+_library.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_library.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+FAILED = ctypes.c_void_p(-1).value
+
+
+def mapped(stream, size, writable=False):
+    """The first ``size`` bytes of an open file, which may be closed or removed then: an array.
+
+    Raises OSError where the system refuses.
+    """
+    access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+    address = _library.mmap(None, size, access, mmap.MAP_SHARED, stream.fileno(), 0)
+    if address == FAILED:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    memory = (ctypes.c_ubyte * size).from_address(address)
+    # Not at Python's end, when a thread may still be reading.
+    weakref.finalize(memory, _library.munmap, address, size).atexit = False
+    array = np.frombuffer(memory, np.uint8)
+    array.flags.writeable = writable
+    return array
+
+
+def release(array):
+    """Let a mapped array take none of this process's memory until it is used again."""
+    _library.madvise(array.ctypes.data, array.nbytes, mmap.MADV_DONTNEED)
