@@ -50,14 +50,16 @@ class DiskArray:
 
     def __init__(self, shape, dtype):
         size = math.prod(shape) * np.dtype(dtype).itemsize
+        # Left to itself, tempfile takes another folder, in silence, where TMPDIR is full or missing.
+        folder = os.environ.get("TMPDIR") or tempfile.gettempdir()
         try:
-            with tempfile.TemporaryFile(prefix="f2fd_") as stream:
+            with tempfile.TemporaryFile(prefix="f2fd_", dir=folder) as stream:
                 os.posix_fallocate(stream.fileno(), 0, size)
                 values = mapped(stream, size, writable=True)
         except OSError as error:
             raise UserError("cannot make a temporary file of %.1f GiB in %s: %s; expected room "
                             "there or in another folder, named by the environment variable TMPDIR"
-                            % (size / 2 ** 30, tempfile.gettempdir(), error.strerror or error))
+                            % (size / 2 ** 30, folder, error.strerror or error))
         self.array = values.view(dtype).reshape(shape)
 
     def release(self):

@@ -43,7 +43,7 @@ def resident(of):
 
 
 def test_released_arrays_keep_their_values_and_take_no_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     values = np.random.default_rng(0).normal(size=(100, 100, 100)).astype(np.float16)
     held = DiskArray(values.shape, np.float16)
     assert not held.array.any()
@@ -61,6 +61,7 @@ def test_released_arrays_keep_their_values_and_take_no_memory(tmp_path, monkeypa
 
 
 def test_no_room_for_an_array(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    """It doesn't go to another folder, as Python's temporary files do."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "missing"))
     with pytest.raises(UserError, match=r"temporary file of 1.9 GiB in .*missing.*TMPDIR"):
         DiskArray((1000, 1000, 1000), np.float16)
