@@ -1,4 +1,5 @@
 import json
+import os
 import pkgutil
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pytest
 
 import f2fd_core
 from f2fd_core import arguments, cli, config
-from f2fd_core.config import DenoiseConfig, SimulateConfig, TrainConfig, UserError
+from f2fd_core.config import DenoiseConfig, SimulateConfig, TrainConfig, UserError, read_json
 
 BLOCK = ("import sys\n"
          "class Block:\n"
@@ -42,12 +43,20 @@ def test_the_block_of_these_tests_does_block():
 
 @pytest.mark.parametrize("values", [
     {"tomograms": ["a b.mrc", "ü.mrc"], "output": "x", "steps": 7, "learning_rate": 1},
+    {"tomograms": [os.fsdecode(b"no UTF-8: \xff \\xff \xfc.mrc")]},
     {"preset": "published", "steps": 3},
     {"preset": "published"},
 ])
 def test_json_round_trip(values):
     first = TrainConfig.create(values)
     assert TrainConfig.create(json.loads(first.to_json())) == first
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_json_with_and_without_a_byte_order_mark(encoding, tmp_path):
+    path = tmp_path / "train.json"
+    path.write_text('{"output": "ü"}', encoding=encoding)
+    assert read_json(str(path)) == {"output": "ü"}
 
 
 def test_published_preset_sets_the_sample_run():

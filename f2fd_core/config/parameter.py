@@ -156,13 +156,15 @@ class Config:
                 for name, value in dataclasses.asdict(self).items()}
 
     def to_json(self):
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        """All fields; bytes of file names that are no UTF-8 are spelled out, as JSON has it."""
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def read_json(path):
     """The dictionary in a configuration file; raises UserError when it holds none."""
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open(path, "rb") as stream:  # of bytes, json finds the encoding and its mark
             values = json.load(stream)
     except OSError as error:
         raise UserError("cannot read the configuration %s: %s" % (path, error.strerror))
