@@ -50,7 +50,7 @@ class DiskArray:
 
     def __init__(self, shape, dtype):
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        # Left to itself, tempfile takes another folder, in silence, where TMPDIR is full or missing.
+        # By itself, tempfile silently takes another folder where TMPDIR is full or missing.
         folder = os.environ.get("TMPDIR") or tempfile.gettempdir()
         try:
             with tempfile.TemporaryFile(prefix="f2fd_", dir=folder) as stream:
