@@ -4,21 +4,24 @@ import os
 import shutil
 import sys
 import threading
+import time
 
 import numpy as np
 
+from f2fd_core import messages
 from f2fd_core.files import cannot_write, replaced
 
 SCORES = ("ssim", "psnr", "input_ssim", "input_psnr")
 COLUMNS = ("step", "seconds", "loss", "learning_rate", "voxels_per_second", "validation_loss")
 CONTRAST_QUANTILES = (0.005, 0.995)
 GAP = 4
+LINE_SECONDS = 30
 DRAWING = threading.Lock()  # Matplotlib draws in one thread at a time
 
 
 def say(message):
     from tqdm import tqdm
-    tqdm.write("f2fd: %s" % message, file=sys.stderr)  # above a progress bar, if there is one
+    tqdm.write(messages.line(message), file=sys.stderr)  # above a progress bar, if there is one
     sys.stderr.flush()
 
 
@@ -36,10 +39,43 @@ def announce_devices(devices, dtype, purpose):
 
 
 def progress(total, unit, start=0):
-    """Progress bar with the time left; in a log file, a line every half minute."""
+    """Progress bar with the time left; where there is no terminal, a line now and then."""
     from tqdm import tqdm
+    if not sys.stderr.isatty():
+        return _Lines(total, unit, start)
     return tqdm(total=total, initial=start, unit=unit, file=sys.stderr, dynamic_ncols=True,
-                mininterval=0.5 if sys.stderr.isatty() else 30)
+                mininterval=0.5)
+
+
+class _Lines:
+    """Progress for a log file, with what tqdm's bar is asked for: a line at the beginning, at the
+    end and about every LINE_SECONDS."""
+
+    def __init__(self, total, unit, start):
+        self.total, self.unit, self.start, self.done = total, unit, start, start
+        self.began, self.postfix = time.monotonic(), None
+
+    def __enter__(self):
+        self._tell()
+        return self
+
+    def set_postfix(self, refresh, **values):
+        self.postfix = ", ".join("%s=%s" % item for item in values.items())
+
+    def update(self):
+        self.done += 1
+        if time.monotonic() - self.told_at >= LINE_SECONDS:
+            self._tell()
+
+    def _tell(self):
+        from tqdm import tqdm
+        self.told, self.told_at = self.done, time.monotonic()
+        say(tqdm.format_meter(self.done, self.total, self.told_at - self.began, ncols=0,
+                              unit=self.unit, postfix=self.postfix, initial=self.start).strip())
+
+    def __exit__(self, *exception):
+        if self.told < self.done:
+            self._tell()
 
 
 class TrainLog:

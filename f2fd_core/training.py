@@ -313,8 +313,8 @@ class Training:
                                                     / estimate.TIMED_STEPS))
                 log.write(step=self.step - 1, seconds=now - started,
                           voxels_per_second=row.pop("voxels") / (now - began), **row)
-                bar.update()
                 bar.set_postfix(loss="%.4g" % row["loss"], refresh=False)
+                bar.update()
                 if self.checkpoint_due():
                     self.save_checkpoint()
                     began = time.monotonic()
