@@ -4,13 +4,18 @@ Heavy imports happen inside the commands, so that ``--help`` and bad options ans
 """
 import argparse
 import contextlib
+import io
 import json
+import os
 import signal
 import sys
 import threading
 
-from f2fd_core import __version__, config
+from f2fd_core import __version__, config, messages
 from f2fd_core.config import UserError
+
+# Ctrl-C, and what ends a terminal's session or a job in a queue.
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -92,7 +97,11 @@ def _parsed(argv):
     """(command, {field: value}); files may stand before, between and after the options."""
     parser, commands = _parsers()
     if argv and argv[0] in commands:
-        return argv[0], vars(commands[argv[0]].parse_intermixed_args(argv[1:]))
+        # After "--" there are files only; argparse does not keep to that everywhere.
+        cut = argv.index("--") if "--" in argv else len(argv)
+        names = [os.path.join(".", name) if name.startswith("-") else name
+                 for name in argv[cut + 1:]]
+        return argv[0], vars(commands[argv[0]].parse_intermixed_args(argv[1:cut + 1] + names))
     parser.parse_args(argv)
     raise UserError("no command given; expected one of %s (see 'f2fd --help')"
                     % ", ".join(COMMANDS))
@@ -168,8 +177,8 @@ def parse(argv):
     explicit = {name: value for name, value in explicit.items() if value != []}
     for name in [name for name in config.GONE if name in explicit]:
         del explicit[name]
-        print("f2fd: warning: %s is ignored: the noise is estimated without it by now"
-              % config.flag(name), file=sys.stderr)
+        _say("warning: %s is ignored: the noise is estimated without it by now"
+             % config.flag(name))
     if path:
         base = config.todays(config.read_json(path), {})
     elif command == "train" and explicit.get("resume") and explicit.get("output"):
@@ -177,48 +186,76 @@ def parse(argv):
     return config_class.create(explicit, base), run
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which queues send when a job's time is over."""
+def _say(message):
+    print(messages.line(message), file=sys.stderr)
+
+
+def _prepare_output():
+    """Let the standard streams take whatever is written to them."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # It is closed; the next file that is opened would take its place, and its output.
+            stream = open(os.devnull, "w")
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as that of errors does by itself
+
+
+class Ended(KeyboardInterrupt):
+    """One of the ENDING signals, whose ``number`` it has."""
+
+    def __init__(self, number):
+        super().__init__(number)
+        self.number = number
 
 
 @contextlib.contextmanager
 def _ending_in_order():
-    """Let SIGTERM end a run like Ctrl-C does, so that temporary files are removed."""
+    """Let the first of the ENDING signals raise :class:`Ended`, so that temporary files are
+    removed; further ones are ignored from then on, until the process has ended."""
     def end(number, frame):
-        raise Terminated
+        for caught in before:
+            signal.signal(caught, signal.SIG_IGN)
+        before.clear()
+        raise Ended(number)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in ENDING:
+            # nohup, or a shell that starts a command in the background, has had it ignored.
+            if signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def main(argv=None):
     """Run one command; returns the exit code.
 
-    0: done; 2: a mistake in what was given; 1: the system refused (a full disk, say); 130: Ctrl-C;
-    143: SIGTERM.
+    0: done; 2: a mistake in what was given; 1: the system refused (a full disk, say); 128 and its
+    number: ended by a signal (130: Ctrl-C; 143: SIGTERM).
     """
+    _prepare_output()
     try:
         with _ending_in_order():
             settings, run = parse(sys.argv[1:] if argv is None else argv)
             run(settings)
     except UserError as error:
-        print("f2fd: error: %s" % error, file=sys.stderr)
+        _say("error: %s" % error)
         return 2
     except OSError as error:
         # Our own have one sentence, the system's a number, too.
-        print("f2fd: error: %s" % (str(error) if error.errno is None else "%s: %s" % (
-            error.filename or "the system", error.strerror)), file=sys.stderr)
+        _say("error: %s" % (str(error) if error.errno is None else "%s: %s" % (
+            error.filename or "the system", error.strerror)))
         return 1
-    except Terminated:
-        print("f2fd: ended by SIGTERM; what was finished is kept", file=sys.stderr)
-        return 128 + signal.SIGTERM
-    except KeyboardInterrupt:
-        print("f2fd: interrupted; what was finished is kept", file=sys.stderr)
-        return 128 + signal.SIGINT
+    except KeyboardInterrupt as error:
+        number = getattr(error, "number", signal.SIGINT)
+        _say("%s; what was finished is kept" % (
+            "interrupted" if number == signal.SIGINT
+            else "ended by %s" % signal.Signals(number).name))
+        return 128 + number
     return 0

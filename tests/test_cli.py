@@ -1,4 +1,7 @@
+import io
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -8,8 +11,8 @@ import torch
 from conftest import data
 from test_mrc import FAULTS, faulty
 
-from f2fd_core import DeconvolveConfig
-from f2fd_core.cli import main, parse
+from f2fd_core import DeconvolveConfig, cli
+from f2fd_core.cli import ENDING, main, parse
 from f2fd_core.deconvolution import deconvolved
 from f2fd_core.metrics import fourier_shell_correlation
 
@@ -97,6 +100,93 @@ def test_files_and_options_in_any_order(order):
     settings, _ = parse(order.split())
     assert (settings.model, settings.tomograms, settings.output) == (
         "m.pt", ("a.mrc", "b.mrc"), "out")
+
+
+@pytest.mark.parametrize("order", [
+    "denoise m.pt --output out -- -a.mrc b.mrc", "denoise --output out -- m.pt -a.mrc b.mrc",
+    "denoise m.pt -- -a.mrc b.mrc", "denoise m.pt --half-maps a b c d -- -a.mrc b.mrc"])
+def test_names_that_begin_like_options(order):
+    settings, _ = parse(order.split())
+    assert (settings.model, settings.tomograms) == ("m.pt", ("./-a.mrc", "b.mrc"))
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "koi8-r", "iso8859-2", "gbk", "utf-8"])
+@pytest.mark.parametrize("command", sorted(cli.COMMANDS))
+def test_help_in_any_encoding(command, encoding, monkeypatch):
+    told = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(told, encoding=encoding))
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    sys.stdout.flush()
+    assert ended.value.code == 0 and b"usage: f2fd " + command.encode() in told.getvalue()
+
+
+@pytest.mark.parametrize(("name", "shown"), [
+    (b"a\rf2fd: done\n.mrc", r"a\rf2fd: done\n.mrc does not exist"),
+    (b"a\x1b[2J.mrc", r"a\x1b[2J.mrc does not exist"),
+    (b"\xff.mrc", r"\udcff.mrc does not exist"), ("ü Å.mrc".encode(), "ü Å.mrc does not exist")])
+def test_a_sentence_stays_one_line_whatever_a_name_holds(name, shown, tmp_path, capsys):
+    refused(["train", os.fsdecode(name), "--output", tmp_path / "out"], [shown], capsys)
+
+
+@pytest.mark.reliability("standard error closed",
+                         "the same result; nothing else goes into its file")
+def test_without_a_place_for_messages(small, tmp_path):
+    """The file that would take the closed stream's place would get what belongs there."""
+    words = ["deconvolve", small["tomogram"], "--defocus", "2", "--output"]
+    assert main([*words, str(tmp_path / "whole")]) == 0
+    done = subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-m", "f2fd_core",
+                           *words, str(tmp_path / "out")], check=False)
+    assert done.returncode == 0
+    name = "tomogram_deconvolved.mrc"
+    assert (tmp_path / "out" / name).read_bytes()[1024:] == (
+        tmp_path / "whole" / name).read_bytes()[1024:]
+
+
+@pytest.fixture
+def raising(monkeypatch):
+    """Let 'f2fd info' get signals, the first while it works, the others while it ends: the exit
+    code."""
+    def run(*numbers):
+        def info(_):
+            try:
+                signal.raise_signal(numbers[0])
+            finally:
+                for number in numbers[1:]:
+                    signal.raise_signal(number)
+
+        config_class, _ = cli.COMMANDS["info"]
+        monkeypatch.setitem(cli.COMMANDS, "info", (config_class, info))
+        return main(["info"])
+
+    before = {number: signal.getsignal(number) for number in ENDING}
+    yield run
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.reliability("a second signal, of the same or another kind, while a run ends",
+                         "one sentence and the exit code of the first")
+@pytest.mark.parametrize("first", ENDING)
+def test_only_the_first_signal_counts(first, raising, capsys):
+    assert raising(first, *ENDING, first) == 128 + first
+    sentence, = capsys.readouterr().err.splitlines()
+    assert sentence == "f2fd: %s; what was finished is kept" % (
+        "interrupted" if first == signal.SIGINT else "ended by " + first.name)
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_signal_that_is_ignored_stays_so(number, raising):
+    """As under nohup."""
+    signal.signal(number, signal.SIG_IGN)
+    assert raising(number) == 0
+    assert signal.getsignal(number) == signal.SIG_IGN
+
+
+def test_signals_are_as_before_after_a_run(raising):
+    before = [signal.getsignal(number) for number in ENDING]
+    main(["dream"])
+    assert [signal.getsignal(number) for number in ENDING] == before
 
 
 def test_broken_configuration_file(tmp_path, capsys):

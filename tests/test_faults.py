@@ -30,6 +30,7 @@ from f2fd_core import (
     simulate,
     train,
 )
+from f2fd_core.cli import ENDING
 
 POINTS = int(os.environ.get("F2FD_TEST_POINTS", 3))
 """How often a training, and a denoising, is hit by a signal at a random moment."""
@@ -151,9 +152,10 @@ def test_a_denoising_that_is_ended_any_time_can_be_finished(small, trained, deno
                                  lambda output: assert_same_results(output, denoised)))
 
 
-@pytest.mark.reliability("SIGTERM and SIGINT while a tomogram is written",
-                         "one sentence, exit codes 143 and 130, nothing left but what was finished")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.reliability("SIGTERM, SIGINT, SIGHUP and SIGUSR1 while a tomogram is written",
+                         "one sentence, exit codes 143, 130, 129 and 138, nothing left but what "
+                         "was finished")
+@pytest.mark.parametrize("number", ENDING)
 def test_a_run_that_is_asked_to_end_tidies_up(number, small, trained, tmp_path):
     run = Run(denoising(trained, [small["tomogram"]], tmp_path / "out", predictions=10 ** 6),
               tmp_path)
@@ -163,7 +165,7 @@ def test_a_run_that_is_asked_to_end_tidies_up(number, small, trained, tmp_path):
     assert run.end(number) and run.wait() == 128 + number
     assert run.told().splitlines()[-1] == (
         "f2fd: %s; what was finished is kept"
-        % ("ended by SIGTERM" if number == signal.SIGTERM else "interrupted"))
+        % ("interrupted" if number == signal.SIGINT else "ended by " + number.name))
     assert names(tmp_path / "out") == []
 
 
