@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 
-from f2fd_core import __version__, config, messages
+from f2fd_core import __version__, config, memory, messages
 from f2fd_core.config import UserError
 
 # Ctrl-C, and what ends a terminal's session or a job in a queue.
@@ -243,7 +243,8 @@ def main(argv=None):
     try:
         with _ending_in_order():
             settings, run = parse(sys.argv[1:] if argv is None else argv)
-            run(settings)
+            with memory.told(settings):
+                run(settings)
     except UserError as error:
         _say("error: %s" % error)
         return 2

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as processes
 
+from f2fd_core import memory
 from f2fd_core.config import UserError
 from f2fd_core.device import cpu_threads
 
@@ -125,7 +126,8 @@ def _process(rank, function, argument, size, threads, port, sentences):
                       MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
                       OMP_NUM_THREADS=threads)
     try:
-        function(argument)
+        with memory.told(argument):
+            function(argument)
     except (UserError, OSError) as error:
         sentences.put(error)
         raise SystemExit(1)

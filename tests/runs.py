@@ -4,6 +4,7 @@ They are forked from a server that has imported PyTorch already, so that each st
 """
 import contextlib
 import ctypes
+import mmap
 import multiprocessing
 import os
 import resource
@@ -36,7 +37,7 @@ def _drop_capabilities():
             sets[number] &= ~0b1111  # CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER
 
 
-def _main(arguments, log, bytes_a_file, began):
+def _main(arguments, log, bytes_a_file, more_memory, began):
     stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(stream, 1)
     os.dup2(stream, 2)
@@ -45,6 +46,10 @@ def _main(arguments, log, bytes_a_file, began):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if bytes_a_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_a_file, bytes_a_file))
+    if more_memory:
+        with open("/proc/self/statm", encoding="ascii") as stream:
+            size = int(stream.read().split()[0]) * mmap.PAGESIZE + more_memory
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
     from f2fd_core.cli import main
     began.set()
     raise SystemExit(main(arguments))
@@ -53,15 +58,16 @@ def _main(arguments, log, bytes_a_file, began):
 class Run:
     """A command of the engine under way, or ended."""
 
-    def __init__(self, arguments, folder, bytes_a_file=0):
-        """``bytes_a_file``: the largest size of a file that the system lets it write; 0: any."""
+    def __init__(self, arguments, folder, bytes_a_file=0, more_memory=0):
+        """``bytes_a_file``: the largest size of a file that the system lets it write; 0: any;
+        ``more_memory``: the bytes that it may take in addition to what it has; 0: any number."""
         self.log = os.path.join(str(folder), "told")
         with contextlib.suppress(FileNotFoundError):
             os.remove(self.log)
         began = CONTEXT.Event()
         self.process = CONTEXT.Process(
             target=_main, daemon=True,
-            args=([str(word) for word in arguments], self.log, bytes_a_file, began))
+            args=([str(word) for word in arguments], self.log, bytes_a_file, more_memory, began))
         self.process.start()
         assert began.wait(PATIENCE)
         self.began = time.monotonic()

@@ -224,6 +224,24 @@ def test_no_room_for_a_picture(small, trained, tmp_path):
     assert_same_results(tmp_path / "out", tmp_path / "whole")
 
 
+@pytest.mark.reliability("memory limited (ulimit -v) for training, denoising and deconvolving",
+                         "done, or one sentence with exit code 2; never a traceback, never a hang")
+@pytest.mark.parametrize("mebibytes", [1, 50, 140, 150])
+@pytest.mark.parametrize("kind", ["train", "denoise", "deconvolve"])
+def test_memory_that_does_not_suffice(kind, mebibytes, small, trained, tmp_path):
+    command = {"train": training(small["tomogram"], tmp_path / "out"),
+               "denoise": denoising(trained, [small["tomogram"]], tmp_path / "out"),
+               "deconvolve": ["deconvolve", small["tomogram"], "--defocus", 3, "--output",
+                              tmp_path / "out"]}[kind]
+    run = Run(command, tmp_path, more_memory=mebibytes << 20)
+    if mebibytes < 100 or run.wait():
+        smaller = {"train": "--patch-size or --batch-size", "deconvolve": "expected more",
+                   "denoise": "--tile-size or --batch-size"}[kind]
+        run.refused(2, "memory that this process can have does not suffice", smaller)
+    if (tmp_path / "out").exists():
+        assert_whole(tmp_path / "out")
+
+
 @pytest.mark.reliability("output folder made read-only in the middle of a training", SAME)
 def test_a_folder_that_becomes_read_only(small, trained, tmp_path):
     command, output = training(small["tomogram"], tmp_path / "run"), tmp_path / "run"
