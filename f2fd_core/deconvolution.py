@@ -15,7 +15,6 @@ from f2fd_core.ctf import contrast_transfer
 from f2fd_core.device import prepare_cpu
 from f2fd_core.large import DiskArray, sections_of, spectrum_of
 
-DECONVOLVED = "_deconvolved.mrc"
 FLOOR, TINY = 1e-6, 1e-30
 
 
@@ -85,7 +84,11 @@ def deconvolve(config):
     UserError.
     """
     prepare_cpu(config.threads)
-    paths = files.output_paths(config.tomograms, config.output, DECONVOLVED)
+    results = files.results_among(config.tomograms)
+    report.tell_left_out(results)
+    config = dataclasses.replace(config, tomograms=tuple(
+        path for path in config.tomograms if path not in results))
+    paths = files.output_paths(config.tomograms, config.output, files.DECONVOLVED)
     files.refuse_existing(paths.values(), config.overwrite)
     sources = [mrc.open_volume(name, config.voxel_size) for name in config.tomograms]
     for source in sources:
@@ -98,6 +101,6 @@ def deconvolve(config):
             before, after = ([np.array(values[index], dtype=np.float32)
                               for index in report.central_slices(source.shape)]
                              for values in (source, data))
-        report.draw_slices(before, after, os.path.splitext(path)[0] + "_slices.png", source.name)
+        report.draw_slices(before, after, os.path.splitext(path)[0] + files.PICTURE, source.name)
         report.say("written to %s" % path)
     return list(paths.values())

@@ -36,7 +36,6 @@ from f2fd_core.volume import open_as_they_are
 from f2fd_core.workers import Ahead, in_order
 
 TILE_STREAM = 5
-DENOISED = "_denoised.mrc"
 LEAST_OVERLAP, OVERLAP_SHARE = 16, 6
 PREVIEW_SIDE = 256
 VOXEL_SIZE_TOLERANCE = 0.1
@@ -234,7 +233,7 @@ def preview(predictor, perturbation, volume, config):
 
 def _companion(path, ending):
     """The file that goes with a denoised tomogram, such as <name>_std.mrc."""
-    return path[:-len(DENOISED)] + ending
+    return path[:-len(files.DENOISED)] + ending
 
 
 def denoise(config):
@@ -249,14 +248,17 @@ def denoise(config):
     state = checkpoint.load(config.model)
     network, trained = checkpoint.restore(state, config.model)
     asked, config = config, config.for_model(trained)
-    paths = files.output_paths(config.names(), config.output, DENOISED)
+    left_out = files.results_among(config.names())
+    report.tell_left_out(left_out)
+    config = config.without(left_out)
+    paths = files.output_paths(config.names(), config.output, files.DENOISED)
     results = list(paths.values())
     if config.std:
-        results += [_companion(path, "_std.mrc") for path in results]
+        results += [_companion(path, files.DEVIATION) for path in results]
     files.refuse_existing(results, config.overwrite or config.resume,
                           "--overwrite to replace it or --resume to skip finished tomograms")
     done = {name for name, path in paths.items() if config.resume and os.path.exists(path)
-            and (not config.std or os.path.exists(_companion(path, "_std.mrc")))}
+            and (not config.std or os.path.exists(_companion(path, files.DEVIATION)))}
     lock.refuse_held(path for name, path in paths.items() if name not in done)
     volumes = open_as_they_are(config.without(done), trained)
     boxes = [box_of(volume, config.region) for volume in volumes]
@@ -391,7 +393,7 @@ def _denoise_in_tiles(volume, box, path, workers, side, network, std):
     for predictor, _ in workers:
         predictor.abandoned.clear()
     with contextlib.ExitStack() as stack:
-        names = [path, _companion(path, "_std.mrc")] if std else [path]
+        names = [path, _companion(path, files.DEVIATION)] if std else [path]
         outputs = [stack.enter_context(mrc.new_volume(name, *volume.source.header(*box)))
                    for name in names]
         bar = stack.enter_context(report.progress(len(tiles), "tile"))
@@ -408,5 +410,5 @@ def _denoise_in_tiles(volume, box, path, workers, side, network, std):
                 outputs[1][slab] = np.sqrt(outputs[1][slab]) * volume.std
         after = [np.array(outputs[0][index]) for index in report.central_slices(box[1])]
         # The denoised tomogram gets its name last: where it is, nothing is left to do.
-        report.draw_slices(volume.central_sections(*box), after, _companion(path, "_slices.png"),
+        report.draw_slices(volume.central_sections(*box), after, _companion(path, files.PICTURE),
                            volume.source.name)

@@ -6,6 +6,9 @@ import os
 from f2fd_core.config import UserError
 
 PARTIAL = ".part"
+ENDINGS = (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali")
+DENOISED, DEVIATION, DECONVOLVED = "_denoised.mrc", "_std.mrc", "_deconvolved.mrc"
+PICTURE = "_slices.png"
 
 
 def cannot_write(path, error):
@@ -73,12 +76,40 @@ def make_folder(path):
         raise UserError("the output folder %s is not writable" % path)
 
 
+def stem(path):
+    """The name of a tomogram's file without its ending; the last part of TS_1_13.5Apx is none."""
+    name, ending = os.path.splitext(os.path.basename(path))
+    return name if ending.lower() in ENDINGS else name + ending
+
+
+def results_among(tomograms):
+    """Those of the tomograms that are, by their names, results of others of them, as ``*.mrc`` in
+    a folder with results gives them."""
+    made = {stem(path) + ending for path in tomograms
+            for ending in (DENOISED, DEVIATION, DECONVOLVED)}
+    return [path for path in tomograms if os.path.basename(path) in made]
+
+
+def _refuse_long(path):
+    """Raise UserError if the system can't have a file of such a name, or the path is too long."""
+    there = os.path.dirname(os.path.abspath(path))
+    while not os.path.isdir(there):
+        there = os.path.dirname(there)
+    for text, limit in ((os.path.basename(path), "PC_NAME_MAX"), (path, "PC_PATH_MAX")):
+        found, most = len(os.fsencode(text)), os.pathconf(there, limit)
+        if found > most:
+            raise UserError("%s would be too long for a file's name, with %d bytes; expected at "
+                            "most %d" % (text, found, most))
+
+
 def output_paths(tomograms, folder, ending):
-    """{tomogram: path of its result}; raises UserError where two would be the same."""
+    """{tomogram: path of its result}; raises UserError where two would be the same, or where the
+    longest name that goes with one is too long."""
     paths = {}
     for tomogram in tomograms:
-        name = os.path.splitext(os.path.basename(tomogram))[0]
+        name = stem(tomogram)
         path = os.path.join(folder, name + ending)
+        _refuse_long(os.path.splitext(path)[0] + PICTURE + PARTIAL)
         if path in paths.values():
             raise UserError("two tomograms are called %s, whose results would both be %s; expected "
                             "different file names or separate runs" % (name, path))

@@ -82,7 +82,7 @@ class MrcVolume:
     @property
     def name(self):
         """File name without folder and extension."""
-        return os.path.splitext(os.path.basename(self.path))[0]
+        return files.stem(self.path)
 
 
 def state(path):

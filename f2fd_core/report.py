@@ -29,6 +29,12 @@ def warn(message):
     say("warning: %s" % message)
 
 
+def tell_left_out(results):
+    """Warn of results (paths) that stood among the tomograms that they were made from."""
+    for path in results:
+        warn("%s is left out: by its name, it is a result of another of the tomograms" % path)
+
+
 def announce_devices(devices, dtype, purpose):
     """Name the devices; a plain warning when it is the CPU."""
     from f2fd_core.device import device_name

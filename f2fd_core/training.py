@@ -13,7 +13,17 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from f2fd_core import checkpoint, distributed, estimate, fourier, metrics, optimizer, report, unet
+from f2fd_core import (
+    checkpoint,
+    distributed,
+    estimate,
+    files,
+    fourier,
+    metrics,
+    optimizer,
+    report,
+    unet,
+)
 from f2fd_core.batches import batch_of, open_ground_truth, sampled_patches
 from f2fd_core.config import NETWORK_MULTIPLE, START_PERTURBATIONS, UserError
 from f2fd_core.denoising import Predictor, preview
@@ -100,6 +110,10 @@ def train(config):
 def _train_in(group, config):
     """The whole of a training in one of its processes."""
     prepare_cpu(config.threads)
+    results = files.results_among(config.tomograms)
+    if results:
+        raise UserError("%s is, by its name, a result of another of the tomograms; expected it "
+                        "left out" % results[0])
     if group.rank == 0:
         present_results(config)
     with repeatable(config.deterministic), contextlib.ExitStack() as stack:

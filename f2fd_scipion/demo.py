@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 
+from f2fd_core.files import stem
 from f2fd_scipion import headless
 
 PROJECT = "F2FdDemo"
@@ -61,8 +62,7 @@ def _link(tomogram, folder):
         raise DemoError("%s is no file; expected a tomogram (MRC)" % tomogram)
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
-    stem = os.path.splitext(os.path.basename(tomogram))[0]
-    link = os.path.join(folder, re.sub(r"[^A-Za-z0-9_.-]", "_", stem) + ".mrc")
+    link = os.path.join(folder, re.sub(r"[^A-Za-z0-9_.-]", "_", stem(tomogram)) + ".mrc")
     os.symlink(os.path.abspath(tomogram), link)
     return link
 

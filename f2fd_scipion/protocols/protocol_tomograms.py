@@ -12,7 +12,7 @@ from pyworkflow.utils import Message, cleanPath, makePath, redStr
 from tomo.objects import SetOfTomograms, Tomogram
 
 from f2fd_core.config import UserError, read_json
-from f2fd_core.files import replaced
+from f2fd_core.files import replaced, stem
 from f2fd_scipion.engine import EngineError
 from f2fd_scipion.protocols.protocol_base import (
     ProtF2FdBase,
@@ -172,9 +172,8 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
         ``endings``: {of the engine's files that are kept: of their new names}.
         """
         inputs = (getattr(config, "half_maps", ()) or ()) + config.tomograms
-        stem = os.path.splitext(os.path.basename(config.tomograms[0]))[0]
-        made = {os.path.join(config.output, stem + ending): self._getExtraPath(tsId + own)
-                for ending, own in endings.items()}
+        made = {os.path.join(config.output, stem(config.tomograms[0]) + ending):
+                self._getExtraPath(tsId + own) for ending, own in endings.items()}
         makePath(config.output)
         self._runEngine(name, config, os.path.join(config.output, name + ".json"), next(iter(made)),
                         about=inputs)
