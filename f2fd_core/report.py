@@ -179,6 +179,12 @@ def draw_loss(log_path, picture_path):
     _save(figure, picture_path)
 
 
+def _show_section(axes, section, low, high):
+    """Draw a section in shades of gray from ``low`` to ``high``, its first row at the bottom: Y (or
+    Z) goes up, as in 3dmod and Scipion."""
+    axes.imshow(section, cmap="gray", vmin=low, vmax=high, interpolation="nearest", origin="lower")
+
+
 def central_slices(shape):
     """The three index tuples of a volume's central XY, XZ and YZ slices."""
     z, y, x = (side // 2 for side in shape)
@@ -187,7 +193,7 @@ def central_slices(shape):
 
 
 def _mosaic(slices):
-    """XY with YZ to its right and XZ below it, on one canvas; NaN between them."""
+    """XY with YZ to its right and XZ above it, to be drawn with Y and Z going up; NaN between."""
     xy, xz, yz = slices
     height, width = xy.shape
     canvas = np.full((height + GAP + xz.shape[0], width + GAP + yz.shape[0]), np.nan)
@@ -198,7 +204,7 @@ def _mosaic(slices):
 
 
 def draw_slices(before, after, picture_path, title):
-    """slices.png: input, denoised and what was removed.
+    """slices.png: input, denoised and what was removed; Y goes up, and Z up and to the right.
 
     ``before`` and ``after`` are (XY, XZ, YZ): arrays (Y, X), (Z, X) and (Z, Y) in the same units.
     """
@@ -211,10 +217,10 @@ def draw_slices(before, after, picture_path, title):
     for axes, name, mosaic, (low, high) in zip(
             figure.subplots(1, 3), ("input", "denoised", "removed (input - denoised)"), mosaics,
             limits):
-        axes.imshow(mosaic, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+        _show_section(axes, mosaic, low, high)
         axes.set_title(name)
         axes.axis("off")
-    figure.suptitle("%s: central XY, YZ (right) and XZ (below) slices" % title)
+    figure.suptitle("%s: central XY, YZ (right) and XZ (above) slices" % title)
     _save(figure, picture_path)
 
 
@@ -265,7 +271,7 @@ def draw_grid(rows, picture_path):
                 continue
             title, section, words = cell
             low, high = np.quantile(section, CONTRAST_QUANTILES)
-            axes.imshow(section, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+            _show_section(axes, section, low, high)
             axes.set_title(title, fontsize=8)
             axes.text(0.02, 0.02, words, transform=axes.transAxes, fontsize=6, color="white",
                       va="bottom", bbox=dict(facecolor="black", alpha=0.6, pad=1, linewidth=0))

@@ -1,5 +1,9 @@
 from types import SimpleNamespace
 
+import numpy as np
+import pytest
+from matplotlib import image
+
 from f2fd_core import report
 
 
@@ -22,3 +26,18 @@ def test_progress_without_a_known_end(capsys):
     with report.progress(None, "step") as bar:
         bar.update()
     assert "1step" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.pictures
+def test_y_and_z_go_up_in_pictures_as_in_3dmod(tmp_path):
+    """XZ lies above XY, with which it has X in common."""
+    path = str(tmp_path / "slices.png")
+    first = np.arange(32) < 16
+    xy, xz = (np.repeat(np.where(first, low, high)[:, None], 32, 1)
+              for low, high in ((0.2, 0.4), (0.6, 0.8)))
+    yz = np.repeat(first[:, None], 32, 1).astype(float)  # black and white
+    report.draw_slices((xy, xz, yz), (xy, xz, yz), path, "")
+    picture = image.imread(path)[..., 0]
+    panel = picture[:, :picture.shape[1] // 3]
+    rows = [np.argwhere(abs(panel - level) < 0.02)[:, 0].mean() for level in (0.8, 0.6, 0.4, 0.2)]
+    assert rows == sorted(rows)  # counted from the top

@@ -98,8 +98,12 @@ class TestF2FdViews(project.ProjectTests):
                 for name, volume in (("before", before), ("denoised", after),
                                      ("removed", before - after),
                                      ("standard deviation", deviation)):
+                    section = volume.take(3, axis)
                     np.testing.assert_array_equal(shown.images[name].get_array(),
-                                                  volume.take(3, axis))
+                                                  section.T if direction == "YZ" else section)
+                    self.assertEqual(shown.images[name].origin, "lower")
+                    bottom, top = shown.panels[name].get_ylim()
+                    self.assertLess(bottom, top)  # the first row is at the bottom
                 limits = shown.images["before"].get_clim()
                 self.assertEqual(limits, shown.images["denoised"].get_clim())
                 shown.contrast.set_val(1)

@@ -1,4 +1,7 @@
-"""Tomograms before and after denoising, side by side, section by section."""
+"""Tomograms before and after denoising, side by side, section by section.
+
+Sections lie as in 3dmod: Y goes up or, in XZ, Z; Z goes to the right in YZ.
+"""
 import numpy as np
 from matplotlib.widgets import RadioButtons, Slider
 from pwem.viewers import EmPlotter
@@ -32,7 +35,7 @@ class Comparison(EmPlotter):
         names = ["before", "denoised", "removed", "standard deviation"][:count]
         self.panels = {name: self.createSubPlot(name, None, None) for name in names}
         self.images = {name: axes.imshow(np.zeros((1, 1)), cmap=HEAT if name in names[3:] else GRAY,
-                                         interpolation="nearest")
+                                         interpolation="nearest", origin="lower")
                        for name, axes in self.panels.items()}
         self.figure.subplots_adjust(left=0.01, right=0.99, top=0.92, bottom=0.24, wspace=0.03)
         self.place = Slider(self.figure.add_axes([0.22, 0.12, 0.6, 0.04]), "section", 0, 1,
@@ -62,7 +65,8 @@ class Comparison(EmPlotter):
         self.refresh()
 
     def _section(self, volume, number):
-        return np.asarray(volume.take(number, self.axis), dtype=np.float32)
+        section = np.asarray(volume.take(number, self.axis), dtype=np.float32)
+        return section.T if DIRECTIONS[self.axis] == "YZ" else section
 
     def refresh(self):
         """Draw the section at which the slider stands."""
@@ -78,6 +82,6 @@ class Comparison(EmPlotter):
         for name, (section, low, high) in shown.items():
             image, (height, width) = self.images[name], section.shape
             image.set_data(section)
-            image.set_extent((-0.5, width - 0.5, height - 0.5, -0.5))
+            image.set_extent((-0.5, width - 0.5, -0.5, height - 0.5))
             image.set_clim(low, high)
         self.figure.canvas.draw_idle()
