@@ -34,7 +34,7 @@ class Watched(Training):
         return self.step >= self.most
 
     def check(self):
-        loss = super().check()
+        found = super().check()
         perturbation, = self.perturbations
         turns = self.config.prediction_turns()
         predictor = Predictor(self.model(), self.device, self.dtype, len(turns), 1, turns=turns)
@@ -42,8 +42,8 @@ class Watched(Training):
                                    self.clean.shape, 96, self.config.network)
         self.network.train()
         scores = score(torch.from_numpy(denoised), self.clean)
-        self.rows.append((self.step, loss, scores["correlation"], scores["ssim"]))
-        return loss
+        self.rows.append((self.step, found.loss, scores["correlation"], scores["ssim"]))
+        return found
 
 
 def main(argv=None):

@@ -12,7 +12,8 @@ from f2fd_core import messages
 from f2fd_core.files import cannot_write, replaced
 
 SCORES = ("ssim", "psnr", "input_ssim", "input_psnr")
-COLUMNS = ("step", "seconds", "loss", "learning_rate", "voxels_per_second", "validation_loss")
+COLUMNS = ("step", "seconds", "loss", "learning_rate", "voxels_per_second", "validation_loss",
+           "explained_power", "signal_power", "seconds_left")
 CONTRAST_QUANTILES = (0.005, 0.995)
 GAP = 4
 LINE_SECONDS = 30
@@ -148,35 +149,75 @@ def _figure(**options):
     return Figure(layout="constrained", **options)
 
 
-def draw_loss(log_path, picture_path):
-    """loss.png: every step's loss, its running mean and the learning rate; none without a log."""
-    rows = read_log(log_path)
-    if not rows:
-        return
-    step = np.array([int(row["step"]) for row in rows])
-    loss = np.array([float(row["loss"]) for row in rows])
-    rate = np.array([float(row["learning_rate"]) for row in rows])
-    figure = _figure(figsize=(7, 4))
-    axes = figure.subplots()
-    axes.plot(step, loss, color="0.75", linewidth=0.8, label="loss of each step")
-    width = max(1, len(loss) // 20)
-    mean = np.convolve(loss, np.ones(width) / width, mode="valid")
-    axes.plot(step[width - 1:], mean, color="C0", label="mean over %d steps" % width)
-    low, high = np.quantile(loss, (0.0, 0.98))
-    checks = [(int(row["step"]), float(row["validation_loss"])) for row in rows
-              if row["validation_loss"]]
-    if checks:
-        axes.plot(*zip(*checks), color="C3", marker=".", label="on parts kept from the training")
-        low = min(low, *(value for _, value in checks))
-    if high > low:
-        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
-    axes.set(xlabel="training step", ylabel="loss")
+def column(rows, name):
+    """A column of :func:`read_log`'s ``rows`` as an array, NaN where it is empty."""
+    return np.array([float(row.get(name) or "nan") for row in rows])  # older logs have fewer
+
+
+def signal_explained(rows):
+    """The share of the signal's power that the network explained at each of the ``rows`` of a log,
+    on parts kept from the training; NaN where that was not looked at, or is not known.
+
+    It is 1 - error / signal: 0 for predicting nothing, 1 for the noise-free tomogram. The signal's
+    power is what the best network so far tells (see :class:`~f2fd_core.stopping.Check`).
+    """
+    explained, signal = column(rows, "explained_power"), column(rows, "signal_power")
+    if not np.isfinite(explained).any():
+        return explained
+    best = signal[np.nanargmax(explained)]
+    return explained / (best if best > 0 else np.nan)
+
+
+def plot_smoothed(axes, step, values, color, label):
+    """Plot the running mean of ``values`` over a twentieth of them."""
+    width = max(1, len(values) // 20)
+    mean = np.convolve(values, np.ones(width) / width, mode="valid")
+    axes.plot(step[width - 1:], mean, color=color,
+              label="%s, mean over %d steps" % (label, width) if width > 1 else label)
+
+
+def plot_training(axes, rows):
+    """Plot what a training has gained by the ``rows`` of its log, and the learning rate: the share
+    of the signal that the network explains (:func:`signal_explained`) or, where that is not known,
+    the loss."""
+    step, explained = column(rows, "step"), 100 * signal_explained(rows)
+    known = np.isfinite(explained)
+    if known.any():
+        axes.plot(step[known], explained[known], color="C0", marker=".",
+                  label="on parts kept from the training")
+        axes.set_ylim(min(0, explained[known].min()), max(100, explained[known].max()))
+        axes.set_ylabel("signal explained (%)")
+    else:
+        _plot_loss(axes, step, column(rows, "loss"), column(rows, "validation_loss"))
+    axes.set_xlabel("training step")
+    axes.legend(frameon=False)
     right = axes.twinx()
-    right.plot(step, rate, color="C1", linewidth=1, linestyle="--")
+    right.plot(step, column(rows, "learning_rate"), color="C1", linewidth=1, linestyle="--")
     right.set_ylabel("learning rate", color="C1")
     right.set_ylim(bottom=0)
-    axes.legend(frameon=False)
-    _save(figure, picture_path)
+
+
+def _plot_loss(axes, step, loss, validation):
+    axes.plot(step, loss, color="0.75", linewidth=0.8, label="loss of each step")
+    plot_smoothed(axes, step, loss, "C0", "loss")
+    low, high = np.quantile(loss, (0.0, 0.98))
+    checked = np.isfinite(validation)
+    if checked.any():
+        axes.plot(step[checked], validation[checked], color="C3", marker=".",
+                  label="on parts kept from the training")
+        low = min(low, validation[checked].min())
+    if high > low:
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    axes.set_ylabel("loss")
+
+
+def draw_loss(log_path, picture_path):
+    """loss.png, see :func:`plot_training`; none without a log."""
+    rows = read_log(log_path)
+    if rows:
+        figure = _figure(figsize=(7, 4))
+        plot_training(figure.subplots(), rows)
+        _save(figure, picture_path)
 
 
 def _show_section(axes, section, low, high):

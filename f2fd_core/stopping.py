@@ -37,12 +37,13 @@ ALARM = -0.05
 
 
 class Check(NamedTuple):
-    """What a check finds: the ``loss`` on held-out parts, the error up to a constant, and the
-    ``power`` that predictions of 0 would have; for noise-matched pairs also the ``responses``, for
-    each tomogram with held-out parts how much of synthetic noise the network passes, {index: by
-    Fourier shell of a patch}."""
+    """What a check finds: the ``loss`` on held-out parts, the error up to a constant, the ``power``
+    that predictions of 0 would have for a loss, and the power of the ``signal``, by independent or
+    noise-matched pairs; for the latter also the ``responses``, for each tomogram with held-out
+    parts how much of synthetic noise the network passes, {index: by Fourier shell of a patch}."""
     loss: float
     power: float
+    signal: float
     responses: dict
 
 
@@ -121,16 +122,17 @@ class HeldOut:
 
     def _loss_of_pairs(self, predict, perturbations, random, patches, inner):
         """Mean squared error of the targets in the ``inner`` part of ``patches``."""
-        total = power = count = 0.0
+        total = power = signal = count = 0.0
         for index, start in patches:
             pairs = perturbations[index].pairs(start, (self.patch_size,) * 3, PAIRS, random)
-            targets = pairs.targets[inner]
+            inputs, targets = pairs.inputs[inner], pairs.targets[inner]
             weights = torch.ones_like(targets) if pairs.weights is None else pairs.weights[inner]
             prediction = predict(pairs.inputs)[inner]
             total += float(((prediction - targets).square() * weights).sum())
             power += float((targets.square() * weights).sum())
+            signal += float((inputs * targets * weights).sum())
             count += float(weights.sum())
-        return Check(total / max(count, 1.0), power / max(count, 1.0), {})
+        return Check(*(value / max(count, 1.0) for value in (total, power, signal)), {})
 
     def _stein(self, predict, perturbations, random, patches, inner):
         """Stein's estimate of the error (Ann. Stat. 9 (1981) 1135), up to the noise's own power.
@@ -138,6 +140,9 @@ class HeldOut:
         It is <|f(X) - X|²> + 2 C: C, the covariance of output and noise, is the response t(k) to a
         little synthetic noise, f(X + εn) - f(X - εn), times the noise's power, summed over the
         Fourier shells. (To as much noise as copies have, networks that adapt to it respond less.)
+        The error of a network that does its best is C itself, and the signal what is explained and
+        that: <X²> - <|f(X) - X|²> - C. The power less the noise's would be worth nothing, since of
+        the noise, which is most of it, some hundredths are never known.
         """
         size = (self.patch_size,) * 3
         grid = fourier.grid_of(size)
@@ -172,7 +177,8 @@ class HeldOut:
             covariance += float((responses[index] * torch.from_numpy(level) * count).sum()
                                 / count.sum())
         count = max(len(patches), 1)
-        return Check((residual + 2 * covariance) / count, power / count, responses)
+        return Check((residual + 2 * covariance) / count, power / count,
+                     (power - residual - covariance) / count, responses)
 
 
 class Best:

@@ -304,7 +304,8 @@ class Training:
         log = report.TrainLog(os.path.join(self.config.output, "log.csv"), bool(self.truths),
                               self.step)
         estimate_at = self.step + estimate.WARMING_STEPS + estimate.TIMED_STEPS
-        started = time.monotonic() - log.seconds
+        first, entered = self.step, time.monotonic()
+        started = entered - log.seconds
         if self.matched():
             scales = sorted({"%.2f" % perturbation.scale for perturbation in self.perturbations})
             report.say("noise scale: %s" % " to ".join(sorted({scales[0], scales[-1]})))
@@ -326,7 +327,9 @@ class Training:
                     report.say(estimate.of_training(self, (now - timed_from)
                                                     / estimate.TIMED_STEPS))
                 log.write(step=self.step - 1, seconds=now - started,
-                          voxels_per_second=row.pop("voxels") / (now - began), **row)
+                          voxels_per_second=row.pop("voxels") / (now - began),
+                          seconds_left=(self.most_steps() - self.step)
+                          * (now - entered) / (self.step - first), **row)
                 bar.set_postfix(loss="%.4g" % row["loss"], refresh=False)
                 bar.update()
                 if self.checkpoint_due():
@@ -340,12 +343,17 @@ class Training:
     def next_step(self):
         """One step with what belongs to it: a check before the first, and after every CHECK_EVERY
         and the last."""
+        found = None
         if self.step == 0 and self.config.pretrained() and self.held_out:
-            self.check()
+            found = self.check()
         row = self.take_step()
         self.step += 1
         if self.held_out and (self.step % CHECK_EVERY == 0 or self.step == self.most_steps()):
-            row["validation_loss"] = self.check()
+            found = self.check()
+        if found:
+            row["validation_loss"] = found.loss
+            if self.config.perturbation in START_PERTURBATIONS:
+                row.update(explained_power=found.power - found.loss, signal_power=found.signal)
         if self.group.size == 1 or self.step % STOP_EVERY == 0:
             self.stopped = self.group.agreed(os.path.exists(stop_file(self.config.output)))
         if self.checkpoint_due() and not all(torch.isfinite(weight).all()
@@ -363,13 +371,13 @@ class Training:
                                                        self.device, self.dtype, everywhere))
 
     def check(self):
-        """Loss of the model on the held-out parts, remembered if it is the best; the noise is
-        lowered where the network shows that it was taken for too much."""
+        """What :meth:`validated` finds, remembered if it is the best; the noise is lowered where
+        the network shows that it was taken for too much."""
         found = self.validated()
         self.best.offer(found.loss, found.power, self.step, self.model())
         for index, response in found.responses.items():
             self._lower_noise(self.perturbations[index], response)
-        return found.loss
+        return found
 
     def _lower_noise(self, perturbation, response):
         """Lower the noise of a perturbation in the Fourier shells of a patch where the ``response``

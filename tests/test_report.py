@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from matplotlib import image
+from matplotlib.figure import Figure
 
 from f2fd_core import report
 
@@ -41,3 +42,29 @@ def test_y_and_z_go_up_in_pictures_as_in_3dmod(tmp_path):
     panel = picture[:, :picture.shape[1] // 3]
     rows = [np.argwhere(abs(panel - level) < 0.02)[:, 0].mean() for level in (0.8, 0.6, 0.4, 0.2)]
     assert rows == sorted(rows)  # counted from the top
+
+
+def log_of(*checks):
+    """Rows of a log with these explained powers; the signal's power is 0.5, as the best tells."""
+    return [dict(step=str(step), loss="2.7", learning_rate="0.001", validation_loss="",
+                 explained_power=power, signal_power="0.5" if power == max(checks) else "0.3")
+            for step, power in enumerate(checks)]
+
+
+def test_the_best_network_tells_how_much_of_the_signal_is_explained():
+    np.testing.assert_allclose(report.signal_explained(log_of("0.1", "", "0.4", "0.2")),
+                               [0.2, np.nan, 0.8, 0.4])
+    nothing = dict(explained_power="0.1", signal_power="-0.1")
+    assert np.isnan(report.signal_explained([nothing])).all()
+    assert np.isnan(report.signal_explained([dict(step="0", loss="1")])).all()  # of version 1.0
+
+
+def test_what_a_training_gained_is_plotted_or_its_loss_where_that_is_not_known():
+    axes = Figure().subplots()
+    report.plot_training(axes, log_of("0.1", "", "0.4", ""))
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), [(0, 20), (2, 80)])
+    assert axes.get_ylim() == (0, 100)
+    axes = Figure().subplots()
+    report.plot_training(axes, log_of("", "", ""))
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [2.7] * 3)
+    assert axes.get_ylabel() == "loss"

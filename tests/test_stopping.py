@@ -84,8 +84,9 @@ def test_loss_on_held_out_parts_ranks_networks_by_their_true_error():
     assert losses[0.33] < losses[0.0] < losses[1.0]
     state = torch.random.get_rng_state()
     assert loss(0.33) == losses[0.33]  # the same pairs every time
-    power = held_out.check(Scaled(0.33), [Plain()], torch.device("cpu"), torch.float32).power
-    assert power == pytest.approx(losses[0.0], rel=1e-6)
+    found = held_out.check(Scaled(0.33), [Plain()], torch.device("cpu"), torch.float32)
+    assert found.power == pytest.approx(losses[0.0], rel=1e-6)
+    assert found.signal == pytest.approx(found.power - 1.0, abs=0.02)
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
@@ -128,6 +129,27 @@ def test_steins_estimate_is_the_error_without_the_truth():
         torch.testing.assert_close(response, torch.full_like(response, factor), rtol=0, atol=1e-4)
     assert check(0.33, known).loss < min(check(factor, known).loss for factor in (0.0, 1.0))
     assert check(1.0, too_little).loss < check(0.33, too_little).loss
+
+
+def test_a_network_that_does_its_best_tells_the_power_of_the_signal():
+    held_out, known = held([(64, 64, 64)], SIDE, seed=0), Matched()
+    inner = held_out._inner()
+    signal = np.mean([float(crop(known.truth, start, (SIDE,) * 3)[inner, inner, inner].square()
+                            .mean()) for _, start in held_out.patches])
+    best = signal / (signal + 1)  # Wiener's filter of this signal, which is as good as white
+    found = held_out.check(Scaled(best), [known], torch.device("cpu"), torch.float32)
+    assert found.signal == pytest.approx(signal, abs=0.05)
+    assert (found.power - found.loss) / found.signal == pytest.approx(best, abs=0.05)
+
+
+@pytest.mark.parametrize(("options", "steps"), [
+    (dict(perturbation="spectrum"), [5]), (dict(perturbation="points"), []),
+    (dict(start="shapes", features=0, steps=3), [0, 2])])
+def test_the_share_of_the_signal_is_told_where_it_is_known(small, tmp_path, options, steps):
+    settings = dict(TINY, tomograms=(small["tomogram"],), output=str(tmp_path))
+    train(TrainConfig(**dict(settings, **options)))
+    rows = training.report.read_log(str(tmp_path / "log.csv"))
+    assert [int(row["step"]) for row in rows if row["explained_power"]] == steps
 
 
 def test_noise_is_too_much_where_the_response_is_negative():

@@ -55,10 +55,13 @@ def test_outputs(tiny_model, phantom):
     with open(tiny_model / "log.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert list(rows[0]) == ["step", "seconds", "loss", "learning_rate", "voxels_per_second",
-                             "validation_loss"]
+                             "validation_loss", "explained_power", "signal_power", "seconds_left"]
     assert [int(row["step"]) for row in rows] == list(range(6))
     seconds = [float(row["seconds"]) for row in rows]
     assert seconds == sorted(seconds) and seconds[0] > 0
+    left = [float(row["seconds_left"]) for row in rows]
+    assert left[-1] == 0 and left[2] == pytest.approx(seconds[2], rel=0.05)  # half is done
+    assert [row["step"] for row in rows if row["explained_power"]] == ["5"]
 
 
 @pytest.mark.parametrize("options", [
