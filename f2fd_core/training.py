@@ -306,6 +306,8 @@ class Training:
         estimate_at = self.step + estimate.WARMING_STEPS + estimate.TIMED_STEPS
         first, entered = self.step, time.monotonic()
         started = entered - log.seconds
+        if self.step == 0:
+            report.say("starting from %s" % self.config.origin())
         if self.matched():
             scales = sorted({"%.2f" % perturbation.scale for perturbation in self.perturbations})
             report.say("noise scale: %s" % " to ".join(sorted({scales[0], scales[-1]})))

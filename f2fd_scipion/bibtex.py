@@ -1,21 +1,39 @@
 """
 @misc{F2Fd,
-  title = {F2FD: Fourier perturbations for denoising cryo-electron tomograms and comparison to
-           established approaches},
-  author = {F2Fd authors},
-  journal = {github.com/Fickincool/F2Fd},
-  year = {n.d.},
+  title = {Fourier Perturbations for Denoising Cryo-Electron Tomograms and Comparison to
+           Established Approaches},
+  author = {Carvajal Maldonado, Jerónimo},
+  journal = {GitHub},
+  year = {2022},
   url = {https://github.com/Fickincool/F2Fd}
 }
 
-@article{Tegunov2019,
-  title = {Real-time cryo-electron microscopy data preprocessing with Warp},
-  author = {Tegunov, Dimitry and Cramer, Patrick},
-  journal = {Nature Methods},
-  volume = {16},
-  pages = {1146--1152},
+@inproceedings{Buchholz2019,
+  title = {Cryo-CARE: Content-Aware Image Restoration for Cryo-Transmission Electron Microscopy
+           Data},
+  author = {Buchholz, Tim-Oliver and Jordan, Mareike and Pigino, Gaia and Jug, Florian},
+  booktitle = {IEEE 16th International Symposium on Biomedical Imaging (ISBI)},
+  pages = {502--506},
   year = {2019},
-  doi = {10.1038/s41592-019-0580-y}
+  doi = {https://doi.org/10.1109/ISBI.2019.8759519}
+}
+
+@article{Harauz1986,
+  title = {Exact filters for general geometry three dimensional reconstruction},
+  author = {Harauz, George and van Heel, Marin},
+  journal = {Optik},
+  volume = {73},
+  pages = {146--156},
+  year = {1986}
+}
+
+@inproceedings{Krull2019,
+  title = {Noise2Void - Learning Denoising From Single Noisy Images},
+  author = {Krull, Alexander and Buchholz, Tim-Oliver and Jug, Florian},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
+  pages = {2124--2132},
+  year = {2019},
+  doi = {https://doi.org/10.1109/CVPR.2019.00223}
 }
 
 @inproceedings{Lehtinen2018,
@@ -26,16 +44,8 @@
   series = {Proceedings of Machine Learning Research},
   volume = {80},
   pages = {2965--2974},
-  year = {2018}
-}
-
-@inproceedings{Quan2020,
-  title = {Self2Self With Dropout: Learning Self-Supervised Denoising From Single Image},
-  author = {Quan, Yuhui and Chen, Mingqin and Pang, Tongyao and Ji, Hui},
-  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
-  pages = {1890--1898},
-  year = {2020},
-  doi = {10.1109/CVPR42600.2020.00196}
+  year = {2018},
+  url = {https://proceedings.mlr.press/v80/lehtinen18a.html}
 }
 
 @inproceedings{Pang2021,
@@ -44,6 +54,35 @@
   booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
   pages = {2043--2052},
   year = {2021},
-  doi = {10.1109/CVPR46437.2021.00208}
+  doi = {https://doi.org/10.1109/CVPR46437.2021.00208}
+}
+
+@inproceedings{Quan2020,
+  title = {Self2Self With Dropout: Learning Self-Supervised Denoising From Single Image},
+  author = {Quan, Yuhui and Chen, Mingqin and Pang, Tongyao and Ji, Hui},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
+  pages = {1890--1898},
+  year = {2020},
+  doi = {https://doi.org/10.1109/CVPR42600.2020.00196}
+}
+
+@article{Tegunov2019,
+  title = {Real-time cryo-electron microscopy data preprocessing with Warp},
+  author = {Tegunov, Dimitry and Cramer, Patrick},
+  journal = {Nature Methods},
+  volume = {16},
+  pages = {1146--1152},
+  year = {2019},
+  doi = {https://doi.org/10.1038/s41592-019-0580-y}
+}
+
+@article{Wang2004,
+  title = {Image quality assessment: from error visibility to structural similarity},
+  author = {Wang, Zhou and Bovik, Alan C. and Sheikh, Hamid R. and Simoncelli, Eero P.},
+  journal = {IEEE Transactions on Image Processing},
+  volume = {13},
+  pages = {600--612},
+  year = {2004},
+  doi = {https://doi.org/10.1109/TIP.2003.819861}
 }
 """

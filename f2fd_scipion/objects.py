@@ -6,6 +6,23 @@ from pyworkflow.object import Float, Integer, String
 
 from f2fd_core.config import TrainConfig
 
+CITATIONS = {"spectrum": ("Lehtinen2018", "Pang2021"), "masks": ("Lehtinen2018", "Quan2020"),
+             "points": ("Quan2020",), "blindspot": ("Krull2019",),
+             "halves": ("Lehtinen2018", "Buchholz2019")}
+
+
+def citations(perturbation, deconvolve):
+    """Keys of what to cite for a training with a perturbation, on deconvolved tomograms or not."""
+    return ["F2Fd", *CITATIONS[perturbation], *(["Tegunov2019"] if deconvolve else [])]
+
+
+def citations_of(model):
+    """Keys of what to cite for an F2FdModel, or None where there is none yet."""
+    if model is None:
+        return ["F2Fd"]
+    config = model.getTrainConfig()
+    return citations(config.perturbation, config.deconvolve)
+
 
 class F2FdModel(EMObject):
     """A trained model: its file and what is worth knowing before it is used."""

@@ -326,3 +326,9 @@ def test_what_the_automatic_start_suits(options, shapes):
     config = TrainConfig.create(options)
     assert config.starts_from_shapes() is shapes
     assert config.pretrained() is (shapes or "initial_model" in options)
+
+
+def test_what_a_training_starts_from_is_told():
+    assert "simulated tomograms" in TrainConfig().origin()
+    assert TrainConfig(network="compact").origin() == "random weights"
+    assert TrainConfig(initial_model="other.pt").origin() == "the model other.pt"

@@ -400,7 +400,9 @@ def test_a_training_that_harms_hands_out_what_it_began_with(phantom, tmp_path, m
     monkeypatch.setattr(schedule, "LEARNED_RATE", 100.0)
     options = dict(TINY, tomograms=(phantom["tomogram"],), features=0, start="shapes", steps=8)
     path = train(TrainConfig(output=str(tmp_path), **options))
-    assert "did not make the network better" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "starting from weights that have learned to denoise simulated tomograms" in said
+    assert "did not make the network better" in said
     state = checkpoint.load(path)
     assert state["step"] == 0
     begun = training.open_for_training(TrainConfig(output="unused", **options)).model()

@@ -359,6 +359,13 @@ class TrainConfig(Config):
         """Whether the network has learned something before this training."""
         return self.starts_from_shapes() or bool(self.initial_model)
 
+    def origin(self):
+        """What the training starts from, in words."""
+        if self.initial_model:
+            return "the model %s" % self.initial_model
+        return ("weights that have learned to denoise simulated tomograms of random ellipsoids"
+                if self.starts_from_shapes() else "random weights")
+
     def network_features(self):
         """Features of the network, with 0 replaced by the network's own number."""
         return self.features or NETWORK_FEATURES[self.network]

@@ -8,6 +8,7 @@ from pyworkflow.protocol import BooleanParam, PointerParam
 import f2fd_scipion
 from f2fd_core.config import DenoiseConfig, UserError
 from f2fd_scipion import engine
+from f2fd_scipion.objects import citations_of
 from f2fd_scipion.protocols.protocol_base import ProtF2FdBase, half_maps, missing_files, volume_file
 from f2fd_scipion.protocols.protocol_tomograms import DEVIATION, ProtF2FdTomograms
 
@@ -170,12 +171,12 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
         turns = itertools.cycle(trained.prediction_turns())
         turned = len(set(itertools.islice(turns, config.predictions))) > 1
         return ["%d tomograms at %.2f Å/px were denoised with F2Fd, version %s: the mean "
-                "of %d predictions from %s%s, by a model trained with the method %s in %d steps, "
-                "in overlapping tiles of %d voxels."
+                "of %d predictions from %s%s, by a model trained with the method %s in %d steps "
+                "from %s, in overlapping tiles of %d voxels."
                 % (len(self.getDone()), self.inTomos.get().getSamplingRate(),
                    f2fd_scipion.__version__, config.predictions, source,
                    ", turned by 180 degrees about its axes in turn" if turned else "",
-                   model.getMethod(), model.getSteps(), config.tile_size)]
+                   model.getMethod(), model.getSteps(), trained.origin(), config.tile_size)]
 
     def _citations(self):
-        return ["F2Fd", "Lehtinen2018", "Pang2021", "Quan2020"]
+        return citations_of(self.inModel.get())

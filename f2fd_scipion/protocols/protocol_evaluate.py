@@ -132,4 +132,4 @@ class ProtF2FdEvaluate(ProtF2FdBase):
         return [" | ".join(row) for row in rows] if rows else ["No scores yet."]
 
     def _citations(self):
-        return ["F2Fd"]
+        return ["F2Fd", "Harauz1986"] + ([] if self.references.get() is None else ["Wang2004"])

@@ -8,6 +8,8 @@ from pyworkflow import BETA
 from pyworkflow.protocol import PathParam, PointerParam, StringParam
 from pyworkflow.utils import Message
 
+from f2fd_scipion.objects import citations_of
+
 
 class ProtF2FdExportModel(EMProtocol):
     """Export an F2Fd model to a file outside of the project.
@@ -63,4 +65,4 @@ class ProtF2FdExportModel(EMProtocol):
         return ["Exported to %s" % self._target()] if self.isFinished() else ["Not exported yet."]
 
     def _citations(self):
-        return ["F2Fd"]
+        return citations_of(self.inModel.get())

@@ -9,7 +9,7 @@ from pyworkflow.protocol import PathParam
 from pyworkflow.utils import Message
 
 from f2fd_scipion import engine
-from f2fd_scipion.objects import F2FdModel
+from f2fd_scipion.objects import F2FdModel, citations_of
 
 
 class F2FdImportOutputs(Enum):
@@ -56,4 +56,4 @@ class ProtF2FdImportModel(EMProtocol):
         return ["Imported from %s" % self._path(), str(model)]
 
     def _citations(self):
-        return ["F2Fd"]
+        return citations_of(getattr(self, F2FdImportOutputs.model.name, None))

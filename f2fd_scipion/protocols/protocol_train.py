@@ -10,7 +10,7 @@ from pyworkflow.utils import Message
 import f2fd_scipion
 from f2fd_core.config import TrainConfig
 from f2fd_scipion import engine
-from f2fd_scipion.objects import F2FdModel
+from f2fd_scipion.objects import F2FdModel, citations
 from f2fd_scipion.protocols.protocol_base import (
     ProtF2FdBase,
     half_maps,
@@ -200,6 +200,7 @@ class ProtF2FdTrain(ProtF2FdBase):
         return ["Method: *%s*" % model.getMethod(),
                 "Training steps: *%d*, patches of *%d* voxels" % (model.getSteps(),
                                                                   model.getPatchSize()),
+                "Started from: %s" % self._origin(),
                 "Tomograms: *%d* at *%.2f* Å/px" % (len(tomograms_of(self.inTomos.get())),
                                                     model.getSamplingRate()),
                 "'Analyze results' shows the loss and slices before and after denoising."]
@@ -211,11 +212,18 @@ class ProtF2FdTrain(ProtF2FdBase):
         config = model.getTrainConfig()
         return ["A denoising model was trained with F2Fd, version %s, on %d %s at %.2f "
                 "Å/px: method %s, %d steps of %d patches of %d voxels a side, optimizer %s with a "
-                "learning rate of %g." % (f2fd_scipion.__version__, len(config.names()),
-                                 "tomogram" if len(config.names()) == 1 else "tomograms",
-                                 model.getSamplingRate(), model.getMethod(), model.getSteps(),
-                                 config.batch_size, config.patch_size, config.optimizer,
-                                 config.learning_rate)]
+                "learning rate of %g, starting from %s."
+                % (f2fd_scipion.__version__, len(config.names()),
+                   "tomogram" if len(config.names()) == 1 else "tomograms",
+                   model.getSamplingRate(), model.getMethod(), model.getSteps(), config.batch_size,
+                   config.patch_size, config.optimizer, config.learning_rate, self._origin())]
+
+    def _origin(self):
+        """What the training started from, and what the initial model had started from."""
+        initial = self.initialModel.get()
+        origin = self.model.getTrainConfig().origin()
+        return origin if initial is None else "%s, which had started from %s" % (
+            origin, initial.getTrainConfig().origin())
 
     def _citations(self):
-        return ["F2Fd", "Lehtinen2018", "Pang2021", "Quan2020"]
+        return citations(self._perturbation(), self.deconvolve.get())

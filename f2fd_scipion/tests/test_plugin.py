@@ -15,8 +15,10 @@ from pyworkflow.tests import BaseTest
 from pyworkflow.utils.process import buildRunCommand
 
 import f2fd_scipion
+from f2fd_core import config
 from f2fd_scipion import engine
 from f2fd_scipion.constants import F2FD_ENV_ACTIVATION, F2FD_HOME, F2FD_TORCH_INDEX
+from f2fd_scipion.objects import citations
 
 AWKWARD = ["a b", "50%", "%(GPU)s", "ü€.mrc", "it's", '"q"', "$HOME", "`id`", "a;b", "\\", "*"]
 CLASSES = {"protocols": ("ProtF2FdTrain", "ProtF2FdDenoise", "ProtF2FdImportModel"),
@@ -99,6 +101,14 @@ class TestF2FdPlugin(BaseTest):
             self.assertEqual(len(texts), len(protocol._citations()))
             for text in texts.values():
                 self.assertNotIn("Error", text)
+
+    def testEveryMethodsCitationsAreThereAndTheirLinksCanBeOpened(self):
+        known = self.domain.getPlugins()["f2fd_scipion"]._bibtex
+        for perturbation in config.PERTURBATIONS:
+            self.assertLess(set(citations(perturbation, deconvolve=True)), set(known))
+        for entry in known.values():
+            for link in (entry.get("doi"), entry.get("url")):
+                self.assertTrue(link is None or link.startswith("https://"), link)
 
     def testNothingHereNeedsTorch(self):
         code = """

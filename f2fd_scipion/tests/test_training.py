@@ -265,6 +265,26 @@ class TestF2FdTraining(project.ProjectTests):
         self.assertEqual(train.validate(), [])
         self.assertEqual(train._supply()["initial_model"], self.train.model.getPath())
 
+    def testWhatATrainingStartsFromAndRestsOnIsTold(self):
+        self.assertIn("starting from random weights", self.train.methods()[0])
+        initial = self.train.model
+        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms,
+                                 initialModel=initial)
+        train.model = F2FdModel(path="model.pt")
+        config = TrainConfig(initial_model=initial.getPath())
+        train.model.setInfo({"step": 6, "voxel_size": 8.0, "config": config.to_dict()})
+        self.assertIn("starting from the model %s, which had started from random weights"
+                      % initial.getPath(), train.methods()[0])
+        config = TrainConfig(perturbation="blindspot", start="random", deconvolve=True, defocus=3.0)
+        train.model.setInfo({"step": 6, "voxel_size": 8.0, "config": config.to_dict()})
+        denoise = self.newProtocol(ProtF2FdDenoise, inModel=train.model)
+        self.assertEqual(denoise._citations(), ["F2Fd", "Krull2019", "Tegunov2019"])
+        self.assertEqual(self.train._citations(), ["F2Fd", "Lehtinen2018", "Pang2021"])
+        train.initialModel.set(None)
+        train.model.setInfo({"step": 6, "voxel_size": 8.0, "config": TrainConfig().to_dict()})
+        for told in (train.methods()[0], " ".join(train.summary())):
+            self.assertIn("weights that have learned to denoise simulated tomograms", told)
+
     def testDefocusIsForModelsOfDeconvolvedTomograms(self):
         denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
                                    inModel=self.train.model, defocus=3.0)
