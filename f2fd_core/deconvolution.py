@@ -96,7 +96,8 @@ def deconvolve(config):
     files.make_folder(config.output)
     for source in sources:
         path = paths[source.path]
-        with lock.held(path), mrc.new_volume(path, *source.header()) as data:
+        with lock.held(path), mrc.new_volume(path, *source.header(),
+                                                    label="deconvolved") as data:
             deconvolved(source, config.voxel_size or source.voxel_size[0], config, data)
             before, after = ([np.array(values[index], dtype=np.float32)
                               for index in report.central_slices(source.shape)]

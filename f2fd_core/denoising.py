@@ -342,9 +342,12 @@ def _denoise_one(box, perturbation, path, predictors, config, trained):
     for predictor in predictors:
         workers += [(predictor, perturbation.on(predictor.device))] * predictor.hands()
     side, multiple = config.tile_size, NETWORK_MULTIPLE[trained.network]
+    # All models are called model.pt: the folders tell which it is.
+    model = os.sep.join(os.path.abspath(config.model).split(os.sep)[-3:])
     while True:
         try:
-            _denoise_in_tiles(volume, box, path, workers, side, trained.network, config.std)
+            _denoise_in_tiles(volume, box, path, workers, side, trained.network, config.std,
+                              "denoised by " + model)
             break
         except torch.cuda.OutOfMemoryError:
             if side <= SMALLEST_TILE:
@@ -370,11 +373,12 @@ def with_context(box, volume):
                         in zip(*box, first, volume.shape))
 
 
-def _denoise_in_tiles(volume, box, path, workers, side, network, std):
+def _denoise_in_tiles(volume, box, path, workers, side, network, std, label):
     """Write the denoised ``box`` of a tomogram, with ``std`` its companion, and the picture.
 
     ``workers``: a list of (Predictor, perturbation), which share the tiles of ``side`` voxels for
-    the ``network`` of this name. A part of the tomogram is held in memory.
+    the ``network`` of this name; ``label``: what the headers say. Only a part of the tomogram is
+    held in memory.
     """
     first, shape = with_context(box, volume)
     tiles = tiling(shape, side, network)
@@ -394,7 +398,8 @@ def _denoise_in_tiles(volume, box, path, workers, side, network, std):
         predictor.abandoned.clear()
     with contextlib.ExitStack() as stack:
         names = [path, _companion(path, files.DEVIATION)] if std else [path]
-        outputs = [stack.enter_context(mrc.new_volume(name, *volume.source.header(*box)))
+        outputs = [stack.enter_context(mrc.new_volume(name, *volume.source.header(*box),
+                                                      label=label))
                    for name in names]
         bar = stack.enter_context(report.progress(len(tiles), "tile"))
         blended = outputs if shape == box[1] else [np.zeros(shape, np.float32) for _ in outputs]

@@ -15,11 +15,11 @@ import mrcfile.utils
 import numpy as np
 from mrcfile.mrcinterpreter import MrcInterpreter
 
-from f2fd_core import files
+from f2fd_core import __version__, files
 from f2fd_core.config import UserError
 from f2fd_core.mapped import mapped
 
-HEADER_BYTES = 1024
+HEADER_BYTES, LABEL_BYTES = 1024, 80
 EXTENDED_SIZE = slice(92, 96)  # where a header says how long the extended one is
 REAL_MODES = {0: "int8", 1: "int16", 2: "float32", 6: "uint16", 12: "float16"}
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2"}
@@ -244,18 +244,25 @@ def _allocate(path, shape):
     return mrc
 
 
+def _label(done):
+    text = ": ".join(filter(None, ("F2Fd %s" % __version__, done)))
+    return text.encode("ascii", "replace")[:LABEL_BYTES].ljust(LABEL_BYTES)
+
+
 @contextlib.contextmanager
-def new_volume(path, shape, voxel_size, origin=(0, 0, 0), start=(0, 0, 0)):
+def new_volume(path, shape, voxel_size, origin=(0, 0, 0), start=(0, 0, 0), label=""):
     """Yield a float32 memory map of zeros (Z, Y, X), which becomes the file ``path`` at the end.
 
     Voxels go to ``path`` + ".part", renamed once they are complete and finite; on an error that
-    file is removed and nothing else touched. ``voxel_size`` and ``origin`` are in Å, (x, y, z).
+    file is removed and nothing else touched. ``voxel_size`` and ``origin`` are in Å, (x, y, z);
+    the header's label has the program, its version and what ``label`` says was done.
     """
     partial = path + files.PARTIAL
     with files.removed_after(partial):
         with _allocate(partial, shape) as mrc:
             mrc.set_volume()
             mrc.voxel_size = tuple(voxel_size)
+            mrc.header.label[0] = _label(label)
             for axis, value, first in zip("xyz", origin, start):
                 mrc.header.origin[axis] = value
                 mrc.header["n%sstart" % axis] = first

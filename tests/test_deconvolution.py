@@ -14,6 +14,7 @@ from f2fd_core import (
     DenoiseConfig,
     TrainConfig,
     UserError,
+    __version__,
     deconvolution,
     deconvolve,
     denoise,
@@ -123,6 +124,8 @@ def test_a_file_keeps_its_header_mean_and_contrast(small, tmp_path, capsys):
         np.testing.assert_allclose(stream.data, filtered(values.astype(float), 8.5, 3.0),
                                    atol=2e-3 * values.std())
         assert float(stream.voxel_size.x) == pytest.approx(8.5)
+        label, = stream.get_labels()
+        assert label.rstrip() == "F2Fd %s: deconvolved" % __version__
         assert [float(stream.header.origin[axis]) for axis in "xyz"] == [10, 20, 30]
         assert [int(stream.header["n%sstart" % axis]) for axis in "xyz"] == [-10, -20, -30]
         before = stream.data.copy()

@@ -8,7 +8,16 @@ import pytest
 import torch
 from conftest import TINY, data
 
-from f2fd_core import DenoiseConfig, TrainConfig, UserError, checkpoint, denoise, denoising, train
+from f2fd_core import (
+    DenoiseConfig,
+    TrainConfig,
+    UserError,
+    __version__,
+    checkpoint,
+    denoise,
+    denoising,
+    train,
+)
 from f2fd_core.denoising import Predictor, tiling
 from f2fd_core.metrics import correlation
 
@@ -133,6 +142,9 @@ def test_header_and_intensities_are_the_inputs(quick_denoise, small, tmp_path):
             assert float(stream.voxel_size.x) == pytest.approx(8.5)
             assert [float(stream.header.origin[axis]) for axis in "xyz"] == [10, 20, 30]
             assert [int(stream.header["n%sstart" % axis]) for axis in "xyz"] == [-10, -20, -30]
+            label, = stream.get_labels()
+            assert label.startswith("F2Fd %s: denoised by " % __version__)
+            assert label.rstrip().endswith("/model.pt")
     assert abs(data(result).mean() - values.mean()) < values.std()
     assert data(str(tmp_path / "out" / "own name_std.mrc")).min() >= 0
 

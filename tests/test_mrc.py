@@ -4,7 +4,7 @@ import mrcfile
 import numpy as np
 import pytest
 
-from f2fd_core import mrc
+from f2fd_core import __version__, mrc
 from f2fd_core.config import UserError
 from f2fd_core.volume import Volume
 
@@ -189,3 +189,16 @@ def test_anisotropic_voxels_are_told(tmp_path):
         stream.set_data(RAMP.astype(np.float32))
         stream.voxel_size = (10, 10, 12)
     assert "anisotropic voxels of 10 x 10 x 12" in Volume(path).warnings[0]
+
+
+@pytest.mark.parametrize(("done", "expected"), [
+    ("", "F2Fd %s"), ("denoised by mödel.pt", "F2Fd %s: denoised by m?del.pt"),
+    ("x" * 90, "F2Fd %s: " + "x" * (80 - len("F2Fd %s: " % __version__)))])
+def test_the_label_says_what_made_a_file(tmp_path, done, expected):
+    path = str(tmp_path / "made.mrc")
+    with mrc.new_volume(path, (8, 8, 8), (10.0,) * 3, label=done):
+        pass
+    assert mrcfile.validate(path)
+    with mrcfile.open(path, header_only=True) as stream:
+        label, = stream.get_labels()
+    assert label == (expected % __version__).ljust(80)
