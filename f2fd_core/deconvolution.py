@@ -90,11 +90,13 @@ def deconvolve(config):
     sources = [mrc.open_volume(name, config.voxel_size) for name in config.tomograms]
     for source in sources:
         mrc.refuse_bad_voxels(source)
+        for doubt in source.doubts():
+            report.warn(doubt)
     files.make_folder(config.output)
     for source in sources:
         path = paths[source.path]
-        with lock.held(path), mrc.new_volume(path, *source.header()) as data:
-            deconvolved(source, config.voxel_size or source.voxel_size[0], config, data)
+        with lock.held(path), mrc.new_volume(path, *source.header(), source.labels) as data:
+            deconvolved(source, source.true_voxel_size[0], config, data)
             before, after = ([np.array(values[index], dtype=np.float32)
                               for index in report.central_slices(source.shape)]
                              for values in (source, data))

@@ -391,8 +391,8 @@ def _denoise_in_tiles(volume, box, path, workers, side, network, std):
         predictor.abandoned.clear()
     with contextlib.ExitStack() as stack:
         names = [path, _companion(path, "_std.mrc")] if std else [path]
-        outputs = [stack.enter_context(mrc.new_volume(name, *volume.source.header(*box)))
-                   for name in names]
+        outputs = [stack.enter_context(mrc.new_volume(name, *volume.source.header(*box),
+                                                      volume.source.labels)) for name in names]
         bar = stack.enter_context(report.progress(len(tiles), "tile"))
         blended = outputs if shape == box[1] else [np.zeros(shape, np.float32) for _ in outputs]
         for _ in tiles.blend(in_order(predict, tiles.starts(), workers, abandon), blended):

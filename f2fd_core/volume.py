@@ -13,7 +13,6 @@ CLIP_QUANTILES = (0.0005, 0.9995)
 SAMPLED_VOXELS = 1 << 24
 # So many that what is computed from them stays in the processor's cache.
 VOXELS_AT_ONCE = 1 << 17
-ANISOTROPY = 0.01
 LEAST_CONTRAST = 1e-7
 
 
@@ -84,16 +83,8 @@ class Volume(Standardised):
             if length < MINIMUM_SIDE:
                 raise UserError("%s has %d voxels along %s; expected at least %d"
                                 % (path, length, axis, MINIMUM_SIDE))
-        self.warnings = []
-        size = self.source.voxel_size
-        if max(size) > min(size) * (1 + ANISOTROPY):
-            self.warnings.append("%s has anisotropic voxels of %g x %g x %g Å (x, y, z); they are "
-                                 "treated as cubic" % ((path,) + size))
-        if voxel_size and abs(size[0] - voxel_size) > 0.01 * voxel_size:
-            self.warnings.append("%s has voxel size %g Å in its header, not the %g Å of "
-                                 "--voxel-size; results keep the header's"
-                                 % (path, size[0], voxel_size))
-        self.voxel_size = voxel_size or size[0]
+        self.warnings = self.source.doubts()
+        self.voxel_size = self.source.true_voxel_size[0]
         mrc.refuse_bad_voxels(self.source)
         self.clip, self.prepared = clip, None
         self._measure()

@@ -1,4 +1,5 @@
 """The CTF and the deconvolution against formulas written down once more, with numpy."""
+import dataclasses
 import math
 import weakref
 
@@ -17,6 +18,7 @@ from f2fd_core import (
     deconvolution,
     deconvolve,
     denoise,
+    mrc,
     train,
 )
 from f2fd_core.ctf import contrast_transfer
@@ -140,9 +142,20 @@ def test_the_voxel_size_is_the_stated_one(small, tmp_path):
     result, = deconvolve(DeconvolveConfig(tomograms=(small["tomogram"],), defocus=3.0,
                                           output=str(tmp_path), voxel_size=7.5))
     np.testing.assert_allclose(data(result), expected, atol=2e-3 * values.std())
+    assert mrc.open_volume(result).voxel_size == (7.5, 7.5, 7.5)
     volume, = open_volumes(TrainConfig(tomograms=(small["tomogram"],), clip=False, voxel_size=7.5,
                                        deconvolve=True, defocus=3.0))
     np.testing.assert_allclose(volume.restore(whole(volume)), expected, atol=2e-3 * values.std())
+
+
+def test_a_voxel_size_of_1_is_doubted(small, write, tmp_path, capsys):
+    """The filter with it is another one, and many programs write 1 when they don't know."""
+    config = DeconvolveConfig(tomograms=(write(data(small["tomogram"]), voxel_size=1.0),),
+                              output=str(tmp_path / "out"), defocus=3.0)
+    deconvolve(config)
+    assert "volume.mrc has voxel size 1 Å in its header" in capsys.readouterr().err
+    deconvolve(dataclasses.replace(config, voxel_size=1.0, overwrite=True))
+    assert "voxel size" not in capsys.readouterr().err
 
 
 def test_a_bad_tomogram_is_found_before_anything_is_computed(small, tmp_path):
