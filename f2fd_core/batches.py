@@ -27,7 +27,7 @@ def open_ground_truth(config, volumes):
 def sampled_patches(config, shapes):
     """The grid patches that a training draws, see :func:`~f2fd_core.patches.all_patches`.
 
-    Raises UserError for sampling masks that don't fit the tomograms or leave nothing.
+    Raises UserError for sampling masks that don't fit the tomograms or leave nothing of one.
     """
     masks = [mrc.open_volume(path, config.voxel_size or 1.0) for path in config.sampling_masks]
     for mask, shape in zip(masks, shapes):
@@ -35,10 +35,12 @@ def sampled_patches(config, shapes):
             raise UserError("the sampling mask %s has shape %s; expected %s (Z, Y, X) as its "
                             "tomogram has" % (mask.path, mask.shape, tuple(shape)))
     patches = all_patches(shapes, config.patch_size, masks)
-    if not patches:
-        raise UserError("--sampling-masks: no patch of %d voxels has a twentieth inside %s; "
-                        "expected masks with more voxels above 0.5"
-                        % (config.patch_size, " or ".join(config.sampling_masks)))
+    drawn = {index for index, _ in patches}
+    for index, mask in enumerate(masks):
+        if index not in drawn:
+            raise UserError("--sampling-masks: no patch of %d voxels has a twentieth inside %s, "
+                            "whose values are %g to %g; expected a mask with more voxels above 0.5"
+                            % (config.patch_size, mask.path, mask.data.min(), mask.data.max()))
     return patches
 
 

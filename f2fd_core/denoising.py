@@ -31,14 +31,13 @@ from f2fd_core.device import (
 from f2fd_core.patches import Tiling
 from f2fd_core.perturbation import perturbation_for_prediction
 from f2fd_core.randomness import Randomness, derived_seed
-from f2fd_core.volume import open_as_they_are
+from f2fd_core.volume import open_as_they_are, warn_of_voxel_sizes
 from f2fd_core.workers import Ahead, in_order
 
 TILE_STREAM = 5
 DENOISED = "_denoised.mrc"
 LEAST_OVERLAP, OVERLAP_SHARE = 16, 6
 PREVIEW_SIDE = 256
-VOXEL_SIZE_TOLERANCE = 0.1
 # The smallest tile that is chosen without being asked for, a multiple that suits any network: in
 # smaller ones all voxels are near a face, and what they give correlates with the whole volume's to
 # less than 0.999.
@@ -268,11 +267,7 @@ def denoise(config):
                   for device in devices]
     config = dataclasses.replace(
         config, tile_size=_fit_to_memory(predictors, asked, config, trained))
-    for volume in volumes:
-        expected = state["voxel_size"]
-        if abs(volume.voxel_size - expected) > VOXEL_SIZE_TOLERANCE * expected:
-            report.warn("%s has voxels of %g Å, but the model was trained at %g Å; results may "
-                        "suffer" % (volume.source.path, volume.voxel_size, expected))
+    warn_of_voxel_sizes(volumes, state["voxel_size"], "the model was trained at")
     with repeatable(config.deterministic):
         _denoise_all([(volume, box, paths[volume.source.path])
                       for volume, box in zip(volumes, boxes)], predictors, config, trained)

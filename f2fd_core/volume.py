@@ -14,6 +14,7 @@ SAMPLED_VOXELS = 1 << 24
 # So many that what is computed from them stays in the processor's cache.
 VOXELS_AT_ONCE = 1 << 17
 LEAST_CONTRAST = 1e-7
+VOXEL_SIZE_TOLERANCE = 0.1
 
 
 def reflected(start, size, length):
@@ -225,6 +226,15 @@ def open_as_they_are(config, trained):
         for warning in volume.warnings:
             report.warn(warning)
     return volumes
+
+
+def warn_of_voxel_sizes(volumes, expected, other):
+    """Tell of tomograms whose voxel size differs from the one that is ``expected`` (Å); ``other``:
+    what has that one, with its verb."""
+    for volume in volumes:
+        if abs(volume.voxel_size - expected) > VOXEL_SIZE_TOLERANCE * expected:
+            report.warn("%s has voxels of %g Å, but %s %g Å; results may suffer"
+                        % (volume.source.path, volume.voxel_size, other, expected))
 
 
 def open_volumes(config):

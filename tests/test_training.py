@@ -263,6 +263,28 @@ def test_sampling_masks_must_fit_and_hold_something(phantom, write, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_one_of_two_sampling_masks_may_not_be_empty(phantom, write, tmp_path):
+    """As one is that IMOD wrote in signed bytes, whose 0 and 1 are -128 and -127."""
+    inside = np.zeros(data(phantom["tomogram"]).shape)
+    inside[:, :, :36] = 1
+    with pytest.raises(UserError, match="inside .*imod.mrc, whose values are -128 to -127"):
+        training.open_for_training(TrainConfig(**dict(
+            TINY, tomograms=(phantom["tomogram"], phantom["odd"]), output=str(tmp_path),
+            sampling_masks=(write(inside), write(inside - 128, "imod.mrc")))))
+
+
+def test_different_voxel_sizes_are_told(phantom, write, tiny_model, tmp_path, capsys):
+    coarse = write(data(phantom["tomogram"]), "coarse.mrc", voxel_size=20.0)
+    options = dict(TINY, tomograms=(phantom["tomogram"], coarse), output=str(tmp_path))
+    training.open_for_training(TrainConfig(**options))
+    assert "coarse.mrc has voxels of 20 Å, but %s has 10 Å" % phantom["tomogram"] \
+        in capsys.readouterr().err
+    training.open_for_training(TrainConfig(**dict(
+        options, tomograms=(coarse,), initial_model=str(tiny_model / "model.pt"))))
+    assert "coarse.mrc has voxels of 20 Å, but the initial model was trained at 10 Å" \
+        in capsys.readouterr().err
+
+
 def test_a_training_draws_only_what_its_sampling_mask_allows(phantom, write, tmp_path):
     mask = np.zeros(data(phantom["tomogram"]).shape)
     mask[:16, :16, :8] = 1
