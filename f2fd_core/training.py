@@ -227,6 +227,10 @@ class Training:
         """Continue from the newest checkpoint, if there is one."""
         path, state = checkpoint.newest(self.checkpoints, report.warn)
         if state is None:
+            model = os.path.join(self.config.output, "model.pt")
+            if os.path.exists(model):
+                raise UserError("%s is there, but no checkpoint to resume from; expected one, or "
+                                "--overwrite to start anew" % model)
             report.say("no checkpoint in %s yet: starting from the beginning"
                        % self.config.output)
             return

@@ -24,6 +24,7 @@ from f2fd_core import (
     training,
 )
 from f2fd_core.batches import batch_of
+from f2fd_core.cli import main
 from f2fd_core.config import START_NETWORK
 from f2fd_core.metrics import correlation
 from f2fd_core.perturbation.real_space import Points
@@ -283,6 +284,24 @@ def test_different_voxel_sizes_are_told(phantom, write, tiny_model, tmp_path, ca
         options, tomograms=(coarse,), initial_model=str(tiny_model / "model.pt"))))
     assert "coarse.mrc has voxels of 20 Å, but the initial model was trained at 10 Å" \
         in capsys.readouterr().err
+
+
+def test_a_recorded_run_does_not_allow_to_replace_itself(tiny_model, phantom, tmp_path, capsys):
+    run = shutil.copytree(tiny_model, tmp_path / "run")
+    recorded = dict(TINY, tomograms=(phantom["tomogram"],), output=str(run), overwrite=True)
+    (run / "train.json").write_text(TrainConfig(**recorded).to_json(), encoding="utf-8")
+    assert main(["train", phantom["odd"], "--config", str(run / "train.json")]) == 2
+    assert "run already holds a training" in capsys.readouterr().err
+    assert_same_weights(run / "model.pt", tiny_model / "model.pt")
+
+
+def test_a_model_without_checkpoints_is_not_resumed(tiny_model, phantom, tmp_path):
+    run = shutil.copytree(tiny_model, tmp_path / "run")
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(UserError, match="model.pt is there, but no checkpoint to resume from"):
+        train(TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), output=str(run),
+                                 resume=True)))
+    assert_same_weights(run / "model.pt", tiny_model / "model.pt")
 
 
 def test_a_training_draws_only_what_its_sampling_mask_allows(phantom, write, tmp_path):
