@@ -192,6 +192,8 @@ def _cases(config):
         for doubt in source.doubts():
             report.warn(doubt)
         folder = os.path.join(config.output, "volumes")
+        files.refuse_inputs([folder], filter(None, [config.tomogram, *config.half_maps,
+                                                    config.reference, config.membrane]))
         files.make_folder(folder)
         yield Case("tomogram", None, None, config.tomogram, config.half_maps,
                    config.reference or None, config.membrane or None), folder

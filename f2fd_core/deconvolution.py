@@ -86,12 +86,14 @@ def deconvolve(config):
     """
     prepare_cpu(config.threads)
     paths = files.output_paths(config.tomograms, config.output, DECONVOLVED)
-    files.refuse_existing(paths.values(), config.overwrite)
+    pictures = {path: os.path.splitext(path)[0] + "_slices.png" for path in paths.values()}
+    files.refuse_existing([*pictures, *pictures.values()], config.overwrite)
     sources = [mrc.open_volume(name, config.voxel_size) for name in config.tomograms]
     for source in sources:
         mrc.refuse_bad_voxels(source)
         for doubt in source.doubts():
             report.warn(doubt)
+    files.refuse_inputs([*pictures, *pictures.values()], config.tomograms)
     files.make_folder(config.output)
     for source in sources:
         path = paths[source.path]
@@ -100,6 +102,6 @@ def deconvolve(config):
             before, after = ([np.array(values[index], dtype=np.float32)
                               for index in report.central_slices(source.shape)]
                              for values in (source, data))
-        report.draw_slices(before, after, os.path.splitext(path)[0] + "_slices.png", source.name)
+        report.draw_slices(before, after, pictures[path], source.name)
         report.say("written to %s" % path)
     return list(paths.values())

@@ -2,6 +2,7 @@
 import contextlib
 import glob
 import os
+import pathlib
 
 from f2fd_core.config import UserError
 
@@ -84,6 +85,20 @@ def output_paths(tomograms, folder, ending):
                             "different file names or separate runs" % (name, path))
         paths[tomogram] = path
     return paths
+
+
+def refuse_inputs(results, inputs):
+    """Raise UserError if one of the results, files or folders, is one of the inputs or holds one,
+    which would be lost; links are followed."""
+    held = {}
+    for path in inputs:
+        place = pathlib.Path(os.path.realpath(path))
+        held.update(dict.fromkeys((place, *place.parents), path))
+    for result in results:
+        lost = held.get(pathlib.Path(os.path.realpath(result)))
+        if lost:
+            raise UserError("the input %s would be replaced by the result %s; expected another "
+                            "output folder" % (lost, result))
 
 
 def refuse_existing(paths, overwrite, hint="--overwrite to replace it"):

@@ -148,6 +148,19 @@ def test_the_voxel_size_is_the_stated_one(small, tmp_path):
     np.testing.assert_allclose(volume.restore(whole(volume)), expected, atol=2e-3 * values.std())
 
 
+def test_inputs_and_pictures_of_the_user_are_kept(small, write, tmp_path):
+    own = tmp_path / "tomogram_deconvolved_slices.png"
+    own.write_bytes(b"mine")
+    config = DeconvolveConfig(tomograms=(small["tomogram"],), output=str(tmp_path), defocus=3.0)
+    with pytest.raises(UserError, match="deconvolved_slices.png exists already; it is kept"):
+        deconvolve(config)
+    inputs = small["tomogram"], write(data(small["odd"]), "tomogram_deconvolved.mrc")
+    with pytest.raises(UserError, match="the input .*_deconvolved.mrc would be replaced"):
+        deconvolve(dataclasses.replace(config, tomograms=inputs, overwrite=True))
+    assert own.read_bytes() == b"mine"
+    np.testing.assert_array_equal(data(inputs[1]), data(small["odd"]))
+
+
 def test_a_voxel_size_of_1_is_doubted(small, write, tmp_path, capsys):
     """The filter with it is another one, and many programs write 1 when they don't know."""
     config = DeconvolveConfig(tomograms=(write(data(small["tomogram"]), voxel_size=1.0),),

@@ -286,6 +286,15 @@ def test_different_voxel_sizes_are_told(phantom, write, tiny_model, tmp_path, ca
         in capsys.readouterr().err
 
 
+def test_a_training_never_replaces_tomograms(tiny_model, phantom, tmp_path):
+    run = shutil.copytree(tiny_model, tmp_path / "run")
+    own = shutil.copyfile(phantom["tomogram"], run / "previews" / "own.mrc")
+    with pytest.raises(UserError, match="the input .*own.mrc would be replaced by .*previews"):
+        train(TrainConfig(**dict(TINY, tomograms=(str(own),), output=str(run), overwrite=True)))
+    assert own.exists()
+    assert_same_weights(run / "model.pt", tiny_model / "model.pt")
+
+
 def test_a_recorded_run_does_not_allow_to_replace_itself(tiny_model, phantom, tmp_path, capsys):
     run = shutil.copytree(tiny_model, tmp_path / "run")
     recorded = dict(TINY, tomograms=(phantom["tomogram"],), output=str(run), overwrite=True)
