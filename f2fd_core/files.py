@@ -1,12 +1,14 @@
 """Files that are whole or not there, and the folders that they are written to."""
 import contextlib
 import glob
+import hashlib
 import os
 import pathlib
 
 from f2fd_core.config import UserError
 
 PARTIAL = ".part"
+BLOCK = 1 << 20
 
 
 def cannot_write(path, error):
@@ -85,6 +87,16 @@ def output_paths(tomograms, folder, ending):
                             "different file names or separate runs" % (name, path))
         paths[tomogram] = path
     return paths
+
+
+def fingerprint(*paths, text=""):
+    """Twelve hexadecimal digits by which a text and the content of files are known again."""
+    found = hashlib.blake2b(text.encode(), digest_size=6)
+    for path in paths:
+        with open(path, "rb") as stream:
+            for block in iter(lambda: stream.read(BLOCK), b""):
+                found.update(block)
+    return found.hexdigest()
 
 
 def refuse_inputs(results, inputs):

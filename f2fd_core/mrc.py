@@ -27,7 +27,7 @@ IMOD_SIGNED, IMOD_INVERTED_ORIGIN = 1, 4  # flags beside the stamp
 MRC2014 = 20140  # the first version of the format that says which sign the origin has
 SLAB_VOXELS = 1 << 24
 ANISOTROPY = 0.01
-MOST_LABELS = 10
+MOST_LABELS, OWN_LABEL = 10, b"F2Fd "
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,12 @@ class MrcVolume:
         """A part of ``data``; raises UserError if the file has become shorter."""
         self.changed()
         return self.data[index]
+
+    @property
+    def made_of(self):
+        """What F2Fd noted when it wrote the file, see :func:`new_volume`; empty if nothing."""
+        own = [label for label in self.labels if label.startswith(OWN_LABEL)]
+        return own[-1].decode("ascii", "replace") if own else ""
 
     @property
     def true_voxel_size(self):
@@ -310,12 +316,14 @@ def _allocate(path, shape):
 
 
 @contextlib.contextmanager
-def new_volume(path, shape, voxel_size, origin=(0, 0, 0), start=(0, 0, 0), labels=()):
+def new_volume(path, shape, voxel_size, origin=(0, 0, 0), start=(0, 0, 0), labels=(),
+               made_of=""):
     """Yield a float32 memory map of zeros (Z, Y, X), which becomes the file ``path`` at the end.
 
     Voxels go to ``path`` + ".part", renamed once they are complete and finite; on an error that
     file is removed and nothing else touched. ``voxel_size`` and ``origin`` are in Å, (x, y, z);
-    ``labels`` are the texts of what it was made of, to which F2Fd's own is added.
+    ``labels`` are the texts of what it was made of, to which F2Fd's own is added, with the few
+    words ``made_of``, by which it is known what that was.
     """
     partial = path + files.PARTIAL
     with files.removed_after(partial):
@@ -325,7 +333,8 @@ def new_volume(path, shape, voxel_size, origin=(0, 0, 0), start=(0, 0, 0), label
             for axis, value, first in zip("xyz", origin, start):
                 mrc.header.origin[axis] = value
                 mrc.header["n%sstart" % axis] = first
-            texts = (*labels[:MOST_LABELS - 1], b"F2Fd " + __version__.encode())
+            own = OWN_LABEL + ("%s %s" % (__version__, made_of)).encode()
+            texts = (*labels[:MOST_LABELS - 1], own)
             mrc.header.nlabl = len(texts)
             mrc.header.label[:len(texts)] = texts
             yield mrc.data
