@@ -199,6 +199,8 @@ def test_existing_results_are_kept_overwritten_or_skipped(quick_denoise, small, 
     assert not np.array_equal(data(result), before)
 
 
+@pytest.mark.reliability("denoising resumed with another model, tomogram or other settings",
+                         "one sentence, exit code 2; the earlier result is kept")
 def test_a_result_of_something_else_is_not_resumed(tiny_model, small, tmp_path):
     """Of another model, another tomogram of that name, other settings, or of nobody knows what."""
     tomogram = shutil.copyfile(small["tomogram"], tmp_path / "tomogram.mrc")
@@ -228,6 +230,8 @@ def test_a_result_of_something_else_is_not_resumed(tiny_model, small, tmp_path):
     refused("what it does not tell")
 
 
+@pytest.mark.reliability("results that would replace an input, with --overwrite",
+                         "one sentence, exit code 2; the input is kept")
 def test_no_input_is_replaced(tiny_model, small, tmp_path):
     """Not even with --overwrite, by whatever path."""
     paths = [str(shutil.copyfile(small["tomogram"], tmp_path / name))
@@ -239,6 +243,8 @@ def test_no_input_is_replaced(tiny_model, small, tmp_path):
     np.testing.assert_array_equal(data(paths[1]), data(small["tomogram"]))
 
 
+@pytest.mark.reliability("picture of the user's that has the name of a result",
+                         "one sentence, exit code 2; the picture is kept")
 @pytest.mark.pictures
 def test_pictures_of_the_user_are_kept(quick_denoise, small, tmp_path):
     picture = tmp_path / "tomogram_slices.png"

@@ -56,6 +56,8 @@ def stamped(path, flags, nversion=0):
     return path
 
 
+@pytest.mark.reliability("bytes (MRC mode 0) without IMOD's stamp, with extremes in the header and "
+                         "without", "read as signed or unsigned, whichever they are")
 @pytest.mark.parametrize(("low", "high", "unsigned"), [
     (0, 255, True), (0, 100, True), (-128, 127, False), (-3, 90, False), (-20, 255, True),
     (-120, 140, False), (0, 0, None), (3, -3, None), (np.nan, np.nan, None)])
@@ -78,6 +80,8 @@ def as_imod_takes_it(path):
         return [(-1 if turned else 1) * float(stream.header.origin[axis]) for axis in "xyz"]
 
 
+@pytest.mark.reliability("origins with IMOD's sign and with the standard's",
+                         "results lie where the tomogram does, for both")
 @pytest.mark.parametrize(("flags", "nversion", "sign"), [
     (0, 0, -1), (1, 0, -1), (4, 0, 1), (0, 20140, 1), (4, 20141, 1)])
 def test_the_origin_of_imod(tmp_path, flags, nversion, sign):
@@ -111,6 +115,8 @@ def test_labels_are_kept(tmp_path, capsys):
         assert own.startswith(b"F2Fd ")
 
 
+@pytest.mark.reliability("values near the end of float32",
+                         "a valid header")
 def test_values_near_the_end_of_float32(tmp_path, capsys):
     values = np.random.default_rng(0).uniform(-3e38, 3e38, (9, 10, 11)).astype(np.float32)
     mrc.write_volume(str(tmp_path / "a.mrc"), values, 10.0)

@@ -295,6 +295,8 @@ def test_a_training_never_replaces_tomograms(tiny_model, phantom, tmp_path):
     assert_same_weights(run / "model.pt", tiny_model / "model.pt")
 
 
+@pytest.mark.reliability("train.json of a run made with --overwrite, for another tomogram",
+                         "one sentence, exit code 2; the run is kept")
 def test_a_recorded_run_does_not_allow_to_replace_itself(tiny_model, phantom, tmp_path, capsys):
     run = shutil.copytree(tiny_model, tmp_path / "run")
     recorded = dict(TINY, tomograms=(phantom["tomogram"],), output=str(run), overwrite=True)
