@@ -31,7 +31,7 @@ def sampled_patches(config, volumes):
     """The grid patches that a training draws, see :func:`~f2fd_core.patches.all_patches`; none that
     is mostly a constant part, as long as there are others.
 
-    Raises UserError for sampling masks that don't fit the tomograms or leave nothing.
+    Raises UserError for sampling masks that don't fit the tomograms or leave nothing of one.
     """
     masks = [mrc.open_volume(path, config.voxel_size or 1.0) for path in config.sampling_masks]
     for mask, volume in zip(masks, volumes):
@@ -39,10 +39,12 @@ def sampled_patches(config, volumes):
             raise UserError("the sampling mask %s has shape %s; expected %s (Z, Y, X) as its "
                             "tomogram has" % (mask.path, mask.shape, volume.shape))
     patches = all_patches([volume.shape for volume in volumes], config.patch_size, masks)
-    if not patches:
-        raise UserError("--sampling-masks: no patch of %d voxels has a twentieth inside %s; "
-                        "expected masks with more voxels above 0.5"
-                        % (config.patch_size, " or ".join(config.sampling_masks)))
+    drawn = {index for index, _ in patches}
+    for index, mask in enumerate(masks):
+        if index not in drawn:
+            raise UserError("--sampling-masks: no patch of %d voxels has a twentieth inside %s, "
+                            "whose values are %g to %g; expected a mask with more voxels above 0.5"
+                            % (config.patch_size, mask.path, mask.data.min(), mask.data.max()))
     size = (config.patch_size,) * 3
     return [(index, start) for index, start in patches
             if volumes[index].content(start, size) >= LEAST_CONTENT] or patches

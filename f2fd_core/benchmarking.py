@@ -187,9 +187,13 @@ def _require_scikit_image():
 def _cases(config):
     """The cases with the folders of their volumes, simulated one by one."""
     if config.tomogram:
-        voxel_size = mrc.open_volume(config.tomogram, config.voxel_size).voxel_size
-        report.say("%s, voxels of %g Å" % (config.tomogram, voxel_size[0]))
+        source = mrc.open_volume(config.tomogram, config.voxel_size)
+        report.say("%s, voxels of %g Å" % (config.tomogram, source.true_voxel_size[0]))
+        for doubt in source.doubts():
+            report.warn(doubt)
         folder = os.path.join(config.output, "volumes")
+        files.refuse_inputs([folder], filter(None, [config.tomogram, *config.half_maps,
+                                                    config.reference, config.membrane]))
         files.make_folder(folder)
         yield Case("tomogram", None, None, config.tomogram, config.half_maps,
                    config.reference or None, config.membrane or None), folder

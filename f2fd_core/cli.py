@@ -181,6 +181,9 @@ def parse(argv):
              % config.flag(name))
     if path:
         base = config.todays(config.read_json(path), {})
+        if command == "train":
+            # The train.json of a run that was allowed to replace one does not allow it for itself.
+            base.pop("overwrite", None)
     elif command == "train" and explicit.get("resume") and explicit.get("output"):
         base = config.recorded(explicit["output"])
     return config_class.create(explicit, base), run

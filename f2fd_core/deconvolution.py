@@ -84,24 +84,29 @@ def deconvolve(config):
     UserError.
     """
     prepare_cpu(config.threads)
-    results = files.results_among(config.tomograms)
-    report.tell_left_out(results)
+    left_out = files.results_among(config.tomograms)
+    report.tell_left_out(left_out)
     config = dataclasses.replace(config, tomograms=tuple(
-        path for path in config.tomograms if path not in results))
+        path for path in config.tomograms if path not in left_out))
     paths = files.output_paths(config.tomograms, config.output, files.DECONVOLVED)
-    files.refuse_existing(paths.values(), config.overwrite)
+    pictures = {path: os.path.splitext(path)[0] + files.PICTURE for path in paths.values()}
+    files.refuse_existing([*pictures, *pictures.values()], config.overwrite)
     sources = [mrc.open_volume(name, config.voxel_size) for name in config.tomograms]
     for source in sources:
         mrc.refuse_bad_voxels(source)
+        for doubt in source.doubts():
+            report.warn(doubt)
+    files.refuse_inputs([*pictures, *pictures.values()],
+                        [*config.tomograms, *mrc.originals(left_out)])
     files.make_folder(config.output)
     for source in sources:
         path = paths[source.path]
-        with lock.held(path), mrc.new_volume(path, *source.header(),
-                                                    label="deconvolved") as data:
-            deconvolved(source, config.voxel_size or source.voxel_size[0], config, data)
+        with lock.held(path), mrc.new_volume(path, *source.header(), source.labels,
+                                             "deconvolved") as data:
+            deconvolved(source, source.true_voxel_size[0], config, data)
             before, after = ([np.array(values[index], dtype=np.float32)
                               for index in report.central_slices(source.shape)]
                              for values in (source, data))
-        report.draw_slices(before, after, os.path.splitext(path)[0] + files.PICTURE, source.name)
+        report.draw_slices(before, after, pictures[path], source.name)
         report.say("written to %s" % path)
     return list(paths.values())

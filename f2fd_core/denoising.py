@@ -7,6 +7,8 @@ the network has learned to turn with it is also shown turned, and what it predic
 import contextlib
 import copy
 import dataclasses
+import itertools
+import json
 import os
 import threading
 
@@ -32,13 +34,13 @@ from f2fd_core.intensity import Intensities
 from f2fd_core.patches import Tiling
 from f2fd_core.perturbation import perturbation_for_prediction
 from f2fd_core.randomness import Randomness, derived_seed
-from f2fd_core.volume import open_as_they_are
+from f2fd_core.volume import open_as_they_are, warn_of_voxel_sizes
 from f2fd_core.workers import Ahead, in_order
 
 TILE_STREAM = 5
+OTHERS = {"model": "another model", "tomogram": "another tomogram", "settings": "other settings"}
 LEAST_OVERLAP, OVERLAP_SHARE = 16, 6
 PREVIEW_SIDE = 256
-VOXEL_SIZE_TOLERANCE = 0.1
 # The smallest tile that is chosen without being asked for, a multiple that suits any network: in
 # smaller ones all voxels are near a face, and what they give correlates with the whole volume's to
 # less than 0.999.
@@ -252,13 +254,15 @@ def denoise(config):
     report.tell_left_out(left_out)
     config = config.without(left_out)
     paths = files.output_paths(config.names(), config.output, files.DENOISED)
-    results = list(paths.values())
-    if config.std:
-        results += [_companion(path, files.DEVIATION) for path in results]
+    results = [result for path in paths.values()
+               for result in (*_volumes_of(path, config.std), _companion(path, files.PICTURE))]
     files.refuse_existing(results, config.overwrite or config.resume,
                           "--overwrite to replace it or --resume to skip finished tomograms")
-    done = {name for name, path in paths.items() if config.resume and os.path.exists(path)
-            and (not config.std or os.path.exists(_companion(path, files.DEVIATION)))}
+    made_of = _fingerprints(config)
+    files.refuse_inputs(results, [config.model, *itertools.chain(*config.inputs()),
+                                  *mrc.originals(left_out)])
+    done = {name for name, path in paths.items()
+            if config.resume and _finished(path, config.std, made_of[name])}
     lock.refuse_held(path for name, path in paths.items() if name not in done)
     volumes = open_as_they_are(config.without(done), trained)
     boxes = [box_of(volume, config.region) for volume in volumes]
@@ -271,15 +275,53 @@ def denoise(config):
                   for device in devices]
     config = dataclasses.replace(
         config, tile_size=_fit_to_memory(predictors, asked, config, trained))
-    for volume in volumes:
-        expected = state["voxel_size"]
-        if abs(volume.voxel_size - expected) > VOXEL_SIZE_TOLERANCE * expected:
-            report.warn("%s has voxels of %g Å, but the model was trained at %g Å; results may "
-                        "suffer" % (volume.source.path, volume.voxel_size, expected))
+    warn_of_voxel_sizes(volumes, state["voxel_size"], "the model was trained at")
     with repeatable(config.deterministic):
-        _denoise_all([(volume, box, paths[volume.source.path])
+        _denoise_all([(volume, box, paths[volume.source.path], made_of[volume.source.path])
                       for volume, box in zip(volumes, boxes)], predictors, config, trained)
     return list(paths.values())
+
+
+def _fingerprints(config):
+    """{tomogram: what its result is made of, in few words}; raises UserError for files that can't
+    be read."""
+    model = files.fingerprint(config.model)
+    settings = files.fingerprint(text=json.dumps(config.settings()))
+    found = {}
+    for name, paths in zip(config.names(), config.inputs()):
+        for path in paths:
+            mrc.open_volume(path, config.voxel_size)
+        found[name] = "model=%s tomogram=%s settings=%s" % (model, files.fingerprint(*paths),
+                                                            settings)
+    return found
+
+
+def _volumes_of(path, std):
+    """The denoised tomogram and, if that is wanted, its standard deviation."""
+    return [path, _companion(path, files.DEVIATION)] if std else [path]
+
+
+def _finished(path, std, made_of):
+    """Whether nothing is left to do for a result, which is then told.
+
+    Raises UserError if what is there was made of something else, or is a picture of the user's.
+    """
+    names = _volumes_of(path, std)
+    there = [name for name in names if os.path.exists(name)]
+    for name in there:
+        noted = mrc.open_volume(name, voxel_size=1.0).made_of
+        others = [OTHERS[part.split("=")[0]] for part in made_of.split() if part not in noted]
+        if others:
+            raise UserError("%s was made of %s; it is kept: give --overwrite to replace it, or "
+                            "another output folder"
+                            % (name, " and ".join(others) if noted else "what it does not tell"))
+    if there == names:
+        report.say("%s is finished: skipped" % path)
+        return True
+    picture = _companion(path, files.PICTURE)
+    if os.path.exists(picture):
+        files.refuse_existing([picture], report.drew(picture))
+    return False
 
 
 def box_of(volume, region):
@@ -295,7 +337,8 @@ def box_of(volume, region):
 
 
 def _denoise_all(tomograms, predictors, config, trained):
-    """Denoise ``tomograms``, tuples (volume, box, path of the result), on all devices.
+    """Denoise ``tomograms``, tuples (volume, box, path of the result, what that is made of), on all
+    devices.
 
     Each device has tomograms of its own while there is one for every device; of the rest, they
     share the tiles.
@@ -315,13 +358,13 @@ def _denoise_all(tomograms, predictors, config, trained):
     ahead = Ahead(perturbation_of, works_apart(predictors[0].device) and not pools)
 
     def denoise_number(workers, number):
-        volume, box, path = tomograms[number]
+        volume, box, path, made_of = tomograms[number]
         report.say("tomogram %d of %d: %s" % (number + 1, count, volume.source.path))
         with lock.held(path):
             perturbation = ahead.take(number)
             if apart <= number < count - 1:
                 ahead.begin(number + 1)
-            _denoise_one(box, perturbation, path, workers, config, trained)
+            _denoise_one(box, perturbation, path, workers, config, trained, made_of)
 
     def dismiss():
         for predictor in predictors:
@@ -334,7 +377,7 @@ def _denoise_all(tomograms, predictors, config, trained):
         denoise_number(predictors, number)
 
 
-def _denoise_one(box, perturbation, path, predictors, config, trained):
+def _denoise_one(box, perturbation, path, predictors, config, trained, made_of):
     """Denoise the ``box`` (see :func:`box_of`) of a perturbation's tomogram, in smaller tiles if a
     GPU's memory does not suffice."""
     volume = perturbation.volume
@@ -347,7 +390,7 @@ def _denoise_one(box, perturbation, path, predictors, config, trained):
     while True:
         try:
             _denoise_in_tiles(volume, box, path, workers, side, trained.network, config.std,
-                              "denoised by " + model)
+                              "denoised by " + model, made_of)
             break
         except torch.cuda.OutOfMemoryError:
             if side <= SMALLEST_TILE:
@@ -373,7 +416,7 @@ def with_context(box, volume):
                         in zip(*box, first, volume.shape))
 
 
-def _denoise_in_tiles(volume, box, path, workers, side, network, std, label):
+def _denoise_in_tiles(volume, box, path, workers, side, network, std, label, made_of):
     """Write the denoised ``box`` of a tomogram, with ``std`` its companion, and the picture.
 
     ``workers``: a list of (Predictor, perturbation), which share the tiles of ``side`` voxels for
@@ -397,10 +440,9 @@ def _denoise_in_tiles(volume, box, path, workers, side, network, std, label):
     for predictor, _ in workers:
         predictor.abandoned.clear()
     with contextlib.ExitStack() as stack:
-        names = [path, _companion(path, files.DEVIATION)] if std else [path]
-        outputs = [stack.enter_context(mrc.new_volume(name, *volume.source.header(*box),
-                                                      label=label))
-                   for name in names]
+        outputs = [stack.enter_context(mrc.new_volume(
+            name, *volume.source.header(*box), volume.source.labels, label, made_of))
+            for name in _volumes_of(path, std)]
         bar = stack.enter_context(report.progress(len(tiles), "tile"))
         blended = outputs if shape == box[1] else [np.zeros(shape, np.float32) for _ in outputs]
         for _ in tiles.blend(in_order(predict, tiles.starts(), workers, abandon), blended):

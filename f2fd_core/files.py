@@ -1,7 +1,9 @@
 """Files that are whole or not there, and the folders that they are written to."""
 import contextlib
 import glob
+import hashlib
 import os
+import pathlib
 
 from f2fd_core.config import UserError
 
@@ -9,6 +11,7 @@ PARTIAL = ".part"
 ENDINGS = (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali")
 DENOISED, DEVIATION, DECONVOLVED = "_denoised.mrc", "_std.mrc", "_deconvolved.mrc"
 PICTURE = "_slices.png"
+BLOCK = 1 << 20
 
 
 def cannot_write(path, error):
@@ -115,6 +118,30 @@ def output_paths(tomograms, folder, ending):
                             "different file names or separate runs" % (name, path))
         paths[tomogram] = path
     return paths
+
+
+def fingerprint(*paths, text=""):
+    """Twelve hexadecimal digits by which a text and the content of files are known again."""
+    found = hashlib.blake2b(text.encode(), digest_size=6)
+    for path in paths:
+        with open(path, "rb") as stream:
+            for block in iter(lambda: stream.read(BLOCK), b""):
+                found.update(block)
+    return found.hexdigest()
+
+
+def refuse_inputs(results, inputs):
+    """Raise UserError if one of the results, files or folders, is one of the inputs or holds one,
+    which would be lost; links are followed."""
+    held = {}
+    for path in inputs:
+        place = pathlib.Path(os.path.realpath(path))
+        held.update(dict.fromkeys((place, *place.parents), path))
+    for result in results:
+        lost = held.get(pathlib.Path(os.path.realpath(result)))
+        if lost:
+            raise UserError("the input %s would be replaced by the result %s; expected another "
+                            "output folder" % (lost, result))
 
 
 def refuse_existing(paths, overwrite, hint="--overwrite to replace it"):

@@ -75,7 +75,7 @@ def _non_local_means(volume, strength, about):
 
 
 def _wiener_like(volume, strength, about):
-    return deconvolved(volume, about.voxel_size[0], strength)
+    return deconvolved(volume, about.true_voxel_size[0], strength)
 
 
 def _filter_settings(name, config):
@@ -120,7 +120,8 @@ def run_filter(name, config, case, path):
     began = time.monotonic()
     result = function(volume, best, source)
     seconds = time.monotonic() - began
-    mrc.write_volume(path, np.asarray(result, dtype=np.float32) * std + mean, source.voxel_size[0])
+    mrc.write_volume(path, np.asarray(result, dtype=np.float32) * std + mean,
+                     source.true_voxel_size[0])
     return Outcome(path, _told(best), 0, 0.0, seconds, resident_gib(peak=True))
 
 

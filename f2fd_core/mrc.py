@@ -16,7 +16,7 @@ import numpy as np
 from mrcfile.mrcinterpreter import MrcInterpreter
 
 from f2fd_core import __version__, files
-from f2fd_core.config import UserError
+from f2fd_core.config import VOXEL_SIZES, UserError
 from f2fd_core.mapped import mapped
 
 HEADER_BYTES, LABEL_BYTES = 1024, 80
@@ -24,7 +24,11 @@ EXTENDED_SIZE = slice(92, 96)  # where a header says how long the extended one i
 REAL_MODES = {0: "int8", 1: "int16", 2: "float32", 6: "uint16", 12: "float16"}
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2"}
 IMOD_STAMP = 1146047817
+IMOD_SIGNED, IMOD_INVERTED_ORIGIN = 1, 4  # flags beside the stamp
+MRC2014 = 20140  # the first version of the format that says which sign the origin has
 SLAB_VOXELS = 1 << 24
+ANISOTROPY = 0.01
+MOST_LABELS, OWN_LABEL = 10, b"F2Fd "
 
 
 @dataclass(frozen=True)
@@ -32,15 +36,18 @@ class MrcVolume:
     """An MRC volume whose voxels are still on disk.
 
     ``data`` is a read-only memory map (Z, Y, X) in the file's own type, best read by indexing the
-    volume itself, which looks first whether the file still has it all; ``voxel_size`` (Å) and
-    ``origin`` (Å) are (x, y, z) as in the header, ``start`` its start indices (x, y, z). ``state``
-    is the file's :func:`state` when it was opened.
+    volume itself, which looks first whether the file still has it all; ``voxel_size`` (Å) is
+    (x, y, z) as in the header, ``stated`` (Å) what the user says, 0: nothing; ``origin`` (Å) is
+    (x, y, z), ``start`` the start indices (x, y, z) and ``labels`` the texts in the header.
+    ``state`` is the file's :func:`state` when it was opened.
     """
     path: str
     data: np.ndarray
     voxel_size: Tuple[float, float, float]
+    stated: float
     origin: Tuple[float, float, float]
     start: Tuple[int, int, int]
+    labels: Tuple[bytes, ...]
     state: Tuple[int, int, int, int]
 
     @property
@@ -56,11 +63,39 @@ class MrcVolume:
         self.changed()
         return self.data[index]
 
+    @property
+    def made_of(self):
+        """What F2Fd noted when it wrote the file, see :func:`new_volume`; empty if nothing."""
+        own = [label for label in self.labels if label.startswith(OWN_LABEL)]
+        return own[-1].decode("ascii", "replace") if own else ""
+
+    @property
+    def true_voxel_size(self):
+        """Voxel size (x, y, z) in Å: what the user says, else the header's."""
+        return (self.stated,) * 3 if self.stated else self.voxel_size
+
+    def doubts(self):
+        """Sentences on what is odd about the voxel size."""
+        size, told = self.voxel_size, []
+        if max(size) > min(size) * (1 + ANISOTROPY):
+            told.append("%s has anisotropic voxels of %g x %g x %g Å (x, y, z); they are treated "
+                        "as cubic" % ((self.path,) + size))
+        if self.stated and abs(size[0] - self.stated) > 0.01 * self.stated:
+            told.append("%s has voxel size %g Å in its header, not the %g Å of --voxel-size, which "
+                        "results get" % (self.path, size[0], self.stated))
+        if not self.stated and size == (1, 1, 1):
+            told.append("%s has voxel size 1 Å in its header, which many programs write when they "
+                        "don't know it; expected the tomogram's, often 5 to 20 Å: give it with "
+                        "--voxel-size" % self.path)
+        return told
+
     def header(self, first=(0, 0, 0), shape=None):
         """What a result of the same size, or for the box of ``shape`` at the voxel ``first`` (Z, Y,
         X), takes over: the arguments of :func:`new_volume`."""
         start = tuple(index + at for index, at in zip(self.start, first[::-1]))
-        return shape or self.shape, self.voxel_size, self.origin, start
+        origin = tuple(place + at * size for place, at, size
+                       in zip(self.origin, first[::-1], self.true_voxel_size))
+        return shape or self.shape, self.true_voxel_size, origin, start
 
     def changed(self):
         """Whether the file was written to since it was opened, but is at least as long as it was.
@@ -133,11 +168,35 @@ def _order(header):
     return "big" if header.mode.dtype.byteorder == ">" else "little"
 
 
-def _unsigned_bytes(header):
-    """Whether mode 0 means unsigned bytes: IMOD's stamp without the flag for signed ones."""
+def _imod_flags(header):
+    """The flags that IMOD sets in its files; None in those of others."""
     extra = bytes(header.extra2)
     stamp, flags = (int.from_bytes(extra[at:at + 4], _order(header)) for at in (40, 44))
-    return stamp == IMOD_STAMP and not flags & 1
+    return flags if stamp == IMOD_STAMP else None
+
+
+def _unsigned_bytes(header, data):
+    """Whether the bytes of mode 0, ``data`` as signed ones, are unsigned: by IMOD's flag; in files
+    of others by the extremes in the header, as IMOD does it; where it has none, by what makes the
+    bytes differ less."""
+    flags = _imod_flags(header)
+    if flags is not None:
+        return not flags & IMOD_SIGNED
+    low, high = float(header.dmin), float(header.dmax)
+    if low < high:
+        return low >= 0 or high >= 128 and -low <= high - 128
+    section = data[len(data) // 2]
+    return section.view(np.uint8).std() < section.std()
+
+
+def _origin(header):
+    """The origin (x, y, z) in Å with the sign of MRC2014, which IMOD turned before; 0 where it is
+    not finite."""
+    flags = _imod_flags(header)
+    turned = flags is not None and not flags & IMOD_INVERTED_ORIGIN and header.nversion < MRC2014
+    origin = np.array([header.origin[axis] for axis in "xyz"], dtype=np.float64)
+    origin[~np.isfinite(origin)] = 0
+    return tuple((0 - origin if turned else origin).tolist())
 
 
 def _dtype(path, header):
@@ -145,17 +204,19 @@ def _dtype(path, header):
     if mode not in REAL_MODES:
         raise UserError("%s has MRC mode %d; expected one of %s"
                         % (path, mode, ", ".join("%d (%s)" % item for item in REAL_MODES.items())))
-    dtype = mrcfile.utils.data_dtype_from_header(header)
-    return np.dtype(np.uint8) if mode == 0 and _unsigned_bytes(header) else dtype
+    return mrcfile.utils.data_dtype_from_header(header)
 
 
 def open_volume(path, voxel_size=0.0):
     """Open an MRC volume for reading.
 
-    ``voxel_size`` (Å) is used when the header holds none. Raises UserError, naming the file, for
-    whatever is no single three-dimensional real volume with its complete data.
+    ``voxel_size`` (Å), if not 0, is what the user says that it is. Raises UserError, naming the
+    file, for whatever is no single three-dimensional real volume with its complete data.
     """
     path = os.fspath(path)
+    if 0 < voxel_size < VOXEL_SIZES[0]:
+        raise UserError("--voxel-size is %g; expected 0 (that of the header) or at least %g Å"
+                        % (voxel_size, VOXEL_SIZES[0]))
     header, extended = _read_header(path)
     nx, ny, nz, sections = (int(value) for value in (header.nx, header.ny, header.nz, header.mz))
     if min(nx, ny, nz) < 1:
@@ -166,7 +227,10 @@ def open_volume(path, voxel_size=0.0):
                         % (path, nx, ny))
     space_group = int(header.ispg)
     if space_group == 0 and sections == 1:
-        raise UserError("%s is a stack of %d images; expected one tomogram" % (path, nz))
+        raise UserError("%s is a stack of %d images by its header (space group 0, mz 1); expected "
+                        "one tomogram: if it is one, set space group 1, mz %d and the voxel size, "
+                        "in Python with mrcfile.mmap(path, 'r+'), its set_volume() and voxel_size"
+                        % (path, nz, nz))
     if 401 <= space_group <= 630 and nz != sections:
         raise UserError("%s is a stack of %d volumes; expected one tomogram"
                         % (path, nz // max(sections, 1)))
@@ -188,18 +252,26 @@ def open_volume(path, voxel_size=0.0):
     cell = np.array([header.cella.x, header.cella.y, header.cella.z], dtype=np.float64)
     samples = np.array([header.mx, header.my, header.mz], dtype=np.float64)
     size = np.divide(cell, samples, out=np.zeros(3), where=samples > 0)
-    if not (np.isfinite(size).all() and (size > 0).all()):
-        if voxel_size <= 0:
-            raise UserError("%s has voxel size %g x %g x %g in its header; expected a positive "
-                            "one: give it in Å with --voxel-size" % ((path,) + tuple(size)))
+    if not ((size >= VOXEL_SIZES[0]) & (size <= VOXEL_SIZES[1])).all():
+        if not voxel_size:
+            raise UserError("%s has voxel size %g x %g x %g Å in its header; expected %g to %g Å: "
+                            "give it in Å with --voxel-size" % ((path, *size) + VOXEL_SIZES))
         size = np.full(3, voxel_size)
     with open(path, "rb") as stream:
         data = np.ndarray((nz, ny, nx), dtype, mapped(stream, expected), offset)
+    if header.mode == 0 and _unsigned_bytes(header, data):
+        data = data.view(np.uint8)
     return MrcVolume(
-        path, data,
-        tuple(float(value) for value in size),
-        tuple(float(np.nan_to_num(header.origin[axis], posinf=0, neginf=0)) for axis in "xyz"),
-        tuple(int(header[axis]) for axis in ("nxstart", "nystart", "nzstart")), opened)
+        path, data, tuple(size.tolist()), voxel_size, _origin(header),
+        tuple(int(header[axis]) for axis in ("nxstart", "nystart", "nzstart")),
+        tuple(bytes(label) for label in header.label if label.strip()), opened)
+
+
+def originals(paths):
+    """Those of the files that F2Fd has not made from others, as their labels tell."""
+    return [path for path in paths
+            if not any(label.startswith(OWN_LABEL) and b": " in label
+                       for label in open_volume(path, 1.0).labels)]
 
 
 def slabs(shape, voxels=0):
@@ -230,7 +302,9 @@ def _complete_header(mrc, path):
         low, high = min(low, values.min()), max(high, values.max())
     mean = total / mrc.data.size
     mrc.header.dmin, mrc.header.dmax, mrc.header.dmean = low, high, mean
-    mrc.header.rms = np.sqrt(max(square / mrc.data.size - mean ** 2, 0.0))
+    spread = max(square - total * mean, 0.0)
+    # Programs that compute it in float32 can't hold more; -1 is the format's word for unknown.
+    mrc.header.rms = np.sqrt(spread / mrc.data.size) if spread < np.finfo(np.float32).max else -1
 
 
 def _allocate(path, shape):
@@ -244,28 +318,35 @@ def _allocate(path, shape):
     return mrc
 
 
-def _label(done):
-    text = ": ".join(filter(None, ("F2Fd %s" % __version__, done)))
-    return text.encode("ascii", "replace")[:LABEL_BYTES].ljust(LABEL_BYTES)
+def _own_labels(done, made_of):
+    """What F2Fd adds to the labels of a file that it makes."""
+    texts = [": ".join(filter(None, (__version__, done))), *filter(None, [made_of])]
+    return [(OWN_LABEL + text.encode("ascii", "replace"))[:LABEL_BYTES].ljust(LABEL_BYTES)
+            for text in texts]
 
 
 @contextlib.contextmanager
-def new_volume(path, shape, voxel_size, origin=(0, 0, 0), start=(0, 0, 0), label=""):
+def new_volume(path, shape, voxel_size, origin=(0, 0, 0), start=(0, 0, 0), labels=(), done="",
+               made_of=""):
     """Yield a float32 memory map of zeros (Z, Y, X), which becomes the file ``path`` at the end.
 
     Voxels go to ``path`` + ".part", renamed once they are complete and finite; on an error that
     file is removed and nothing else touched. ``voxel_size`` and ``origin`` are in Å, (x, y, z);
-    the header's label has the program, its version and what ``label`` says was done.
+    ``labels`` are the texts of what it was made of, to which are added the program with what was
+    ``done``, and the few words ``made_of``, by which it is known what that was.
     """
     partial = path + files.PARTIAL
     with files.removed_after(partial):
         with _allocate(partial, shape) as mrc:
             mrc.set_volume()
             mrc.voxel_size = tuple(voxel_size)
-            mrc.header.label[0] = _label(label)
             for axis, value, first in zip("xyz", origin, start):
                 mrc.header.origin[axis] = value
                 mrc.header["n%sstart" % axis] = first
+            own = _own_labels(done, made_of)
+            texts = [*labels[:MOST_LABELS - len(own)], *own]
+            mrc.header.nlabl = len(texts)
+            mrc.header.label[:len(texts)] = texts
             yield mrc.data
             _complete_header(mrc, path)
         files.finish(partial, path)

@@ -17,6 +17,7 @@ COLUMNS = ("step", "seconds", "loss", "learning_rate", "voxels_per_second", "val
 CONTRAST_QUANTILES = (0.005, 0.995)
 GAP = 4
 LINE_SECONDS = 30
+SOFTWARE, HEAD = "F2Fd", 200
 DRAWING = threading.Lock()  # Matplotlib draws in one thread at a time
 
 
@@ -134,7 +135,13 @@ def read_log(path):
 
 def _save(figure, path):
     with DRAWING, replaced(path) as partial:
-        figure.savefig(partial, format="png", dpi=110)
+        figure.savefig(partial, format="png", dpi=110, metadata={"Software": SOFTWARE})
+
+
+def drew(path):
+    """Whether a picture is one of F2Fd's, which says so before its first pixels."""
+    with open(path, "rb") as stream:
+        return b"Software\0" + SOFTWARE.encode() in stream.read(HEAD)
 
 
 def copy_picture(path, copy):

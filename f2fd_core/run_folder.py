@@ -46,10 +46,14 @@ def sole_run(config):
 def prepare_folder(config):
     """Refuse or clear what an earlier run left in the output folder; create what is missing.
 
-    Raises UserError if it can't be written or holds results, see :func:`present_results`.
+    Raises UserError if it can't be written or holds results, see :func:`present_results`, or
+    volumes that the training reads.
     """
     files.make_folder(config.output)
     present = present_results(config)
+    files.refuse_inputs([os.path.join(config.output, name) for name in RESULTS],
+                        config.tomograms + config.half_maps + config.ground_truth
+                        + config.sampling_masks)
     if config.overwrite:
         for name in present:
             path = os.path.join(config.output, name)

@@ -53,7 +53,7 @@ from f2fd_core.run_folder import (
 )
 from f2fd_core.schedule import Schedule, averaging_over
 from f2fd_core.stopping import CHECK_EVERY, MOST_STEPS, Best, HeldOut, limits, too_much
-from f2fd_core.volume import open_volumes
+from f2fd_core.volume import open_volumes, warn_of_voxel_sizes
 from f2fd_core.workers import Ahead
 
 STEP_STREAM = 3
@@ -82,6 +82,7 @@ def open_for_training(config, group=distributed.ALONE, resumes=False):
     dtype = arithmetic(config.precision, device,
                        config.patch_size // NETWORK_MULTIPLE[config.network])
     volumes = open_volumes(config)
+    warn_of_voxel_sizes(volumes, volumes[0].voxel_size, "%s has" % volumes[0].source.path)
     training = Training(config, volumes, open_ground_truth(config, volumes), device, dtype, group)
     if not resumes:
         training.begin()
@@ -194,14 +195,19 @@ class Training:
     def begin(self):
         """Take over what the network is to know beforehand; raises UserError if it can't."""
         if self.config.initial_model:
-            self.start_from(self.config.initial_model)
+            trained = self.start_from(self.config.initial_model)
+            warn_of_voxel_sizes(self.volumes, trained, "the initial model was trained at")
         elif self.config.starts_from_shapes():
             self.start_from(SHAPES)
             self.choose_contrast()
 
     def start_from(self, path):
-        """Begin with the weights of a model file; raises UserError if it has another network."""
-        network, trained = checkpoint.restore(checkpoint.load(path), path)
+        """Begin with the weights of a model file; returns the voxel size (Å) of its training.
+
+        Raises UserError if it has another network.
+        """
+        state = checkpoint.load(path)
+        network, trained = checkpoint.restore(state, path)
         for name, here, there in (
                 ("network", self.config.network, trained.network),
                 ("features", self.config.network_features(), trained.network_features())):
@@ -210,6 +216,7 @@ class Training:
                                 % (name, here, there, path))
         for copy in {self.network, self.model()}:
             copy.load_state_dict(network.state_dict())
+        return state["voxel_size"]
 
     def choose_contrast(self):
         """Invert the network if it has the lower loss then: it has learned from dark matter only,
@@ -234,6 +241,10 @@ class Training:
         """Continue from the newest checkpoint, if there is one."""
         path, state = checkpoint.newest(self.checkpoints, report.warn)
         if state is None:
+            model = os.path.join(self.config.output, "model.pt")
+            if os.path.exists(model):
+                raise UserError("%s is there, but no checkpoint to resume from; expected one, or "
+                                "--overwrite to start anew" % model)
             report.say("no checkpoint in %s yet: starting from the beginning"
                        % self.config.output)
             return

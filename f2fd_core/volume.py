@@ -12,8 +12,8 @@ from f2fd_core.intensity import Intensities, opened, reflected
 
 # So many voxels around it tell which of a region are outliers or lie in constant parts.
 AROUND = 2
-ANISOTROPY = 0.01
 LEAST_CONTRAST = 1e-7
+VOXEL_SIZE_TOLERANCE = 0.1
 
 
 def crop(array, start, size):
@@ -74,16 +74,8 @@ class Volume(Standardised):
             if length < MINIMUM_SIDE:
                 raise UserError("%s has %d voxels along %s; expected at least %d"
                                 % (path, length, axis, MINIMUM_SIDE))
-        self.warnings = []
-        size = self.source.voxel_size
-        if max(size) > min(size) * (1 + ANISOTROPY):
-            self.warnings.append("%s has anisotropic voxels of %g x %g x %g Å (x, y, z); they are "
-                                 "treated as cubic" % ((path,) + size))
-        if voxel_size and abs(size[0] - voxel_size) > 0.01 * voxel_size:
-            self.warnings.append("%s has voxel size %g Å in its header, not the %g Å of "
-                                 "--voxel-size; results keep the header's"
-                                 % (path, size[0], voxel_size))
-        self.voxel_size = voxel_size or size[0]
+        self.warnings = self.source.doubts()
+        self.voxel_size = self.source.true_voxel_size[0]
         mrc.refuse_bad_voxels(self.source)
         self.clip, self.prepared = clip, None
         self._measure()
@@ -270,6 +262,15 @@ def open_as_they_are(config, trained):
         for warning in volume.warnings:
             report.warn(warning)
     return volumes
+
+
+def warn_of_voxel_sizes(volumes, expected, other):
+    """Tell of tomograms whose voxel size differs from the one that is ``expected`` (Å); ``other``:
+    what has that one, with its verb."""
+    for volume in volumes:
+        if abs(volume.voxel_size - expected) > VOXEL_SIZE_TOLERANCE * expected:
+            report.warn("%s has voxels of %g Å, but %s %g Å; results may suffer"
+                        % (volume.source.path, volume.voxel_size, other, expected))
 
 
 def open_volumes(config):

@@ -1,4 +1,5 @@
 """The CTF and the deconvolution against formulas written down once more, with numpy."""
+import dataclasses
 import math
 import weakref
 
@@ -18,6 +19,7 @@ from f2fd_core import (
     deconvolution,
     deconvolve,
     denoise,
+    mrc,
     train,
 )
 from f2fd_core.ctf import contrast_transfer
@@ -124,7 +126,7 @@ def test_a_file_keeps_its_header_mean_and_contrast(small, tmp_path, capsys):
         np.testing.assert_allclose(stream.data, filtered(values.astype(float), 8.5, 3.0),
                                    atol=2e-3 * values.std())
         assert float(stream.voxel_size.x) == pytest.approx(8.5)
-        label, = stream.get_labels()
+        *_, label = stream.get_labels()
         assert label.rstrip() == "F2Fd %s: deconvolved" % __version__
         assert [float(stream.header.origin[axis]) for axis in "xyz"] == [10, 20, 30]
         assert [int(stream.header["n%sstart" % axis]) for axis in "xyz"] == [-10, -20, -30]
@@ -143,9 +145,33 @@ def test_the_voxel_size_is_the_stated_one(small, tmp_path):
     result, = deconvolve(DeconvolveConfig(tomograms=(small["tomogram"],), defocus=3.0,
                                           output=str(tmp_path), voxel_size=7.5))
     np.testing.assert_allclose(data(result), expected, atol=2e-3 * values.std())
+    assert mrc.open_volume(result).voxel_size == (7.5, 7.5, 7.5)
     volume, = open_volumes(TrainConfig(tomograms=(small["tomogram"],), clip=False, voxel_size=7.5,
                                        deconvolve=True, defocus=3.0))
     np.testing.assert_allclose(volume.restore(whole(volume)), expected, atol=2e-3 * values.std())
+
+
+def test_inputs_and_pictures_of_the_user_are_kept(small, write, tmp_path):
+    own = tmp_path / "tomogram_deconvolved_slices.png"
+    own.write_bytes(b"mine")
+    config = DeconvolveConfig(tomograms=(small["tomogram"],), output=str(tmp_path), defocus=3.0)
+    with pytest.raises(UserError, match="deconvolved_slices.png exists already; it is kept"):
+        deconvolve(config)
+    inputs = small["tomogram"], write(data(small["odd"]), "tomogram_deconvolved.mrc")
+    with pytest.raises(UserError, match="the input .*_deconvolved.mrc would be replaced"):
+        deconvolve(dataclasses.replace(config, tomograms=inputs, overwrite=True))
+    assert own.read_bytes() == b"mine"
+    np.testing.assert_array_equal(data(inputs[1]), data(small["odd"]))
+
+
+def test_a_voxel_size_of_1_is_doubted(small, write, tmp_path, capsys):
+    """The filter with it is another one, and many programs write 1 when they don't know."""
+    config = DeconvolveConfig(tomograms=(write(data(small["tomogram"]), voxel_size=1.0),),
+                              output=str(tmp_path / "out"), defocus=3.0)
+    deconvolve(config)
+    assert "volume.mrc has voxel size 1 Å in its header" in capsys.readouterr().err
+    deconvolve(dataclasses.replace(config, voxel_size=1.0, overwrite=True))
+    assert "voxel size" not in capsys.readouterr().err
 
 
 def test_a_bad_tomogram_is_found_before_anything_is_computed(small, tmp_path):

@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import shutil
 import time
 
 import mrcfile
@@ -142,7 +143,8 @@ def test_header_and_intensities_are_the_inputs(quick_denoise, small, tmp_path):
             assert float(stream.voxel_size.x) == pytest.approx(8.5)
             assert [float(stream.header.origin[axis]) for axis in "xyz"] == [10, 20, 30]
             assert [int(stream.header["n%sstart" % axis]) for axis in "xyz"] == [-10, -20, -30]
-            label, = stream.get_labels()
+            *_, label, made_of = stream.get_labels()
+            assert made_of.startswith("F2Fd model=")
             assert label.startswith("F2Fd %s: denoised by " % __version__)
             assert label.rstrip().endswith("/model.pt")
     assert abs(data(result).mean() - values.mean()) < values.std()
@@ -199,13 +201,75 @@ def test_a_region_outside_is_refused(quick_denoise, phantom, tmp_path, region):
 
 def test_existing_results_are_kept_overwritten_or_skipped(quick_denoise, small, tmp_path, capsys):
     result = quick_denoise(small["tomogram"], tmp_path)
-    before = data(result)
+    before, made = data(result), os.stat(result).st_mtime_ns
     with pytest.raises(UserError, match="exists already; it is kept"):
         quick_denoise(small["tomogram"], tmp_path, seed=5)
-    quick_denoise(small["tomogram"], tmp_path, predictions=1, resume=True)
-    np.testing.assert_array_equal(data(result), before)
+    capsys.readouterr()
+    quick_denoise(small["tomogram"], tmp_path, batch_size=1, resume=True)
+    assert os.stat(result).st_mtime_ns == made
+    assert "%s is finished: skipped" % result in capsys.readouterr().err
     quick_denoise(small["tomogram"], tmp_path, predictions=1, overwrite=True)
     assert not np.array_equal(data(result), before)
+
+
+@pytest.mark.reliability("denoising resumed with another model, tomogram or other settings",
+                         "one sentence, exit code 2; the earlier result is kept")
+def test_a_result_of_something_else_is_not_resumed(tiny_model, small, tmp_path):
+    """Of another model, another tomogram of that name, other settings, or of nobody knows what."""
+    tomogram = shutil.copyfile(small["tomogram"], tmp_path / "tomogram.mrc")
+    other = shutil.copyfile(tiny_model / "model.pt", tmp_path / "other.pt")
+    config = DenoiseConfig(model=str(tiny_model / "model.pt"), tomograms=(str(tomogram),),
+                           output=str(tmp_path / "out"), device="cpu", region=(0, 0, 0, 8, 16, 16),
+                           resume=True)
+    result, = denoise(config)
+    before = data(result)
+    denoise(dataclasses.replace(config, model=str(other)))  # a copy is no other one
+    state = checkpoint.load(str(other))
+    network, trained = checkpoint.restore(state, str(other))
+    checkpoint.save(str(other), network.state_dict(), trained, 7, state["voxel_size"])
+
+    def refused(words, **changes):
+        with pytest.raises(UserError, match="tomogram_denoised.mrc was made of %s; it is kept"
+                                            % words):
+            denoise(dataclasses.replace(config, **changes))
+        np.testing.assert_array_equal(data(result), before)
+
+    refused("other settings", region=())
+    refused("another model and other settings", model=str(other), seed=1)
+    shutil.copyfile(small["odd"], tomogram)
+    refused("another tomogram")
+    with mrcfile.mmap(result, "r+") as stream:
+        stream.header.nlabl, stream.header.label[:] = 0, b""
+    refused("what it does not tell")
+
+
+@pytest.mark.reliability("results that would replace an input, with --overwrite",
+                         "one sentence, exit code 2; the input is kept")
+def test_no_input_is_replaced(tiny_model, small, tmp_path):
+    """Not even with --overwrite, by whatever path."""
+    paths = [str(shutil.copyfile(small["tomogram"], tmp_path / name))
+             for name in ("x.mrc", "x_denoised.mrc")]
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="the input .*x_denoised.mrc would be replaced"):
+        denoise(DenoiseConfig(model=str(tiny_model / "model.pt"), tomograms=tuple(paths),
+                              output=str(tmp_path / "link"), overwrite=True))
+    np.testing.assert_array_equal(data(paths[1]), data(small["tomogram"]))
+
+
+@pytest.mark.reliability("picture of the user's that has the name of a result",
+                         "one sentence, exit code 2; the picture is kept")
+@pytest.mark.pictures
+def test_pictures_of_the_user_are_kept(quick_denoise, small, tmp_path):
+    picture = tmp_path / "tomogram_slices.png"
+    picture.write_bytes(b"mine")
+    for options in (dict(), dict(resume=True)):
+        with pytest.raises(UserError, match="tomogram_slices.png exists already; it is kept"):
+            quick_denoise(small["tomogram"], tmp_path, predictions=1, **options)
+    assert picture.read_bytes() == b"mine"
+    result = quick_denoise(small["tomogram"], tmp_path, predictions=1, overwrite=True)
+    os.remove(result)  # as if killed between the picture and the tomogram
+    quick_denoise(small["tomogram"], tmp_path, predictions=1, resume=True)
+    assert os.path.exists(result)
 
 
 def test_a_bad_tomogram_is_found_before_anything_is_computed(tiny_model, phantom, tmp_path):

@@ -43,6 +43,87 @@ def test_unsigned_bytes_of_imod(tmp_path):
     np.testing.assert_array_equal(mrc.open_volume(path).data, values)
 
 
+IMOD = 1146047817
+
+
+def stamped(path, flags, nversion=0):
+    """Mark a file as IMOD does."""
+    with mrcfile.mmap(path, "r+") as stream:
+        extra = bytearray(bytes(stream.header.extra2))
+        extra[40:48] = np.array([IMOD, flags], "<i4").tobytes()
+        stream.header.extra2 = bytes(extra)
+        stream.header.nversion = nversion
+    return path
+
+
+@pytest.mark.reliability("bytes (MRC mode 0) without IMOD's stamp, with extremes in the header and "
+                         "without", "read as signed or unsigned, whichever they are")
+@pytest.mark.parametrize(("low", "high", "unsigned"), [
+    (0, 255, True), (0, 100, True), (-128, 127, False), (-3, 90, False), (-20, 255, True),
+    (-120, 140, False), (0, 0, None), (3, -3, None), (np.nan, np.nan, None)])
+@pytest.mark.parametrize("shift", [0, 128])
+def test_bytes_of_others_are_signed_by_their_extremes(tmp_path, low, high, unsigned, shift):
+    """As IMOD takes them; where the header has no extremes, about 128 they can't be signed."""
+    values = np.random.default_rng(0).normal(shift, 20, (9, 10, 11)).round().astype(np.int16)
+    path = save(tmp_path / "a.mrc", values.astype(np.uint8).view(np.int8), dmin=low, dmax=high)
+    if unsigned is None:
+        unsigned = shift == 128
+    expected = values % 256 if unsigned else (values + 128) % 256 - 128
+    np.testing.assert_array_equal(mrc.open_volume(path).data[:].astype(int), expected)
+
+
+def as_imod_takes_it(path):
+    """The origin (x, y, z), whose sign IMOD turns in the standard's files."""
+    with mrcfile.open(path, permissive=True, header_only=True) as stream:
+        stamp, flags = np.frombuffer(bytes(stream.header.extra2)[40:48], "<i4")
+        turned = stamp == IMOD and flags & 4 or stream.header.nversion >= 20140
+        return [(-1 if turned else 1) * float(stream.header.origin[axis]) for axis in "xyz"]
+
+
+@pytest.mark.reliability("origins with IMOD's sign and with the standard's",
+                         "results lie where the tomogram does, for both")
+@pytest.mark.parametrize(("flags", "nversion", "sign"), [
+    (0, 0, -1), (1, 0, -1), (4, 0, 1), (0, 20140, 1), (4, 20141, 1)])
+def test_the_origin_of_imod(tmp_path, flags, nversion, sign):
+    """What is made of such a file lies where it does, for IMOD and by the standard."""
+    path = stamped(save(tmp_path / "a.mrc", RAMP.astype(np.float32),
+                        origin=(-480.0, 250.0, 0.0)), flags, nversion)
+    source = mrc.open_volume(path)
+    assert source.origin == (sign * -480, sign * 250, 0)
+    result = str(tmp_path / "b.mrc")
+    with mrc.new_volume(result, *source.header()):
+        pass
+    assert as_imod_takes_it(result) == as_imod_takes_it(path)
+    first = (1, 2, 3)
+    with mrc.new_volume(result, *source.header(first, (4, 4, 4))):
+        pass
+    np.testing.assert_allclose(mrc.open_volume(result).origin, np.add(
+        source.origin, 7.5 * np.array(first[::-1])))
+
+
+def test_labels_are_kept(tmp_path, capsys):
+    result = str(tmp_path / "b.mrc")
+    for count in (2, 10):
+        path = save(tmp_path / "a.mrc", RAMP.astype(np.float32), nlabl=count,
+                    label=[b"step %d" % number for number in range(count)] + [b""] * (10 - count))
+        source = mrc.open_volume(path)
+        with mrc.new_volume(result, *source.header(), source.labels):
+            pass
+        assert mrcfile.validate(result), capsys.readouterr().out
+        *kept, own = mrc.open_volume(result).labels
+        assert kept == [b"step %d" % number for number in range(min(count, 9))]
+        assert own.startswith(b"F2Fd ")
+
+
+@pytest.mark.reliability("values near the end of float32",
+                         "a valid header")
+def test_values_near_the_end_of_float32(tmp_path, capsys):
+    values = np.random.default_rng(0).uniform(-3e38, 3e38, (9, 10, 11)).astype(np.float32)
+    mrc.write_volume(str(tmp_path / "a.mrc"), values, 10.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert mrcfile.validate(str(tmp_path / "a.mrc")), capsys.readouterr().out
+
+
 def test_extended_header_is_skipped(tmp_path):
     path = str(tmp_path / "a.mrc")
     with mrcfile.new(path) as stream:
@@ -89,6 +170,12 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, fault):
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.mrc"]
 
 
+CELLS = {"metres": (1.4e-8, 1.2e-8, 1e-8), "tiny": (1e-45, 1e-45, 1e-45), "flat": (140, 120, 0),
+         "negative cell": (-140, -120, -100), "huge": (3.5e5, 3e5, 2.5e5),
+         "nan cell": (np.nan, np.nan, np.nan)}
+"""Cells (Å, x, y, z) that can't be those of a tomogram."""
+
+
 def faulty(tmp_path, kind):
     """A bad file and the words that must be in its sentence beside the file's name."""
     path = tmp_path / "bad.mrc"
@@ -119,7 +206,7 @@ def faulty(tmp_path, kind):
             stream.set_data(volume)
             stream.set_image_stack()
             stream.voxel_size = 1
-        return path, ["stack of 10 images"]
+        return path, ["stack of 10 images", "space group 1, mz 10 and the voxel size"]
     if kind == "volume stack":
         with mrcfile.new(path) as stream:
             stream.set_data(np.stack([volume, volume]))
@@ -142,6 +229,9 @@ def faulty(tmp_path, kind):
     if kind == "no voxel size":
         save(path, volume, voxel_size=0)
         return path, ["voxel size 0", "--voxel-size"]
+    if kind in CELLS:
+        save(path, volume, cella=CELLS[kind])
+        return path, ["voxel size", "expected 0.1 to 10000 Å: give it in Å with --voxel-size"]
     if kind == "nan":
         volume[3, 2, 1] = np.nan
         save(path, volume)
@@ -161,7 +251,7 @@ def faulty(tmp_path, kind):
 
 FAULTS = ["missing", "folder", "text", "empty", "gzip", "truncated", "image", "image stack",
           "volume stack", "complex", "negative", "extended", "axes", "no voxel size", "nan",
-          "infinite", "constant", "thin"]
+          "infinite", "constant", "thin", *CELLS]
 
 
 @pytest.mark.parametrize("kind", FAULTS)
@@ -183,6 +273,20 @@ def test_voxel_size_option_fills_in_a_missing_one_only(tmp_path):
     assert has.voxel_size == 4.0  # what the user says, for the model's record
 
 
+def test_results_get_the_voxel_size_that_is_stated(tmp_path):
+    path = save(tmp_path / "a.mrc", RAMP.astype(np.float32), voxel_size=1)
+    assert "--voxel-size" in Volume(path).warnings[0]
+    stated = Volume(path, voxel_size=8.0).source
+    assert "1 Å in its header, not the 8 Å" in stated.doubts()[0]
+    assert not mrc.open_volume(path, 1.0).doubts()
+    with mrc.new_volume(str(tmp_path / "b.mrc"), *stated.header((1, 2, 3), (4, 4, 4))):
+        pass
+    result = mrc.open_volume(str(tmp_path / "b.mrc"))
+    assert (result.voxel_size, result.origin) == ((8, 8, 8), (24, 16, 8))
+    with pytest.raises(UserError, match="--voxel-size is 1e-49; expected 0"):
+        Volume(path, voxel_size=1e-49)
+
+
 def test_anisotropic_voxels_are_told(tmp_path):
     path = str(tmp_path / "a.mrc")
     with mrcfile.new(path) as stream:
@@ -196,7 +300,7 @@ def test_anisotropic_voxels_are_told(tmp_path):
     ("x" * 90, "F2Fd %s: " + "x" * (80 - len("F2Fd %s: " % __version__)))])
 def test_the_label_says_what_made_a_file(tmp_path, done, expected):
     path = str(tmp_path / "made.mrc")
-    with mrc.new_volume(path, (8, 8, 8), (10.0,) * 3, label=done):
+    with mrc.new_volume(path, (8, 8, 8), (10.0,) * 3, done=done):
         pass
     assert mrcfile.validate(path)
     with mrcfile.open(path, header_only=True) as stream:

@@ -24,6 +24,7 @@ from f2fd_core import (
     training,
 )
 from f2fd_core.batches import batch_of
+from f2fd_core.cli import main
 from f2fd_core.config import START_NETWORK
 from f2fd_core.metrics import correlation
 from f2fd_core.perturbation.real_space import Points
@@ -264,6 +265,57 @@ def test_sampling_masks_must_fit_and_hold_something(phantom, write, tmp_path):
             train(TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), sampling_masks=masks,
                                      output=str(tmp_path / "run"))))
     assert not (tmp_path / "run").exists()
+
+
+def test_one_of_two_sampling_masks_may_not_be_empty(phantom, write, tmp_path):
+    """As one is that IMOD wrote in signed bytes, whose 0 and 1 are -128 and -127."""
+    inside = np.zeros(data(phantom["tomogram"]).shape)
+    inside[:, :, :36] = 1
+    with pytest.raises(UserError, match="inside .*imod.mrc, whose values are -128 to -127"):
+        training.open_for_training(TrainConfig(**dict(
+            TINY, tomograms=(phantom["tomogram"], phantom["odd"]), output=str(tmp_path),
+            sampling_masks=(write(inside), write(inside - 128, "imod.mrc")))))
+
+
+def test_different_voxel_sizes_are_told(phantom, write, tiny_model, tmp_path, capsys):
+    coarse = write(data(phantom["tomogram"]), "coarse.mrc", voxel_size=20.0)
+    options = dict(TINY, tomograms=(phantom["tomogram"], coarse), output=str(tmp_path))
+    training.open_for_training(TrainConfig(**options))
+    assert "coarse.mrc has voxels of 20 Å, but %s has 10 Å" % phantom["tomogram"] \
+        in capsys.readouterr().err
+    training.open_for_training(TrainConfig(**dict(
+        options, tomograms=(coarse,), initial_model=str(tiny_model / "model.pt"))))
+    assert "coarse.mrc has voxels of 20 Å, but the initial model was trained at 10 Å" \
+        in capsys.readouterr().err
+
+
+def test_a_training_never_replaces_tomograms(tiny_model, phantom, tmp_path):
+    run = shutil.copytree(tiny_model, tmp_path / "run")
+    own = shutil.copyfile(phantom["tomogram"], run / "previews" / "own.mrc")
+    with pytest.raises(UserError, match="the input .*own.mrc would be replaced by .*previews"):
+        train(TrainConfig(**dict(TINY, tomograms=(str(own),), output=str(run), overwrite=True)))
+    assert own.exists()
+    assert_same_weights(run / "model.pt", tiny_model / "model.pt")
+
+
+@pytest.mark.reliability("train.json of a run made with --overwrite, for another tomogram",
+                         "one sentence, exit code 2; the run is kept")
+def test_a_recorded_run_does_not_allow_to_replace_itself(tiny_model, phantom, tmp_path, capsys):
+    run = shutil.copytree(tiny_model, tmp_path / "run")
+    recorded = dict(TINY, tomograms=(phantom["tomogram"],), output=str(run), overwrite=True)
+    (run / "train.json").write_text(TrainConfig(**recorded).to_json(), encoding="utf-8")
+    assert main(["train", phantom["odd"], "--config", str(run / "train.json")]) == 2
+    assert "run already holds a training" in capsys.readouterr().err
+    assert_same_weights(run / "model.pt", tiny_model / "model.pt")
+
+
+def test_a_model_without_checkpoints_is_not_resumed(tiny_model, phantom, tmp_path):
+    run = shutil.copytree(tiny_model, tmp_path / "run")
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(UserError, match="model.pt is there, but no checkpoint to resume from"):
+        train(TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), output=str(run),
+                                 resume=True)))
+    assert_same_weights(run / "model.pt", tiny_model / "model.pt")
 
 
 def test_a_training_draws_only_what_its_sampling_mask_allows(phantom, write, tmp_path):

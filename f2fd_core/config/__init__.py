@@ -5,7 +5,7 @@ environment that has neither torch nor numpy.
 """
 from f2fd_core.config.denoise import DenoiseConfig
 from f2fd_core.config.parameter import UserError, flag, item_type, parameters, read_json
-from f2fd_core.config.shared import MINIMUM_SIDE
+from f2fd_core.config.shared import MINIMUM_SIDE, VOXEL_SIZES
 from f2fd_core.config.stored import GONE, recorded, todays
 from f2fd_core.config.tools import (
     FILTERS,
@@ -30,5 +30,5 @@ __all__ = [
     "FILTERS", "HALF_TURNS", "MINIMUM_SIDE", "NETWORK_MULTIPLE", "PERTURBATIONS",
     "PREDICTION_DEFAULTS", "START_NETWORK", "START_PATCH", "START_PERTURBATIONS",
     "BenchmarkConfig", "DeconvolveConfig", "DenoiseConfig", "EvaluateConfig", "InfoConfig",
-    "SimulateConfig", "TrainConfig", "UserError", "flag", "item_type", "parameters",
+    "SimulateConfig", "TrainConfig", "UserError", "VOXEL_SIZES", "flag", "item_type", "parameters",
     "read_json", "recorded", "todays", "GONE"]

@@ -7,6 +7,10 @@ from f2fd_core.config import shared
 from f2fd_core.config.parameter import INPUT, PREDICTION, RUN, Config, UserError, param
 from f2fd_core.config.train import NETWORK_MULTIPLE, START_PERTURBATIONS
 
+NO_SETTINGS = ("model", "tomograms", "half_maps", "output", "std", "batch_size", "resume",
+               "overwrite", "device", "threads", "deterministic", "compile")
+"""What a denoised tomogram depends on by the files' content, or not at all."""
+
 
 @dataclass(frozen=True)
 class DenoiseConfig(Config):
@@ -59,7 +63,9 @@ class DenoiseConfig(Config):
         "from 0, and its size Z Y X.", PREDICTION, unit="voxels", ge=0, length=6, advanced=True)
 
     seed: int = shared.seed()
-    resume: bool = param(False, "Skip finished", "Skip tomograms whose denoised file exists.", RUN)
+    resume: bool = param(
+        False, "Skip finished", "Skip tomograms whose denoised file exists. If one was made by "
+        "another model, of another tomogram or with other settings, the run is refused.", RUN)
     overwrite: bool = shared.overwrite()
     device: str = shared.device()
     threads: int = shared.threads()
@@ -75,6 +81,15 @@ class DenoiseConfig(Config):
     def names(self):
         """The paths by which the tomograms are called: their own, or those of the odd halves."""
         return shared.names_of(self)
+
+    def inputs(self):
+        """The files that each tomogram is read from, a list of tuples: itself, or its half-maps."""
+        return (list(zip(self.half_maps[::2], self.half_maps[1::2]))
+                or [(path,) for path in self.tomograms])
+
+    def settings(self):
+        """What a denoised tomogram depends on beside the files' content, {field: value}."""
+        return {name: value for name, value in self.to_dict().items() if name not in NO_SETTINGS}
 
     def without(self, finished):
         """The same for the tomograms whose names are not among the ``finished``."""

@@ -4,6 +4,9 @@ from f2fd_core.config.parameter import DECONVOLUTION, INPUT, RUN, UserError, par
 MINIMUM_SIDE = 8
 """Voxels that a tomogram must have along every axis."""
 
+VOXEL_SIZES = 0.1, 10000.0
+"""The smallest and the largest voxel size (Å) that a tomogram can have."""
+
 EXCLUSIVE = {"resume": {"overwrite": False}, "overwrite": {"resume": False}}
 """Giving one of these replaces the other where a recorded configuration has it."""
 
@@ -40,9 +43,9 @@ def filtering(name, **more):
 
 
 def voxel_size():
-    return param(0.0, "Voxel size", "Voxel size of the tomograms. It is needed when a header holds "
-                 "none (0); results keep the one that a header has. 0: read it from the header.",
-                 INPUT, unit="Å", ge=0, advanced=True)
+    return param(0.0, "Voxel size", "Voxel size of the tomograms, which results get, too. It is "
+                 "needed when a header holds none or a wrong one. 0: read it from the header.",
+                 INPUT, unit="Å", ge=0, le=VOXEL_SIZES[1], advanced=True)
 
 
 def seed():

@@ -15,7 +15,7 @@ class SimulateConfig(Config):
     shape: Tuple[int, ...] = param((96, 192, 192), "Shape", "Size of the volume, Z Y X.", INPUT,
                                    unit="voxels", ge=16, length=3)
     voxel_size: float = param(10.0, "Voxel size", "Voxel size of the volume.", INPUT, unit="Å",
-                              gt=0)
+                              ge=shared.VOXEL_SIZES[0], le=shared.VOXEL_SIZES[1])
     snr: float = param(0.1, "Signal-to-noise ratio", "Variance of the signal over the variance of "
                        "the noise in the untilted projection.", INPUT, gt=0)
     specimen: str = param("cell", "Specimen", "cell: vesicles, sheets, macromolecules and spheres. "
