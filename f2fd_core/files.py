@@ -2,6 +2,7 @@
 import contextlib
 import glob
 import os
+import stat
 
 from f2fd_core.config import UserError
 
@@ -32,6 +33,29 @@ def removed_after(path):
             os.remove(path)
 
 
+def create(partial):
+    """Create an empty temporary file, also in the place of one that a killed run left.
+
+    What lies there is removed and never opened: it may be a link to another file.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(partial)
+    open(partial, "xb").close()
+
+
+def unlinked(path, flags):
+    """An ``opener`` (see :func:`open`) of files that stay, such as locks: not through a link.
+
+    Raises UserError if ``path`` is a symbolic link, or one of a file's several names.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        found = os.lstat(path)
+        if stat.S_ISLNK(found.st_mode) or found.st_nlink > 1:
+            raise UserError("%s is a link to another file, which would be overwritten; expected "
+                            "no link there" % path)
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 def finish(partial, path):
     """Give a complete temporary file its name. Raises OSError, one sentence."""
     try:
@@ -51,6 +75,7 @@ def replaced(path):
     partial = path + PARTIAL
     with removed_after(partial):
         try:
+            create(partial)
             yield partial
         except OSError as error:
             raise cannot_write(path, error)

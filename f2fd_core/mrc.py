@@ -239,6 +239,7 @@ def contrast(path):
 def _allocate(path, shape):
     """An empty float32 map of ``shape`` on disk; a full disk shows here, not in the middle."""
     try:
+        files.create(path)
         mrc = mrcfile.new_mmap(path, tuple(shape), mrc_mode=2, overwrite=True)
         with open(path, "r+b") as stream:
             os.posix_fallocate(stream.fileno(), 0, os.path.getsize(path))
