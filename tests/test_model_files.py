@@ -1,4 +1,5 @@
 """Model files are other people's: what they say is looked at before it is used."""
+import contextlib
 import io
 import os
 import pathlib
@@ -77,13 +78,18 @@ def compressed(state):
 def two_directories(good):
     """An archive in which Python finds a good model, and PyTorch one with 10 MB of zeros, packed.
 
-    Python looks for the directory before the archive's end, PyTorch where that says it is.
+    PyTorch follows the locator of a directory of 64 bits, which Python takes for a comment.
     """
-    stored = rewritten(dict(good, more=torch.zeros(1)))
-    packed = rewritten(dict(good, more=torch.zeros(25 * 10 ** 5)), zipfile.ZIP_DEFLATED)
-    place, other = (struct.unpack_from("<L", archive, len(archive) - 6)[0]
-                    for archive in (stored, packed))
-    return packed[:other].ljust(place, b"\0") + packed[other:-22] + stored
+    packed = rewritten(dict(good, more=torch.zeros(25 * 10 ** 5)), zipfile.ZIP_DEFLATED)[:-22]
+    directory = packed.index(b"PK\1\2")
+    count = packed.count(b"PK\1\2")
+    end = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count,
+                      len(packed) - directory, directory)
+    stored = io.BytesIO(rewritten(dict(good, more=torch.zeros(1))))
+    with zipfile.ZipFile(stored, "a") as archive:
+        archive.infolist()[-1].comment = struct.pack("<4sLQL", b"PK\6\7", 0, len(packed), 1)
+        archive._didModify = True
+    return packed + end + stored.getvalue()
 
 
 def overlapping(good):
@@ -240,7 +246,8 @@ def test_what_is_crafted_is_otherwise_good(good, tmp_path):
 def test_of_two_directories_the_checked_one_is_read(good, tmp_path):
     path = tmp_path / "two.pt"
     path.write_bytes(two_directories(good))
-    assert checkpoint.load(str(path))["more"].numel() == 1
+    with contextlib.suppress(UserError):  # newer versions of Python refuse it
+        assert checkpoint.load(str(path))["more"].numel() == 1
 
 
 @pytest.mark.reliability("model files, with a digest and of earlier versions without, with bytes "
