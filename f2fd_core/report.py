@@ -7,10 +7,12 @@ import threading
 
 import numpy as np
 
+from f2fd_core.config import UserError
 from f2fd_core.files import cannot_write, replaced
 
 SCORES = ("ssim", "psnr", "input_ssim", "input_psnr")
-COLUMNS = ("step", "seconds", "loss", "learning_rate", "voxels_per_second", "validation_loss")
+FILLED = ("step", "seconds", "loss", "learning_rate", "voxels_per_second")
+COLUMNS = (*FILLED, "validation_loss")
 CONTRAST_QUANTILES = (0.005, 0.995)
 GAP = 4
 DRAWING = threading.Lock()  # Matplotlib draws in one thread at a time
@@ -81,12 +83,30 @@ class TrainLog:
 
 
 def read_log(path):
-    """Rows of a log.csv as dictionaries of text; none if there is no file."""
+    """Rows of a log.csv as dictionaries of text; none if there is no file.
+
+    Raises UserError, naming the line, for what is not the log of a training.
+    """
     if not os.path.exists(path):
         return []
-    with open(path, newline="") as stream:
+    with open(path, encoding="ascii", errors="replace") as stream:
         # Only whole lines: a full disk or a killed run may have left a part of one.
-        return list(csv.DictReader(line for line in stream if line.endswith("\n")))
+        lines = [line.rstrip("\n").split(",") for line in stream if line.endswith("\n")]
+    rows = []  # the first is the heading's
+    try:
+        for cells in lines:
+            row = dict(zip(lines[0], cells))
+            if len(cells) != len(lines[0]) or not {*COLUMNS, *SCORES}.issuperset(row):
+                raise ValueError("other columns")
+            if rows:
+                int(row["step"])
+                for name, text in row.items():
+                    float(text if text or name in FILLED else "nan")
+            rows.append(row)
+    except (KeyError, ValueError):
+        raise UserError("%s is damaged in line %d; expected the log of a training: remove it to go "
+                        "on without" % (path, len(rows) + 1))
+    return rows[1:]
 
 
 def _save(figure, path):

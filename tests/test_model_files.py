@@ -15,7 +15,7 @@ from conftest import data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from f2fd_core import DenoiseConfig, TrainConfig, checkpoint, denoise, mrc, train, unet
+from f2fd_core import DenoiseConfig, TrainConfig, checkpoint, denoise, mrc, report, train, unet
 from f2fd_core.cli import main
 from f2fd_core.config import UserError
 
@@ -326,6 +326,34 @@ def test_a_damaged_checkpoint_is_not_resumed(part, small, tmp_path, capsys):
     assert len(sentences) == 1 and "step_00000002.pt" in sentences[0]
     assert before == {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()
                       if entry.is_file()}
+
+
+@pytest.mark.reliability("log.csv with an unclosed quote, NUL and other bytes, lines of other "
+                         "lengths, other words, resumed from",
+                         "refused in one sentence that names the line; nothing is changed")
+def test_a_damaged_log_is_not_resumed(small, tmp_path, capsys):
+    command = ["train", small["tomogram"], "--output", str(tmp_path), "--resume", "--patch-size",
+               "16", "--batch-size", "1", "--features", "1", "--spectrum-window", "16", "--steps"]
+    assert main([*command, "2"]) == 0
+    log = tmp_path / "log.csv"
+    heading, first, second = log.read_bytes().splitlines(keepends=True)
+    for line in (first[:9] + b"\0" + first[9:], b"\xff" + first, b"1,2\n",
+                 first[:-2] + b",7,7\r\n", b"1" * 200000 + b"\n", first.replace(b",", b";")):
+        log.write_bytes(heading + line + second)
+        with pytest.raises(UserError, match="log.csv is damaged in line 2; expected the log of a"):
+            report.read_log(str(log))
+    log.write_bytes(heading.replace(b"loss", b"lass") + first)
+    with pytest.raises(UserError, match="log.csv is damaged in line 1"):
+        report.read_log(str(log))
+    spoilt = heading + b'"' + first + second
+    log.write_bytes(spoilt)
+    capsys.readouterr()
+    assert main([*command, "3"]) == 2
+    assert "f2fd: error: %s is damaged in line 2" % log in capsys.readouterr().err.splitlines()[-1]
+    assert log.read_bytes() == spoilt
+    log.unlink()
+    assert main([*command, "3"]) == 0
+    assert [row["step"] for row in report.read_log(str(log))] == ["2"]
 
 
 @pytest.mark.reliability("models and checkpoints of every released version",
