@@ -1,4 +1,5 @@
 """What a run tells people: messages, progress, log.csv and pictures."""
+import contextlib
 import csv
 import os
 import shutil
@@ -109,8 +110,21 @@ def read_log(path):
     return rows[1:]
 
 
+@contextlib.contextmanager
+def own_settings():
+    """Draw alone, with Matplotlib's own settings, whatever the user's matplotlibrc says."""
+    import matplotlib
+    with DRAWING, matplotlib.rc_context(matplotlib.rcParamsDefault):
+        yield
+
+
+def literal(name):
+    """A file's name as Matplotlib draws it as it is: no formula, nothing that is no text."""
+    return name.encode("utf-8", "replace").decode("utf-8").replace("$", r"\$")
+
+
 def _save(figure, path):
-    with DRAWING, replaced(path) as partial:
+    with replaced(path) as partial:
         figure.savefig(partial, format="png", dpi=110)
 
 
@@ -126,6 +140,7 @@ def _figure(**options):
     return Figure(layout="constrained", **options)
 
 
+@own_settings()
 def draw_loss(log_path, picture_path):
     """loss.png: every step's loss, its running mean and the learning rate; none without a log."""
     rows = read_log(log_path)
@@ -175,6 +190,7 @@ def _mosaic(slices):
     return canvas
 
 
+@own_settings()
 def draw_slices(before, after, picture_path, title):
     """slices.png: input, denoised and what was removed.
 
@@ -192,10 +208,11 @@ def draw_slices(before, after, picture_path, title):
         axes.imshow(mosaic, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
         axes.set_title(name)
         axes.axis("off")
-    figure.suptitle("%s: central XY, YZ (right) and XZ (below) slices" % title)
+    figure.suptitle("%s: central XY, YZ (right) and XZ (below) slices" % literal(title))
     _save(figure, picture_path)
 
 
+@own_settings()
 def draw_spectrum(noise, voxel_size, picture_path):
     """spectrum.png: power of a tomogram and of its noise, with the interval of the latter.
 
@@ -215,6 +232,7 @@ def draw_spectrum(noise, voxel_size, picture_path):
     _save(figure, picture_path)
 
 
+@own_settings()
 def draw_histogram(before, after, picture_path):
     """histogram.png: intensities of the central slices before and after denoising."""
     figure = _figure(figsize=(6, 4))
@@ -228,6 +246,7 @@ def draw_histogram(before, after, picture_path):
     _save(figure, picture_path)
 
 
+@own_settings()
 def draw_grid(rows, picture_path):
     """Sections in a grid: ``rows`` is a list of (label, [(title, 2D array, words in the corner)]);
     None in the place of a section leaves it empty.

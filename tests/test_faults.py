@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 
+import matplotlib.figure
 import mrcfile
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from f2fd_core import (
     simulate,
     train,
 )
+from f2fd_core.cli import main
 
 POINTS = int(os.environ.get("F2FD_TEST_POINTS", 3))
 """How often a training, and a denoising, is hit by a signal at a random moment."""
@@ -450,6 +452,35 @@ def test_the_clock_does_not_matter(small, tmp_path, monkeypatch):
     rows = report.read_log(str(tmp_path / "run" / "log.csv"))
     passed = [float(row["seconds"]) for row in rows]
     assert passed == sorted(passed) and passed[0] > 0
+
+
+@pytest.mark.reliability("tomogram whose name has a formula and a byte that is no UTF-8, trained "
+                         "on, denoised and deconvolved where matplotlibrc asks for LaTeX",
+                         "all end well; the pictures have the name as it is")
+@pytest.mark.pictures
+def test_any_name_is_written_and_drawn(small, tmp_path, monkeypatch):
+    name = os.fsdecode(b"a$_$x$\\foo$$\xff")
+    path = str(tmp_path / (name + ".mrc"))
+    shutil.copyfile(small["tomogram"], path)
+    monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)
+    assert main([str(word) for word in training(path, tmp_path / "run", steps=1)]) == 0
+    assert main([str(word) for word in training(None, tmp_path / "run", steps=2)
+                 if word is not None]) == 0  # the name is taken from train.json
+    assert main(["denoise", str(tmp_path / "run" / "model.pt"), path, "--output", str(tmp_path),
+                 "--device", "cpu"]) == 0
+    assert main(["deconvolve", path, "--output", str(tmp_path), "--defocus", "3"]) == 0
+    assert {name + ending for ending in (
+        "_denoised.mrc", "_slices.png", "_deconvolved.mrc", "_deconvolved_slices.png")} <= set(
+            os.listdir(tmp_path))
+    assert matplotlib.rcParams["text.usetex"]
+
+
+@pytest.mark.parametrize("name", ["a$_$b", "$$", "x$\\foo$", "a\\$b$", "a\udcffb"])
+def test_names_are_drawn_as_they_are(name):
+    figure = matplotlib.figure.Figure()
+    drawn = figure.text(0, 0, report.literal(name))
+    expected = figure.text(0, 0, name.replace("\udcff", "?"), parse_math=False)
+    assert drawn.get_window_extent().bounds == expected.get_window_extent().bounds
 
 
 def test_temporary_files_of_others_are_left_alone(small, tmp_path):
