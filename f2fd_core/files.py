@@ -43,8 +43,8 @@ def create(partial):
     open(partial, "xb").close()
 
 
-def unlinked(path, flags):
-    """An ``opener`` (see :func:`open`) of files that stay, such as locks: not through a link.
+def refuse_links(path, flags):
+    """Open a file that stays, such as a lock, but no link: an ``opener`` for :func:`open`.
 
     Raises UserError if ``path`` is a symbolic link, or one of a file's several names.
     """

@@ -12,7 +12,7 @@ import time
 
 from f2fd_core import report
 from f2fd_core.config import UserError
-from f2fd_core.files import cannot_write, unlinked
+from f2fd_core.files import cannot_write, refuse_links
 
 LOCK = ".lock"
 HOLDER = re.compile(r"process \d{1,9} on [!-~]{1,64}, started at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
@@ -29,7 +29,7 @@ def _acquired(path, target):
     """The locked file at ``path``, open."""
     while True:
         try:
-            stream = open(path, "a+", encoding="utf-8", errors="replace", opener=unlinked)
+            stream = open(path, "a+", encoding="utf-8", errors="replace", opener=refuse_links)
         except OSError as error:
             raise cannot_write(target, error)
         try:
