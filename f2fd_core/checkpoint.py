@@ -1,23 +1,31 @@
 """Model and checkpoint files: plain data, versioned, checked when loaded, written atomically.
 
 A file holds one dictionary: format, version, config (a TrainConfig's fields), step, voxel_size (Å)
-and model (state_dict); a checkpoint also has what resuming needs (see ``training.py``).
+and model (state_dict); a checkpoint also has what resuming needs (see ``training.py``). PyTorch
+makes it a zip archive, whose comment is a digest of all that is in it.
 """
 import glob
+import hashlib
 import io
 import math
 import os
+import pickletools
+import re
+import sys
 import warnings
 import zipfile
 
 import torch
 
 from f2fd_core import unet
-from f2fd_core.config import TrainConfig, UserError, todays
+from f2fd_core.config import TrainConfig, UserError, brief, todays
 from f2fd_core.files import replaced
 
 FORMAT = "f2fd"
 VERSION = 2
+# The callables in a pickle of ours. PyTorch would call others, too, that are safe but may take any
+# amount of memory (bytearray) or make tensors of other kinds (nested, sparse, without content).
+CALLABLES = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch \w+Storage")
 
 
 def save(path, weights, config, step, voxel_size, **training):
@@ -29,6 +37,8 @@ def save(path, weights, config, step, voxel_size, **training):
         # PyTorch, writing by itself, does not tell why the system refuses.
         content = io.BytesIO()
         torch.save(state, content)
+        with zipfile.ZipFile(content, "a") as archive:
+            archive.comment = _digest(archive)
         with open(partial, "wb") as stream:
             stream.write(content.getbuffer())
 
@@ -37,18 +47,43 @@ class _Unreadable(Exception):
     """Why a file's content is not that of a model."""
 
 
-def _content(stream):
-    """What a file holds. Raises whatever a file that is no model, or a crafted one, makes it."""
-    with zipfile.ZipFile(stream) as archive:
-        # PyTorch compresses nothing: who does wants it to unpack more than the file has.
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise _Unreadable("compressed entries")
+def _digest(archive):
+    """What the names and contents of an archive's entries are known by."""
+    found = hashlib.sha256()
+    for entry in archive.infolist():
+        found.update(b"%s %d " % (entry.filename.encode(), entry.file_size))
+        found.update(archive.read(entry))
+    return b"F2Fd sha256 %s" % found.hexdigest().encode()
+
+
+def _content(stream, size, path):
+    """What a file of ``size`` bytes holds. Raises UserError if it is not as it was written, and
+    whatever a file that is no model, or a crafted one, makes it."""
+    # PyTorch gets an archive of our own: it may find another directory, with other entries, in one
+    # that was crafted.
+    copied = io.BytesIO()
+    with zipfile.ZipFile(stream) as archive, zipfile.ZipFile(copied, "w") as copy:
+        entries = archive.infolist()
+        # PyTorch compresses nothing: who does, or lets entries overlap, wants it to unpack more
+        # than the file has.
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) \
+                or sum(entry.file_size for entry in entries) > size:
+            raise _Unreadable("compressed or overlapping entries")
+        # Files of version 1.1 and before have checksums only.
+        if archive.testzip() or archive.comment not in (b"", _digest(archive)):
+            raise UserError("%s is damaged: its content is not what was written; expected an "
+                            "undamaged copy" % path)
+        for entry in entries:
+            content = archive.read(entry)
+            copy.writestr(entry.filename, content)
+            if entry.filename.lower().endswith("data.pkl") and not all(
+                    CALLABLES.fullmatch(argument) for code, argument, _
+                    in pickletools.genops(content) if code.name == "GLOBAL"):
+                raise _Unreadable("callables that are not ours")
     # PyTorch's older form, which is no zip archive, never gets here: weights_only was not safe
     # with it before PyTorch 2.6.
-    stream.seek(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is odd about the file is said below, once
-        return torch.load(stream, map_location="cpu", weights_only=True)
+    copied.seek(0)
+    return torch.load(copied, map_location="cpu", weights_only=True)
 
 
 def load(path):
@@ -60,10 +95,12 @@ def load(path):
         raise UserError("%s is %s; expected a model file from 'f2fd train'"
                         % (path, "a folder" if os.path.isdir(path) else "a device or a pipe"))
     try:
-        with open(path, "rb") as stream:
+        with open(path, "rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is odd about the file is said below, once
             try:
-                state = _content(stream)
-            except OSError:
+                size = os.fstat(stream.fileno()).st_size
+                state = _content(stream, size, path)
+            except (OSError, UserError):
                 raise
             except Exception:  # there is no list of what a crafted file can make a parser raise
                 state = None
@@ -73,39 +110,39 @@ def load(path):
         raise UserError("cannot read %s: %s" % (path, error.strerror or error))
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError("%s is no F2Fd model; expected a file from 'f2fd train'" % path)
-    if state.get("version") not in (1, VERSION):
+    version = state.get("version")
+    if type(version) is not int or not 1 <= version <= VERSION:
         raise UserError("%s has format version %s; expected 1 to %d (this is a newer F2Fd's)"
-                        % (path, str(state.get("version"))[:20], VERSION))
-    problem = _problem(state)
+                        % (path, brief(version), VERSION))
+    problem = _problem(state, size)
     if problem:
         raise UserError("%s is damaged: %s" % (path, problem))
     return dict(state, config=todays(state["config"]))
 
 
-def _problem(state):
-    """What is wrong with the values that stand beside the weights; empty if nothing is."""
-    size, step = state.get("voxel_size"), state.get("step")
+def _problem(state, size):
+    """What is wrong with the values in a file of ``size`` bytes; empty if nothing is."""
+    voxel_size, step = state.get("voxel_size"), state.get("step")
     if not isinstance(state.get("config"), dict):
         return "it has no settings"
-    if type(step) is not int or step < 0:
-        return "its training step is %r; expected a whole number" % (step,)
-    if type(size) is not float or not (math.isfinite(size) and size > 0):
-        return "its voxel size is %r; expected a positive number" % (size,)
-    return _wrong_weights(state.get("model"))
+    if type(step) is not int or not 0 <= step <= sys.maxsize:
+        return "its training step is %s; expected a number of steps" % brief(step)
+    if type(voxel_size) is not float or not (math.isfinite(voxel_size) and voxel_size > 0):
+        return "its voxel size is %s; expected a positive number" % brief(voxel_size)
+    return _wrong_weights(state.get("model"), size)
 
 
-def _wrong_weights(weights):
+def _wrong_weights(weights, size):
     """What is wrong with a model's weights, apart from the network; empty if nothing is."""
     if not isinstance(weights, dict):
         return "it has no weights"
     for name, weight in weights.items():
-        if not isinstance(weight, torch.Tensor) or weight.layout != torch.strided \
+        if type(name) is not str or not isinstance(weight, torch.Tensor) \
                 or not weight.is_floating_point():
-            return "%s is no array of numbers" % str(name)[:40]
-        # Strides of 0 would let a file of a few bytes claim weights of any size.
-        if not weight.is_contiguous() and not weight.is_contiguous(
-                memory_format=torch.channels_last_3d):
-            return "%s is not stored as it is" % str(name)[:40]
+            return "%s is no array of numbers" % brief(name)
+    # Strides of 0, or one array under many names, would let a small file claim weights of any size.
+    if sum(weight.numel() * weight.element_size() for weight in weights.values()) > size:
+        return "its weights are larger than the file"
     return ""
 
 
@@ -121,11 +158,11 @@ def restore(state, path):
                         % (path, str(error).splitlines()[0]))
     found = {name: weight.shape for name, weight in state["model"].items()}
     if found != expected:
-        different = sorted((name for name in {**expected, **found}
-                            if expected.get(name) != found.get(name)), key=str)
+        different = sorted(name for name in {**expected, **found}
+                           if expected.get(name) != found.get(name))
         raise UserError("%s is damaged: its weights are not those of the network in its settings "
                         "(%d of %d differ, the first of them %s)"
-                        % (path, len(different), len(expected), str(different[0])[:40]))
+                        % (path, len(different), len(expected), brief(different[0])))
     network = unet.build(config)
     network.load_state_dict(state["model"])
     for name, weight in network.state_dict().items():

@@ -2,10 +2,11 @@
 import contextlib
 import ctypes
 import os
+import re
 
 import torch
 
-from f2fd_core.config import UserError
+from f2fd_core.config import UserError, brief
 
 AMPERE = 8
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
@@ -16,6 +17,11 @@ LEAST_DEEPEST = 3
 CPU_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
+def _whole_number(text):
+    """The number that is written in a few plain digits; None for any other text."""
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
+
+
 def _one_device(name, wanted):
     """The torch device of one name out of the ``wanted`` list; raises UserError."""
     gpus = torch.cuda.device_count()
@@ -24,14 +30,14 @@ def _one_device(name, wanted):
     if name == "cpu":
         return torch.device("cpu")
     number = {"cuda": "0"}.get(name, name[len("cuda:"):] if name.startswith("cuda:") else name)
-    if not number.isdigit():
-        raise UserError("--device is '%s'; expected auto, all, cpu, cuda, cuda:N or several such "
-                        "as 0,1"
-                        % wanted)
-    if int(number) >= gpus:
+    index = _whole_number(number)
+    if index is None:
+        raise UserError("--device is %s; expected auto, all, cpu, cuda, cuda:N or several such as "
+                        "0,1" % brief(wanted))
+    if index >= gpus:
         raise UserError("--device is '%s'; expected one of the %d GPUs that PyTorch sees here "
                         "(counted from 0)" % (wanted, gpus))
-    return torch.device("cuda:%d" % int(number))
+    return torch.device("cuda:%d" % index)
 
 
 def choose_devices(wanted):
@@ -125,7 +131,7 @@ def cpu_threads(asked=0):
     """
     available = len(os.sched_getaffinity(0))
     given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return min(asked or (int(given) if given.isdigit() else 0) or available, available)
+    return min(asked or _whole_number(given) or available, available)
 
 
 def prepare_cpu(threads):

@@ -4,6 +4,7 @@ import glob
 import hashlib
 import os
 import pathlib
+import stat
 
 from f2fd_core.config import UserError
 
@@ -38,6 +39,29 @@ def removed_after(path):
             os.remove(path)
 
 
+def create(partial):
+    """Create an empty temporary file, also in the place of one that a killed run left.
+
+    What lies there is removed and never opened: it may be a link to another file.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(partial)
+    open(partial, "xb").close()
+
+
+def refuse_links(path, flags):
+    """Open a file that stays, such as a lock, but no link: an ``opener`` for :func:`open`.
+
+    Raises UserError if ``path`` is a symbolic link, or one of a file's several names.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        found = os.lstat(path)
+        if stat.S_ISLNK(found.st_mode) or found.st_nlink > 1:
+            raise UserError("%s is a link to another file, which would be overwritten; expected "
+                            "no link there" % path)
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 def finish(partial, path):
     """Give a complete temporary file its name. Raises OSError, one sentence."""
     try:
@@ -57,6 +81,7 @@ def replaced(path):
     partial = path + PARTIAL
     with removed_after(partial):
         try:
+            create(partial)
             yield partial
         except OSError as error:
             raise cannot_write(path, error)

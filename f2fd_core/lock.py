@@ -6,31 +6,39 @@ killed run left behind locks nothing.
 import contextlib
 import fcntl
 import os
+import re
 import socket
 import time
 
 from f2fd_core import report
 from f2fd_core.config import UserError
-from f2fd_core.files import cannot_write
+from f2fd_core.files import cannot_write, refuse_links
 
 LOCK = ".lock"
+HOLDER = re.compile(r"process \d{1,9} on [!-~]{1,64}, started at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+
+
+def _holder(stream):
+    """What a lock file, whoever wrote it, tells of its process; empty if that is nothing."""
+    stream.seek(0)
+    found = HOLDER.match(stream.read(200))
+    return found[0] if found else ""
 
 
 def _acquired(path, target):
     """The locked file at ``path``, open."""
     while True:
         try:
-            stream = open(path, "a+", encoding="utf-8")
+            stream = open(path, "a+", encoding="utf-8", errors="replace", opener=refuse_links)
         except OSError as error:
             raise cannot_write(target, error)
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             with stream:
-                stream.seek(0)
                 raise UserError("%s is being written by %s; expected no other run there: wait for "
                                 "its end, or choose another output folder"
-                                % (target, stream.read().strip() or "another process"))
+                                % (target, _holder(stream) or "another process"))
         except OSError as error:
             report.warn("%s can't be locked (%s): no other run may write there"
                         % (target, error.strerror))
@@ -49,8 +57,7 @@ def held(target):
     """
     path = target + LOCK
     with _acquired(path, target) as stream:
-        stream.seek(0)
-        left = stream.read().strip()
+        left = _holder(stream)
         if left:
             report.say("%s was being written by %s, which ended too early" % (target, left))
         stream.truncate(0)

@@ -310,6 +310,7 @@ def _complete_header(mrc, path):
 def _allocate(path, shape):
     """An empty float32 map of ``shape`` on disk; a full disk shows here, not in the middle."""
     try:
+        files.create(path)
         mrc = mrcfile.new_mmap(path, tuple(shape), mrc_mode=2, overwrite=True)
         with open(path, "r+b") as stream:
             os.posix_fallocate(stream.fileno(), 0, os.path.getsize(path))

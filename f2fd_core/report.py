@@ -1,4 +1,5 @@
 """What a run tells people: messages, progress, log.csv and pictures."""
+import contextlib
 import csv
 import os
 import shutil
@@ -9,11 +10,12 @@ import time
 import numpy as np
 
 from f2fd_core import messages
+from f2fd_core.config import UserError
 from f2fd_core.files import cannot_write, replaced
 
 SCORES = ("ssim", "psnr", "input_ssim", "input_psnr")
-COLUMNS = ("step", "seconds", "loss", "learning_rate", "voxels_per_second", "validation_loss",
-           "explained_power", "signal_power", "seconds_left")
+FILLED = ("step", "seconds", "loss", "learning_rate", "voxels_per_second")
+COLUMNS = (*FILLED, "validation_loss", "explained_power", "signal_power", "seconds_left")
 CONTRAST_QUANTILES = (0.005, 0.995)
 GAP = 4
 LINE_SECONDS = 30
@@ -125,16 +127,47 @@ class TrainLog:
 
 
 def read_log(path):
-    """Rows of a log.csv as dictionaries of text; none if there is no file."""
+    """Rows of a log.csv as dictionaries of text; none if there is no file.
+
+    Raises UserError, naming the line, for what is not the log of a training.
+    """
     if not os.path.exists(path):
         return []
-    with open(path, newline="") as stream:
+    with open(path, encoding="ascii", errors="replace") as stream:
         # Only whole lines: a full disk or a killed run may have left a part of one.
-        return list(csv.DictReader(line for line in stream if line.endswith("\n")))
+        lines = [line.rstrip("\n").split(",") for line in stream if line.endswith("\n")]
+    rows = []  # the first is the heading's
+    try:
+        for cells in lines:
+            row = dict(zip(lines[0], cells))
+            if len(cells) != len(lines[0]) or not {*COLUMNS, *SCORES}.issuperset(row):
+                raise ValueError("other columns")
+            if rows:
+                int(row["step"])
+                for name, text in row.items():
+                    float(text if text or name in FILLED else "nan")
+            rows.append(row)
+    except (KeyError, ValueError):
+        raise UserError("%s is damaged in line %d; expected the log of a training: remove it to go "
+                        "on without" % (path, len(rows) + 1))
+    return rows[1:]
+
+
+@contextlib.contextmanager
+def own_settings():
+    """Draw alone, with Matplotlib's own settings, whatever the user's matplotlibrc says."""
+    import matplotlib
+    with DRAWING, matplotlib.rc_context(matplotlib.rcParamsDefault):
+        yield
+
+
+def literal(name):
+    """A file's name as Matplotlib draws it as it is: no formula, nothing that is no text."""
+    return name.encode("utf-8", "replace").decode("utf-8").replace("$", r"\$")
 
 
 def _save(figure, path):
-    with DRAWING, replaced(path) as partial:
+    with replaced(path) as partial:
         figure.savefig(partial, format="png", dpi=110, metadata={"Software": SOFTWARE})
 
 
@@ -218,6 +251,7 @@ def _plot_loss(axes, step, loss, validation):
     axes.set_ylabel("loss")
 
 
+@own_settings()
 def draw_loss(log_path, picture_path):
     """loss.png, see :func:`plot_training`; none without a log."""
     rows = read_log(log_path)
@@ -251,6 +285,7 @@ def _mosaic(slices):
     return canvas
 
 
+@own_settings()
 def draw_slices(before, after, picture_path, title):
     """slices.png: input, denoised and what was removed; Y goes up, and Z up and to the right.
 
@@ -268,10 +303,11 @@ def draw_slices(before, after, picture_path, title):
         _show_section(axes, mosaic, low, high)
         axes.set_title(name)
         axes.axis("off")
-    figure.suptitle("%s: central XY, YZ (right) and XZ (above) slices" % title)
+    figure.suptitle("%s: central XY, YZ (right) and XZ (above) slices" % literal(title))
     _save(figure, picture_path)
 
 
+@own_settings()
 def draw_spectrum(noise, voxel_size, picture_path):
     """spectrum.png: power of a tomogram and of its noise, with the interval of the latter.
 
@@ -291,6 +327,7 @@ def draw_spectrum(noise, voxel_size, picture_path):
     _save(figure, picture_path)
 
 
+@own_settings()
 def draw_histogram(before, after, picture_path):
     """histogram.png: intensities of the central slices before and after denoising."""
     figure = _figure(figsize=(6, 4))
@@ -304,6 +341,7 @@ def draw_histogram(before, after, picture_path):
     _save(figure, picture_path)
 
 
+@own_settings()
 def draw_grid(rows, picture_path):
     """Sections in a grid: ``rows`` is a list of (label, [(title, 2D array, words in the corner)]);
     None in the place of a section leaves it empty.

@@ -5,7 +5,7 @@ import os
 import shutil
 
 from f2fd_core import files, lock
-from f2fd_core.config import TrainConfig, UserError
+from f2fd_core.config import TrainConfig, UserError, brief
 
 RESULTS = ("model.pt", "log.csv", "checkpoints", "previews", "loss.png", "slices.png",
            "histogram.png", "spectrum.png")
@@ -103,7 +103,7 @@ def compare(state, config, volumes, path):
                                getattr(earlier, name), path))
     if shapes != state["shapes"]:
         raise UserError("the tomograms have shapes %s; expected %s as in %s, from which the "
-                        "training resumes" % (shapes, state["shapes"], path))
+                        "training resumes" % (brief(shapes), brief(state["shapes"]), path))
     # Checkpoints of older versions have none, or others in another place.
     for volume, found, known in zip(volumes, scales(volumes), state.get("scales", [])):
         if max(abs(one - other) for one, other in zip(found, known)) > SAME_INTENSITY * known[1]:

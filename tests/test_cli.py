@@ -82,12 +82,17 @@ def test_output_that_is_a_file_or_not_writable(phantom, tiny_model, tmp_path, ca
     (["train", "--config", "none.json"], ["none.json"]),
     (["simulate", "o", "--shape", "5", "5"], ["--shape"]),
     (["simulate", "o", "--snr", "0"], ["--snr is 0", "above 0"]),
+    (["simulate", "o", "--shape", "100000", "100000", "100000"],
+     ["--shape is 100000", "at most 4096"]),
+    (["simulate", "o", "--tilt-step", "1e-300"], ["--tilt-step is 1e-300", "at least 0.1"]),
+    (["train", "a.mrc", "--output", "o", "--patch-size", "16000000000000"],
+     ["--patch-size is 16000000000000", "at most 1024"]),
 ])
 def test_bad_options(arguments, words, capsys):
     refused(arguments, words, capsys)
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:99"])
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:99", "²", "cuda:²"])
 def test_bad_devices(device, phantom, tmp_path, capsys):
     refused(["train", phantom["tomogram"], "--output", tmp_path / "out", "--device", device],
             ["--device is '%s'" % device], capsys)
@@ -195,6 +200,29 @@ def test_broken_configuration_file(tmp_path, capsys):
                         ('{"stepz": 3}', "'stepz' is no parameter")):
         path.write_text(text)
         refused(["train", "--config", path], [words], capsys)
+
+
+@pytest.mark.reliability("settings files with deep lists, numbers of hundreds and thousands of "
+                         "digits, long texts, NUL and surrogates in paths",
+                         "one short sentence, exit code 2")
+@pytest.mark.parametrize(("text", "words"), [
+    ('{"tomograms": %s%s}' % ("[" * 10 ** 5, "]" * 10 ** 5), "is nested too deeply"),
+    ('{"tomograms": %s%s}' % ("[" * 200, "]" * 200), "--tomograms is [[[[[[[...]]]]]]]; expected"),
+    ('{"preset": [["x"]]}', "--preset is [['x']]; expected a text"),
+    ('{"steps": 1%s}' % ("0" * 400), "--steps is 1000"),
+    ('{"learning_rate": -1%s}' % ("0" * 400), "--learning-rate is -1000"),
+    ('{"steps": 1%s}' % ("0" * 5000), "0"),
+    ('{"output": "%s"}' % ("x" * 10 ** 6), "--output is 'xxxx"),
+    ('{"loss": "%s"}' % ("x" * 4000), "--loss is 'xxxx"),
+    ('{"%s": 3}' % ("x" * 10 ** 6), "is no parameter of TrainConfig"),
+    ('{"tomograms": ["a\\u0000b"]}', "--tomograms is 'a\\x00b'; expected a text that can"),
+    ('{"output": "a\\ud800"}', "--output is 'a\\ud800'; expected a text that can be a path")])
+def test_odd_settings_files(text, words, tmp_path, capsys):
+    path = tmp_path / "train.json"
+    path.write_text(text)
+    assert main(["train", "--config", str(path)]) == 2
+    sentence, = capsys.readouterr().err.splitlines()
+    assert words in sentence and len(sentence) < 300
 
 
 def test_whole_chain_as_a_program(tmp_path):

@@ -59,6 +59,12 @@ def test_json_with_and_without_a_byte_order_mark(encoding, tmp_path):
     assert read_json(str(path)) == {"output": "ü"}
 
 
+def test_a_recorded_name_that_is_no_utf8_is_taken_up_again(tmp_path):
+    first = TrainConfig(tomograms=("ü\udcff.mrc",), output="x")
+    (tmp_path / "train.json").write_text(first.to_json(), encoding="utf-8")
+    assert TrainConfig.create({}, config.recorded(str(tmp_path))) == first
+
+
 def test_published_preset_sets_the_sample_run():
     published = TrainConfig.create({"preset": "published"})
     expected = dict(epochs=50, inversion_probability=0.1, mask_probability=0.5, dropout=0.8,

@@ -8,7 +8,8 @@ from f2fd_core import UserError, device
 
 @pytest.mark.parametrize(("asked", "given", "cores", "used"), [
     (0, None, 3, 3), (2, None, 3, 2), (8, None, 3, 3),
-    (0, "2", 3, 2), (0, "2,4", 3, 2), (0, "8", 3, 3), (3, "2", 3, 3), (0, "many", 3, 3)])
+    (0, "2", 3, 2), (0, "2,4", 3, 2), (0, "8", 3, 3), (3, "2", 3, 3), (0, "many", 3, 3),
+    (0, "²", 3, 3), (0, "9" * 5000, 3, 3)])
 def test_threads_of_the_cpu(monkeypatch, asked, given, cores, used):
     """Asked for, else given by OMP_NUM_THREADS; never more than the cores of the process."""
     set_to = []

@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 
+import matplotlib.figure
 import mrcfile
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from f2fd_core import (
     simulate,
     train,
 )
-from f2fd_core.cli import ENDING
+from f2fd_core.cli import ENDING, main
 
 POINTS = int(os.environ.get("F2FD_TEST_POINTS", 3))
 """How often a training, and a denoising, is hit by a signal at a random moment."""
@@ -398,6 +399,57 @@ def test_other_folders_have_one_writer_too(name, run, config, tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.reliability("links to a file of the user's at temporary names of a denoising, a "
+                         "deconvolution, a training and a simulation, with --overwrite and "
+                         "--resume", "the file stays as it is; the results are made")
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+@pytest.mark.pictures
+def test_what_links_at_temporary_names_point_to_is_kept(link, small, trained, tmp_path):
+    mine, stem = tmp_path / "mine", os.path.join("out", "tomogram")
+    mine.write_bytes(b"kept")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "checkpoints").mkdir()
+    commands = {
+        (stem + "_denoised.mrc", stem + "_std.mrc", stem + "_slices.png"):
+            denoising(trained, [small["tomogram"]], "out"),
+        (stem + "_deconvolved.mrc", stem + "_deconvolved_slices.png"):
+            ["deconvolve", small["tomogram"], "--output", "out", "--defocus", 3, "--overwrite"],
+        ("out/train.json", "out/log.csv", "out/spectrum.png", "out/model.pt", "out/loss.png",
+         "out/checkpoints/step_00000001.pt", "out/previews/step_00000001.png"):
+            training(small["tomogram"], "out", steps=1, checkpoint_every=1),
+        (stem + ".mrc", "out/clean.mrc"): ["simulate", "out", "--shape", 16, 16, 16, "--overwrite"]}
+    for results, command in commands.items():
+        places = [tmp_path / result for result in results]
+        for place in places:
+            place.parent.mkdir(exist_ok=True)
+            link(str(mine), str(place) + ".part")
+        finish([str(tmp_path / word) if word == "out" else word for word in command], tmp_path)
+        for place in places:
+            assert place.exists() and not os.path.samefile(place, mine)
+    assert mine.read_bytes() == b"kept" and os.stat(mine).st_nlink == 1
+    assert not [name for name in names(tmp_path) if name.endswith(".part")]
+
+
+@pytest.mark.reliability("links to a file of the user's at the names of locks", "refused in one "
+                         "sentence that names the link; the file stays as it is")
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_no_lock_is_written_through_a_link(link, tmp_path):
+    (tmp_path / "mine").write_bytes(b"kept")
+    link(str(tmp_path / "mine"), str(tmp_path / "simulation.lock"))
+    with pytest.raises(UserError, match="simulation.lock is a link to another file"):
+        simulate(SimulateConfig(output=str(tmp_path), overwrite=True))
+    assert (tmp_path / "mine").read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize("left", [b"\xff\xfe\x00lock", b"x" * 10 ** 6, b"process 7 on \x1b[2J"])
+def test_a_lock_with_other_content_is_taken_over_in_silence(left, tmp_path, capsys):
+    (tmp_path / "run.lock").write_bytes(left)
+    with lock.held(str(tmp_path / "run")), pytest.raises(
+            UserError, match="being written by process %d on " % os.getpid()):
+        lock.refuse_held([str(tmp_path / "run")])
+    assert capsys.readouterr().err == "" and not (tmp_path / "run.lock").exists()
+
+
 @pytest.mark.reliability("clock that runs backwards, checkpoints whose dates lie",
                          "the newest checkpoint is the one of the latest step; the same model")
 def test_the_clock_does_not_matter(small, tmp_path, monkeypatch):
@@ -419,6 +471,35 @@ def test_the_clock_does_not_matter(small, tmp_path, monkeypatch):
     rows = report.read_log(str(tmp_path / "run" / "log.csv"))
     passed = [float(row["seconds"]) for row in rows]
     assert passed == sorted(passed) and passed[0] > 0
+
+
+@pytest.mark.reliability("tomogram whose name has a formula and a byte that is no UTF-8, trained "
+                         "on, denoised and deconvolved where matplotlibrc asks for LaTeX",
+                         "all end well; the pictures have the name as it is")
+@pytest.mark.pictures
+def test_any_name_is_written_and_drawn(small, tmp_path, monkeypatch):
+    name = os.fsdecode(b"a$_$x$\\foo$$\xff")
+    path = str(tmp_path / (name + ".mrc"))
+    shutil.copyfile(small["tomogram"], path)
+    monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)
+    assert main([str(word) for word in training(path, tmp_path / "run", steps=1)]) == 0
+    assert main([str(word) for word in training(None, tmp_path / "run", steps=2)
+                 if word is not None]) == 0  # the name is taken from train.json
+    assert main(["denoise", str(tmp_path / "run" / "model.pt"), path, "--output", str(tmp_path),
+                 "--device", "cpu"]) == 0
+    assert main(["deconvolve", path, "--output", str(tmp_path), "--defocus", "3"]) == 0
+    assert {name + ending for ending in (
+        "_denoised.mrc", "_slices.png", "_deconvolved.mrc", "_deconvolved_slices.png")} <= set(
+            os.listdir(tmp_path))
+    assert matplotlib.rcParams["text.usetex"]
+
+
+@pytest.mark.parametrize("name", ["a$_$b", "$$", "x$\\foo$", "a\\$b$", "a\udcffb"])
+def test_names_are_drawn_as_they_are(name):
+    figure = matplotlib.figure.Figure()
+    drawn = figure.text(0, 0, report.literal(name))
+    expected = figure.text(0, 0, name.replace("\udcff", "?"), parse_math=False)
+    assert drawn.get_window_extent().bounds == expected.get_window_extent().bounds
 
 
 def test_temporary_files_of_others_are_left_alone(small, tmp_path):

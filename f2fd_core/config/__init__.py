@@ -4,7 +4,14 @@ Only the standard library, and Python 3.8: the Scipion plugin imports this modul
 environment that has neither torch nor numpy.
 """
 from f2fd_core.config.denoise import DenoiseConfig
-from f2fd_core.config.parameter import UserError, flag, item_type, parameters, read_json
+from f2fd_core.config.parameter import (
+    UserError,
+    brief,
+    flag,
+    item_type,
+    parameters,
+    read_json,
+)
 from f2fd_core.config.shared import MINIMUM_SIDE, VOXEL_SIZES
 from f2fd_core.config.stored import GONE, recorded, todays
 from f2fd_core.config.tools import (
@@ -30,5 +37,6 @@ __all__ = [
     "FILTERS", "HALF_TURNS", "MINIMUM_SIDE", "NETWORK_MULTIPLE", "PERTURBATIONS",
     "PREDICTION_DEFAULTS", "START_NETWORK", "START_PATCH", "START_PERTURBATIONS",
     "BenchmarkConfig", "DeconvolveConfig", "DenoiseConfig", "EvaluateConfig", "InfoConfig",
-    "SimulateConfig", "TrainConfig", "UserError", "VOXEL_SIZES", "flag", "item_type", "parameters",
+    "SimulateConfig", "TrainConfig", "UserError", "VOXEL_SIZES", "brief", "flag", "item_type",
+    "parameters",
     "read_json", "recorded", "todays", "GONE"]

@@ -43,18 +43,19 @@ class DenoiseConfig(Config):
         0, "Predictions per batch", "Noisy copies of a tile that the network takes at once. Lower "
         "it if the GPU's memory does not suffice. 0: on the CPU as the model's preset says "
         "(default 2, published 10); on a GPU all that its free memory has room for (published at "
-        "most 10).", PREDICTION, ge=0, zero="automatic", advanced=True,
+        "most 10).", PREDICTION, ge=0, le=1024, zero="automatic", advanced=True,
         original="n_bernoulli_samples_prediction")
     tile_size: int = param(
         0, "Tile size", "Largest side of the tiles in which the tomogram is denoised; they overlap "
         "and are blended, and are no larger than as many of them need. Lower it if the GPU's "
         "memory does not suffice. 0: on the CPU as the model's preset says (default 96, published "
         "64); on a GPU what its free memory has room for (default up to 192).",
-        PREDICTION, unit="voxels", ge=0, zero="automatic", advanced=True)
+        PREDICTION, unit="voxels", ge=0, le=4096, zero="automatic", advanced=True)
     pool_size: int = param(
         0, "Pool of samples", "Perturbed copies of the whole tomogram in a temporary file, for "
         "models trained with masks. 0: as the model's preset says (default 4, published 20).",
-        PREDICTION, ge=0, zero="automatic", advanced=True, original="total_samples_prediction")
+        PREDICTION, ge=0, le=1024, zero="automatic", advanced=True,
+        original="total_samples_prediction")
     std: bool = param(
         False, "Standard deviation map", "Also write <name>_std.mrc, the standard deviation over "
         "the predictions: where it is high, trust the result less.", PREDICTION)

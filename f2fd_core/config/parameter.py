@@ -3,6 +3,8 @@ import dataclasses
 import json
 import math
 import os
+import reprlib
+import sys
 import typing
 from dataclasses import dataclass, field
 from typing import Any, Dict, Tuple
@@ -11,8 +13,19 @@ INPUT, TRAINING, PERTURBATION, NETWORK, DECONVOLUTION, PREDICTION, RUN = (
     "Input", "Training", "Perturbation", "Network", "Deconvolution", "Prediction", "Run")
 
 
+LONGEST_PATH = 4096  # bytes, PATH_MAX of Linux
+_REPR = reprlib.Repr()
+_REPR.maxstring = 60
+
+
 class UserError(ValueError):
     """A mistake in what the user gave, told in one sentence; the command line exits with 2."""
+
+
+def brief(value):
+    """The repr of a value of whatever size and depth, cut to 80 characters."""
+    text = _REPR.repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 @dataclass(frozen=True)
@@ -78,25 +91,38 @@ def item_type(annotation):
     return arguments[0] if arguments else None
 
 
+def _system_takes(text):
+    """Whether a text may be a path or a part of one on some system: not too long, without NUL and
+    surrogates, except those that stand for bytes that are no UTF-8."""
+    try:
+        return len(text.encode("utf-8", "surrogateescape")) < LONGEST_PATH and "\0" not in text
+    except UnicodeEncodeError:
+        return False
+
+
 def _checked(name, kind, value, spec, default=None):
     """Return ``value`` as the field's type, or raise a UserError that names the option."""
     item = item_type(kind)
     if item is not None:
         if not isinstance(value, (list, tuple)):
-            raise UserError("%s is %r; expected a list" % (flag(name), value))
+            raise UserError("%s is %s; expected a list" % (flag(name), brief(value)))
         if spec.length and len(value) != spec.length and tuple(value) != default:
             raise UserError("%s has %d values; expected %d" % (flag(name), len(value), spec.length))
         return tuple(_checked(name, item, entry, spec) for entry in value)
+    if type(value) is int and abs(value) > sys.maxsize:
+        raise UserError("%s is %s; expected a smaller number" % (flag(name), brief(value)))
     if kind is float and type(value) is int:
         value = float(value)
     if kind is str and isinstance(value, os.PathLike):
         value = os.fspath(value)
     if type(value) is not kind:
         words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-        raise UserError("%s is %r; expected %s" % (flag(name), value, words[kind]))
+        raise UserError("%s is %s; expected %s" % (flag(name), brief(value), words[kind]))
+    if kind is str and not _system_takes(value):
+        raise UserError("%s is %s; expected a text that can be a path" % (flag(name), brief(value)))
     if spec.choices and value not in spec.choices:
-        raise UserError("%s is '%s'; expected one of %s"
-                        % (flag(name), value, ", ".join(spec.choices)))
+        raise UserError("%s is %s; expected one of %s"
+                        % (flag(name), brief(value), ", ".join(spec.choices)))
     if kind in (int, float):
         if not math.isfinite(value):
             raise UserError("%s is %s; expected a finite number" % (flag(name), value))
@@ -143,8 +169,9 @@ class Config:
         for layer in (base or {}, explicit):
             for name in layer:
                 if name not in known:
-                    raise UserError("'%s' is no parameter of %s" % (name, cls.__name__))
-            values.update(cls.presets().get(str(layer.get("preset")), {}))
+                    raise UserError("%s is no parameter of %s" % (brief(name), cls.__name__))
+            preset = layer.get("preset")
+            values.update(cls.presets().get(preset, {}) if type(preset) is str else {})
             for name, value in layer.items():
                 values.update(cls.implied().get(name, {}) if value else {})
             values.update(layer)
@@ -168,6 +195,9 @@ def read_json(path):
             values = json.load(stream)
     except OSError as error:
         raise UserError("cannot read the configuration %s: %s" % (path, error.strerror))
+    except RecursionError:
+        raise UserError("%s is nested too deeply; expected an object with one entry a parameter"
+                        % path)
     except ValueError as error:
         raise UserError("%s is not valid JSON (%s)" % (path, error))
     if not isinstance(values, dict):

@@ -13,7 +13,7 @@ class SimulateConfig(Config):
     output: str = param("", "Output folder", "Folder for the simulated volumes.", INPUT,
                         positional=True)
     shape: Tuple[int, ...] = param((96, 192, 192), "Shape", "Size of the volume, Z Y X.", INPUT,
-                                   unit="voxels", ge=16, length=3)
+                                   unit="voxels", ge=16, le=4096, length=3)
     voxel_size: float = param(10.0, "Voxel size", "Voxel size of the volume.", INPUT, unit="Å",
                               ge=shared.VOXEL_SIZES[0], le=shared.VOXEL_SIZES[1])
     snr: float = param(0.1, "Signal-to-noise ratio", "Variance of the signal over the variance of "
@@ -27,11 +27,11 @@ class SimulateConfig(Config):
     tilt_range: float = param(60.0, "Tilt range", "Tilts run from minus to plus this angle.", INPUT,
                               unit="degrees", gt=0, lt=90)
     tilt_step: float = param(3.0, "Tilt step", "Angle between two tilts.", INPUT, unit="degrees",
-                             gt=0, le=30)
+                             ge=0.1, le=30)
     thickness: int = param(0, "Specimen thickness", "The specimen is so thick, and goes on to both "
                            "sides of the tilt axis: the volume is cut out of its middle, and what "
                            "lies above, below and beside it is in the projections, as in a cell. "
-                           "0: it ends with the volume.", INPUT, unit="voxels", ge=0)
+                           "0: it ends with the volume.", INPUT, unit="voxels", ge=0, le=4096)
     half_maps: str = param("noise", "Half-maps", "noise: both of all tilts, with noise of their "
                            "own, as from frames. tilts: of every other tilt.", INPUT,
                            choices=("noise", "tilts"))
@@ -104,7 +104,7 @@ class BenchmarkConfig(Config):
         "from the folder lamella of that named by the environment variable F2FD_TEST_DATA.", INPUT,
         choices=BENCHMARK_CASES)
     shape: Tuple[int, ...] = param((64, 128, 128), "Shape", "Size of the simulated volumes, Z Y "
-                                   "X.", INPUT, unit="voxels", ge=32, length=3)
+                                   "X.", INPUT, unit="voxels", ge=32, le=4096, length=3)
     snr: Tuple[float, ...] = param((0.1,), "Signal-to-noise ratios", "Variance of the signal over "
                                    "the variance of the noise in the untilted projection.", INPUT,
                                    gt=0)
@@ -170,6 +170,7 @@ class InfoConfig(Config):
         False, "Benchmark", "Measure this machine for about half a minute: how long training and "
         "denoising with the default settings take, and how much memory they need.", RUN)
     shape: Tuple[int, ...] = param((256, 512, 512), "Shape", "Size Z Y X of the tomogram that "
-                                   "--benchmark speaks of.", RUN, unit="voxels", ge=8, length=3)
+                                   "--benchmark speaks of.", RUN, unit="voxels", ge=8, le=4096,
+                                   length=3)
     device: str = shared.device()
     threads: int = shared.threads()

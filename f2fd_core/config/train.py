@@ -117,13 +117,13 @@ class TrainConfig(Config):
         48, "Patch size", "Side of the cubic training patches. Larger patches see more context "
         "and need more memory. A multiple of 8, or of 32 for the published network; "
         "tomograms thinner than a patch are padded by reflection.", TRAINING, unit="voxels", ge=16,
-        original="subtomo_length")
+        le=1024, original="subtomo_length")
     batch_size: int = param(
         4, "Patches per batch", "Patches in a batch. Larger batches train more smoothly and need "
-        "more GPU memory.", TRAINING, ge=1, original="batch_size")
+        "more GPU memory.", TRAINING, ge=1, le=1024, original="batch_size")
     samples_per_patch: int = param(
         1, "Pairs per patch", "Perturbed pairs of each patch in a batch; the network sees "
-        "patches x pairs volumes a step.", TRAINING, ge=1, advanced=True,
+        "patches x pairs volumes a step.", TRAINING, ge=1, le=1024, advanced=True,
         original="n_bernoulli_samples")
     optimizer: str = param(
         "muon", "Optimizer", "muon: steps that change every direction of a layer's weights alike, "
@@ -160,7 +160,8 @@ class TrainConfig(Config):
         "this many epochs. 0: train all steps.", TRAINING, unit="epochs", ge=0, advanced=True)
     patch_shift: int = param(
         24, "Random shift of patches", "Each patch of the grid is shifted by up to this many "
-        "voxels along every axis when it is drawn.", TRAINING, unit="voxels", ge=0, advanced=True)
+        "voxels along every axis when it is drawn.", TRAINING, unit="voxels", ge=0, le=1024,
+        advanced=True)
     augmentation: str = param(
         "mirrors", "Augmentation", "How patches are turned at random. wedge: by half turns about X "
         "and Y, which map the missing wedge onto itself. published: by these and by quarter turns "
@@ -213,7 +214,7 @@ class TrainConfig(Config):
     block_size: int = param(
         8, "Block size", "Side of the blocks (of Fourier coefficients or, with points, of voxels) "
         "that are kept or dropped together.", PERTURBATION, unit="(Fourier) voxels", ge=1,
-        advanced=True, only=("perturbation", "masks", "points"),
+        le=1024, advanced=True, only=("perturbation", "masks", "points"),
         original="volumetric_scale_factor")
     sphere_min: float = param(
         0.05, "Smallest kept sphere", "The sphere of low frequencies that is always kept holds at "
@@ -225,8 +226,8 @@ class TrainConfig(Config):
         only=("perturbation", "masks"))
     pool_size: int = param(
         20, "Pool of samples", "Perturbed copies of the whole tomogram in a temporary file; each "
-        "patch draws its pairs from them without replacement.", PERTURBATION, ge=2, advanced=True,
-        only=("perturbation", "masks"), original="total_samples")
+        "patch draws its pairs from them without replacement.", PERTURBATION, ge=2, le=1024,
+        advanced=True, only=("perturbation", "masks"), original="total_samples")
     renew_pool: bool = param(
         True, "Renew the pool", "Replace one copy of the pool by a new one at every step. The "
         "published program keeps the same copies throughout.", PERTURBATION, advanced=True,
@@ -241,7 +242,7 @@ class TrainConfig(Config):
     features: int = param(
         0, "Features", "Feature maps of the first level. More features cost time and memory in "
         "proportion to their square. 0: the network's own (folded 16, compact 8, published 48).",
-        NETWORK, ge=0, zero="automatic", advanced=True, original="n_features")
+        NETWORK, ge=0, le=1024, zero="automatic", advanced=True, original="n_features")
     dropout: float = param(
         0.0, "Dropout", "Dropout probability in the decoder, in training and in prediction.",
         NETWORK, ge=0, lt=1, advanced=True, original="dropout_p")

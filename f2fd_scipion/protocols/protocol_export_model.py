@@ -1,5 +1,4 @@
 """Export a model for 'f2fd denoise' or another project."""
-import contextlib
 import os
 import shutil
 
@@ -8,6 +7,7 @@ from pyworkflow import BETA
 from pyworkflow.protocol import PathParam, PointerParam, StringParam
 from pyworkflow.utils import Message
 
+from f2fd_core import files
 from f2fd_scipion.objects import citations_of
 
 
@@ -33,15 +33,13 @@ class ProtF2FdExportModel(EMProtocol):
 
     def exportStep(self, path):
         """Copy the model under a temporary name, which becomes ``path`` unless that is there."""
-        partial = path + ".part"
-        try:
+        partial = path + files.PARTIAL
+        with files.removed_after(partial):
+            files.create(partial)
             shutil.copyfile(self.inModel.get().getPath(), partial)
             if os.path.exists(path):
                 raise FileExistsError("%s exists already; it is kept: give another name." % path)
-            os.rename(partial, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(partial)
+            files.finish(partial, path)
         return [path]
 
     def _target(self):

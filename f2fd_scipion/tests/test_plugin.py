@@ -1,4 +1,5 @@
 """Discovery, installation, environment and the engine's command line."""
+import importlib
 import os
 import shlex
 import subprocess
@@ -7,16 +8,18 @@ import textwrap
 from types import SimpleNamespace
 from unittest import mock
 
+import matplotlib
 import pwem
 import pyworkflow
 from PIL import Image
+from pwem.viewers import EmPlotter
 from pyworkflow.gui.project.viewprotocols_extra import ProtocolTreeConfig
 from pyworkflow.tests import BaseTest
 from pyworkflow.utils.process import buildRunCommand
 
 import f2fd_scipion
 from f2fd_core import config
-from f2fd_scipion import engine
+from f2fd_scipion import engine, viewers
 from f2fd_scipion.constants import F2FD_ENV_ACTIVATION, F2FD_HOME, F2FD_TORCH_INDEX
 from f2fd_scipion.objects import citations
 
@@ -87,6 +90,21 @@ class TestF2FdPlugin(BaseTest):
         self.assertEqual(places["ProtF2FdTrain"], ("Tomograms", "Denoise"))
         self.assertEqual(places["ProtF2FdDenoise"], ("Tomograms", "Denoise"))
         self.assertEqual(places["ProtF2FdImportModel"], ("Imports",))
+
+    def testWindowsShowTsIdsAsTheyAre(self):
+        """Also where a matplotlibrc asks for LaTeX."""
+        self.addCleanup(matplotlib.rcParams.update, {"text.usetex": False})
+        matplotlib.rcParams["text.usetex"] = True
+        importlib.reload(viewers)
+        EmPlotter.setBackend("Agg")
+        scores = {"denoised": {"fsc": {"frequency": [0, 0.5], "correlation": [1, 0]}}}
+        viewer = mock.Mock()
+        viewer.protocol.getScores.return_value = {"$$": scores, "a$_$": scores}
+        viewer.protocol.table.return_value = [["tsId"], ["$$"], ["a$_$"]]
+        viewer.protocol.inTomos.get().getSamplingRate.return_value = 10.0
+        for show in (viewers.F2FdEvaluateViewer._showTable, viewers.F2FdEvaluateViewer._showShells):
+            plotter, = show(viewer)
+            plotter.figure.canvas.draw()
 
     def testLogoIsASmallSquarePicture(self):
         path = self.domain.getProtocols()["ProtF2FdTrain"].getPluginLogoPath()

@@ -3,6 +3,7 @@ from pwem.viewers import EmPlotter
 from pyworkflow.protocol.params import LabelParam
 from pyworkflow.viewer import DESKTOP_TKINTER, ProtocolViewer
 
+from f2fd_core.report import literal
 from f2fd_scipion.protocols import ProtF2FdEvaluate
 
 STYLES = {"noisy": "--", "denoised": "-", "half_maps": "-"}
@@ -29,7 +30,7 @@ class F2FdEvaluateViewer(ProtocolViewer):
         return [] if self.protocol.getScores() else ["There are no scores yet."]
 
     def _showTable(self, paramName=None):
-        heading, *rows = self.protocol.table()
+        heading, *rows = [list(map(literal, row)) for row in self.protocol.table()]
         plotter = EmPlotter(windowTitle="Scores", figsize=(8, 0.8 + 0.3 * len(rows)))
         axes = plotter.createSubPlot("", None, None)
         table = axes.table(rows, colLabels=heading, loc="center", cellLoc="center")
@@ -46,7 +47,7 @@ class F2FdEvaluateViewer(ProtocolViewer):
                     curve = found[state]["fsc"]
                     axes.plot([at / size for at in curve["frequency"]], curve["correlation"],
                               color="C%d" % (number % 10), linestyle=style,
-                              label="%s, %s" % (tsId, state.replace("_", "-")))
+                              label="%s, %s" % (literal(tsId), state.replace("_", "-")))
         axes.axhline(0.143, color="0.6", linewidth=0.8)
         axes.legend(fontsize=7)
         return [plotter]

@@ -100,7 +100,7 @@ class PreviewDialog(Dialog):
     def number(self):
         """The number of predictions; raises UserError if it is none."""
         text = self.predictions.get().strip()
-        if not text.isdigit():
+        if not text.isdecimal():
             raise UserError("Predictions: '%s' is no whole number of at least 0" % text)
         return int(text)
 
