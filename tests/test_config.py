@@ -8,7 +8,14 @@ import pytest
 
 import f2fd_core
 from f2fd_core import arguments, cli, config
-from f2fd_core.config import DenoiseConfig, SimulateConfig, TrainConfig, UserError
+from f2fd_core.config import (
+    BenchmarkConfig,
+    DeconvolveConfig,
+    DenoiseConfig,
+    SimulateConfig,
+    TrainConfig,
+    UserError,
+)
 
 BLOCK = ("import sys\n"
          "class Block:\n"
@@ -186,6 +193,15 @@ def test_bad_values_get_one_sentence(values, words):
         TrainConfig.create(values)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("config_class", [TrainConfig, DenoiseConfig, DeconvolveConfig,
+                                          SimulateConfig, BenchmarkConfig])
+def test_a_defocus_in_angstrom_is_refused_with_the_unit(config_class):
+    assert config_class.create({"defocus": 100.0}).defocus == 100
+    with pytest.raises(UserError, match=r"--defocus is 30000.0; expected at most 100 "
+                                        r"\(unit: µm\)"):
+        config_class.create({"defocus": 30000})
 
 
 def test_half_maps_are_for_noise_matched_pairs_or_for_noise2noise():

@@ -105,7 +105,9 @@ def _checked(name, kind, value, spec, default=None):
                                     (spec.le, "at most", value <= spec.le),
                                     (spec.lt, "below", value < spec.lt)):
             if not holds:
-                raise UserError("%s is %s; expected %s %g" % (flag(name), value, words, bound))
+                raise UserError("%s is %s; expected %s %g%s" % (
+                    flag(name), value, words, bound,
+                    " (unit: %s)" % spec.unit if spec.unit else ""))
     return value
 
 

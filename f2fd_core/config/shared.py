@@ -4,6 +4,9 @@ from f2fd_core.config.parameter import DECONVOLUTION, INPUT, RUN, UserError, par
 MINIMUM_SIDE = 8
 """Voxels that a tomogram must have along every axis."""
 
+DEFOCUS = dict(unit="µm", ge=0, le=100)
+"""Above are defoci in Å, as most other programs have them."""
+
 EXCLUSIVE = {"resume": {"overwrite": False}, "overwrite": {"resume": False}}
 """Giving one of these replaces the other where a recorded configuration has it."""
 
@@ -18,7 +21,7 @@ def half_maps(help):
 
 FILTER = {
     "defocus": (0.0, "Defocus", "Defocus (positive: underfocus) of the tomogram's images, on "
-                "average; 300 kV and Cs 2.7 mm are assumed.", dict(unit="µm", ge=0)),
+                "average; 300 kV and Cs 2.7 mm are assumed.", DEFOCUS),
     "phase_shift": (0.0, "Phase shift", "Phase shift of a phase plate; 0 without one.",
                     dict(unit="degrees", ge=0, le=180)),
     "phase_flipped": (False, "Phases flipped", "The CTF's phases were corrected already, before or "

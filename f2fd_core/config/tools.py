@@ -35,7 +35,7 @@ class SimulateConfig(Config):
                            "own, as from frames. tilts: of every other tilt.", INPUT,
                            choices=("noise", "tilts"))
     defocus: float = param(3.0, "Defocus", "Defocus of the microscope (300 kV, Cs 2.7 mm).", INPUT,
-                           unit="µm", ge=0)
+                           **shared.DEFOCUS)
     sirt_iterations: int = param(0, "SIRT-like filter", "Reconstruct with IMOD's SIRT-like filter "
                                  "for this many iterations, which passes low frequencies and "
                                  "dampens high ones. 0: weighted back-projection.", INPUT,
@@ -91,7 +91,7 @@ class BenchmarkConfig(Config):
                           "0.5 inside).", INPUT)
     voxel_size: float = shared.voxel_size()
     defocus: float = param(3.0, "Defocus", "Defocus of the simulation or of your tomogram, for the "
-                           "deconvolution.", INPUT, unit="µm", gt=0)
+                           "deconvolution.", INPUT, **dict(shared.DEFOCUS, gt=0))
     cases: Tuple[str, ...] = param(
         ("cell", "spheres"), "Cases", "Simulated tomograms. cell, spheres, crowded, empty: the "
         "specimen; the others are a cell: sirt: SIRT-like reconstruction; uneven: noise that "
