@@ -7,6 +7,10 @@ MINIMUM_SIDE = 8
 DEFOCUS = dict(unit="µm", ge=0, le=100)
 """Above are defoci in Å, as most other programs have them."""
 
+STARTS = dict(choices=("automatic", "random", "pretrained"),
+              renamed=(("auto", "automatic"), ("shapes", "pretrained")))
+"""What a training may start from. Scipion remembers a choice by its place."""
+
 EXCLUSIVE = {"resume": {"overwrite": False}, "overwrite": {"resume": False}}
 """Giving one of these replaces the other where a recorded configuration has it."""
 
@@ -66,8 +70,10 @@ def threads():
 
 
 def precision():
-    return param("auto", "Precision", "Arithmetic of the network: bfloat16 is faster where the "
-                 "hardware has it; auto uses it there and float32 elsewhere.", RUN,
+    return param("auto", "Precision", "Arithmetic of the network.\n"
+                 "auto: bfloat16 where the hardware has it, float32 elsewhere.\n"
+                 "float32: the more precise.\n"
+                 "bfloat16: the faster where the hardware has it.", RUN,
                  choices=("auto", "float32", "bfloat16"), advanced=True)
 
 
