@@ -44,18 +44,20 @@ class ProtF2FdBase(EMProtocol):
     """A protocol whose form is made from one of the engine's configuration classes.
 
     Subclasses set ``CONFIG``, the class, and ``SUPPLIED``: {field that the form doesn't ask for:
-    where its value comes from}, whose values ``_supply`` returns; ``ON_GPU``: whether the engine
-    computes on a GPU.
+    where its value comes from}, whose values ``_supply`` returns; ``INSTEAD``: {field: the form's
+    own parameter that, once chosen, is used in its place}; ``ON_GPU``: whether the engine computes
+    on a GPU.
     """
     _devStatus = BETA
     CONFIG = None
     SUPPLIED = {}
+    INSTEAD = {}
     ON_GPU = True
     GPU_HELP = ("Numbers of the GPUs, separated by spaces; 0 is the first. Several share the work "
                 "of every step.")
 
     def _addEngineParams(self, form):
-        add_parameters(form, self.CONFIG, self.SUPPLIED)
+        add_parameters(form, self.CONFIG, self.SUPPLIED, self.INSTEAD)
         if not self.ON_GPU:
             return
         form.addHidden(USE_GPU, BooleanParam, default=True, expertLevel=LEVEL_ADVANCED,

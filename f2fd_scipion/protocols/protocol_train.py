@@ -61,6 +61,7 @@ class ProtF2FdTrain(ProtF2FdBase):
         "device": "the choice between GPU and CPU",
         "threads": "the protocol's number of threads",
     }
+    INSTEAD = {"start": "initialModel"}
 
     # -------------------------- Form -----------------------------------------
     def _defineParams(self, form):
@@ -81,8 +82,9 @@ class ProtF2FdTrain(ProtF2FdBase):
                            "are used for the scores in the log (SSIM, PSNR), never for training.")
         form.addParam("initialModel", PointerParam, pointerClass="F2FdModel", allowsNull=True,
                       expertLevel=LEVEL_ADVANCED, label="Initial model",
-                      help="Start from this model, made on similar tomograms, instead of from "
-                           "random weights. The network must be the same.")
+                      help="The training starts from the weights of this model, made on similar "
+                           "tomograms, in place of the 'Starting weights'. The network must be "
+                           "the same.")
         self._addEngineParams(form)
         form.addParallelSection(threads=4, mpi=0, binThreadsHelp=self._threadsHelp())
 
