@@ -4,12 +4,19 @@ import os
 
 from pwem.protocols import EMProtocol
 from pyworkflow import BETA
-from pyworkflow.protocol import GPU_LIST, LEVEL_ADVANCED, USE_GPU, BooleanParam, StringParam
+from pyworkflow.protocol import (
+    GPU_LIST,
+    LEVEL_ADVANCED,
+    USE_GPU,
+    BooleanParam,
+    PointerParam,
+    StringParam,
+)
 from tomo.objects import Tomogram
 
 from f2fd_core.config import MINIMUM_SIDE, UserError, parameters
 from f2fd_core.ctf import VOLTAGE_KV
-from f2fd_scipion import engine
+from f2fd_scipion import ctf, engine
 from f2fd_scipion.form import add_parameters, in_form_words, shown_values, within_bounds
 
 MRC_MARK = ":mrc"
@@ -55,6 +62,11 @@ class ProtF2FdBase(EMProtocol):
     ON_GPU = True
     GPU_HELP = ("Numbers of the GPUs, separated by spaces; 0 is the first. Several share the work "
                 "of every step.")
+
+    def _addCtfs(self, form, help, **options):
+        form.addParam("inCtfs", PointerParam, pointerClass="SetOfCTFTomoSeries", allowsNull=True,
+                      label="CTFs", help="CTFs of the tilt series, matched by tsId, for the "
+                      "deconvolution: " + help, **options)
 
     def _addEngineParams(self, form):
         add_parameters(form, self.CONFIG, self.SUPPLIED, self.INSTEAD)
@@ -168,12 +180,32 @@ class ProtF2FdBase(EMProtocol):
         if tomograms.ctfCorrected() and not self.phase_flipped:
             warnings.append("Phases flipped is 'No', but the tomograms are marked as "
                             "CTF-corrected; expected 'Yes'.")
-        acquisition = tomograms.getAcquisition()
-        voltage = acquisition.getVoltage() if acquisition is not None else None
-        if voltage and voltage != VOLTAGE_KV:
-            warnings.append("The tomograms were taken at %g kV, but the deconvolution filter is "
-                            "made for %g kV: its zeros are misplaced." % (voltage, VOLTAGE_KV))
-        return warnings
+        return warnings + self._voltageWarnings()
+
+    def _voltageWarnings(self):
+        """That the deconvolution filter is made for another voltage."""
+        ctfs = self.inCtfs.get()
+        sets = [self.inTomos.get(), None if ctfs is None else ctfs.getSetOfTiltSeries()]
+        acquisitions = [images.getAcquisition() for images in sets if images is not None]
+        voltages = {acquisition.getVoltage() for acquisition in acquisitions
+                    if acquisition is not None}
+        return ["The tomograms were taken at %g kV, but the deconvolution filter is made for %g "
+                "kV: its zeros are misplaced." % (voltage, VOLTAGE_KV)
+                for voltage in sorted(filter(None, voltages - {VOLTAGE_KV}))]
+
+    def _ctfErrors(self, tomograms):
+        """Of which tomograms the chosen CTFs, if they are complete, have no defocus."""
+        ctfs = self.inCtfs.get()
+        if ctfs is None or ctfs.isStreamOpen():
+            return []
+        without = ctf.without_ctf(ctfs, [tomogram.getTsId() for tomogram in tomograms])
+        return ["CTFs: there is no defocus for %s." % ", ".join(without)] if without else []
+
+    def _ctfValues(self, tomogram):
+        """The engine's values of a tomogram's CTF, {field: value}; {} without CTFs."""
+        ctfs = self.inCtfs.get()
+        values = {} if ctfs is None else ctf.filter_values(ctfs, tomogram.getTsId())
+        return {field: value for field, value in values.items() if field in self.INSTEAD}
 
     def _memoryWarnings(self):
         """Whether the machine's memory may not suffice for the largest tomogram."""

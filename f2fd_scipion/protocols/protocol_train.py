@@ -2,6 +2,7 @@
 import logging
 import os
 import re
+import statistics
 from enum import Enum
 
 from pyworkflow.protocol import LEVEL_ADVANCED, PointerParam
@@ -28,6 +29,8 @@ MODEL_FILE = "model.pt"
 CONFIG_FILE = "train.json"
 STOP_FILE = "stop"
 HALVES = "the perturbation 'halves'"
+DEFOCUS_SPREAD = 0.2
+"""Share of the mean by which the defocus of a tomogram may differ from it without a warning."""
 CHECKPOINTS, CHECKPOINT = "checkpoints", r"step_\d+\.pt"
 
 
@@ -61,7 +64,7 @@ class ProtF2FdTrain(ProtF2FdBase):
         "device": "the choice between GPU and CPU",
         "threads": "the protocol's number of threads",
     }
-    INSTEAD = {"start": "initialModel"}
+    INSTEAD = {"start": "initialModel", "defocus": "inCtfs", "phase_shift": "inCtfs"}
 
     # -------------------------- Form -----------------------------------------
     def _defineParams(self, form):
@@ -85,6 +88,10 @@ class ProtF2FdTrain(ProtF2FdBase):
                       help="The training starts from the weights of this model, made on similar "
                            "tomograms, in place of the 'Starting weights'. The network must be "
                            "the same.")
+        self._addCtfs(form, "'Deconvolve first' takes defocus and phase shift from them, the means "
+                            "over the tomograms. Where these differ much, run 'deconvolve "
+                            "tomograms' first and train on its results.",
+                      expertLevel=LEVEL_ADVANCED)
         self._addEngineParams(form)
         form.addParallelSection(threads=4, mpi=0, binThreadsHelp=self._threadsHelp())
 
@@ -165,7 +172,13 @@ class ProtF2FdTrain(ProtF2FdBase):
             "overwrite": False,
             "device": self._device(),
             "threads": self.numberOfThreads.get(),
+            **self._meanCtf(tomograms),
         }
+
+    def _meanCtf(self, tomograms):
+        """The engine's values of the chosen CTFs, means over the tomograms; {} without CTFs."""
+        values = [self._ctfValues(tomogram) for tomogram in tomograms] or [{}]
+        return {field: statistics.mean(each[field] for each in values) for field in values[0]}
 
     def _matching(self, pointer):
         """The files of a set in the order of the tomograms with the same tsIds; [] without one."""
@@ -186,6 +199,10 @@ class ProtF2FdTrain(ProtF2FdBase):
         initial = self.initialModel.get()
         if initial is not None and not os.path.exists(initial.getPath()):
             errors.append("Initial model: its file %s is not there." % initial.getPath())
+        if self.inCtfs.get() is not None and not self.deconvolve:
+            errors.append("CTFs: they are for the deconvolution, but 'Deconvolve first' is 'No'; "
+                          "choose 'Yes' or no CTFs.")
+        errors += self._ctfErrors(tomograms)
         tsIds = {tomogram.getTsId() for tomogram in tomograms}
         if self.groundTruth.get() or self.masks.get():
             errors += repeated(tomograms, "Tomograms")
@@ -193,7 +210,20 @@ class ProtF2FdTrain(ProtF2FdBase):
                 + without_partner(tsIds, self.masks.get(), "Sampling masks"))
 
     def _warnings(self):
-        return super()._warnings() + self._deconvolutionWarnings()
+        return super()._warnings() + self._deconvolutionWarnings() + self._defocusWarnings()
+
+    def _defocusWarnings(self):
+        """That one defocus for all tomograms does not suit each of them."""
+        if not self._hasInputs() or self.inCtfs.get() is None:
+            return []
+        defoci = [self._ctfValues(tomogram)["defocus"]
+                  for tomogram in tomograms_of(self.inTomos.get())]
+        mean = statistics.mean(defoci)
+        if max(abs(defocus - mean) for defocus in defoci) <= DEFOCUS_SPREAD * mean:
+            return []
+        return ["The tomograms' defocus is %.2f to %.2f µm; the training deconvolves all with the "
+                "mean, %.2f µm: run 'deconvolve tomograms' first and train on its results."
+                % (min(defoci), max(defoci), mean)]
 
     def _summary(self):
         model = getattr(self, F2FdTrainOutputs.model.name, None)

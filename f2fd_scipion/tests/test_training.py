@@ -277,6 +277,41 @@ class TestF2FdTraining(project.ProjectTests):
         train.defocus.set(3.0)
         self.assertEqual(train.validate(), [])
 
+    def testCtfsAreForTheDeconvolution(self):
+        ctfs = self.ctfs({"first": [(20000, 20000, 0, True)], "second": [(40000, 40000, 90, True)]})
+        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms, inCtfs=ctfs)
+        self.assertEqual(train.validate(), [
+            "CTFs: they are for the deconvolution, but 'Deconvolve first' is 'No'; choose 'Yes' or "
+            "no CTFs."])
+        train.deconvolve.set(True)
+        self.assertEqual(train.validate(), [])
+        config = train._configure(train._supply())
+        self.assertEqual((config.defocus, config.phase_shift), (3.0, 45.0))
+        with project.gpus(1):
+            self.assertEqual(train.warnings(), [
+                "The tomograms' defocus is 2.00 to 4.00 µm; the training deconvolves all with the "
+                "mean, 3.00 µm: run 'deconvolve tomograms' first and train on its results."])
+            train.inCtfs.set(self.ctfs({tsId: [(defocus, defocus, 0, True)] for tsId, defocus in
+                                        (("first", 29000), ("second", 31000))}))
+            self.assertEqual(train.warnings(), [])
+
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
+                                   inModel=self.train.model, inCtfs=ctfs)
+        self.assertEqual(denoise.validate(), [
+            "CTFs: the model was trained on tomograms that were not deconvolved; expected no "
+            "CTFs."])
+        model = F2FdModel(path=self.train.model.getPath())
+        model.setInfo({"config": config.to_dict(), "voxel_size": SET_VOXEL_SIZE, "step": 6})
+        denoise.inModel.set(model)
+        self.assertEqual(denoise.validate(), [])
+        self.assertEqual([denoise._configure(denoise._supply(tomogram)).defocus
+                          for tomogram in self.imported.Tomograms], [2.0, 4.0])
+        denoise.inCtfs.set(self.ctfs({"first": [], "second": []}, voltage=200))
+        with project.gpus(1):
+            self.assertEqual(denoise.warnings(), [
+                "The tomograms were taken at 200 kV, but the deconvolution filter is made for 300 "
+                "kV: its zeros are misplaced."])
+
     def testTheFilterIsToldWhatScipionKnows(self):
         imported, _ = self.importCopies("corrected", {"x": self.path("first")})
         tomograms = imported.Tomograms
