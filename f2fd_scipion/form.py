@@ -92,8 +92,8 @@ def add_parameters(form, config_class, supplied, instead):
     """Add every field of a configuration class, but those in ``supplied``, to its section.
 
     Sections come in the order of the fields; one that the form has already is continued. One with
-    nothing for the normal level is no tab, but a group at the end of the first new tab. Fields on
-    which others depend are added first, since Scipion looks up conditions on adding.
+    nothing for the normal level is no tab, but a group at the end of the last one. Fields on which
+    others depend are added first, since Scipion looks up conditions on adding.
 
     ``instead``: {field: the protocol's own parameter that, once chosen, is used in its place}.
     """
@@ -102,34 +102,31 @@ def add_parameters(form, config_class, supplied, instead):
     governed = governed_by_presets(config_class)
     leading = {spec.only[0] for spec in specs.values() if spec.only} | {PRESET}
     sections = {}
-    for name, spec in specs.items():
-        sections.setdefault(spec.section, []).append(name)
-    closing = {section: sorted(set.intersection(*(governed.get(name, set()) for name in names)))
-               for section, names in sections.items()}
-    new = [section for section in sections if not form.hasSection(section)]
-    folded = [section for section in new if all(specs[name].advanced for name in sections[section])]
-    tabs = [section for section in new if section not in folded]
+    for field in sorted(fields, key=lambda field: field[0] not in leading):
+        sections.setdefault(field[3].section, []).append(field)
+    continued = {section for section in sections if form.hasSection(section)}
+    folded = {section for section, members in sections.items()
+              if section not in continued and all(spec.advanced for *_, spec in members)}
 
-    def place(section):
-        if section not in folded:
-            return form.getSection(section) or form.addSection(label=section)
-        return form.getParam(section) or form.getSection(tabs[0]).addGroup(
-            section, expertLevel=LEVEL_ADVANCED,
-            condition=" and ".join(_left_open(closing[section], specs)) or None)
-
-    for name, kind, default, spec in sorted(
-            fields, key=lambda field: (field[3].section in folded, field[0] not in leading)):
-        parameter, arguments = _kind(name, kind, default, spec)
-        place(spec.section).addParam(name, parameter, label=_label(spec), help=spec.full_help(),
-                                     condition=_condition(name, specs, governed, instead),
-                                     expertLevel=LEVEL_ADVANCED if spec.advanced else LEVEL_NORMAL,
-                                     **arguments)
-    for section in tabs:
-        for preset in closing[section]:
-            form.getSection(section).addParam(
-                "hint_%s_%s" % (section.lower(), preset), params.LabelParam,
-                label="The method '%s' sets everything here." % preset,
-                condition="%s == %d" % (PRESET, specs[PRESET].choices.index(preset)))
+    for section, members in sorted(sections.items(), key=lambda item: item[0] in folded):
+        closing = sorted(set.intersection(*(governed.get(name, set()) for name, *_ in members)))
+        if section in folded:
+            place = form.addGroup(section, expertLevel=LEVEL_ADVANCED,
+                                  condition=" and ".join(_left_open(closing, specs)) or None)
+        elif section in continued:
+            place = form.getSection(section)
+        else:
+            place = form.addSection(label=section)
+        for name, kind, default, spec in members:
+            parameter, arguments = _kind(name, kind, default, spec)
+            place.addParam(name, parameter, label=_label(spec), help=spec.full_help(),
+                           condition=_condition(name, specs, governed, instead),
+                           expertLevel=LEVEL_ADVANCED if spec.advanced else LEVEL_NORMAL,
+                           **arguments)
+        for preset in closing if section not in folded | continued else ():
+            place.addParam("hint_%s_%s" % (section.lower(), preset), params.LabelParam,
+                           label="%s: set by the method '%s'." % (section, preset),
+                           condition="%s == %d" % (PRESET, specs[PRESET].choices.index(preset)))
 
 
 def shown_values(protocol, config_class, supplied):
