@@ -200,14 +200,28 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
             self._store(tomograms)
 
     def _registerFailed(self):
-        """Renew the set of input tomograms of which nothing came out, if there were any."""
+        """Renew the set of input tomograms of which nothing came out; without any there is none."""
         failures = self._failures()
-        if not failures and not hasattr(self, FAILED_TOMOGRAMS):
+        if not failures:
+            self._dropFailed()
             return
         failed = [source.clone() for source in self.inTomos.get() if source.getTsId() in failures]
         for tomogram in failed:
             tomogram.setObjComment(failures[tomogram.getTsId()])
         self._renew(FAILED_TOMOGRAMS, failed)
+
+    def _dropFailed(self):
+        """Take back the set of input tomograms of which nothing came out, if there is one."""
+        failed = getattr(self, FAILED_TOMOGRAMS, None)
+        if failed is not None:
+            self.deleteOutput(failed)
+
+    def copy(self, other, *args, **options):
+        """Scipion's, by which a protocol learns what its run has made; it keeps what the run took
+        back."""
+        if not hasattr(other, FAILED_TOMOGRAMS):
+            self._dropFailed()
+        return super().copy(other, *args, **options)
 
     def _renew(self, name, items):
         """Let an output set have these tomograms and no others."""

@@ -82,7 +82,10 @@ class TestF2FdTomograms(project.ProjectTests):
         self.checkDenoised(denoise, {"a": SHAPES["first"], "b": SHAPES["second"],
                                      "c": SHAPES["second"]})
         self.assertNotIn("failed", " ".join(denoise.summary()))
-        self.assertEqual(denoise.failedTomograms.getSize(), 0)
+        stored = self.proj.getProtocol(denoise.getObjId(), fromRuns=False)
+        for protocol in (denoise, stored):
+            self.assertFalse(hasattr(protocol, "failedTomograms"))
+            self.assertEqual([name for name, _ in protocol.iterOutputAttributes()], ["tomograms"])
         self.assertEqual(self.times(denoise, "ac"), times)
 
     @staticmethod
