@@ -170,8 +170,12 @@ class TestF2FdTraining(project.ProjectTests):
         self.waitFor(lambda: os.path.exists(log) and len(self.log(train)) > 7, train)
         train.finishNow()
         self.waitFor(lambda: self.updated(train).isFinished(), train)
-        self.assertEqual(train.model.getSteps(), len(self.log(train)))
+        steps = train.model.getSteps()
+        self.assertEqual(steps, len(self.log(train)))
         self.assertTrue(train.model.getPath().endswith("model.pt"))
+        train.steps.set(steps + 1)
+        self.resume(train)
+        self.assertEqual((train.model.getSteps(), len(self.log(train))), (steps + 1, steps + 1))
 
     def testStoppingATrainingHandsOutItsNewestCheckpoint(self):
         train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms,
