@@ -5,7 +5,7 @@ import re
 import statistics
 from enum import Enum
 
-from pyworkflow.protocol import LEVEL_ADVANCED, PointerParam
+from pyworkflow.protocol import LEVEL_ADVANCED, BooleanParam, PointerParam
 from pyworkflow.utils import Message
 
 import f2fd_scipion
@@ -55,8 +55,8 @@ class ProtF2FdTrain(ProtF2FdBase):
         "output": "the protocol's extra folder",
         "ground_truth": "the set of noise-free tomograms, matched by tsId",
         "sampling_masks": "the set of masks, matched by tsId",
-        "half_maps": "those of the input set: used by themselves where every tomogram has them, "
-                     "since they tell the noise, and needed for the perturbation 'halves'",
+        "half_maps": "those of the input set, if 'Use half-maps' is 'Yes' and every tomogram has "
+                     "them",
         "initial_model": "the initial model, if one is chosen",
         "voxel_size": "the input set's sampling rate",
         "resume": "always on: continuing the protocol continues its training",
@@ -74,6 +74,12 @@ class ProtF2FdTrain(ProtF2FdBase):
                       help="Tomograms to train on, of any and also of different sizes: a set, a "
                            "subset or a single one. A few typical ones suffice for a whole data "
                            "set.")
+        form.addParam("useHalfMaps", BooleanParam, default=True, label="Use half-maps",
+                      help="What half-maps (odd and even) are used for, where every tomogram has "
+                           "them.\n"
+                           "Yes: they tell the noise; with the perturbation 'halves' the network "
+                           "learns from one to the other.\n"
+                           "No: nothing; the noise is estimated from the tomograms.")
         form.addParam("masks", PointerParam, pointerClass="SetOfTomoMasks", allowsNull=True,
                       expertLevel=LEVEL_ADVANCED, label="Sampling masks",
                       help="Learn only from parts of which a twentieth or more is inside these "
@@ -150,8 +156,10 @@ class ProtF2FdTrain(ProtF2FdBase):
                 else "masks")
 
     def _halfMaps(self, tomograms):
-        """The half-maps to learn from: needed for 'halves', and used by 'spectrum' if all are
-        there."""
+        """The half-maps to learn from, if they are to be used: needed for 'halves', and used by
+        'spectrum' if all are there."""
+        if not self.useHalfMaps:
+            return []
         found = [half_maps(tomogram) for tomogram in tomograms]
         complete = all(len(pair) == 2 and all(map(os.path.exists, pair)) for pair in found)
         wanted = self._usesHalves() or self._perturbation() == "spectrum" and complete
@@ -196,6 +204,9 @@ class ProtF2FdTrain(ProtF2FdBase):
         tomograms = tomograms_of(self.inTomos.get())
         errors = missing_files(tomograms, "Tomograms", halves=HALVES if self._usesHalves() else "")
         errors += thin(tomograms, "Tomograms")
+        if self._usesHalves() and not self.useHalfMaps:
+            errors.append("Use half-maps is 'No', but %s needs them; choose 'Yes' or another "
+                          "perturbation." % HALVES)
         initial = self.initialModel.get()
         if initial is not None and not os.path.exists(initial.getPath()):
             errors.append("Initial model: its file %s is not there." % initial.getPath())

@@ -234,6 +234,13 @@ class TestF2FdTraining(project.ProjectTests):
         self.assertEqual(config.perturbation, "spectrum")
         self.assertEqual(list(config.half_maps), self.halves("first") + self.halves("second"))
         self.assertEqual(train.validate(), [])
+        train.useHalfMaps.set(False)
+        self.assertEqual(train._supply()["half_maps"], [])
+        self.assertEqual(train.validate(), [])
+        train.perturbation.set(HALVES)
+        self.assertEqual(train.validate(), [
+            "Use half-maps is 'No', but the perturbation 'halves' needs them; choose 'Yes' or "
+            "another perturbation."])
 
     def testHalfMapsThatAreMissing(self):
         train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms,
