@@ -1,6 +1,7 @@
 """What the protocols that compute with the engine share."""
 import collections
 import os
+import re
 
 from pwem.protocols import EMProtocol
 from pyworkflow import BETA
@@ -19,6 +20,7 @@ from f2fd_core.ctf import VOLTAGE_KV
 from f2fd_scipion import ctf, engine
 from f2fd_scipion.form import add_parameters, in_form_words, shown_values, within_bounds
 
+GPU_IDS = r"[\s,]*(\d+(-\d+)?([\s,]+|$))*"
 MRC_MARK = ":mrc"
 MEMORY_FACTOR, MEMORY_BASE = 3, 1.5
 """The engine's bound: so many times the tomogram in float32, and so many GiB."""
@@ -123,6 +125,9 @@ class ProtF2FdBase(EMProtocol):
         """Further checks of a configuration; raises UserError."""
 
     def _validate(self):
+        if self.usesGpu() and not re.fullmatch(GPU_IDS, self.gpuList.get("")):
+            return ["GPU IDs is '%s'; expected numbers, such as '0' or '0 2 3'."
+                    % self.gpuList.get()]
         errors = self._inputErrors() if self._hasInputs() else []
         errors += [] if errors else self._settingErrors()
         problem = engine.problem()

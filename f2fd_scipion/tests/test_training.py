@@ -123,6 +123,13 @@ class TestF2FdTraining(project.ProjectTests):
             train._useQueue.set(True)
             self.assertEqual(train.validate(), [])
             train._useQueue.set(False)
+        for text in ("abc", "0;1", "-1", "0-", "0 1.5"):
+            train.gpuList.set(text)
+            self.assertEqual(train.validate(), [
+                "GPU IDs is '%s'; expected numbers, such as '0' or '0 2 3'." % text])
+        for text in (" 0, 1", "0-1,3", "0 2 3"):
+            train.gpuList.set(text)
+            self.assertEqual(train.validate(), [])
         train.gpuList.set("")
         self.assertIn("No GPU is named", " ".join(train.validate()))
         train.useGpu.set(False)
