@@ -108,7 +108,10 @@ class ProtF2FdBase(EMProtocol):
         """
         with open(path, "w", encoding="utf-8") as stream:
             stream.write(config.to_json())
-        engine.run(self, [name, "--config", path], result, gpu=self.usesGpu(), about=about)
+        try:
+            engine.run(self, [name, "--config", path], result, gpu=self.usesGpu(), about=about)
+        except engine.EngineError as error:
+            raise engine.EngineError(in_form_words(error, self.CONFIG)) from error
 
     def _settingErrors(self):
         """What is wrong with the form's values, beyond what its validators say."""

@@ -5,11 +5,12 @@ import re
 import statistics
 from enum import Enum
 
-from pyworkflow.protocol import LEVEL_ADVANCED, BooleanParam, PointerParam
+from pyworkflow.protocol import LEVEL_ADVANCED, MODE_RESUME, BooleanParam, PointerParam
 from pyworkflow.utils import Message
 
 import f2fd_scipion
-from f2fd_core.config import TrainConfig
+from f2fd_core.config import TrainConfig, UserError, recorded
+from f2fd_core.run_folder import compare_settings
 from f2fd_scipion import engine
 from f2fd_scipion.objects import F2FdModel
 from f2fd_scipion.protocols.protocol_base import (
@@ -199,6 +200,12 @@ class ProtF2FdTrain(ProtF2FdBase):
     def _checkSettings(self, config):
         if self.usesGpu():
             config.check_devices(len(self.getGpuList()))
+        if self.runMode.get() == MODE_RESUME and self.newestCheckpoint():
+            earlier = TrainConfig.create({}, recorded(self._getExtraPath()))
+            try:
+                compare_settings(earlier, config, self._getExtraPath(CONFIG_FILE))
+            except UserError as error:
+                raise UserError("%s; or choose 'Restart' to train anew" % error)
 
     def _inputErrors(self):
         tomograms = tomograms_of(self.inTomos.get())

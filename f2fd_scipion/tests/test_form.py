@@ -1,5 +1,7 @@
 """The forms say what the engine's dataclasses say, and give it back."""
 import json
+import os
+from unittest import mock
 
 from pyworkflow import Config
 from pyworkflow.protocol import Group, params
@@ -13,6 +15,7 @@ from f2fd_core.config import (
     UserError,
     parameters,
 )
+from f2fd_scipion import engine
 from f2fd_scipion.form import in_form_words, shown_values
 from f2fd_scipion.objects import F2FdModel
 from f2fd_scipion.protocols import (
@@ -235,6 +238,12 @@ class TestF2FdForms(BaseTest):
         self.assertNotIn("--", sentence)
         self.assertEqual(in_form_words("--nonsense of --steps", TrainConfig),
                          "--nonsense of 'Training steps'")
+
+    def testTheEnginesSentencesSpeakOfLabels(self):
+        said = engine.EngineError("--patch-size is 24; expected 16")
+        with mock.patch.object(engine, "run", side_effect=said), \
+                self.assertRaisesRegex(engine.EngineError, "^'Patch size' is 24; expected 16$"):
+            ProtF2FdTrain()._runEngine("train", TrainConfig(), os.devnull, "model.pt")
 
     def testValidatorsAndTheDataclassDontBothComplain(self):
         protocol = ProtF2FdTrain()

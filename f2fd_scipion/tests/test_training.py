@@ -5,6 +5,7 @@ from unittest import mock
 
 import mrcfile
 import numpy as np
+from pyworkflow.protocol import MODE_RESTART
 from tomo.objects import SetOfTomoMasks, TomoMask
 
 from f2fd_core.config import TrainConfig
@@ -51,6 +52,12 @@ class TestF2FdTraining(project.ProjectTests):
         self.assertEqual(len(after), 9)
         self.assertEqual(train.model.getSteps(), 9)
         self.assertIn("resuming from", self.stderr(train))
+        train.patch_size.set(24)
+        self.assertEqual(train.validate(), [
+            "'Patch size' is 24; expected 16 as in %s, from which the training resumes; or choose "
+            "'Restart' to train anew." % train._getExtraPath("train.json")])
+        train.runMode.set(MODE_RESTART)
+        self.assertEqual(train.validate(), [])
 
     def testValidationSpeaksTheEnginesSentence(self):
         train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms, patch_size=20)
