@@ -2,8 +2,8 @@
 
 A model is trained on one simulated tomogram and goes on (--initial-model) on a second one, of other
 seed; beside it, trainings on the second from random weights (--start random) and from those that
-come with F2Fd (--start shapes). Prints the correlation of the second, denoised, with its noise-free
-reconstruction after each number of steps.
+come with F2Fd (--start pretrained). Prints the correlation of the second, denoised, with its
+noise-free reconstruction after each number of steps.
 
     python benchmarks/finetune.py --steps 50 100 200
 """

@@ -1,4 +1,4 @@
-"""Makes the start that --start shapes begins with: f2fd_core/start.pt.
+"""Makes the start that --start pretrained begins with: f2fd_core/start.pt.
 
 A network learns to give the noise-free reconstruction from a noisy one, on simulated tomograms of
 random ellipsoids, solid and hollow, half of them in a random density that fills the volume: on no

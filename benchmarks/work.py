@@ -74,7 +74,7 @@ class Work:
         if max(steps):
             train(TrainConfig(output=self.folder + "/run", steps=max(steps),
                               checkpoint_every=math.gcd(*steps), initial_model=initial,
-                              start="auto" if initial else self.start, **self.run))
+                              start="automatic" if initial else self.start, **self.run))
             with open(self.folder + "/run/log.csv", newline="", encoding="utf-8") as stream:
                 seconds = [float(row["seconds"]) for row in csv.DictReader(stream)]
             models.update((step, (path_of(self.folder + "/run/checkpoints", step),
@@ -103,7 +103,8 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, nargs="+", default=(150, 300, 600, 3000))
     parser.add_argument("--further-steps", type=int, nargs="+", default=(0, 50, 100))
-    parser.add_argument("--start", default=TrainConfig.start, choices=("auto", "random", "shapes"),
+    parser.add_argument("--start", default=TrainConfig.start,
+                        choices=("automatic", "random", "pretrained"),
                         help="what the first tomogram's model starts from")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", default="auto")

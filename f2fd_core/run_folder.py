@@ -5,7 +5,7 @@ import os
 import shutil
 
 from f2fd_core import files, lock
-from f2fd_core.config import TrainConfig, UserError, brief
+from f2fd_core.config import TrainConfig, UserError, brief, flag
 
 RESULTS = ("model.pt", "log.csv", "checkpoints", "previews", "loss.png", "slices.png",
            "histogram.png", "spectrum.png")
@@ -88,6 +88,15 @@ def scales(volumes):
     return [[float(volume.mean), float(volume.std)] for volume in volumes]
 
 
+def compare_settings(earlier, config, path):
+    """Refuse to resume with settings with which the training of ``earlier``, the TrainConfig in
+    ``path``, can't go on; raises UserError."""
+    for name in config.to_dict():
+        if name not in CHANGEABLE and getattr(earlier, name) != getattr(config, name):
+            raise UserError("%s is %s; expected %s as in %s, from which the training resumes"
+                            % (flag(name), getattr(config, name), getattr(earlier, name), path))
+
+
 def compare(state, config, volumes, path):
     """Refuse to resume with settings, or on tomograms, with which the checkpoint's training can't
     go on.
@@ -96,11 +105,7 @@ def compare(state, config, volumes, path):
     """
     shapes = [list(volume.shape) for volume in volumes]
     earlier = TrainConfig.create(state["config"])
-    for name in config.to_dict():
-        if name not in CHANGEABLE and getattr(earlier, name) != getattr(config, name):
-            raise UserError("--%s is %s; expected %s as in %s, from which the training resumes"
-                            % (name.replace("_", "-"), getattr(config, name),
-                               getattr(earlier, name), path))
+    compare_settings(earlier, config, path)
     if shapes != state["shapes"]:
         raise UserError("the tomograms have shapes %s; expected %s as in %s, from which the "
                         "training resumes" % (brief(shapes), brief(state["shapes"]), path))

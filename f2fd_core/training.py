@@ -64,7 +64,7 @@ STOP_EVERY = 10
 # would take as long as the steps.
 PAUSE_OF_DRAWING = 9.0
 MOST_SETBACKS, SETBACK_RATE = 3, 0.3
-# The weights of the start "shapes", made by benchmarks/start.py.
+# The pretrained starting weights, made by benchmarks/start.py.
 SHAPES = os.path.join(os.path.dirname(__file__), "start.pt")
 
 

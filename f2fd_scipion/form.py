@@ -3,6 +3,8 @@
 Parameters keep the engine's names, so that the same word stands in the form, in train.json and
 on the command line. Choices are EnumParams, whose value is the index of the choice.
 """
+import math
+import operator
 import re
 
 from pyworkflow.protocol import params
@@ -36,9 +38,11 @@ def _left_open(presets, specs):
     return ["%s != %d" % (PRESET, specs[PRESET].choices.index(preset)) for preset in presets]
 
 
-def _condition(name, specs, governed):
-    """Scipion's condition for a field: which presets leave it open, and what it is only for."""
+def _condition(name, specs, governed, instead):
+    """Scipion's condition for a field: which presets leave it open, what it is only for, and that
+    nothing was chosen ``instead``."""
     terms = _left_open(sorted(governed.get(name, ())), specs)
+    terms += ["%s is None" % instead[name]] if name in instead else []
     if specs[name].only:
         other, *values = specs[name].only
         terms.append(" or ".join("%s == %d" % (other, specs[other].choices.index(value))
@@ -53,14 +57,21 @@ def _label(spec):
     return "%s (%s)" % (spec.label, ", ".join(notes)) if notes else spec.label
 
 
+def _validator(holds, words, bound):
+    """A validator for a bound; Scipion's own speaks of a field that was emptied, which is None."""
+    def validate(value):
+        return [] if value is None or holds(value, bound) else ["must be %s %g" % (words, bound)]
+    return validate
+
+
 def _validators(spec):
     """Validators for the bounds of a number."""
-    return [validator(bound, error="must be %s %g" % (words, bound))
-            for validator, bound, words in ((params.GE, spec.ge, "at least"),
-                                            (params.GT, spec.gt, "above"),
-                                            (params.LE, spec.le, "at most"),
-                                            (params.LT, spec.lt, "below"))
-            if abs(bound) != float("inf")]
+    return [_validator(holds, words, bound)
+            for holds, words, bound in ((operator.ge, "at least", spec.ge),
+                                        (operator.gt, "above", spec.gt),
+                                        (operator.le, "at most", spec.le),
+                                        (operator.lt, "below", spec.lt))
+            if math.isfinite(bound)]
 
 
 def _kind(name, kind, default, spec):
@@ -77,46 +88,45 @@ def _kind(name, kind, default, spec):
     raise TypeError("no form parameter for %s, a %s" % (name, kind))
 
 
-def add_parameters(form, config_class, supplied):
+def add_parameters(form, config_class, supplied, instead):
     """Add every field of a configuration class, but those in ``supplied``, to its section.
 
-    Sections come in the order of the fields; one that the form has already is continued. Fields
-    on which others depend are added first, since Scipion looks up conditions on adding.
+    Sections come in the order of the fields; one that the form has already is continued. One with
+    nothing for the normal level is no tab, but a group at the end of the last one. Fields on which
+    others depend are added first, since Scipion looks up conditions on adding.
+
+    ``instead``: {field: the protocol's own parameter that, once chosen, is used in its place}.
     """
     fields = [field for field in config.parameters(config_class) if field[0] not in supplied]
     specs = {name: spec for name, _, _, spec in fields}
     governed = governed_by_presets(config_class)
     leading = {spec.only[0] for spec in specs.values() if spec.only} | {PRESET}
-    for name, kind, default, spec in sorted(fields, key=lambda field: field[0] not in leading):
-        section = form.getSection(spec.section) or form.addSection(label=spec.section)
-        parameter, arguments = _kind(name, kind, default, spec)
-        section.addParam(name, parameter, label=_label(spec), help=spec.full_help(),
-                         condition=_condition(name, specs, governed),
-                         expertLevel=LEVEL_ADVANCED if spec.advanced else LEVEL_NORMAL,
-                         **arguments)
-    _add_hints(form, specs, governed)
+    sections = {}
+    for field in sorted(fields, key=lambda field: field[0] not in leading):
+        sections.setdefault(field[3].section, []).append(field)
+    continued = {section for section in sections if form.hasSection(section)}
+    folded = {section for section, members in sections.items()
+              if section not in continued and all(spec.advanced for *_, spec in members)}
 
-
-def _add_hints(form, specs, governed):
-    """Say why, where a whole tab is left to experts or set by a preset and so shows nothing."""
-    tabs = {}
-    for name, spec in specs.items():
-        tabs.setdefault(spec.section, []).append(name)
-    for tab, names in tabs.items():
-        section, key = form.getSection(tab), tab.lower()
-        if any(name not in specs for name, _ in section.iterParams()):
-            continue  # what the protocol itself put there shows
-        presets = sorted(set.intersection(*(governed.get(name, set()) for name in names)))
-        for preset in presets:
-            section.addParam("hint_%s_%s" % (key, preset), params.LabelParam,
-                             label="The method '%s' sets everything here." % preset,
-                             condition="%s == %d" % (PRESET, specs[PRESET].choices.index(preset)))
-        if all(specs[name].advanced for name in names):
-            terms = ["expertLevel == %d" % LEVEL_NORMAL] + _left_open(presets, specs)
-            section.addParam("hint_%s_experts" % key, params.LabelParam,
-                             label="The defaults suit most tomograms. The expert level 'Advanced' "
-                                   "shows what can be set here.",
-                             condition=" and ".join(terms))
+    for section, members in sorted(sections.items(), key=lambda item: item[0] in folded):
+        closing = sorted(set.intersection(*(governed.get(name, set()) for name, *_ in members)))
+        if section in folded:
+            place = form.addGroup(section, expertLevel=LEVEL_ADVANCED,
+                                  condition=" and ".join(_left_open(closing, specs)) or None)
+        elif section in continued:
+            place = form.getSection(section)
+        else:
+            place = form.addSection(label=section)
+        for name, kind, default, spec in members:
+            parameter, arguments = _kind(name, kind, default, spec)
+            place.addParam(name, parameter, label=_label(spec), help=spec.full_help(),
+                           condition=_condition(name, specs, governed, instead),
+                           expertLevel=LEVEL_ADVANCED if spec.advanced else LEVEL_NORMAL,
+                           **arguments)
+        for preset in closing if section not in folded | continued else ():
+            place.addParam("hint_%s_%s" % (section.lower(), preset), params.LabelParam,
+                           label="%s: set by the method '%s'." % (section, preset),
+                           condition="%s == %d" % (PRESET, specs[PRESET].choices.index(preset)))
 
 
 def shown_values(protocol, config_class, supplied):

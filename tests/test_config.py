@@ -9,7 +9,15 @@ import pytest
 
 import f2fd_core
 from f2fd_core import arguments, cli, config
-from f2fd_core.config import DenoiseConfig, SimulateConfig, TrainConfig, UserError, read_json
+from f2fd_core.config import (
+    BenchmarkConfig,
+    DeconvolveConfig,
+    DenoiseConfig,
+    SimulateConfig,
+    TrainConfig,
+    UserError,
+    read_json,
+)
 
 BLOCK = ("import sys\n"
          "class Block:\n"
@@ -172,11 +180,12 @@ def test_every_option_reaches_its_field():
     ({"network": "huge"}, "--network is 'huge'; expected one of compact, published, folded"),
     ({"patch_size": 50}, "--patch-size is 50; expected a multiple of 8"),
     ({"network": "published", "patch_size": 48}, "--patch-size is 48; expected a multiple of 32"),
-    ({"start": "shapes", "network": "compact"},
-     "--start is shapes, with the network compact of 8 features; expected folded of 16, or random"),
-    ({"start": "shapes", "features": 24}, "--start is shapes, with the network folded of 24 "),
-    ({"start": "shapes", "initial_model": "model.pt"},
-     "--start is shapes and --initial-model is model.pt; expected one of them"),
+    ({"start": "pretrained", "network": "compact"}, "--start is pretrained, with the network "
+     "compact of 8 features; expected folded of 16, or random"),
+    ({"start": "pretrained", "features": 24},
+     "--start is pretrained, with the network folded of 24 "),
+    ({"start": "pretrained", "initial_model": "model.pt"},
+     "--start is pretrained and --initial-model is model.pt; expected one of them"),
     ({"tomograms": "a.mrc"}, "--tomograms is 'a.mrc'; expected a list"),
     ({"perturbation": "masks", "samples_per_patch": 6, "pool_size": 11},
      "--pool-size is 11; expected at least 12"),
@@ -201,6 +210,29 @@ def test_bad_values_get_one_sentence(values, words):
         TrainConfig.create(values)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("config_class", [TrainConfig, DenoiseConfig, DeconvolveConfig,
+                                          SimulateConfig, BenchmarkConfig])
+def test_a_defocus_in_angstrom_is_refused_with_the_unit(config_class):
+    assert config_class.create({"defocus": 100.0}).defocus == 100
+    with pytest.raises(UserError, match=r"--defocus is 30000.0; expected at most 100 "
+                                        r"\(unit: µm\)"):
+        config_class.create({"defocus": 30000})
+
+
+@pytest.mark.parametrize("config_class", [TrainConfig, BenchmarkConfig])
+def test_earlier_names_of_the_starting_weights_are_understood(config_class):
+    for before, name in (("auto", "automatic"), ("shapes", "pretrained"), ("random", "random")):
+        assert config_class.create({"start": before}) == config_class.create({"start": name})
+
+
+@pytest.mark.parametrize("config_class", [SimulateConfig, TrainConfig, DenoiseConfig])
+def test_help_has_a_line_for_each_choice(config_class):
+    for name, _, _, spec in config.parameters(config_class):
+        lines = spec.full_help().splitlines()
+        assert [line.split(":")[0] for line in lines[1:len(spec.choices) + 1]] == list(
+            spec.choices), name
 
 
 def test_half_maps_are_for_noise_matched_pairs_or_for_noise2noise():

@@ -27,8 +27,8 @@ class DenoiseConfig(Config):
         "average). The result has the tomogram's name if that is given, else the odd half's.")
     defocus: float = param(
         0.0, "Defocus", "Defocus of these tomograms, for models that were trained on deconvolved "
-        "ones. 0: that of the training.", INPUT, unit="µm", ge=0, zero="as trained",
-        advanced=True)
+        "ones. 0: that of the training.", INPUT, zero="as trained", advanced=True,
+        **shared.DEFOCUS)
     voxel_size: float = shared.voxel_size()
 
     predictions: int = param(

@@ -34,8 +34,11 @@ class Param:
 
     ``ge``, ``gt``, ``le`` and ``lt`` bound numbers. ``only`` = (other field, values...) says when
     the parameter applies at all; without values, when the other field, a yes or no, is yes.
-    ``zero`` is what 0 stands for, and the command line takes the word, too. ``original`` is the
-    published program's name for it, taken by the command line as an alias, as is ``alias``.
+    ``zero`` is what 0 stands for, and the command line takes the word, too. ``renamed`` =
+    ((what a choice was called before, its name), ...). ``original`` is the published program's
+    name for it, taken by the command line as an alias, as is ``alias``.
+
+    The ``help`` explains each choice in a line of its own, "name: what it is".
     """
     label: str
     help: str
@@ -46,6 +49,7 @@ class Param:
     le: float = math.inf
     lt: float = math.inf
     choices: Tuple[str, ...] = ()
+    renamed: Tuple[Tuple[str, str], ...] = ()
     advanced: bool = False
     positional: bool = False
     length: int = 0
@@ -62,7 +66,7 @@ class Param:
         if self.only:
             values = " or ".join("'%s'" % value for value in self.only[1:])
             parts.append("Used with %s only." % " ".join(filter(None, (self.only[0], values))))
-        return " ".join(parts)
+        return ("\n" if self.choices else " ").join(parts)
 
 
 def param(default, label, help, section, **more):
@@ -120,6 +124,7 @@ def _checked(name, kind, value, spec, default=None):
         raise UserError("%s is %s; expected %s" % (flag(name), brief(value), words[kind]))
     if kind is str and not _system_takes(value):
         raise UserError("%s is %s; expected a text that can be a path" % (flag(name), brief(value)))
+    value = dict(spec.renamed).get(value, value)
     if spec.choices and value not in spec.choices:
         raise UserError("%s is %s; expected one of %s"
                         % (flag(name), brief(value), ", ".join(spec.choices)))
@@ -131,7 +136,9 @@ def _checked(name, kind, value, spec, default=None):
                                     (spec.le, "at most", value <= spec.le),
                                     (spec.lt, "below", value < spec.lt)):
             if not holds:
-                raise UserError("%s is %s; expected %s %g" % (flag(name), value, words, bound))
+                raise UserError("%s is %s; expected %s %g%s" % (
+                    flag(name), value, words, bound,
+                    " (unit: %s)" % spec.unit if spec.unit else ""))
     return value
 
 

@@ -7,6 +7,13 @@ MINIMUM_SIDE = 8
 VOXEL_SIZES = 0.1, 10000.0
 """The smallest and the largest voxel size (Å) that a tomogram can have."""
 
+DEFOCUS = dict(unit="µm", ge=0, le=100)
+"""Above are defoci in Å, as most other programs have them."""
+
+STARTS = dict(choices=("automatic", "random", "pretrained"),
+              renamed=(("auto", "automatic"), ("shapes", "pretrained")))
+"""What a training may start from. Scipion remembers a choice by its place."""
+
 EXCLUSIVE = {"resume": {"overwrite": False}, "overwrite": {"resume": False}}
 """Giving one of these replaces the other where a recorded configuration has it."""
 
@@ -21,7 +28,7 @@ def half_maps(help):
 
 FILTER = {
     "defocus": (0.0, "Defocus", "Defocus (positive: underfocus) of the tomogram's images, on "
-                "average; 300 kV and Cs 2.7 mm are assumed.", dict(unit="µm", ge=0)),
+                "average; 300 kV and Cs 2.7 mm are assumed.", DEFOCUS),
     "phase_shift": (0.0, "Phase shift", "Phase shift of a phase plate; 0 without one.",
                     dict(unit="degrees", ge=0, le=180)),
     "phase_flipped": (False, "Phases flipped", "The CTF's phases were corrected already, before or "
@@ -66,8 +73,10 @@ def threads():
 
 
 def precision():
-    return param("auto", "Precision", "Arithmetic of the network: bfloat16 is faster where the "
-                 "hardware has it; auto uses it there and float32 elsewhere.", RUN,
+    return param("auto", "Precision", "Arithmetic of the network.\n"
+                 "auto: bfloat16 where the hardware has it, float32 elsewhere.\n"
+                 "float32: the more precise.\n"
+                 "bfloat16: the faster where the hardware has it.", RUN,
                  choices=("auto", "float32", "bfloat16"), advanced=True)
 
 

@@ -18,11 +18,13 @@ class SimulateConfig(Config):
                               ge=shared.VOXEL_SIZES[0], le=shared.VOXEL_SIZES[1])
     snr: float = param(0.1, "Signal-to-noise ratio", "Variance of the signal over the variance of "
                        "the noise in the untilted projection.", INPUT, gt=0)
-    specimen: str = param("cell", "Specimen", "cell: vesicles, sheets, macromolecules and spheres. "
-                          "crowded: the same, a third of the volume full. spheres: spheres of "
-                          "several sizes only. shapes: random ellipsoids, solid and hollow. "
-                          "matter: these in a random density that fills the volume. empty: "
-                          "nothing but noise.", INPUT,
+    specimen: str = param("cell", "Specimen", "What is in the volume.\n"
+                          "cell: vesicles, sheets, macromolecules and spheres.\n"
+                          "crowded: the same, a third of the volume full.\n"
+                          "spheres: spheres of several sizes only.\n"
+                          "shapes: random ellipsoids, solid and hollow.\n"
+                          "matter: these in a random density that fills the volume.\n"
+                          "empty: nothing but noise.", INPUT,
                           choices=("cell", "crowded", "spheres", "shapes", "matter", "empty"))
     tilt_range: float = param(60.0, "Tilt range", "Tilts run from minus to plus this angle.", INPUT,
                               unit="degrees", gt=0, lt=90)
@@ -32,11 +34,12 @@ class SimulateConfig(Config):
                            "sides of the tilt axis: the volume is cut out of its middle, and what "
                            "lies above, below and beside it is in the projections, as in a cell. "
                            "0: it ends with the volume.", INPUT, unit="voxels", ge=0, le=4096)
-    half_maps: str = param("noise", "Half-maps", "noise: both of all tilts, with noise of their "
-                           "own, as from frames. tilts: of every other tilt.", INPUT,
+    half_maps: str = param("noise", "Half-maps", "How they are made.\n"
+                           "noise: both of all tilts, with noise of their own, as from frames.\n"
+                           "tilts: of every other tilt.", INPUT,
                            choices=("noise", "tilts"))
     defocus: float = param(3.0, "Defocus", "Defocus of the microscope (300 kV, Cs 2.7 mm).", INPUT,
-                           unit="µm", ge=0)
+                           **shared.DEFOCUS)
     sirt_iterations: int = param(0, "SIRT-like filter", "Reconstruct with IMOD's SIRT-like filter "
                                  "for this many iterations, which passes low frequencies and "
                                  "dampens high ones. 0: weighted back-projection.", INPUT,
@@ -92,7 +95,7 @@ class BenchmarkConfig(Config):
                           "0.5 inside).", INPUT)
     voxel_size: float = shared.voxel_size()
     defocus: float = param(3.0, "Defocus", "Defocus of the simulation or of your tomogram, for the "
-                           "deconvolution.", INPUT, unit="µm", gt=0)
+                           "deconvolution.", INPUT, **dict(shared.DEFOCUS, gt=0))
     cases: Tuple[str, ...] = param(
         ("cell", "spheres"), "Cases", "Simulated tomograms. cell, spheres, crowded, empty: the "
         "specimen; the others are a cell: sirt: SIRT-like reconstruction; uneven: noise that "
@@ -118,9 +121,9 @@ class BenchmarkConfig(Config):
                        unit="steps", ge=1)
     equal: str = param("time", "Equal", "What the other learned methods get as much of as the "
                        "default: time of training, or steps.", TRAINING, choices=("time", "steps"))
-    start: str = param("auto", "Start from", "What the default method and 'halves' start from: "
-                       "weights that have learned from random shapes (auto, too), or random ones.",
-                       TRAINING, choices=("auto", "random", "shapes"))
+    start: str = param("automatic", "Starting weights", "What the default method and 'halves' "
+                       "start from: weights that have learned from random shapes (automatic, too), "
+                       "or random ones.", TRAINING, **shared.STARTS)
     published_steps: int = param(
         0, "Published steps", "Steps of the published program, which counts neither in time nor in "
         "steps like the others. 0: as the others.", TRAINING, unit="steps", ge=0,

@@ -53,9 +53,9 @@ NETWORK_FEATURES = {"compact": 8, "published": 48, "folded": 16}
 """What 0 features means. Scipion remembers a choice by its place: new networks come last."""
 
 START_NETWORK = ("folded", NETWORK_FEATURES["folded"])
-"""Network and features of the start "shapes"."""
+"""Network and features of the pretrained weights."""
 START_PERTURBATIONS = ("spectrum", "halves")
-"""Whose networks learn what the start "shapes" does: to take the noise from a whole patch."""
+"""Whose networks learn what the pretrained weights did: to take the noise from a whole patch."""
 START_PATCH = 48
 """Side of the patches that it learned from. In smaller ones, which are all border, what it knows of
 larger surroundings goes astray (docs/method.md)."""
@@ -89,20 +89,23 @@ class TrainConfig(Config):
         advanced=True, original="clip")
 
     preset: str = param(
-        "default", "Method", "default: noise-matched perturbation with the folded network. "
-        "published: every value of the published F2Fd's sample run, which takes far longer. "
-        "Other options given beside it win over the preset.", TRAINING,
+        "default", "Method", "Options given beside it win over it.\n"
+        "default: noise-matched perturbation with the folded network.\n"
+        "published: every value of the published F2Fd's sample run, which takes far longer.",
+        TRAINING,
         choices=("default", "published"))
     initial_model: str = param(
-        "", "Initial model", "Model file to start from instead of random weights, made on "
+        "", "Initial model", "Model file whose weights the training starts from, made on "
         "tomograms like these. Its network must be the one chosen here.", TRAINING, advanced=True)
     start: str = param(
-        "auto", "Start from", "Without an initial model. shapes: weights that have learned to "
-        "denoise simulated tomograms of random ellipsoids, solid and hollow, and come with F2Fd "
-        "(for the folded network with 16 features); they save most of the steps. random: random "
-        "weights. auto: shapes for the perturbations spectrum and halves with that network and "
-        "patches of at least 48, as those learned from, else random.", TRAINING,
-        choices=("auto", "random", "shapes"))
+        "automatic", "Starting weights", "Without an initial model.\n"
+        "automatic: pretrained for the perturbations spectrum and halves with the folded network "
+        "of 16 features and patches of at least 48, as those learned from, else random.\n"
+        "random: random weights.\n"
+        "pretrained: weights that have learned to denoise simulated tomograms of random "
+        "ellipsoids, solid and hollow, and come with F2Fd (for the folded network with 16 "
+        "features); they save most of the steps.", TRAINING,
+        **shared.STARTS)
     steps: int = param(
         0, "Training steps", "Number of training steps (batches). 0: as many as it takes until the "
         "loss on parts that are kept from the training hardly falls (5000 steps and 150 epochs at "
@@ -126,20 +129,22 @@ class TrainConfig(Config):
         "patches x pairs volumes a step.", TRAINING, ge=1, le=1024, advanced=True,
         original="n_bernoulli_samples")
     optimizer: str = param(
-        "muon", "Optimizer", "muon: steps that change every direction of a layer's weights alike, "
-        "which learn in fewer. adam: as published; needs a lower learning rate, about 0.001.",
+        "muon", "Optimizer", "How the weights follow the gradient.\n"
+        "muon: steps that change every direction of a layer's weights alike, which learn in "
+        "fewer.\n"
+        "adam: as published; needs a lower learning rate, about 0.001.",
         TRAINING, choices=("muon", "adam"), advanced=True)
     learning_rate: float = param(
         3e-3, "Learning rate", "Learning rate of the optimizer; the schedule tells how it "
         "changes.", TRAINING, gt=0, le=1, advanced=True, original="lr")
     schedule: str = param(
-        "settling", "Learning rate schedule", "settling: from random weights it rises to almost "
-        "three times that within a few steps and falls to it in a hundred or two (nearly constant "
-        "where a tomogram is small or low-passed); from weights that have learned before, two "
-        "thirds of it, constant. "
-        "constant: stays, after a short rise. cosine: falls to zero along half a cosine, for a "
-        "given number of steps. plateau: divided by 10 after 10 epochs without a lower loss "
-        "(published).",
+        "settling", "Learning rate schedule", "How the learning rate changes.\n"
+        "constant: stays, after a short rise.\n"
+        "cosine: falls to zero along half a cosine, for a given number of steps.\n"
+        "plateau: divided by 10 after 10 epochs without a lower loss (published).\n"
+        "settling: from random weights it rises to almost three times the learning rate within a "
+        "few steps and falls to it in a hundred or two (nearly constant where a tomogram is small "
+        "or low-passed); from weights that have learned before, two thirds of it, constant.",
         TRAINING, choices=("constant", "cosine", "plateau", "settling"), advanced=True)
     averaging: float = param(
         0.1, "Average the weights over", "The model is the mean of the network's weights over this "
@@ -149,8 +154,10 @@ class TrainConfig(Config):
         0.5, "Gradient clipping", "Longer gradients are cut to this norm, which keeps an odd batch "
         "from spoiling the training. 0: never (published).", TRAINING, ge=0, advanced=True)
     loss: str = param(
-        "mse", "Loss", "mse: mean squared error. l2norm: unsquared L2 norm of each sample's "
-        "difference (published).", TRAINING, choices=("mse", "l2norm"), advanced=True)
+        "mse", "Loss", "What the training makes small.\n"
+        "mse: mean squared error.\n"
+        "l2norm: unsquared L2 norm of each sample's difference (published).", TRAINING,
+        choices=("mse", "l2norm"), advanced=True)
     tv_weight: float = param(
         0.0, "Total variation weight", "Weight of the anisotropic total variation of the "
         "prediction in the loss. Above 0 smooths the result.", TRAINING, ge=0, advanced=True,
@@ -163,19 +170,23 @@ class TrainConfig(Config):
         "voxels along every axis when it is drawn.", TRAINING, unit="voxels", ge=0, le=1024,
         advanced=True)
     augmentation: str = param(
-        "mirrors", "Augmentation", "How patches are turned at random. wedge: by half turns about X "
-        "and Y, which map the missing wedge onto itself. published: by these and by quarter turns "
-        "about Z, which move the wedge. none: not at all. mirrors: by half turns and to mirror "
-        "images, so that a tomogram goes twice as far.", TRAINING,
+        "mirrors", "Augmentation", "How patches are turned at random.\n"
+        "wedge: by half turns about X and Y, which map the missing wedge onto itself.\n"
+        "published: by these and by quarter turns about Z, which move the wedge.\n"
+        "none: not at all.\n"
+        "mirrors: by half turns and to mirror images, so that a tomogram goes twice as far.",
+        TRAINING,
         choices=("wedge", "published", "none", "mirrors"), advanced=True)
 
     perturbation: str = param(
-        "spectrum", "Perturbation", "How the noisy copies are made. spectrum: adds noise that has "
-        "the tomogram's own noise spectrum to one copy and subtracts it from the other. masks: "
-        "drops blocks of Fourier coefficients and inverts signs (published). points: hides voxels "
-        "and predicts them from the others (Self2Self). blindspot: replaces voxels by neighbours "
-        "and predicts them (Noise2Void). halves: no copies, one half-map predicts the other (as "
-        "Cryo-CARE does).", PERTURBATION, choices=PERTURBATIONS, original="dataset")
+        "spectrum", "Perturbation", "How the noisy copies are made.\n"
+        "spectrum: adds noise that has the tomogram's own noise spectrum to one copy and subtracts "
+        "it from the other.\n"
+        "masks: drops blocks of Fourier coefficients and inverts signs (published).\n"
+        "points: hides voxels and predicts them from the others (Self2Self).\n"
+        "blindspot: replaces voxels by neighbours and predicts them (Noise2Void).\n"
+        "halves: no copies, one half-map predicts the other (as Cryo-CARE does).", PERTURBATION,
+        choices=PERTURBATIONS, original="dataset")
     noise_scale: float = param(
         0.0, "Noise scale", "The input gets this many times the tomogram's noise added, the "
         "target has 1 / this subtracted. Lower, the input keeps more signal; higher, a small "
@@ -234,10 +245,11 @@ class TrainConfig(Config):
         only=("perturbation", "masks"))
 
     network: str = param(
-        "folded", "Network", "folded: a small U-Net at half the resolution, on 2 x 2 x 2 voxels as "
-        "eight channels, with light layers at full resolution; fast on any machine. compact: a "
-        "small U-Net at full resolution, which takes about twice as long. published: the "
-        "published U-Net with partial convolutions and five poolings.", NETWORK,
+        "folded", "Network", "What denoises.\n"
+        "compact: a small U-Net at full resolution, which takes about twice as long as folded.\n"
+        "published: the published U-Net with partial convolutions and five poolings.\n"
+        "folded: a small U-Net at half the resolution, on 2 x 2 x 2 voxels as eight channels, with "
+        "light layers at full resolution; fast on any machine.", NETWORK,
         choices=tuple(NETWORK_FEATURES), advanced=True)
     features: int = param(
         0, "Features", "Feature maps of the first level. More features cost time and memory in "
@@ -288,12 +300,12 @@ class TrainConfig(Config):
         if self.sphere_min > self.sphere_max:
             raise UserError("--sphere-min is %g; expected at most --sphere-max, which is %g"
                             % (self.sphere_min, self.sphere_max))
-        if self.start == "shapes" and self._size() != START_NETWORK:
-            raise UserError("--start is shapes, with the network %s of %d features; expected %s of "
-                            "%d, or random" % (self._size() + START_NETWORK))
-        if self.start == "shapes" and self.initial_model:
-            raise UserError("--start is shapes and --initial-model is %s; expected one of them"
-                            % self.initial_model)
+        if self.start == "pretrained" and self._size() != START_NETWORK:
+            raise UserError("--start is pretrained, with the network %s of %d features; expected "
+                            "%s of %d, or random" % (self._size() + START_NETWORK))
+        if self.start == "pretrained" and self.initial_model:
+            raise UserError("--start is pretrained and --initial-model is %s; expected one of "
+                            "them" % self.initial_model)
         if 0 < self.noise_scale < LEAST_NOISE_SCALE:
             raise UserError("--noise-scale is %g; expected 0 (automatic) or at least %g"
                             % (self.noise_scale, LEAST_NOISE_SCALE))
@@ -354,7 +366,7 @@ class TrainConfig(Config):
         """Whether the training begins with the weights that come with F2Fd."""
         suits = (self.perturbation in START_PERTURBATIONS and self._size() == START_NETWORK
                  and self.patch_size >= START_PATCH and not self.initial_model)
-        return self.start == "shapes" or self.start == "auto" and suits
+        return self.start == "pretrained" or self.start == "automatic" and suits
 
     def pretrained(self):
         """Whether the network has learned something before this training."""

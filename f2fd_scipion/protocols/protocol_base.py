@@ -1,17 +1,26 @@
 """What the protocols that compute with the engine share."""
 import collections
 import os
+import re
 
 from pwem.protocols import EMProtocol
 from pyworkflow import BETA
-from pyworkflow.protocol import GPU_LIST, LEVEL_ADVANCED, USE_GPU, BooleanParam, StringParam
+from pyworkflow.protocol import (
+    GPU_LIST,
+    LEVEL_ADVANCED,
+    USE_GPU,
+    BooleanParam,
+    PointerParam,
+    StringParam,
+)
 from tomo.objects import Tomogram
 
 from f2fd_core.config import MINIMUM_SIDE, UserError, parameters
 from f2fd_core.ctf import VOLTAGE_KV
-from f2fd_scipion import engine
+from f2fd_scipion import ctf, engine
 from f2fd_scipion.form import add_parameters, in_form_words, shown_values, within_bounds
 
+GPU_IDS = r"[\s,]*(\d+(-\d+)?([\s,]+|$))*"
 MRC_MARK = ":mrc"
 MEMORY_FACTOR, MEMORY_BASE = 3, 1.5
 """The engine's bound: so many times the tomogram in float32, and so many GiB."""
@@ -44,18 +53,25 @@ class ProtF2FdBase(EMProtocol):
     """A protocol whose form is made from one of the engine's configuration classes.
 
     Subclasses set ``CONFIG``, the class, and ``SUPPLIED``: {field that the form doesn't ask for:
-    where its value comes from}, whose values ``_supply`` returns; ``ON_GPU``: whether the engine
-    computes on a GPU.
+    where its value comes from}, whose values ``_supply`` returns; ``INSTEAD``: {field: the form's
+    own parameter that, once chosen, is used in its place}; ``ON_GPU``: whether the engine computes
+    on a GPU.
     """
     _devStatus = BETA
     CONFIG = None
     SUPPLIED = {}
+    INSTEAD = {}
     ON_GPU = True
     GPU_HELP = ("Numbers of the GPUs, separated by spaces; 0 is the first. Several share the work "
                 "of every step.")
 
+    def _addCtfs(self, form, help, **options):
+        form.addParam("inCtfs", PointerParam, pointerClass="SetOfCTFTomoSeries", allowsNull=True,
+                      label="CTFs", help="CTFs of the tilt series, matched by tsId, for the "
+                      "deconvolution: " + help, **options)
+
     def _addEngineParams(self, form):
-        add_parameters(form, self.CONFIG, self.SUPPLIED)
+        add_parameters(form, self.CONFIG, self.SUPPLIED, self.INSTEAD)
         if not self.ON_GPU:
             return
         form.addHidden(USE_GPU, BooleanParam, default=True, expertLevel=LEVEL_ADVANCED,
@@ -92,7 +108,10 @@ class ProtF2FdBase(EMProtocol):
         """
         with open(path, "w", encoding="utf-8") as stream:
             stream.write(config.to_json())
-        engine.run(self, [name, "--config", path], result, gpu=self.usesGpu(), about=about)
+        try:
+            engine.run(self, [name, "--config", path], result, gpu=self.usesGpu(), about=about)
+        except engine.EngineError as error:
+            raise engine.EngineError(in_form_words(error, self.CONFIG)) from error
 
     def _settingErrors(self):
         """What is wrong with the form's values, beyond what its validators say."""
@@ -109,6 +128,9 @@ class ProtF2FdBase(EMProtocol):
         """Further checks of a configuration; raises UserError."""
 
     def _validate(self):
+        if self.usesGpu() and not re.fullmatch(GPU_IDS, self.gpuList.get("")):
+            return ["GPU IDs is '%s'; expected numbers, such as '0' or '0 2 3'."
+                    % self.gpuList.get()]
         errors = self._inputErrors() if self._hasInputs() else []
         errors += [] if errors else self._settingErrors()
         problem = engine.problem()
@@ -166,12 +188,32 @@ class ProtF2FdBase(EMProtocol):
         if tomograms.ctfCorrected() and not self.phase_flipped:
             warnings.append("Phases flipped is 'No', but the tomograms are marked as "
                             "CTF-corrected; expected 'Yes'.")
-        acquisition = tomograms.getAcquisition()
-        voltage = acquisition.getVoltage() if acquisition is not None else None
-        if voltage and voltage != VOLTAGE_KV:
-            warnings.append("The tomograms were taken at %g kV, but the deconvolution filter is "
-                            "made for %g kV: its zeros are misplaced." % (voltage, VOLTAGE_KV))
-        return warnings
+        return warnings + self._voltageWarnings()
+
+    def _voltageWarnings(self):
+        """That the deconvolution filter is made for another voltage."""
+        ctfs = self.inCtfs.get()
+        sets = [self.inTomos.get(), None if ctfs is None else ctfs.getSetOfTiltSeries()]
+        acquisitions = [images.getAcquisition() for images in sets if images is not None]
+        voltages = {acquisition.getVoltage() for acquisition in acquisitions
+                    if acquisition is not None}
+        return ["The tomograms were taken at %g kV, but the deconvolution filter is made for %g "
+                "kV: its zeros are misplaced." % (voltage, VOLTAGE_KV)
+                for voltage in sorted(filter(None, voltages - {VOLTAGE_KV}))]
+
+    def _ctfErrors(self, tomograms):
+        """Of which tomograms the chosen CTFs, if they are complete, have no defocus."""
+        ctfs = self.inCtfs.get()
+        if ctfs is None or ctfs.isStreamOpen():
+            return []
+        without = ctf.without_ctf(ctfs, [tomogram.getTsId() for tomogram in tomograms])
+        return ["CTFs: there is no defocus for %s." % ", ".join(without)] if without else []
+
+    def _ctfValues(self, tomogram):
+        """The engine's values of a tomogram's CTF, {field: value}; {} without CTFs."""
+        ctfs = self.inCtfs.get()
+        values = {} if ctfs is None else ctf.filter_values(ctfs, tomogram.getTsId())
+        return {field: value for field, value in values.items() if field in self.INSTEAD}
 
     def _memoryWarnings(self):
         """Whether the machine's memory may not suffice for the largest tomogram."""

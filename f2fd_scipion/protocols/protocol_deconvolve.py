@@ -29,9 +29,12 @@ class ProtF2FdDeconvolve(ProtF2FdTomograms):
         "overwrite": "always on: a step that runs again replaces its result",
         "threads": "the protocol's number of threads",
     }
+    INSTEAD = {"defocus": "inCtfs", "phase_shift": "inCtfs"}
 
     def _defineParams(self, form):
         self._addTomograms(form, "Tomograms to filter, of any size.")
+        self._addCtfs(form, "each tomogram is filtered with its own defocus and phase shift, the "
+                            "medians over its images.")
         self._addEngineParams(form)
         self._addThreads(form)
 
@@ -47,6 +50,7 @@ class ProtF2FdDeconvolve(ProtF2FdTomograms):
             "voxel_size": tomograms.getSamplingRate(),
             "overwrite": True,
             "threads": self.binThreads.get(),
+            **self._ctfValues(tomogram),
         }
 
     def _warnings(self):
@@ -56,10 +60,12 @@ class ProtF2FdDeconvolve(ProtF2FdTomograms):
         if not self.getDone():
             return []
         config = self._configure(self._supply())
+        defoci = [self._recorded(tsId)["defocus"] for tsId in self.getDone()]
         return ["%d tomograms at %.2f Å/px were deconvolved with the Wiener-like filter of F2Fd, "
-                "version %s: defocus %g µm, strength %g, falloff %g."
+                "version %s: defocus %s µm, strength %g, falloff %g."
                 % (len(self.getDone()), config.voxel_size, f2fd_scipion.__version__,
-                   config.defocus, config.strength, config.snr_falloff)]
+                   " to ".join("%.3g" % defocus for defocus in sorted({min(defoci), max(defoci)})),
+                   config.strength, config.snr_falloff)]
 
     def _citations(self):
         return ["Tegunov2019"]

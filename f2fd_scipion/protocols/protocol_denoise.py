@@ -3,7 +3,7 @@ import itertools
 import json
 import os
 
-from pyworkflow.protocol import BooleanParam, PointerParam
+from pyworkflow.protocol import LEVEL_ADVANCED, BooleanParam, PointerParam
 
 import f2fd_scipion
 from f2fd_core.config import DenoiseConfig, UserError
@@ -43,6 +43,7 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
         "device": "the choice between GPU and CPU",
         "threads": "the protocol's number of threads",
     }
+    INSTEAD = {"defocus": "inCtfs"}
 
     GPU_HELP = (ProtF2FdBase.GPU_HELP + " With more threads, several tomograms are denoised side "
                 "by side, and the GPUs are divided among them: with 3 threads, one of which only "
@@ -60,6 +61,9 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
                       help="Denoise the half-maps of each tomogram, which takes three times as "
                            "long: they go with the result, and the Fourier shell correlation "
                            "between them is told. Without it the results have no half-maps.")
+        self._addCtfs(form, "for a model that was trained on deconvolved tomograms, each is "
+                            "deconvolved with its own defocus, the median over its images.",
+                      expertLevel=LEVEL_ADVANCED)
         self._addEngineParams(form)
         self._addThreads(form)
 
@@ -85,7 +89,7 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
         return dict(super()._asked(settings), denoiseHalves=self.denoiseHalves.get())
 
     def _sources(self):
-        return [self.inTomos, self.inModel]
+        return [*super()._sources(), self.inModel]
 
     # -------------------------- Values for the engine ------------------------
     def _supply(self, tomogram=None):
@@ -102,6 +106,7 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
             "overwrite": True,
             "device": self._device(),
             "threads": self.binThreads.get(),
+            **self._ctfValues(tomogram),
         }
 
     def _usesHalves(self):
@@ -109,6 +114,10 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
         learned from one to the other, where they are there."""
         return (self.inModel.get().getTrainConfig().perturbation == "halves"
                 and all(len(half_maps(tomogram)) == 2 for tomogram in self.inTomos.get()))
+
+    def _filters(self):
+        """Whether the tomograms are deconvolved, as those of the model's training were."""
+        return self.inModel.get().getTrainConfig().deconvolve
 
     # -------------------------- Information ----------------------------------
     def _checkSettings(self, config):
@@ -119,6 +128,9 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
         if self._usesHalves() and self.denoiseHalves:
             errors.append("Denoise the half-maps, too: the model was trained on half-maps and "
                           "denoises both together; choose 'No'.")
+        if self.inCtfs.get() is not None and not self._filters():
+            errors.append("CTFs: the model was trained on tomograms that were not deconvolved; "
+                          "expected no CTFs.")
         path = self.inModel.get().getPath()
         if not os.path.exists(path):
             errors.append("Model: its file %s is not there." % path)
@@ -133,6 +145,7 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
 
     def _warnings(self):
         warnings = super()._warnings()
+        warnings += self._voltageWarnings() if self._filters() else []
         tomograms, trained = self.inTomos.get(), self.inModel.get().getSamplingRate()
         if trained and abs(tomograms.getSamplingRate() / trained - 1) > 0.1:
             warnings.append("The tomograms have %.2f Å/px, but the model was trained at %.2f Å/px: "

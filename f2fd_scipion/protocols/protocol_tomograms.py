@@ -122,15 +122,15 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
                    if tomogram.getTsId() not in taken]
         taken.update(tomogram.getTsId() for tomogram in new)
         return [self._insertFunctionStep(self.tomogramStep, tomogram.getTsId(),
-                                         self._settings(tomogram), str(datetime.now()),
-                                         prerequisites=[], needsGPU=self.usesGpu())
+                                         str(datetime.now()), prerequisites=[],
+                                         needsGPU=self.usesGpu())
                 for tomogram in new]
 
     def _insertClosing(self, steps):
         self._insertFunctionStep(self.closeStep, str(datetime.now()), prerequisites=steps,
                                  needsGPU=False)
 
-    def tomogramStep(self, tsId, settings, inserted):
+    def tomogramStep(self, tsId, inserted):
         """Make one tomogram and add it to the output; a failure is recorded.
 
         ``inserted``: the time, so that Scipion never takes the step for one that was done.
@@ -138,8 +138,9 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
         try:
             for ending in (self.ENDING, RECORD, *self.OTHERS):
                 cleanPath(self._getExtraPath(tsId + ending))
-            with self._lock:  # The steps of several threads read the set through one cursor.
+            with self._lock:  # The steps of several threads read the sets through one cursor.
                 source = self.inTomos.get().getItem(Tomogram.TS_ID_FIELD, tsId)
+                settings = self._settings(source)
             halves = self._make(tsId, self.CONFIG.create(settings), source)
             self._record(tsId, settings)
             self._register(tsId, source, halves)
@@ -198,14 +199,28 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
             self._store(tomograms)
 
     def _registerFailed(self):
-        """Renew the set of input tomograms of which nothing came out, if there were any."""
+        """Renew the set of input tomograms of which nothing came out; without any there is none."""
         failures = self._failures()
-        if not failures and not hasattr(self, FAILED_TOMOGRAMS):
+        if not failures:
+            self._dropFailed()
             return
         failed = [source.clone() for source in self.inTomos.get() if source.getTsId() in failures]
         for tomogram in failed:
             tomogram.setObjComment(failures[tomogram.getTsId()])
         self._renew(FAILED_TOMOGRAMS, failed)
+
+    def _dropFailed(self):
+        """Take back the set of input tomograms of which nothing came out, if there is one."""
+        failed = getattr(self, FAILED_TOMOGRAMS, None)
+        if failed is not None:
+            self.deleteOutput(failed)
+
+    def copy(self, other, *args, **options):
+        """Scipion's, by which a protocol learns what its run has made; it keeps what the run took
+        back."""
+        if not hasattr(other, FAILED_TOMOGRAMS):
+            self._dropFailed()
+        return super().copy(other, *args, **options)
 
     def _renew(self, name, items):
         """Let an output set have these tomograms and no others."""
@@ -243,7 +258,7 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
 
     def _sources(self):
         """The pointers of which the outputs are made."""
-        return [self.inTomos]
+        return [self.inTomos] + ([self.inCtfs] if self.inCtfs.get() is not None else [])
 
     # -------------------------- Information ----------------------------------
     def _failureFiles(self):
@@ -267,7 +282,7 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
     def _inputErrors(self):
         tomograms = self.inTomos.get()
         errors = (missing_files(tomograms, "Tomograms") + thin(tomograms, "Tomograms")
-                  + repeated(tomograms, "Tomograms"))
+                  + repeated(tomograms, "Tomograms") + self._ctfErrors(tomograms))
         if tomograms.isStreamOpen() and self.numberOfThreads.get() < 3:
             errors.append("Tomograms: the set is still growing, for which at least 3 threads are "
                           "needed: one hands out the work and one waits for new tomograms.")

@@ -2,13 +2,15 @@
 import logging
 import os
 import re
+import statistics
 from enum import Enum
 
-from pyworkflow.protocol import LEVEL_ADVANCED, PointerParam
+from pyworkflow.protocol import LEVEL_ADVANCED, MODE_RESUME, BooleanParam, PointerParam
 from pyworkflow.utils import Message
 
 import f2fd_scipion
-from f2fd_core.config import TrainConfig
+from f2fd_core.config import TrainConfig, UserError, recorded
+from f2fd_core.run_folder import compare_settings
 from f2fd_scipion import engine
 from f2fd_scipion.objects import F2FdModel, citations
 from f2fd_scipion.protocols.protocol_base import (
@@ -28,6 +30,8 @@ MODEL_FILE = "model.pt"
 CONFIG_FILE = "train.json"
 STOP_FILE = "stop"
 HALVES = "the perturbation 'halves'"
+DEFOCUS_SPREAD = 0.2
+"""Share of the mean by which the defocus of a tomogram may differ from it without a warning."""
 CHECKPOINTS, CHECKPOINT = "checkpoints", r"step_\d+\.pt"
 
 
@@ -52,8 +56,8 @@ class ProtF2FdTrain(ProtF2FdBase):
         "output": "the protocol's extra folder",
         "ground_truth": "the set of noise-free tomograms, matched by tsId",
         "sampling_masks": "the set of masks, matched by tsId",
-        "half_maps": "those of the input set: used by themselves where every tomogram has them, "
-                     "since they tell the noise, and needed for the perturbation 'halves'",
+        "half_maps": "those of the input set, if 'Use half-maps' is 'Yes' and every tomogram has "
+                     "them",
         "initial_model": "the initial model, if one is chosen",
         "voxel_size": "the input set's sampling rate",
         "resume": "always on: continuing the protocol continues its training",
@@ -61,6 +65,7 @@ class ProtF2FdTrain(ProtF2FdBase):
         "device": "the choice between GPU and CPU",
         "threads": "the protocol's number of threads",
     }
+    INSTEAD = {"start": "initialModel", "defocus": "inCtfs", "phase_shift": "inCtfs"}
 
     # -------------------------- Form -----------------------------------------
     def _defineParams(self, form):
@@ -70,6 +75,12 @@ class ProtF2FdTrain(ProtF2FdBase):
                       help="Tomograms to train on, of any and also of different sizes: a set, a "
                            "subset or a single one. A few typical ones suffice for a whole data "
                            "set.")
+        form.addParam("useHalfMaps", BooleanParam, default=True, label="Use half-maps",
+                      help="What half-maps (odd and even) are used for, where every tomogram has "
+                           "them.\n"
+                           "Yes: they tell the noise; with the perturbation 'halves' the network "
+                           "learns from one to the other.\n"
+                           "No: nothing; the noise is estimated from the tomograms.")
         form.addParam("masks", PointerParam, pointerClass="SetOfTomoMasks", allowsNull=True,
                       expertLevel=LEVEL_ADVANCED, label="Sampling masks",
                       help="Learn only from parts of which a twentieth or more is inside these "
@@ -81,8 +92,13 @@ class ProtF2FdTrain(ProtF2FdBase):
                            "are used for the scores in the log (SSIM, PSNR), never for training.")
         form.addParam("initialModel", PointerParam, pointerClass="F2FdModel", allowsNull=True,
                       expertLevel=LEVEL_ADVANCED, label="Initial model",
-                      help="Start from this model, made on similar tomograms, instead of from "
-                           "random weights. The network must be the same.")
+                      help="The training starts from the weights of this model, made on similar "
+                           "tomograms, in place of the 'Starting weights'. The network must be "
+                           "the same.")
+        self._addCtfs(form, "'Deconvolve first' takes defocus and phase shift from them, the means "
+                            "over the tomograms. Where these differ much, run 'deconvolve "
+                            "tomograms' first and train on its results.",
+                      expertLevel=LEVEL_ADVANCED)
         self._addEngineParams(form)
         form.addParallelSection(threads=4, mpi=0, binThreadsHelp=self._threadsHelp())
 
@@ -141,8 +157,10 @@ class ProtF2FdTrain(ProtF2FdBase):
                 else "masks")
 
     def _halfMaps(self, tomograms):
-        """The half-maps to learn from: needed for 'halves', and used by 'spectrum' if all are
-        there."""
+        """The half-maps to learn from, if they are to be used: needed for 'halves', and used by
+        'spectrum' if all are there."""
+        if not self.useHalfMaps:
+            return []
         found = [half_maps(tomogram) for tomogram in tomograms]
         complete = all(len(pair) == 2 and all(map(os.path.exists, pair)) for pair in found)
         wanted = self._usesHalves() or self._perturbation() == "spectrum" and complete
@@ -163,7 +181,13 @@ class ProtF2FdTrain(ProtF2FdBase):
             "overwrite": False,
             "device": self._device(),
             "threads": self.numberOfThreads.get(),
+            **self._meanCtf(tomograms),
         }
+
+    def _meanCtf(self, tomograms):
+        """The engine's values of the chosen CTFs, means over the tomograms; {} without CTFs."""
+        values = [self._ctfValues(tomogram) for tomogram in tomograms] or [{}]
+        return {field: statistics.mean(each[field] for each in values) for field in values[0]}
 
     def _matching(self, pointer):
         """The files of a set in the order of the tomograms with the same tsIds; [] without one."""
@@ -176,14 +200,27 @@ class ProtF2FdTrain(ProtF2FdBase):
     def _checkSettings(self, config):
         if self.usesGpu():
             config.check_devices(len(self.getGpuList()))
+        if self.runMode.get() == MODE_RESUME and self.newestCheckpoint():
+            earlier = TrainConfig.create({}, recorded(self._getExtraPath()))
+            try:
+                compare_settings(earlier, config, self._getExtraPath(CONFIG_FILE))
+            except UserError as error:
+                raise UserError("%s; or choose 'Restart' to train anew" % error)
 
     def _inputErrors(self):
         tomograms = tomograms_of(self.inTomos.get())
         errors = missing_files(tomograms, "Tomograms", halves=HALVES if self._usesHalves() else "")
         errors += thin(tomograms, "Tomograms")
+        if self._usesHalves() and not self.useHalfMaps:
+            errors.append("Use half-maps is 'No', but %s needs them; choose 'Yes' or another "
+                          "perturbation." % HALVES)
         initial = self.initialModel.get()
         if initial is not None and not os.path.exists(initial.getPath()):
             errors.append("Initial model: its file %s is not there." % initial.getPath())
+        if self.inCtfs.get() is not None and not self.deconvolve:
+            errors.append("CTFs: they are for the deconvolution, but 'Deconvolve first' is 'No'; "
+                          "choose 'Yes' or no CTFs.")
+        errors += self._ctfErrors(tomograms)
         tsIds = {tomogram.getTsId() for tomogram in tomograms}
         if self.groundTruth.get() or self.masks.get():
             errors += repeated(tomograms, "Tomograms")
@@ -191,7 +228,20 @@ class ProtF2FdTrain(ProtF2FdBase):
                 + without_partner(tsIds, self.masks.get(), "Sampling masks"))
 
     def _warnings(self):
-        return super()._warnings() + self._deconvolutionWarnings()
+        return super()._warnings() + self._deconvolutionWarnings() + self._defocusWarnings()
+
+    def _defocusWarnings(self):
+        """That one defocus for all tomograms does not suit each of them."""
+        if not self._hasInputs() or self.inCtfs.get() is None:
+            return []
+        defoci = [self._ctfValues(tomogram)["defocus"]
+                  for tomogram in tomograms_of(self.inTomos.get())]
+        mean = statistics.mean(defoci)
+        if max(abs(defocus - mean) for defocus in defoci) <= DEFOCUS_SPREAD * mean:
+            return []
+        return ["The tomograms' defocus is %.2f to %.2f µm; the training deconvolves all with the "
+                "mean, %.2f µm: run 'deconvolve tomograms' first and train on its results."
+                % (min(defoci), max(defoci), mean)]
 
     def _summary(self):
         model = getattr(self, F2FdTrainOutputs.model.name, None)

@@ -2,6 +2,7 @@
 import csv
 import os
 import shutil
+import tempfile
 import time
 from unittest import mock
 
@@ -12,7 +13,15 @@ from pwem.viewers import EmPlotter
 from pyworkflow.object import Set
 from pyworkflow.protocol import MODE_RESUME
 from pyworkflow.tests import setupTestProject
-from tomo.objects import SetOfTomograms
+from tomo.objects import (
+    CTFTomo,
+    CTFTomoSeries,
+    SetOfCTFTomoSeries,
+    SetOfTiltSeries,
+    SetOfTomograms,
+    TiltSeries,
+    TomoAcquisition,
+)
 from tomo.protocols import ProtImportTomograms
 from tomo.tests.test_base_centralized_layer import TestBaseCentralizedLayer
 
@@ -100,6 +109,28 @@ class ProjectTests(TestBaseCentralizedLayer):
         tomograms.setStreamState(Set.STREAM_OPEN)
         tomograms.write()
         return tomograms
+
+    def ctfs(self, images, voltage=300):
+        """A set of CTFs, {tsId: [(defocus U, defocus V in Å, phase shift, enabled)]}."""
+        folder = tempfile.mkdtemp(dir=self.getOutputPath())
+        tiltSeries = SetOfTiltSeries.create(folder)
+        tiltSeries.setAcquisition(TomoAcquisition(voltage=voltage))
+        ctfs = SetOfCTFTomoSeries.create(folder)
+        ctfs.setSetOfTiltSeries(tiltSeries)
+        for tsId, values in images.items():
+            tiltSeries.append(TiltSeries(tsId=tsId))
+            series = CTFTomoSeries(tsId=tsId)
+            ctfs.append(series)
+            for index, (u, v, phase_shift, enabled) in enumerate(values):
+                ctf = CTFTomo(index=index + 1, defocusU=u, defocusV=v, defocusAngle=0)
+                ctf.setPhaseShift(phase_shift)
+                ctf.setEnabled(enabled)
+                series.append(ctf)
+            series.write()
+            ctfs.update(series)
+        tiltSeries.write()
+        ctfs.write()
+        return ctfs
 
     @staticmethod
     def setHalfMaps(tomograms, files):

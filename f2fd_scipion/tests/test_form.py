@@ -1,8 +1,10 @@
 """The forms say what the engine's dataclasses say, and give it back."""
 import json
+import os
+from unittest import mock
 
 from pyworkflow import Config
-from pyworkflow.protocol import params
+from pyworkflow.protocol import Group, params
 from pyworkflow.tests import BaseTest
 
 from f2fd_core.config import (
@@ -13,7 +15,9 @@ from f2fd_core.config import (
     UserError,
     parameters,
 )
+from f2fd_scipion import engine
 from f2fd_scipion.form import in_form_words, shown_values
+from f2fd_scipion.objects import F2FdModel
 from f2fd_scipion.protocols import (
     ProtF2FdDeconvolve,
     ProtF2FdDenoise,
@@ -26,10 +30,29 @@ PROTOCOLS = {ProtF2FdTrain: TrainConfig, ProtF2FdDenoise: DenoiseConfig,
              ProtF2FdDeconvolve: DeconvolveConfig, ProtF2FdEvaluate: EvaluateConfig}
 BOUNDS = (("ge", 0, -1), ("gt", 1, 0), ("le", 0, 1), ("lt", -1, 0))  # bound, inside, outside
 
+EMPTIED = {int: "should be an integer", float: "should be a float"}
+
 
 def choice(name, value):
     """The number that a choice of the training has in the form."""
     return TrainConfig.__dataclass_fields__[name].metadata["param"].choices.index(value)
+
+
+def places(protocol):
+    """{parameter or group: (label of its tab, that of its group or "")}."""
+    found = {}
+    for section in protocol.iterDefinitionSections():
+        for name, param in section.iterParams():
+            found[name] = (section.getLabel(), "")
+            if isinstance(param, Group):
+                for member, _ in param.iterParams():
+                    found[member] = (section.getLabel(), param.getLabel())
+    return found
+
+
+def shown(protocol, names):
+    return [name for name in names
+            if protocol.evalParamCondition(name) and protocol.evalExpertLevel(name)]
 
 
 def train_values(protocol):
@@ -79,12 +102,13 @@ class TestF2FdForms(BaseTest):
                 self.assertEqual(param.choices, list(spec.choices))
         self.eachAsked(check)
 
-    def testFieldsAreInTheTabOfTheirSection(self):
+    def testFieldsAreInTheTabOrGroupOfTheirSection(self):
         def check(protocol, name, kind, default, spec):
-            tabs = [section.getLabel() for section in protocol.iterDefinitionSections()
-                    if name in dict(section.iterParams())]
-            self.assertEqual(tabs, [spec.section])
+            tab, group = places(protocol)[name]
+            self.assertEqual(group or tab, spec.section)
         self.eachAsked(check)
+        self.assertEqual(places(ProtF2FdTrain())["seed"], ("Perturbation", "Run"))
+        self.assertEqual(places(ProtF2FdDenoise())["seed"], ("Prediction", "Run"))
 
     def testValidatorsKnowTheBounds(self):
         checked = set()
@@ -92,6 +116,8 @@ class TestF2FdForms(BaseTest):
         def check(protocol, name, kind, default, spec):
             param = protocol.getParam(name)
             self.assertEqual(param.validate(protocol.getAttributeValue(name)), [])
+            if kind in EMPTIED and not spec.choices:
+                self.assertEqual(param.validate(None), [EMPTIED[kind]])
             for bound, inside, outside in BOUNDS:
                 limit = getattr(spec, bound)
                 if abs(limit) != float("inf"):
@@ -166,6 +192,14 @@ class TestF2FdForms(BaseTest):
             TrainConfig.create(dict(train_values(protocol), tomograms=["a.mrc"]))
         self.assertIn("'Defocus' is 0; expected", in_form_words(raised.exception, TrainConfig))
 
+    def testWhatIsChosenInsteadOfAFieldHidesIt(self):
+        protocol = ProtF2FdTrain()
+        protocol.start.set(choice("start", "random"))
+        self.assertEqual(train_values(protocol)["start"], "random")
+        protocol.initialModel.set(F2FdModel(path="model.pt"))
+        self.assertFalse(protocol.evalParamCondition("start"))
+        self.assertNotIn("start", train_values(protocol))
+
     def testPublishedMethodHidesWhatItSets(self):
         protocol = ProtF2FdTrain()
         protocol.steps.set(5)
@@ -185,12 +219,15 @@ class TestF2FdForms(BaseTest):
                 if protocol.hasAttribute("preset"):
                     protocol.preset.set(preset)
                 for section in protocol.iterDefinitionSections():
-                    shown = [name for name, _ in section.iterParams()
-                             if protocol.evalParamCondition(name)
-                             and protocol.evalExpertLevel(name)]
-                    self.assertTrue(shown, (section.getLabel(), level, preset))
-                    hints = [name for name in shown if name.startswith("hint_")]
-                    self.assertIn(len(hints), (0, len(shown)), (section.getLabel(), shown))
+                    names = shown(protocol, dict(section.iterParams()))
+                    self.assertTrue(names, (section.getLabel(), level, preset))
+                    hints = [name for name in names if name.startswith("hint_")]
+                    self.assertEqual(bool(hints), (section.getLabel(), preset) == (
+                        "Perturbation", 1), (section.getLabel(), names))
+                    for name, param in section.iterParams():
+                        if isinstance(param, Group):
+                            self.assertEqual(name in names, bool(
+                                shown(protocol, dict(param.iterParams()))), (name, level, preset))
 
     def testSentencesSpeakOfLabels(self):
         with self.assertRaises(UserError) as raised:
@@ -201,6 +238,12 @@ class TestF2FdForms(BaseTest):
         self.assertNotIn("--", sentence)
         self.assertEqual(in_form_words("--nonsense of --steps", TrainConfig),
                          "--nonsense of 'Training steps'")
+
+    def testTheEnginesSentencesSpeakOfLabels(self):
+        said = engine.EngineError("--patch-size is 24; expected 16")
+        with mock.patch.object(engine, "run", side_effect=said), \
+                self.assertRaisesRegex(engine.EngineError, "^'Patch size' is 24; expected 16$"):
+            ProtF2FdTrain()._runEngine("train", TrainConfig(), os.devnull, "model.pt")
 
     def testValidatorsAndTheDataclassDontBothComplain(self):
         protocol = ProtF2FdTrain()

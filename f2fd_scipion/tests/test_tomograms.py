@@ -82,7 +82,10 @@ class TestF2FdTomograms(project.ProjectTests):
         self.checkDenoised(denoise, {"a": SHAPES["first"], "b": SHAPES["second"],
                                      "c": SHAPES["second"]})
         self.assertNotIn("failed", " ".join(denoise.summary()))
-        self.assertEqual(denoise.failedTomograms.getSize(), 0)
+        stored = self.proj.getProtocol(denoise.getObjId(), fromRuns=False)
+        for protocol in (denoise, stored):
+            self.assertFalse(hasattr(protocol, "failedTomograms"))
+            self.assertEqual([name for name, _ in protocol.iterOutputAttributes()], ["tomograms"])
         self.assertEqual(self.times(denoise, "ac"), times)
 
     @staticmethod
@@ -288,6 +291,43 @@ class TestF2FdTomograms(project.ProjectTests):
             self.assertAlmostEqual(float(after.std() / before.std()), 1, places=2)
             self.assertGreater(np.corrcoef(before.ravel(), after.ravel())[0, 1], 0.1)
         self.assertIn("defocus 3 µm", " ".join(deconvolve.methods()))
+
+    def testEachTomogramIsFilteredWithItsOwnCtf(self):
+        """The medians over its images that are kept and have a CTF."""
+        imported, _ = self.importCopies("ctf", {tsId: self.path(tsId) for tsId in SHAPES})
+        ctfs = self.ctfs({"first": [(29000, 31000, 10, True), (90000, 90000, 80, False),
+                                    (30000, 31000, 10, True), (29000, 30000, 20, True),
+                                    (-999, -1, None, True)],
+                          "second": [(40000, 44000, None, True)]})
+        imported._defineOutputs(tiltSeries=ctfs.getSetOfTiltSeries(), ctfs=ctfs)
+        deconvolve = self.newProtocol(ProtF2FdDeconvolve, inTomos=imported.Tomograms,
+                                      inCtfs=imported.ctfs, defocus=7.0, binThreads=1)
+        self.assertEqual(deconvolve.validate(), [])
+        for name in ("defocus", "phase_shift"):
+            self.assertFalse(deconvolve.evalParamCondition(name))
+        expected = {"first": (3.0, 10.0), "second": (4.2, 0.0)}
+        for tomogram in imported.Tomograms:
+            config = deconvolve._configure(deconvolve._supply(tomogram))
+            self.assertEqual((config.defocus, config.phase_shift), expected[tomogram.getTsId()])
+        self.launchProtocol(deconvolve)
+        for tsId, (defocus, phase_shift) in expected.items():
+            alone = os.path.join(self.getOutputPath(), "alone")
+            engine.call(["deconvolve", self.path(tsId), "--output", alone, "--defocus",
+                         str(defocus), "--phase-shift", str(phase_shift), "--voxel-size",
+                         str(SET_VOXEL_SIZE), "--overwrite"])
+            np.testing.assert_array_equal(
+                mrcfile.read(deconvolve._getExtraPath(tsId + "_deconvolved.mrc")),
+                mrcfile.read(os.path.join(alone, "tomogram_deconvolved.mrc")))
+        self.assertIn("defocus 3 to 4.2 µm", " ".join(deconvolve.methods()))
+
+    def testATomogramWithoutACtfIsNamed(self):
+        ctfs = self.ctfs({"first": [(30000, 30000, 0, False)], "third": [(30000, 30000, 0, True)]})
+        deconvolve = self.newProtocol(ProtF2FdDeconvolve, inTomos=self.imported.Tomograms,
+                                      inCtfs=ctfs)
+        sentence = "CTFs: there is no defocus for %s"
+        self.assertEqual(deconvolve.validate(), [sentence % "first, second" + "."])
+        with self.assertRaisesRegex(UserError, sentence % "first"):
+            deconvolve._supply(self.imported.Tomograms.getFirstItem())
 
     def testScoresAgainstAReference(self):
         evaluate = self.newProtocol(ProtF2FdEvaluate, inTomos=self.denoise.tomograms)

@@ -5,6 +5,7 @@ from unittest import mock
 
 import mrcfile
 import numpy as np
+from pyworkflow.protocol import MODE_RESTART
 from tomo.objects import SetOfTomoMasks, TomoMask
 
 from f2fd_core.config import TrainConfig
@@ -51,6 +52,12 @@ class TestF2FdTraining(project.ProjectTests):
         self.assertEqual(len(after), 9)
         self.assertEqual(train.model.getSteps(), 9)
         self.assertIn("resuming from", self.stderr(train))
+        train.patch_size.set(24)
+        self.assertEqual(train.validate(), [
+            "'Patch size' is 24; expected 16 as in %s, from which the training resumes; or choose "
+            "'Restart' to train anew." % train._getExtraPath("train.json")])
+        train.runMode.set(MODE_RESTART)
+        self.assertEqual(train.validate(), [])
 
     def testValidationSpeaksTheEnginesSentence(self):
         train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms, patch_size=20)
@@ -123,6 +130,13 @@ class TestF2FdTraining(project.ProjectTests):
             train._useQueue.set(True)
             self.assertEqual(train.validate(), [])
             train._useQueue.set(False)
+        for text in ("abc", "0;1", "-1", "0-", "0 1.5"):
+            train.gpuList.set(text)
+            self.assertEqual(train.validate(), [
+                "GPU IDs is '%s'; expected numbers, such as '0' or '0 2 3'." % text])
+        for text in (" 0, 1", "0-1,3", "0 2 3"):
+            train.gpuList.set(text)
+            self.assertEqual(train.validate(), [])
         train.gpuList.set("")
         self.assertIn("No GPU is named", " ".join(train.validate()))
         train.useGpu.set(False)
@@ -170,8 +184,12 @@ class TestF2FdTraining(project.ProjectTests):
         self.waitFor(lambda: os.path.exists(log) and len(self.log(train)) > 7, train)
         train.finishNow()
         self.waitFor(lambda: self.updated(train).isFinished(), train)
-        self.assertEqual(train.model.getSteps(), len(self.log(train)))
+        steps = train.model.getSteps()
+        self.assertEqual(steps, len(self.log(train)))
         self.assertTrue(train.model.getPath().endswith("model.pt"))
+        train.steps.set(steps + 1)
+        self.resume(train)
+        self.assertEqual((train.model.getSteps(), len(self.log(train))), (steps + 1, steps + 1))
 
     def testStoppingATrainingHandsOutItsNewestCheckpoint(self):
         train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms,
@@ -230,6 +248,13 @@ class TestF2FdTraining(project.ProjectTests):
         self.assertEqual(config.perturbation, "spectrum")
         self.assertEqual(list(config.half_maps), self.halves("first") + self.halves("second"))
         self.assertEqual(train.validate(), [])
+        train.useHalfMaps.set(False)
+        self.assertEqual(train._supply()["half_maps"], [])
+        self.assertEqual(train.validate(), [])
+        train.perturbation.set(HALVES)
+        self.assertEqual(train.validate(), [
+            "Use half-maps is 'No', but the perturbation 'halves' needs them; choose 'Yes' or "
+            "another perturbation."])
 
     def testHalfMapsThatAreMissing(self):
         train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms,
@@ -296,6 +321,41 @@ class TestF2FdTraining(project.ProjectTests):
         self.assertIn("'Defocus' is 0; expected the tomograms' defocus", train.validate()[0])
         train.defocus.set(3.0)
         self.assertEqual(train.validate(), [])
+
+    def testCtfsAreForTheDeconvolution(self):
+        ctfs = self.ctfs({"first": [(20000, 20000, 0, True)], "second": [(40000, 40000, 90, True)]})
+        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms, inCtfs=ctfs)
+        self.assertEqual(train.validate(), [
+            "CTFs: they are for the deconvolution, but 'Deconvolve first' is 'No'; choose 'Yes' or "
+            "no CTFs."])
+        train.deconvolve.set(True)
+        self.assertEqual(train.validate(), [])
+        config = train._configure(train._supply())
+        self.assertEqual((config.defocus, config.phase_shift), (3.0, 45.0))
+        with project.gpus(1):
+            self.assertEqual(train.warnings(), [
+                "The tomograms' defocus is 2.00 to 4.00 µm; the training deconvolves all with the "
+                "mean, 3.00 µm: run 'deconvolve tomograms' first and train on its results."])
+            train.inCtfs.set(self.ctfs({tsId: [(defocus, defocus, 0, True)] for tsId, defocus in
+                                        (("first", 29000), ("second", 31000))}))
+            self.assertEqual(train.warnings(), [])
+
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
+                                   inModel=self.train.model, inCtfs=ctfs)
+        self.assertEqual(denoise.validate(), [
+            "CTFs: the model was trained on tomograms that were not deconvolved; expected no "
+            "CTFs."])
+        model = F2FdModel(path=self.train.model.getPath())
+        model.setInfo({"config": config.to_dict(), "voxel_size": SET_VOXEL_SIZE, "step": 6})
+        denoise.inModel.set(model)
+        self.assertEqual(denoise.validate(), [])
+        self.assertEqual([denoise._configure(denoise._supply(tomogram)).defocus
+                          for tomogram in self.imported.Tomograms], [2.0, 4.0])
+        denoise.inCtfs.set(self.ctfs({"first": [], "second": []}, voltage=200))
+        with project.gpus(1):
+            self.assertEqual(denoise.warnings(), [
+                "The tomograms were taken at 200 kV, but the deconvolution filter is made for 300 "
+                "kV: its zeros are misplaced."])
 
     def testTheFilterIsToldWhatScipionKnows(self):
         imported, _ = self.importCopies("corrected", {"x": self.path("first")})

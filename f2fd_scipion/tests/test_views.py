@@ -132,11 +132,23 @@ class TestF2FdViews(project.ProjectTests):
             form.showError.assert_called_once_with(NO_TOMOGRAM)
 
     def testPatchSizesThatAreSuggested(self):
-        for thinnest, network, expected in ((300, "folded", 48), (40, "folded", 48),
-                                            (300, "compact", 48), (45, "compact", 40),
-                                            (40, "compact", 40), (10, "compact", 16),
-                                            (300, "published", 64), (40, "published", 32)):
-            self.assertEqual(suggested(thinnest, network), expected)
+        """By what the training starts from; where that is random, by the thinnest side."""
+        compact, published = {"network": 0}, {"network": 1}
+        for thinnest, values, expected, reason in (
+                (300, {}, 48, "pretrained"), (40, {}, 48, "pretrained"),
+                (300, {"start": 1}, 48, "300"), (40, {"start": 1}, 40, "40"),
+                (40, {"features": 24}, 40, "40"),
+                (45, compact, 40, "45"), (10, compact, 16, "10"), (300, published, 64, "300"),
+                (40, published, 32, "40"),
+                (300, {"initialModel": self.train.model}, 16, "initial model")):
+            protocol = self.newProtocol(ProtF2FdTrain, patch_size=20, **values)
+            size, told = suggested(protocol, thinnest)
+            self.assertEqual(size, expected, values)
+            self.assertIn(reason, told)
+        form = mock.Mock(protocol=self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms,
+                                                   batch_size=0))
+        F2FdPatchSizeWizard().show(form)
+        form.showError.assert_called_once_with("'Patches per batch' is 0; expected at least 1.")
 
     def testThePreviewIsAPartOfTheResult(self):
         denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,

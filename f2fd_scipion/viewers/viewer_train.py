@@ -109,8 +109,8 @@ class F2FdTrainViewer(ProtocolViewer):
         if self.protocol.isActive():
             form.addParam("finish", LabelParam, label="Finish now, with the model that it has",
                           help="The running training ends after its present step, and its model "
-                               "can be used at once. Continuing the protocol later is not "
-                               "possible; a new training may start from it.")
+                               "can be used at once. To train on later, continue the protocol "
+                               "with another number of training steps.")
 
     def _getVisualizeDict(self):
         shown = {name: self._showPictures for name in PICTURES if self.hasAttribute(name)}

@@ -1,42 +1,55 @@
-"""A patch size that suits the tomograms."""
+"""A patch size that suits what the training starts from, or the tomograms."""
 from pyworkflow.wizard import Wizard
 
-from f2fd_core.config import NETWORK_MULTIPLE, START_NETWORK, START_PATCH, TrainConfig
+from f2fd_core.config import NETWORK_MULTIPLE, START_PATCH, TrainConfig, UserError
+from f2fd_scipion.form import in_form_words, shown_values
 from f2fd_scipion.protocols import ProtF2FdTrain
 from f2fd_scipion.protocols.protocol_base import NO_TOMOGRAM, tomograms_of
 
+LEARNED = "%s learned from patches of this size; thinner tomograms are padded"
 
-def suggested(thinnest, network):
-    """The default patch size, or the largest that a tomogram's thinnest side has room for.
 
-    ``network``: the name of the network, of whose multiple it must be; the form's least is kept.
-    For the network that has learned from shapes, patches as large as those are worth more than
-    some that need not be padded.
+def suggested(protocol, thinnest):
+    """(Patch size, the reason for it) with the settings of a training's form.
+
+    With random weights it is the default, or the largest that the tomograms have room for;
+    ``thinnest``: the fewest voxels that one has along an axis. Raises UserError for settings that
+    don't fit together.
     """
-    multiple = NETWORK_MULTIPLE[network]
+    initial = protocol.initialModel.get()
+    if initial is not None:
+        return initial.getPatchSize(), LEARNED % "the initial model"
+    multiple = NETWORK_MULTIPLE[protocol.getEnumText("network")]
     spec = TrainConfig.__dataclass_fields__["patch_size"]
-    wanted = -(-spec.default // multiple) * multiple
-    least = START_PATCH if network == START_NETWORK[0] else int(spec.metadata["param"].ge)
-    least = -(-least // multiple) * multiple
-    return max(least, min(wanted, thinnest // multiple * multiple))
+    wanted, least = (-(-int(size) // multiple) * multiple
+                     for size in (spec.default, spec.metadata["param"].ge))
+    config = TrainConfig.create(dict(
+        shown_values(protocol, TrainConfig, protocol.SUPPLIED), patch_size=wanted))
+    if config.starts_from_shapes():
+        return START_PATCH, LEARNED % "the pretrained starting weights"
+    return (max(least, min(wanted, thinnest // multiple * multiple)),
+            "the thinnest side of the tomograms has %d voxels" % thinnest)
 
 
 class F2FdPatchSizeWizard(Wizard):
-    """Sets the patch size by the thinnest side of the tomograms."""
+    """Sets the patch size by what the training starts from or how thin the tomograms are."""
     _targets = [(ProtF2FdTrain, ["patch_size"])]
 
     def show(self, form, *params):
         protocol = form.protocol
         if protocol.inTomos.get() is None:
-            form.showError("Choose the tomograms first: the patch size depends on how thin they "
+            form.showError("Choose the tomograms first: the patch size may depend on how thin they "
                            "are.")
             return
         tomograms = tomograms_of(protocol.inTomos.get())
         if not tomograms:
             form.showError(NO_TOMOGRAM)
             return
-        thinnest = min(min(tomogram.getDim()) for tomogram in tomograms)
-        size = suggested(thinnest, protocol.getEnumText("network"))
+        try:
+            size, reason = suggested(protocol, min(min(tomogram.getDim())
+                                                   for tomogram in tomograms))
+        except UserError as error:
+            form.showError("%s." % in_form_words(error, TrainConfig))
+            return
         form.setVar("patch_size", size)
-        form.showInfo("The thinnest side of the tomograms has %d voxels: patches of %d are set."
-                      % (thinnest, size), "Patch size")
+        form.showInfo("Patches of %d voxels are set: %s." % (size, reason), "Patch size")
