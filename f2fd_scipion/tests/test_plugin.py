@@ -120,6 +120,18 @@ class TestF2FdPlugin(BaseTest):
         subprocess.run([sys.executable, "-c", textwrap.dedent(code), self.getOutputPath()],
                        check=True)
 
+    def testTheTestsLoadWithoutPytest(self):
+        code = """
+            import sys, unittest
+            sys.modules["pytest"] = None
+            import f2fd_scipion.tests
+            folder, = f2fd_scipion.tests.__path__
+            loader = unittest.TestLoader()
+            suite = loader.discover(folder, "test*.py", folder + "/../..")
+            assert suite.countTestCases() > 50 and not loader.errors, loader.errors
+        """
+        subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
     def testHeadlessEnvironmentComesTooLateOnceScipionIsThere(self):
         self.setupTestOutput()
         with self.assertRaises(RuntimeError):
