@@ -200,8 +200,8 @@ def _ending_in_order():
 def main(argv=None):
     """Run one command; returns the exit code.
 
-    0: done; 2: a mistake in what was given; 1: the system refused (a full disk, say); 130: Ctrl-C;
-    143: SIGTERM.
+    0: done; 2: a mistake in what was given; 1: the system refused (a full disk, say) or a package
+    is missing; 130: Ctrl-C; 143: SIGTERM.
     """
     try:
         with _ending_in_order():
@@ -210,6 +210,11 @@ def main(argv=None):
     except UserError as error:
         print("f2fd: error: %s" % error, file=sys.stderr)
         return 2
+    except ImportError as error:
+        print("f2fd: error: %s (for %s); expected all packages of the engine: 'pip install "
+              "./f2fd_core' in the folder of F2Fd's source, or 'scipion3 installb f2fd'"
+              % (error, sys.executable), file=sys.stderr)
+        return 1
     except OSError as error:
         # Our own have one sentence, the system's a number, too.
         print("f2fd: error: %s" % (str(error) if error.errno is None else "%s: %s" % (
