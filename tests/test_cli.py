@@ -133,6 +133,8 @@ def test_whole_chain_as_a_program(tmp_path):
     assert json.loads(run("info"))["device"] in ("cpu", "cuda:0")
 
 
+@pytest.mark.reliability("every command where PyTorch is not installed",
+                         "one sentence; info, which needs none, works")
 def test_without_pytorch(tmp_path):
     """As in Scipion's own Python: a sentence of each command, but of those that need none."""
     out = ["--output", str(tmp_path / "out")]

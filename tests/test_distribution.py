@@ -59,6 +59,9 @@ def test_the_engine_is_installed_alone_and_whole(checkout, tmp_path):
     assert not any(name.startswith("scipion") for name in needed(engine))
 
 
+@pytest.mark.reliability("Scipion's installer, with the plugin from a wheel or from its source "
+                         "(--devel)",
+                         "it finds the plugin; uninstalling takes the engine's environment along")
 @pytest.mark.parametrize("how", [[], ["--editable"]])
 def test_scipions_installer_finds_the_plugin(how, checkout, tmp_path):
     """From a wheel and in developing mode (installp --devel), and removes the engine's environment
