@@ -46,9 +46,9 @@ table: $(INSTALLED)  ## renew the README's table of arguments
 
 install: $(INSTALLED)
 
-$(INSTALLED): setup.py
+$(INSTALLED): setup.py f2fd_core/requirements.txt
 	$(PYTHON) -m venv "$(VENV)"
-	$(BIN)/python -m pip install -q "$(TORCH)" -e ".[engine,scipion,test]"
+	$(BIN)/python -m pip install -q "$(TORCH)" -e ".[engine,test]"
 	touch $@
 
 $(MEMBRAIN)/.installed:
@@ -57,4 +57,5 @@ $(MEMBRAIN)/.installed:
 	touch $@
 
 clean:
-	rm -rf "$(VENV)" "$(VENV)-lowest" "$(VENV)-newest" "$(MEMBRAIN)" "$(DEMO)" build *.egg-info
+	rm -rf "$(VENV)" "$(VENV)-lowest" "$(VENV)-newest" "$(MEMBRAIN)" "$(DEMO)" build *.egg-info \
+		f2fd_core/build f2fd_core/*.egg-info

@@ -1,7 +1,8 @@
-"""Installs the engine (f2fd_core) and the Scipion plugin (f2fd_scipion) as one distribution.
+"""Installs the Scipion plugin (f2fd_scipion) and the engine's code (f2fd_core), of which the plugin
+needs the configuration.
 
-The heavy dependencies are extras, since the two packages usually live in different environments:
-[engine] brings PyTorch, [scipion] the Scipion packages that the plugin needs.
+What the engine needs beyond that is the extra [engine], since it usually lives in an environment of
+its own: there f2fd_core/pyproject.toml installs it, without anything of Scipion.
 """
 import re
 from pathlib import Path
@@ -17,6 +18,11 @@ setup(
     description="F2Fd: denoise cryo-electron tomograms from one volume, alone or in Scipion",
     long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    author="The F2Fd for Scipion developers",
+    url="https://github.com/scipion-em/scipion-em-f2fd",
+    project_urls={"Original program": "https://github.com/Fickincool/F2Fd"},
+    keywords=["scipion", "cryo-em", "cryo-et", "electron-tomography", "tomogram", "denoising",
+              "image-processing", "scipion-3.0"],
     license="GPL-3.0-or-later",
     classifiers=[
         "Intended Audience :: Science/Research",
@@ -26,18 +32,17 @@ setup(
         "Topic :: Scientific/Engineering :: Image Processing",
     ],
     python_requires=">=3.8",
-    packages=find_packages(include=["f2fd_core*", "f2fd_scipion*"]),
-    package_data={"f2fd_core": ["start.pt"],
+    packages=find_packages(include=["f2fd*"]),
+    package_data={"f2fd_core": ["start.pt", "pyproject.toml", "requirements.txt"],
                   "f2fd_scipion": ["*.png", "protocols.conf", "templates/*.json.template"]},
-    install_requires=["numpy>=1.23.2", "mrcfile>=1.4.0", "matplotlib>=3.6.0", "tqdm>=4.60.0"],
+    # scipion-em-tomo 3.12 imports what pyworkflow has since 3.11.6, but asks for less.
+    install_requires=["scipion-pyworkflow>=3.11.6", "scipion-em>=3.11", "scipion-em-tomo>=3.12"],
     extras_require={
-        "engine": ["torch>=2.1.0", "pytorch-msssim>=1.0.0"],
+        "engine": (here / "f2fd_core/requirements.txt").read_text().split(),
         "benchmark": ["scikit-image"],
-        # scipion-em-tomo 3.12 imports what pyworkflow has since 3.11.6, but asks for less.
-        "scipion": ["scipion-pyworkflow>=3.11.6", "scipion-em>=3.11", "scipion-em-tomo>=3.12",
-                    "setuptools<81"],
         "test": ["pytest", "pytest-xdist", "hypothesis", "ruff", "scikit-image", "scipion-app",
-                 "scipion-em-aretomo", "scipion-em-membrain", "scipion-em-tomosegmemtv"],
+                 "scipion-em-aretomo", "scipion-em-membrain", "scipion-em-tomosegmemtv",
+                 "setuptools<81"],
     },
     entry_points={
         "console_scripts": ["f2fd = f2fd_core.cli:main"],

@@ -239,8 +239,8 @@ def _ending_in_order():
 def main(argv=None):
     """Run one command; returns the exit code.
 
-    0: done; 2: a mistake in what was given; 1: the system refused (a full disk, say); 128 and its
-    number: ended by a signal (130: Ctrl-C; 143: SIGTERM).
+    0: done; 2: a mistake in what was given; 1: the system refused (a full disk, say) or a package
+    is missing; 128 and its number: ended by a signal (130: Ctrl-C; 143: SIGTERM).
     """
     _prepare_output()
     try:
@@ -251,6 +251,11 @@ def main(argv=None):
     except UserError as error:
         _say("error: %s" % error)
         return 2
+    except ImportError as error:
+        _say("error: %s (for %s); expected all packages of the engine: 'pip install ./f2fd_core' "
+             "in the folder of F2Fd's source, or 'scipion3 installb f2fd'"
+             % (error, sys.executable))
+        return 1
     except OSError as error:
         # Our own have one sentence, the system's a number, too.
         _say("error: %s" % (str(error) if error.errno is None else "%s: %s" % (

@@ -2,7 +2,6 @@
 from f2fd_core import __version__
 
 F2FD = "f2fd"
-DISTRIBUTION = "scipion-em-f2fd"
 ENVIRONMENT = "%s-%s" % (F2FD, __version__)
 INSTALLED = "%s_installed" % ENVIRONMENT
 

@@ -7,9 +7,9 @@ import pwem
 from pyworkflow import TOMO, Config, VarTypes
 from pyworkflow.utils import Environ
 
+import f2fd_core
 import f2fd_scipion
 from f2fd_scipion.constants import (
-    DISTRIBUTION,
     ENVIRONMENT,
     F2FD,
     F2FD_ENV_ACTIVATION,
@@ -26,13 +26,17 @@ class Plugin(pwem.Plugin):
     _homeVar = F2FD_HOME
     _pathVars = [F2FD_HOME]
     _supportedVersions = [f2fd_scipion.__version__]
-    _url = "https://github.com/Fickincool/F2Fd"
+    _url = "https://github.com/scipion-em/scipion-em-f2fd"
     _processingField = [TOMO]
+
+    def getName(self):
+        """The plugin's name in the tree of protocols and in their labels."""
+        return "F2Fd"
 
     @classmethod
     def _defineVariables(cls):
         cls._defineEmVar(F2FD_HOME, ENVIRONMENT, var_type=VarTypes.FOLDER,
-                         description="Folder in which the F2Fd engine is installed.")
+                         description="Folder that holds the environment of the F2Fd engine.")
         cls._defineVar(F2FD_ENV_ACTIVATION, cls._installedActivation(),
                        description="Shell command that activates the environment of the F2Fd "
                        "engine. Empty: the engine runs with Scipion's own Python.")
@@ -43,9 +47,14 @@ class Plugin(pwem.Plugin):
     @classmethod
     def _installedActivation(cls):
         """The command that activates the environment which defineBinaries makes."""
+        return cls._activation(cls.getHome("env"))
+
+    @classmethod
+    def _activation(cls, environment):
+        """The shell command that activates the environment in a folder."""
         if Config.CONDA_ACTIVATION_CMD:
-            return "conda activate " + ENVIRONMENT
-        return ". " + shlex.quote(cls.getHome("venv", "bin", "activate"))
+            return "conda activate " + shlex.quote(environment)
+        return ". " + shlex.quote(os.path.join(environment, "bin", "activate"))
 
     @classmethod
     def getActivation(cls):
@@ -74,33 +83,27 @@ class Plugin(pwem.Plugin):
         return super().validateInstallation()
 
     @classmethod
-    def _requirement(cls):
-        """What pip installs the engine from: the checkout that holds this plugin, or the index."""
-        checkout = os.path.dirname(os.path.dirname(os.path.abspath(f2fd_scipion.__file__)))
-        if os.path.exists(os.path.join(checkout, "setup.py")):
-            return "%s[engine]" % checkout
-        return "%s[engine]==%s" % (DISTRIBUTION, f2fd_scipion.__version__)
-
-    @classmethod
     def _installation(cls):
-        """The shell command, run in the package's folder, that makes the environment."""
-        conda = Config.CONDA_ACTIVATION_CMD
-        if conda:
-            create = "%s conda create -y -n %s python=3.11" % (cls.getCondaActivationCmd(),
-                                                              ENVIRONMENT)
-            activate = "conda activate " + ENVIRONMENT
+        """The shell command, run in the package's folder, that makes the environment.
+
+        All of it lies in that folder, since Scipion removes no more when it uninstalls the plugin;
+        the engine is that of this plugin, whatever an index has.
+        """
+        if Config.CONDA_ACTIVATION_CMD:
+            create = cls.getCondaActivationCmd() + " conda create -y -p env python=3.11"
         else:
-            create = "%s -m venv venv" % shlex.quote(sys.executable)
-            activate = ". venv/bin/activate"
+            create = shlex.quote(sys.executable) + " -m venv env"
         index = cls.getVar(F2FD_TORCH_INDEX).strip()
         torch = ["pip install torch --index-url " + shlex.quote(index)] if index else []
-        return " && ".join([create, activate, *torch,
-                            "pip install " + shlex.quote(cls._requirement()), "f2fd info",
+        engine = shlex.quote(os.path.dirname(f2fd_core.__file__))
+        return " && ".join([create, cls._activation("./env"), *torch,
+                            # a copy, since pip builds where the source is
+                            "cp -R %s ." % engine, "pip install ./f2fd_core", "f2fd info",
                             "touch " + INSTALLED])
 
     @classmethod
     def defineBinaries(cls, env):
-        path = os.environ.get("PATH")
+        # Scipion's PYTHONPATH would put its packages before those of the engine's environment.
+        variables = {name: os.environ[name] for name in os.environ if name != "PYTHONPATH"}
         env.addPackage(F2FD, version=f2fd_scipion.__version__, tar="void.tgz",
-                       commands=[(cls._installation(), INSTALLED)],
-                       vars={"PATH": path} if path else None, default=True)
+                       commands=[(cls._installation(), INSTALLED)], vars=variables, default=True)

@@ -251,6 +251,28 @@ def test_whole_chain_as_a_program(tmp_path):
     assert json.loads(run("info"))["device"] in ("cpu", "cuda:0")
 
 
+@pytest.mark.reliability("every command where PyTorch is not installed",
+                         "one sentence; info, which needs none, works")
+def test_without_pytorch(tmp_path):
+    """As in Scipion's own Python: a sentence of each command, but of those that need none."""
+    out = ["--output", str(tmp_path / "out")]
+    code = ("import sys; sys.modules['torch'] = None\n"
+            "from f2fd_core.cli import main; sys.exit(main())")
+    for arguments in (["train", "a.mrc", *out], ["denoise", "m.pt", "a.mrc", *out],
+                      ["deconvolve", "a.mrc", "--defocus", "3", *out], ["simulate", out[1]],
+                      ["benchmark", out[1]], ["evaluate", "a.mrc", "--reference", "b.mrc"],
+                      ["info", "m.pt"], ["info", "--benchmark"], ["info"]):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True,
+                              text=True)
+        if arguments == ["info"]:
+            assert done.returncode == 0 and json.loads(done.stdout)["torch"] is None
+            continue
+        assert done.returncode == 1 and done.stdout == "", arguments
+        line, = done.stderr.splitlines()
+        assert line.startswith("f2fd: error: ") and "torch" in line and "f2fd_core" in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_deconvolve_as_a_command(small, tmp_path, capsys):
     words = ["deconvolve", small["tomogram"], small["odd"], "--output", str(tmp_path / "out"),
              "--defocus", "2", "--phase-flipped", "--threads", "all"]

@@ -1,5 +1,6 @@
 """What the protocols that compute with the engine share."""
 import collections
+import heapq
 import os
 import re
 
@@ -215,16 +216,23 @@ class ProtF2FdBase(EMProtocol):
         values = {} if ctfs is None else ctf.filter_values(ctfs, tomogram.getTsId())
         return {field: value for field, value in values.items() if field in self.INSTEAD}
 
+    def _atOnce(self):
+        """How many tomograms are in memory at a time."""
+        return 1
+
     def _memoryWarnings(self):
-        """Whether the machine's memory may not suffice for the largest tomogram."""
+        """Whether the machine's memory may not suffice for the largest tomograms."""
         sizes = [volume_voxels(tomogram) for tomogram in tomograms_of(self.inTomos.get())
                  if os.path.exists(volume_file(tomogram))]
-        needed = MEMORY_FACTOR * max(sizes, default=0) * 4 / 2 ** 30 + MEMORY_BASE
+        largest = heapq.nlargest(self._atOnce(), sizes)
+        needed = sum(MEMORY_FACTOR * size * 4 / 2 ** 30 + MEMORY_BASE for size in largest)
         there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2 ** 30
         if self.useQueue() or needed <= there:
             return []
-        return ["The largest tomogram may need %.0f GB of memory; this machine has %.0f GB."
-                % (needed, there)]
+        which = ("The largest tomogram" if len(largest) == 1 else
+                 "The %d largest tomograms, side by side," % len(largest))
+        return ["%s may need %.0f GB of memory; this machine has %.0f GB."
+                % (which, needed, there)]
 
 
 def repeated(tomograms, title):

@@ -55,10 +55,17 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
                       label="Tomograms", help=help + " The set may still be growing: each "
                       "tomogram is taken when it comes.")
 
+    # EMProtocol has others, of its older way of streaming.
+    _defineStreamingParams = ProtStreamingBase._defineStreamingParams
+
     def _addThreads(self, form):
         self._defineStreamingParams(form)
-        form.addParallelSection(threads=1, mpi=0, binThreads=4,
+        # One hands out the work, one waits for new tomograms and one makes them.
+        form.addParallelSection(threads=3, mpi=0, binThreads=4,
                                 binThreadsHelp=self._threadsHelp())
+
+    def _getStreamingSleepOnWait(self):
+        return max(1, super()._getStreamingSleepOnWait())  # 0 would look without a pause
 
     # -------------------------- Steps ----------------------------------------
     def _insertAllSteps(self):
@@ -273,6 +280,12 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
             with open(path, encoding="utf-8") as stream:
                 reasons[os.path.basename(path)[:-len(FAILED)]] = stream.read()
         return reasons
+
+    def _atOnce(self):
+        # Threads that hand out the work or wait for tomograms make none; each step has its GPU.
+        idle = 2 if self.inTomos.get().isStreamOpen() else 1
+        making = max(1, self.numberOfThreads.get() - idle)
+        return min(making, len(self.getGpuList())) if self.usesGpu() else making
 
     def _settingErrors(self):
         tomograms = self.inTomos.get()

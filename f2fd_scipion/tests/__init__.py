@@ -1,5 +1,4 @@
-"""Tests of the plugin, run with pytest anywhere; where pytest is installed beside Scipion, which
-does not bring it, 'scipion3 tests' and unittest run them, too.
+"""Tests of the plugin, run with pytest anywhere; 'scipion3 tests' and unittest run them, too.
 
 Outside of Scipion the tests bring an environment of their own, with projects in a temporary
 folder, in which the engine runs with this very Python.

@@ -11,3 +11,9 @@ def pytest_xdist_make_scheduler(config, log):
             return "plugin" if nodeid.startswith("f2fd_scipion/") else nodeid
 
     return OnePlugin(config, log)
+
+
+def pytest_itemcollected(item):
+    row = getattr(item.obj, "reliability", None)
+    if row:
+        item.add_marker(pytest.mark.reliability(*row))

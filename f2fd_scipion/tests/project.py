@@ -44,6 +44,15 @@ NO_HALVES = ("Tomograms: there are no half-maps (odd and even) of first, second,
 AWKWARD_NAME = "50% of 'my' tömogram (1).mrc"
 
 
+def reliability(tried, outcome):
+    """Mark a test as a row of docs/reliability.md; pytest, which Scipion lacks, is told in
+    conftest.py."""
+    def mark(test):
+        test.reliability = tried, outcome
+        return test
+    return mark
+
+
 def gpus(found, usable=1):
     """A machine with so many GPUs (None: without a driver), of which PyTorch sees so many; for a
     'with'."""

@@ -110,7 +110,7 @@ class TestF2FdInstallation(TestBaseCentralizedLayer):
         subprocess.run(command, shell=True, check=True, cwd=folder,
                        env=dict(environment, PIP_CONSTRAINT=constraint))
         self.assertTrue(os.path.exists(os.path.join(folder, INSTALLED)))
-        activation = ". " + shlex.quote(os.path.join(folder, "venv", "bin", "activate"))
+        activation = ". " + shlex.quote(os.path.join(folder, "env", "bin", "activate"))
         with mock.patch.dict(plugin.getVars(), {F2FD_ENV_ACTIVATION: activation}):
             self.assertEqual(engine.problem(), "")
             self.assertEqual(engine.ask(["info"])["torch"].split("+")[0], TORCH.split("==")[-1])

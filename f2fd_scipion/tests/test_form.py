@@ -128,6 +128,12 @@ class TestF2FdForms(BaseTest):
         self.eachAsked(check)
         self.assertEqual(checked, {"ge", "gt", "le", "lt"})
 
+    def testStreamingIsScipionsOwn(self):
+        for protocol in (ProtF2FdDenoise(), ProtF2FdDeconvolve()):
+            section = protocol.getDefinition().getSection("Streaming")
+            self.assertEqual([name for name, _ in section.iterParams()], ["streamingSleepOnWait"])
+            self.assertGreater(protocol.streamingSleepOnWait.get(), 0)
+
     def testRoundTripOfTheDefaults(self):
         for protocolClass, config in PROTOCOLS.items():
             values = shown_values(protocolClass(), config, protocolClass.SUPPLIED)

@@ -17,6 +17,7 @@ from pyworkflow.gui.project.viewprotocols_extra import ProtocolTreeConfig
 from pyworkflow.tests import BaseTest
 from pyworkflow.utils.process import buildRunCommand
 
+import f2fd_core
 import f2fd_scipion
 from f2fd_core import config
 from f2fd_scipion import engine, viewers
@@ -73,7 +74,7 @@ class TestF2FdPlugin(BaseTest):
 
     def testPluginIsKnownByItsName(self):
         module = self.domain.getPlugins()["f2fd_scipion"]
-        self.assertEqual(module._pluginInstance.getName(), "f2fd_scipion")
+        self.assertEqual(module._pluginInstance.getName(), "F2Fd")
         self.assertEqual(module._pluginInstance.getPath(), os.path.dirname(module.__file__))
         self.assertTrue(issubclass(module.Plugin, pwem.Plugin))
 
@@ -90,6 +91,9 @@ class TestF2FdPlugin(BaseTest):
         self.assertEqual(places["ProtF2FdTrain"], ("Tomograms", "Denoise"))
         self.assertEqual(places["ProtF2FdDenoise"], ("Tomograms", "Denoise"))
         self.assertEqual(places["ProtF2FdImportModel"], ("Imports",))
+        places.clear()
+        walk(views["All"], ())
+        self.assertEqual(places["ProtF2FdTrain"], ("F2Fd",))
 
     def testWindowsShowTsIdsAsTheyAre(self):
         """Also where a matplotlibrc asks for LaTeX."""
@@ -143,6 +147,18 @@ class TestF2FdPlugin(BaseTest):
         self.setupTestOutput()
         subprocess.run([sys.executable, "-c", textwrap.dedent(code), self.getOutputPath()],
                        check=True)
+
+    def testTheTestsLoadWithoutPytest(self):
+        code = """
+            import sys, unittest
+            sys.modules["pytest"] = None
+            import f2fd_scipion.tests
+            folder, = f2fd_scipion.tests.__path__
+            loader = unittest.TestLoader()
+            suite = loader.discover(folder, "test*.py", folder + "/../..")
+            assert suite.countTestCases() > 50 and not loader.errors, loader.errors
+        """
+        subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
 
     def testHeadlessEnvironmentComesTooLateOnceScipionIsThere(self):
         self.setupTestOutput()
@@ -231,9 +247,10 @@ class TestF2FdPlugin(BaseTest):
             (command, flag), = options["commands"]
             syntax = subprocess.run(["/bin/sh", "-n", "-c", command], check=False)
             self.assertEqual(syntax.returncode, 0)
-            self.assertEqual("conda create" in command, bool(conda))
-            self.assertEqual("-m venv" in command, not conda)
-            self.assertIn("[engine]", command)
+            # Scipion uninstalls the package's folder, so all of the environment must be in it.
+            self.assertEqual("conda create -y -p env" in command, bool(conda))
+            self.assertEqual("-m venv env" in command, not conda)
+            self.assertIn("pip install ./f2fd_core", command)
             self.assertTrue(command.endswith(" && f2fd info && touch " + flag))
             self.assertTrue(options["default"])
             self.assertEqual(options["tar"], "void.tgz")
@@ -245,14 +262,18 @@ class TestF2FdPlugin(BaseTest):
         with mock.patch.dict(self.plugin.getVars(), {F2FD_TORCH_INDEX: "file:///my wheels"}):
             command = self.plugin._installation()
         torch, engine_ = (command.index(text) for text in (
-            "pip install torch --index-url 'file:///my wheels'", "[engine]"))
+            "pip install torch --index-url 'file:///my wheels'", "pip install ./f2fd_core"))
         self.assertLess(torch, engine_)
 
-    def testACheckoutIsInstalledFromItself(self):
-        checkout = "/a folder/check'out"
-        with mock.patch.object(f2fd_scipion, "__file__", checkout + "/f2fd_scipion/__init__.py"):
-            with mock.patch("os.path.exists", return_value=True):
-                self.assertIn(shlex.quote(checkout + "[engine]"), self.plugin._installation())
-            with mock.patch("os.path.exists", return_value=False):
-                self.assertIn("scipion-em-f2fd[engine]==" + f2fd_scipion.__version__,
-                              self.plugin._installation())
+    def testTheEngineIsInstalledFromThisPluginsOwn(self):
+        folder = "/a folder/check'out/f2fd_core"
+        with mock.patch.object(f2fd_core, "__file__", folder + "/__init__.py"):
+            self.assertIn("cp -R %s . " % shlex.quote(folder), self.plugin._installation())
+
+    def testTheInstallationHasTheUsersVariables(self):
+        env = mock.Mock()
+        variables = {"PATH": "/bin", "HTTPS_PROXY": "proxy", "PYTHONPATH": "/somewhere"}
+        with mock.patch.dict(os.environ, variables, clear=True):
+            self.plugin.defineBinaries(env)
+        del variables["PYTHONPATH"]  # Scipion's own packages, which the engine must not see
+        self.assertEqual(env.addPackage.call_args[1]["vars"], variables)

@@ -6,14 +6,13 @@ import tempfile
 
 import mrcfile
 import numpy as np
-import pytest
 from pyworkflow.project import Project
 from pyworkflow.protocol import MODE_RESTART
 from tomo.objects import SetOfTomograms, Tomogram
 
 from f2fd_scipion.protocols import ProtF2FdDenoise, ProtF2FdEvaluate, ProtF2FdTrain
 from f2fd_scipion.tests import project
-from f2fd_scipion.tests.project import ONE_THREAD, SET_VOXEL_SIZE, SMALL
+from f2fd_scipion.tests.project import ONE_THREAD, SET_VOXEL_SIZE, SMALL, reliability
 from f2fd_scipion.tests.simulation import SHAPES
 
 
@@ -24,9 +23,9 @@ def content(path):
 
 class TestF2FdRuns(project.ProjectTests):
 
-    @pytest.mark.reliability("Scipion: a training copied and run beside the first, deleted, and "
-                             "the first restarted with other settings",
-                             "the same model; nothing of the others is touched")
+    @reliability("Scipion: a training copied and run beside the first, deleted, and "
+                 "the first restarted with other settings",
+                 "the same model; nothing of the others is touched")
     def testCopyingDeletingAndRestarting(self):
         train = self.launch(ProtF2FdTrain, inTomos=self.imported.Tomograms, **SMALL)
         before = content(train.model.getPath())
@@ -49,9 +48,9 @@ class TestF2FdRuns(project.ProjectTests):
         self.assertEqual(train.model.getSteps(), 4)
         self.assertNotIn("resuming from", self.stderr(train))
 
-    @pytest.mark.reliability("Scipion: denoising stopped in the middle and continued, while a "
-                             "training runs in the same project",
-                             "finished tomograms are kept, the others made; the training ends well")
+    @reliability("Scipion: denoising stopped in the middle and continued, while a "
+                 "training runs in the same project",
+                 "finished tomograms are kept, the others made; the training ends well")
     def testStoppingAndContinuingBesideAnotherRun(self):
         beside = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms, **SMALL)
         self.proj.launchProtocol(beside, wait=False)
@@ -74,8 +73,8 @@ class TestF2FdRuns(project.ProjectTests):
         for one, other in zip(self.log(beside), self.log(self.train)):
             self.assertEqual((one["step"], one["loss"]), (other["step"], other["loss"]))
 
-    @pytest.mark.reliability("Scipion: two tomograms with one tsId",
-                             "refused before the run, in one sentence")
+    @reliability("Scipion: two tomograms with one tsId",
+                 "refused before the run, in one sentence")
     def testTwoTomogramsOfOneName(self):
         twins = SetOfTomograms.create(self.getOutputPath())
         twins.setSamplingRate(SET_VOXEL_SIZE)
@@ -97,8 +96,8 @@ class TestF2FdRuns(project.ProjectTests):
                                     references=self.truths.Tomograms)
         self.assertEqual(evaluate.validate(), [sentence % "Denoised tomograms"])
 
-    @pytest.mark.reliability("Scipion: a tomogram, or the model's file, deleted before denoising",
-                             "refused before the run, in one sentence that names it")
+    @reliability("Scipion: a tomogram, or the model's file, deleted before denoising",
+                 "refused before the run, in one sentence that names it")
     def testWhatWasDeletedIsMissed(self):
         imported, folder = self.importCopies("deleted", {tsId: self.path(tsId) for tsId in SHAPES})
         train = self.launch(ProtF2FdTrain, inTomos=imported.Tomograms, **dict(SMALL, steps=1))
@@ -113,8 +112,8 @@ class TestF2FdRuns(project.ProjectTests):
         error, = denoise.validate()
         self.assertEqual(error, "Model: its file %s is not there." % train.model.getPath())
 
-    @pytest.mark.reliability("Scipion: project moved to another folder",
-                             "runs go on there; nothing is written to the old place")
+    @reliability("Scipion: project moved to another folder",
+                 "runs go on there; nothing is written to the old place")
     def testAMovedProject(self):
         place = tempfile.TemporaryDirectory(prefix="f2fd_moved_")
         self.addCleanup(place.cleanup)

@@ -34,7 +34,7 @@ class TestF2FdTemplates(BaseTest):
         listed = TemplateList()
         listed.addPluginTemplates()
         cls.templates = {template.name: template for template in listed.templates
-                         if template.source == "f2fd_scipion"}
+                         if template.source == "F2Fd"}
 
     def testScipionListsThem(self):
         self.assertEqual(set(self.templates), set(GRAPHS))

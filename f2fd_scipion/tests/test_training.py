@@ -93,8 +93,13 @@ class TestF2FdTraining(project.ProjectTests):
         with project.gpus(1):
             self.assertEqual(train.warnings() + train.validate() + denoise.validate(), [])
         with mock.patch.object(os, "sysconf", return_value=2 ** 14):  # 256 MiB
-            self.assertIn("may need 2 GB of memory; this machine has 0 GB",
-                          " ".join(train.warnings()))
+            for protocol in (train, denoise):
+                self.assertIn("The largest tomogram may need 2 GB of memory; this machine has 0 GB",
+                              " ".join(protocol.warnings()))
+            both = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
+                                    inModel=self.train.model, useGpu=False)
+            self.assertIn("The 2 largest tomograms, side by side, may need 3 GB",
+                          " ".join(both.warnings()))
         with mrcfile.new(os.path.join(folder, "x.mrc"), overwrite=True) as stream:
             stream.set_data(np.zeros((5, 40, 40), dtype=np.float32))
         sentence = ("Tomograms: every side needs at least 8 voxels, which the thinnest of x (5) "

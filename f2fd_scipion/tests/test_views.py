@@ -186,7 +186,7 @@ class TestF2FdViews(project.ProjectTests):
         with open(os.path.join(folder, "seen.json")) as stream:
             seen = json.load(stream)
         self.assertEqual((code, seen["error"]), (0, ""))
-        self.assertEqual(seen["tree"], ["f2fd_scipion - " + protocol._label for protocol in (
+        self.assertEqual(seen["tree"], ["F2Fd - " + protocol._label for protocol in (
             ProtF2FdTrain, ProtF2FdDenoise, ProtF2FdDeconvolve, ProtF2FdEvaluate,
             ProtF2FdExportModel)])
         self.assertEqual(len(seen["forms"]), 6)
