@@ -1,11 +1,11 @@
 """A tomogram as the network sees it: clipped, standardised and read region by region."""
 import copy
 import dataclasses
-import os
+import itertools
 
 import numpy as np
 
-from f2fd_core import mrc, report
+from f2fd_core import half_maps, mrc, report
 from f2fd_core.config import MINIMUM_SIDE, UserError
 from f2fd_core.deconvolution import preparation
 
@@ -181,13 +181,7 @@ class HalfMaps(Standardised):
         Raises UserError if they don't belong together.
         """
         odd, even = self.halves = halves
-        if odd.shape != even.shape:
-            raise UserError("the half-maps %s and %s have shapes %s and %s; expected the same "
-                            "(Z, Y, X)" % (odd.source.path, even.source.path, odd.shape,
-                                           even.shape))
-        if os.path.samefile(odd.source.path, even.source.path):
-            raise UserError("%s is given as both half-maps; expected two files, odd and even"
-                            % odd.source.path)
+        half_maps.refuse_other_files(odd.source, even.source, (odd.voxel_size, even.voxel_size))
         self.source = dataclasses.replace(odd.source, path=path or odd.source.path)
         self.shape, self.voxel_size = odd.shape, odd.voxel_size
         self.warnings = odd.warnings + even.warnings
@@ -225,11 +219,15 @@ def open_as_they_are(config, trained):
     ``trained``: the TrainConfig of the model, which says whether outliers are clipped and what is
     learned from half-maps. Raises UserError.
     """
-    volumes = [Volume(path, trained.clip, config.voxel_size)
-               for path in config.half_maps or config.tomograms]
+    def opened(paths):
+        return [Volume(path, trained.clip, config.voxel_size) for path in paths]
+
+    volumes = opened(config.half_maps or config.tomograms)
     if config.half_maps:
         volumes = [HalfMaps(pair, path, trained.perturbation != "halves") for pair, path
                    in zip(zip(volumes[::2], volumes[1::2]), config.names())]
+        for halves, whole in itertools.zip_longest(volumes, opened(config.tomograms)):
+            halves.warnings += half_maps.check(halves, whole)
     for volume in volumes:
         for warning in volume.warnings:
             report.warn(warning)
