@@ -1,6 +1,7 @@
 """A tomogram as the network sees it: clipped, standardised and read region by region."""
 import copy
 import dataclasses
+import functools
 import itertools
 
 import numpy as np
@@ -8,6 +9,8 @@ import numpy as np
 from f2fd_core import half_maps, mrc, report
 from f2fd_core.config import MINIMUM_SIDE, UserError
 from f2fd_core.deconvolution import preparation
+from f2fd_core.noise import axes_of_volume
+from f2fd_core.noise.orientation import USUAL
 
 CLIP_QUANTILES = (0.0005, 0.9995)
 SAMPLED_VOXELS = 1 << 24
@@ -50,6 +53,28 @@ class Standardised:
     ``shape`` (Z, Y, X); ``mean`` and ``std`` in the file's units; ``region(start, size)`` gives
     standardised voxels as float32, reflected where outside the volume.
     """
+
+    @functools.cached_property
+    def _axes_found(self):
+        return axes_of_volume(self)
+
+    @property
+    def axes(self):
+        """The axes (Z is 0, Y 1, X 2) along which the depth, the tilt axis and the direction across
+        both lie, by which the network sees it; as usual where the spectrum doesn't tell."""
+        return self._axes_found or USUAL
+
+    def orientation(self):
+        """A sentence on how it lies, if it is not as expected; else ""."""
+        if self._axes_found is None and self.shape[0] > min(self.shape):
+            return ("%s has %d x %d x %d voxels (Z, Y, X), and its spectrum has no missing wedge "
+                    "that tells how it lies; expected the depth along Z and the tilt axis along Y: "
+                    "if it lies otherwise, turn it before" % ((self.source.path,) + self.shape))
+        if self.axes == USUAL:
+            return ""
+        return ("%s has its depth along %s and its tilt axis along %s, as its missing wedge tells; "
+                "expected Z and Y: it is turned for the network, and the result turned back"
+                % (self.source.path, *("ZYX"[axis] for axis in self.axes[:2])))
 
     def restore(self, values):
         """Standardised values back in the file's intensity units and contrast."""
@@ -229,7 +254,7 @@ def open_as_they_are(config, trained):
         for halves, whole in itertools.zip_longest(volumes, opened(config.tomograms)):
             halves.warnings += half_maps.check(halves, whole)
     for volume in volumes:
-        for warning in volume.warnings:
+        for warning in [*volume.warnings, *filter(None, [volume.orientation()])]:
             report.warn(warning)
     return volumes
 
