@@ -15,6 +15,7 @@ import torch
 
 from f2fd_core import checkpoint, files, lock, mrc, report, unet
 from f2fd_core.config import HALF_TURNS, NETWORK_MULTIPLE, UserError
+from f2fd_core.contrast import is_opposite
 from f2fd_core.deconvolution import preparation
 from f2fd_core.device import (
     arithmetic,
@@ -323,7 +324,8 @@ def _denoise_all(tomograms, predictors, config, trained):
             perturbation = ahead.take(number)
             if apart <= number < count - 1:
                 ahead.begin(number + 1)
-            _denoise_one(box, perturbation, path, workers, config, trained)
+            with _in_contrast(workers, perturbation.volume, trained):
+                _denoise_one(box, perturbation, path, workers, config, trained)
 
     def dismiss():
         for predictor in predictors:
@@ -334,6 +336,25 @@ def _denoise_all(tomograms, predictors, config, trained):
         pass
     for number in range(apart, count):
         denoise_number(predictors, number)
+
+
+@contextlib.contextmanager
+def _in_contrast(predictors, volume, trained):
+    """Within the context the predictors' networks are inverted, if the tomogram's contrast is not
+    that of those they have learned from."""
+    networks = [predictor.network for predictor in predictors]
+    opposite = is_opposite(networks[0], volume, trained, predictors[0].device, predictors[0].dtype)
+    if opposite:
+        report.warn("%s has the opposite contrast of what the model has learned from (matter is "
+                    "bright in one and dark in the other); the network is inverted for it"
+                    % volume.source.path)
+    try:
+        for network in networks * opposite:
+            network.invert()
+        yield
+    finally:
+        for network in networks * opposite:
+            network.invert()
 
 
 def _denoise_one(box, perturbation, path, predictors, config, trained):
