@@ -8,6 +8,7 @@ import torch
 from f2fd_core import mrc
 from f2fd_core.config import UserError
 from f2fd_core.device import moved
+from f2fd_core.noise.orientation import turned
 from f2fd_core.patches import all_patches, augment, shifted
 from f2fd_core.randomness import GLOBAL
 from f2fd_core.volume import open_volumes
@@ -62,7 +63,8 @@ class Batch(NamedTuple):
 
 
 def batch_of(patches, volumes, perturbations, truths, config, held_out=None, randoms=None):
-    """The :class:`Batch` of some patches, all parts of a patch turned alike.
+    """The :class:`Batch` of some patches, all parts of a patch turned alike: so that the depth is
+    along Z and the tilt axis along Y, and then at random.
 
     ``held_out``: what is not to be learned from, a :class:`~f2fd_core.stopping.HeldOut`;
     ``randoms``: a :class:`~f2fd_core.randomness.Randomness` for each patch, None: PyTorch's own.
@@ -83,8 +85,9 @@ def batch_of(patches, volumes, perturbations, truths, config, held_out=None, ran
             truth = moved(torch.from_numpy(truths[index].region(start, side)), device)
             truth = truth.expand(count, *side)
         parts = Batch(*pairs, truth)
-        turned = iter(augment(torch.stack([part for part in parts if part is not None]),
-                              config.augmentation, random))
-        stacks.append([part if part is None else next(turned) for part in parts])
+        stack = turned(torch.stack([part for part in parts if part is not None]),
+                       volumes[index].axes)
+        given = iter(augment(stack, config.augmentation, random))
+        stacks.append([part if part is None else next(given) for part in parts])
     return Batch(*(None if parts[0] is None else torch.cat(parts).unsqueeze(1)
                    for parts in zip(*stacks)))

@@ -148,6 +148,8 @@ def simulated_case(name, config, snr, seed, folder):
     for key in ("tomogram", "odd", "even", "clean", "membrane"):
         paths[key] = os.path.join(folder, key + ".mrc")
         mrc.write_volume(paths[key], volumes[key], voxel_size)
-    return Case(name, snr, seed, paths["tomogram"], (paths["odd"], paths["even"]),
+    # Without noise both halves are the same volume, which is no pair of half-maps.
+    halves = () if name == "noisefree" else (paths["odd"], paths["even"])
+    return Case(name, snr, seed, paths["tomogram"], halves,
                 paths["clean"] if volumes["clean"].std() > 0 else None,
                 paths["membrane"] if volumes["membrane"].any() else None)

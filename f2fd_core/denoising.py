@@ -17,6 +17,7 @@ import torch
 
 from f2fd_core import checkpoint, files, lock, mrc, report, unet
 from f2fd_core.config import HALF_TURNS, NETWORK_MULTIPLE, UserError
+from f2fd_core.contrast import is_opposite
 from f2fd_core.deconvolution import preparation
 from f2fd_core.device import (
     arithmetic,
@@ -31,6 +32,7 @@ from f2fd_core.device import (
     works_apart,
 )
 from f2fd_core.intensity import Intensities
+from f2fd_core.noise.orientation import back, turned
 from f2fd_core.patches import Tiling
 from f2fd_core.perturbation import perturbation_for_prediction
 from f2fd_core.randomness import Randomness, derived_seed
@@ -86,13 +88,15 @@ class Predictor:
         place = (self.seed, TILE_STREAM, *(at % 2 ** 32 for at in start))
         random = Randomness.of(self.device, *place)
 
+        axes = perturbation.axes
+
         def draw(done):
             """The network's next inputs, (count, 1, Z, Y, X), and the axes to flip each about."""
             count = min(self.batch_size, self.predictions - done)
             turns = [self.turns[number % len(self.turns)] for number in range(done, done + count)]
-            copies = perturbation.copies(start, size, count, done, random)
-            turned = torch.stack([copy.flip(axes) for copy, axes in zip(copies, turns)])
-            return turned.unsqueeze(1).contiguous(memory_format=torch.channels_last_3d), turns
+            copies = turned(perturbation.copies(start, size, count, done, random), axes)
+            flipped = torch.stack([copy.flip(turn) for copy, turn in zip(copies, turns)])
+            return flipped.unsqueeze(1).contiguous(memory_format=torch.channels_last_3d), turns
 
         drawn = None
         # Where there is no room for them yet, they are drawn when this tile is computed, or fewer.
@@ -100,11 +104,13 @@ class Predictor:
             drawn = draw(0)
         with self.computing:
             seed_dropout(self.device, derived_seed(*place))
-            results = [on_its_way(values) for values in self._moments(size, drawn, draw)]
+            results = [on_its_way(turned(values, back(axes)).contiguous()) for values
+                       in self._moments([size[axis] for axis in axes], drawn, draw)]
         return [arrived() for arrived in results]
 
     def _moments(self, size, drawn, draw):
-        """The same on the device, from what is ``drawn`` already and what ``draw(done)`` gives."""
+        """The same on the device, of ``size`` as the network sees it, from what is ``drawn``
+        already and what ``draw(done)`` gives."""
         self.network.eval()
         unet.enable_dropout(self.network)
         mean = torch.zeros(size, device=self.device)
@@ -126,8 +132,8 @@ class Predictor:
                 report.warn("the memory of %s does not suffice for %d predictions at once; going "
                             "on with %d" % (self.device, count, self.batch_size))
                 continue
-            for sample, axes in zip(predicted[:, 0].float(), turns):
-                sample = sample.flip(axes)
+            for sample, turn in zip(predicted[:, 0].float(), turns):
+                sample = sample.flip(turn)
                 done += 1  # Welford's recurrence: no cancellation however small the spread
                 difference = sample - mean
                 mean += difference / done
@@ -364,7 +370,8 @@ def _denoise_all(tomograms, predictors, config, trained):
             perturbation = ahead.take(number)
             if apart <= number < count - 1:
                 ahead.begin(number + 1)
-            _denoise_one(box, perturbation, path, workers, config, trained, made_of)
+            with _in_contrast(workers, perturbation.volume, trained):
+                _denoise_one(box, perturbation, path, workers, config, trained, made_of)
 
     def dismiss():
         for predictor in predictors:
@@ -375,6 +382,25 @@ def _denoise_all(tomograms, predictors, config, trained):
         pass
     for number in range(apart, count):
         denoise_number(predictors, number)
+
+
+@contextlib.contextmanager
+def _in_contrast(predictors, volume, trained):
+    """Within the context the predictors' networks are inverted, if the tomogram's contrast is not
+    that of those they have learned from."""
+    networks = [predictor.network for predictor in predictors]
+    opposite = is_opposite(networks[0], volume, trained, predictors[0].device, predictors[0].dtype)
+    if opposite:
+        report.warn("%s has the opposite contrast of what the model has learned from (matter is "
+                    "bright in one and dark in the other); the network is inverted for it"
+                    % volume.source.path)
+    try:
+        for network in networks * opposite:
+            network.invert()
+        yield
+    finally:
+        for network in networks * opposite:
+            network.invert()
 
 
 def _denoise_one(box, perturbation, path, predictors, config, trained, made_of):

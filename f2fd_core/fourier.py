@@ -126,6 +126,16 @@ def resample_power(power, window, shape):
     return power
 
 
+def turned_power(power, size, axes):
+    """The power spectrum (rfft grid) of a volume of ``size`` (Z, Y, X) with its ``axes`` in another
+    order: (power, size)."""
+    z, y = (-torch.arange(side) % side for side in size[:2])
+    rest = power[z][:, y][..., 1:(size[2] + 1) // 2].flip(-1)  # at -k it is what it is at k
+    whole = torch.cat([power, rest], -1).permute(axes)
+    size = tuple(size[axis] for axis in axes)
+    return whole[..., :size[2] // 2 + 1], size
+
+
 def synthesis_shape(size):
     """Box in which noise for a region of ``size`` is made: larger, so that it doesn't wrap round.
 

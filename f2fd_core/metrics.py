@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from pytorch_msssim import ssim
 
-from f2fd_core import fourier, mrc
+from f2fd_core import fourier, half_maps, mrc
 from f2fd_core.config import UserError
 
 RIDGE_SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0)
@@ -235,12 +235,19 @@ def evaluate(config):
     """Scores of an EvaluateConfig: {"denoised": scores} and, if it was given, {"noisy": scores};
     with the other half-map {"half_maps": scores}.
 
-    Raises UserError for unreadable volumes and for volumes of different shapes.
+    Raises UserError for unreadable volumes, for volumes of different shapes, and for half-maps that
+    are one.
     """
     denoised = _read(config.denoised)
     shape = tuple(denoised.shape)
     if config.half_map:
-        return {"half_maps": shell_scores(denoised, _read(config.half_map, shape))}
+        paths = config.denoised, config.half_map
+        scores = shell_scores(denoised, _read(config.half_map, shape))
+        # A voxel size that is not known differs from none.
+        files = [mrc.open_volume(path, math.nan) for path in paths]
+        half_maps.refuse_other_files(*files, [file.voxel_size[0] for file in files])
+        half_maps.refuse_copies(*paths, scores["fsc"]["correlation"])
+        return {"half_maps": scores}
     reference, membranes = read_reference(config.reference, config.membrane, shape)
     results = {"denoised": score(denoised, reference, membranes)}
     if config.noisy:

@@ -12,6 +12,7 @@ import torch
 
 from f2fd_core import fourier
 from f2fd_core.device import autocast
+from f2fd_core.noise.orientation import back, turned
 from f2fd_core.randomness import Randomness, derived_seed
 from f2fd_core.volume import reflected
 
@@ -107,10 +108,11 @@ class HeldOut:
         network.eval()
         random = Randomness.of(device, self.seed, VALIDATION_STREAM)
 
-        def predict(inputs):
+        def predict(inputs, axes):
             with autocast(dtype, device):
-                return network(inputs.unsqueeze(1).contiguous(
+                outputs = network(turned(inputs, axes).unsqueeze(1).contiguous(
                     memory_format=torch.channels_last_3d))[:, 0].float()
+            return turned(outputs, back(axes))
 
         patches, inner = (self.everywhere, slice(None)) if everywhere else (self.patches,
                                                                             self._inner())
@@ -127,7 +129,7 @@ class HeldOut:
             pairs = perturbations[index].pairs(start, (self.patch_size,) * 3, PAIRS, random)
             inputs, targets = pairs.inputs[inner], pairs.targets[inner]
             weights = torch.ones_like(targets) if pairs.weights is None else pairs.weights[inner]
-            prediction = predict(pairs.inputs)[inner]
+            prediction = predict(pairs.inputs, perturbations[index].axes)[inner]
             total += float(((prediction - targets).square() * weights).sum())
             power += float((targets.square() * weights).sum())
             signal += float((inputs * targets * weights).sum())
@@ -155,7 +157,7 @@ class HeldOut:
             region = perturbation.copies_of_itself(start, size)
             added = PROBE * (perturbation.copies(start, size, 1, 0, random) - region)
             inputs = torch.cat([region, region + added, region - added])
-            outputs = predict(inputs)
+            outputs = predict(inputs, perturbation.axes)
             residual += float((outputs[:1] - region)[inner].square().mean())
             power += float(region[inner].square().mean())
             given, passed = (torch.fft.rfftn((values[1] - values[2]).cpu() * taper)

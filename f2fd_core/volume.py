@@ -1,14 +1,17 @@
 """A tomogram as the network sees it: clipped, standardised and read region by region."""
 import copy
 import dataclasses
-import os
+import functools
+import itertools
 
 import numpy as np
 
-from f2fd_core import mrc, report
+from f2fd_core import half_maps, mrc, report
 from f2fd_core.config import MINIMUM_SIDE, UserError
 from f2fd_core.deconvolution import preparation
 from f2fd_core.intensity import Intensities, opened, reflected
+from f2fd_core.noise import axes_of_volume
+from f2fd_core.noise.orientation import USUAL
 
 # So many voxels around it tell which of a region are outliers or lie in constant parts.
 AROUND = 2
@@ -44,6 +47,28 @@ class Standardised:
     voxels back into the file's intensities; ``content(start, size)`` is the share of a region that
     is no constant part.
     """
+
+    @functools.cached_property
+    def _axes_found(self):
+        return axes_of_volume(self)
+
+    @property
+    def axes(self):
+        """The axes (Z is 0, Y 1, X 2) along which the depth, the tilt axis and the direction across
+        both lie, by which the network sees it; as usual where the spectrum doesn't tell."""
+        return self._axes_found or USUAL
+
+    def orientation(self):
+        """A sentence on how it lies, if it is not as expected; else ""."""
+        if self._axes_found is None and self.shape[0] > min(self.shape):
+            return ("%s has %d x %d x %d voxels (Z, Y, X), and its spectrum has no missing wedge "
+                    "that tells how it lies; expected the depth along Z and the tilt axis along Y: "
+                    "if it lies otherwise, turn it before" % ((self.source.path,) + self.shape))
+        if self.axes == USUAL:
+            return ""
+        return ("%s has its depth along %s and its tilt axis along %s, as its missing wedge tells; "
+                "expected Z and Y: it is turned for the network, and the result turned back"
+                % (self.source.path, *("ZYX"[axis] for axis in self.axes[:2])))
 
     def central_sections(self, first=(0, 0, 0), shape=None):
         """The central XY, XZ and YZ sections in the file's units, arrays of two dimensions; of the
@@ -197,13 +222,7 @@ class HalfMaps(Standardised):
         Raises UserError if they don't belong together.
         """
         odd, even = self.halves = halves
-        if odd.shape != even.shape:
-            raise UserError("the half-maps %s and %s have shapes %s and %s; expected the same "
-                            "(Z, Y, X)" % (odd.source.path, even.source.path, odd.shape,
-                                           even.shape))
-        if os.path.samefile(odd.source.path, even.source.path):
-            raise UserError("%s is given as both half-maps; expected two files, odd and even"
-                            % odd.source.path)
+        half_maps.refuse_other_files(odd.source, even.source, (odd.voxel_size, even.voxel_size))
         self.source = dataclasses.replace(odd.source, path=path or odd.source.path)
         self.shape, self.voxel_size = odd.shape, odd.voxel_size
         self.warnings = odd.warnings + even.warnings
@@ -253,13 +272,17 @@ def open_as_they_are(config, trained):
     ``trained``: the TrainConfig of the model, which says whether outliers are clipped and what is
     learned from half-maps. Raises UserError.
     """
-    volumes = [Volume(path, trained.clip, config.voxel_size)
-               for path in config.half_maps or config.tomograms]
+    def volumes_of(paths):
+        return [Volume(path, trained.clip, config.voxel_size) for path in paths]
+
+    volumes = volumes_of(config.half_maps or config.tomograms)
     if config.half_maps:
         volumes = [HalfMaps(pair, path, trained.perturbation != "halves") for pair, path
                    in zip(zip(volumes[::2], volumes[1::2]), config.names())]
+        for halves, whole in itertools.zip_longest(volumes, volumes_of(config.tomograms)):
+            halves.warnings += half_maps.check(halves, whole)
     for volume in volumes:
-        for warning in volume.warnings:
+        for warning in [*volume.warnings, *filter(None, [volume.orientation()])]:
             report.warn(warning)
     return volumes
 

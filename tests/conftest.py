@@ -29,6 +29,7 @@ TINY = dict(steps=6, patch_size=16, batch_size=2, features=8, checkpoint_every=6
 
 class Memory:
     """A volume in memory with what the perturbations and the estimate ask of one."""
+    axes = (0, 1, 2)
 
     def __init__(self, array):
         self.array = np.asarray(array, dtype=np.float32)

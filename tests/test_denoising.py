@@ -36,6 +36,7 @@ class Sum(torch.nn.Module):
 
 class Counting:
     """A perturbation whose k-th copy is the constant k."""
+    axes = (0, 1, 2)
 
     def __init__(self):
         self.number = 0
@@ -403,6 +404,8 @@ class Greedy(torch.nn.Module):
 
 def test_predictions_at_once_are_halved_until_they_fit(capsys):
     class Numbered:
+        axes = (0, 1, 2)
+
         def copies(self, start, size, count, first, random):
             numbers = torch.arange(first, first + count, dtype=torch.float32)
             return numbers[:, None, None, None].expand(count, *size)
@@ -416,6 +419,8 @@ def test_predictions_at_once_are_halved_until_they_fit(capsys):
 
 def test_copies_that_do_not_fit_halve_the_predictions_at_once_too():
     class Large:
+        axes = (0, 1, 2)
+
         def copies(self, start, size, count, first, random):
             if count > 3:
                 raise torch.cuda.OutOfMemoryError("out of memory")

@@ -8,9 +8,10 @@ import pytest
 import torch
 from conftest import TINY, data, whole
 
-from f2fd_core import TrainConfig, UserError, checkpoint, cli, mrc, train
-from f2fd_core.config import DenoiseConfig
+from f2fd_core import TrainConfig, UserError, checkpoint, cli, evaluate, mrc, train
+from f2fd_core.config import DenoiseConfig, EvaluateConfig, SimulateConfig
 from f2fd_core.denoising import denoise
+from f2fd_core.phantom import simulate_volumes
 from f2fd_core.volume import HalfMaps, Volume, open_volumes
 
 
@@ -57,6 +58,101 @@ def test_halves_that_do_not_belong_together_are_refused(halves, write, tmp_path)
     for same in (halves[0], link):
         with pytest.raises(UserError, match="odd.mrc is given as both half-maps"):
             HalfMaps([Volume(halves[0]), Volume(same)])
+
+
+@pytest.fixture(scope="module")
+def tomograms():
+    """Two simulated tomograms with their half-maps, {name: (Z, Y, X)} each."""
+    return [simulate_volumes(SimulateConfig(shape=(32, 64, 64), snr=0.3, seed=seed))
+            for seed in (5, 6)]
+
+
+WRONG = {
+    "another tomogram's": (lambda one, two: two["even"], "have no signal in common"),
+    "a rescaled copy": (lambda one, two: 2 * one["odd"] + 1, "are the same but for their scale"),
+    "the negative": (lambda one, two: -one["even"], "have opposite contrast"),
+    "shifted": (lambda one, two: np.roll(one["even"], 8, 1),
+                r"are 0, 8 and 0 voxels \(Z, Y, X\) apart"),
+    "the whole tomogram": (lambda one, two: one["tomogram"],
+                           r"have \d+ % of their noise in common"),
+    "of the same frames": (lambda one, two: 0.7 * one["odd"] + 0.3 * one["even"],
+                           r"have \d+ % of their noise in common"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_is_no_other_half_map_is_refused(kind, tomograms, write):
+    make, expected = WRONG[kind]
+    paths = write(tomograms[0]["odd"], "odd.mrc"), write(make(*tomograms), "other.mrc")
+    with pytest.raises(UserError, match="odd.mrc and .*other.mrc %s; expected" % expected):
+        open_volumes(TrainConfig(half_maps=paths))
+
+
+def test_all_odd_half_maps_before_all_even_ones_are_refused(tomograms, write):
+    paths = [write(tomogram[name], "%s%d.mrc" % (name, number)) for name in ("odd", "even")
+             for number, tomogram in enumerate(tomograms)]
+    with pytest.raises(UserError, match="0.mrc and .*1.mrc have no signal in common; expected "
+                                        "both of one tomogram, one after the other"):
+        open_volumes(TrainConfig(half_maps=tuple(paths)))
+
+
+def test_tomograms_in_another_order_than_their_half_maps_are_refused(matched, tomograms, write,
+                                                                     tmp_path):
+    """Denoised, they would be called by each other's names."""
+    wholes = [write(tomogram["tomogram"], "%d.mrc" % number)
+              for number, tomogram in enumerate(tomograms)]
+    halves = [write(tomogram[name], "%s%d.mrc" % (name, number))
+              for number, tomogram in enumerate(tomograms) for name in ("odd", "even")]
+    assert open_volumes(TrainConfig(tomograms=tuple(wholes), half_maps=tuple(halves)))
+    with pytest.raises(UserError, match="1.mrc and the mean of its half-maps .*odd0.mrc and "
+                                        ".*even0.mrc have no signal in common; expected"):
+        denoise(DenoiseConfig(model=str(matched), tomograms=tuple(wholes[::-1]),
+                              half_maps=tuple(halves), output=str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match=r"whole.mrc has shape .*; expected \(32, 64, 64\)"):
+        open_volumes(TrainConfig(tomograms=(write(tomograms[0]["tomogram"][1:], "whole.mrc"),),
+                                 half_maps=tuple(halves[:2])))
+
+
+@pytest.mark.parametrize("snr", (0.02, 0.3, 10))
+@pytest.mark.parametrize("change", (dict(half_maps="tilts"), dict(specimen="crowded"),
+                                    dict(specimen="empty"), dict(sirt_iterations=10),
+                                    dict(half_maps="tilts", thickness=80, tilt_range=57.0)))
+def test_right_half_maps_are_taken_without_a_word(snr, change, write, capsys):
+    volumes = simulate_volumes(SimulateConfig(shape=(32, 64, 64), snr=snr, seed=3, **change))
+    paths = [write(volumes[name], name + ".mrc") for name in ("odd", "even", "tomogram")]
+    open_volumes(TrainConfig(half_maps=tuple(paths[:2]), tomograms=(paths[2],)))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("box", range(5))
+def test_real_half_maps_are_taken_without_a_word(box, real_data, capsys):
+    odd, even, whole = (str(real_data / "lamella" / ("box%d_%s.mrc" % (box, name)))
+                        for name in ("odd", "even", "all"))
+    open_volumes(TrainConfig(half_maps=(odd, even), tomograms=(whole,)))
+    assert capsys.readouterr().err == ""
+
+
+def test_half_maps_of_different_contrast_are_told(tomograms, write, capsys):
+    paths = (write(tomograms[0]["odd"], "odd.mrc"), write(2 * tomograms[0]["even"], "even.mrc"))
+    open_volumes(TrainConfig(half_maps=paths))
+    assert "even.mrc have standard deviations of" in capsys.readouterr().err
+
+
+def test_half_maps_with_other_voxels_are_refused(tomograms, write):
+    paths = (write(tomograms[0]["odd"], "odd.mrc"), write(tomograms[0]["even"], "even.mrc", 20.0))
+    with pytest.raises(UserError, match="odd.mrc and .*even.mrc have voxels of 10 and 20 Å"):
+        open_volumes(TrainConfig(half_maps=paths))
+    with pytest.raises(UserError, match="odd.mrc and .*even.mrc have voxels of 10 and 20 Å"):
+        evaluate(EvaluateConfig(denoised=paths[0], half_map=paths[1]))
+
+
+def test_a_half_map_is_not_compared_with_itself(tomograms, write):
+    odd, copy = (write(tomograms[0]["odd"] * scale, "%d.mrc" % scale) for scale in (1, 3))
+    with pytest.raises(UserError, match="1.mrc is given as both half-maps"):
+        evaluate(EvaluateConfig(denoised=odd, half_map=odd))
+    with pytest.raises(UserError, match="1.mrc and .*3.mrc are the same but for their scale"):
+        evaluate(EvaluateConfig(denoised=odd, half_map=copy))
 
 
 def test_pairs_of_files_become_volumes_in_order(halves, write):

@@ -54,6 +54,7 @@ def test_cubes_are_a_small_part_of_every_tomogram_of_some_size():
 
 class Plain:
     """Pairs of a known signal with new independent noise."""
+    axes = (0, 1, 2)
 
     def pairs(self, start, size, count, random):
         from f2fd_core.perturbation.base import Pairs

@@ -6,8 +6,14 @@ import torch
 
 from f2fd_core import fourier
 from f2fd_core.noise import periodogram
+from f2fd_core.noise.orientation import axes_of
 from f2fd_core.noise.profile import NoiseProfile
-from f2fd_core.noise.spectrum import Spectrum, censored_exponential_mean, told_from_signal
+from f2fd_core.noise.spectrum import (
+    Spectrum,
+    band_end,
+    censored_exponential_mean,
+    told_from_signal,
+)
 
 # Sides (voxels) of the windows that measure the noise's profile, and how many at most.
 PROFILE_WINDOW, PROFILE_WINDOWS = 16, 8192
@@ -16,6 +22,8 @@ FULL = 0.9
 # A slab without matter has no more than so many times the noise in any shell at these frequencies
 # (cycles per voxel), the volume more than so many times on average; and at least so many windows.
 MATTER, NOISE_ALONE, VOLUME, LEAST_WINDOWS = (0.02, 0.3), 1.3, 1.5, 8
+# How many windows tell how a volume lies.
+ORIENTATION_WINDOWS = 64
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,14 @@ def estimate_noise(volume, settings=NoiseSettings(), device="cpu"):
     """The :class:`NoiseModel` of a standardised volume (``shape``, ``region(start, size)``,
     ``content(start, size)``)."""
     return _estimated(volume, volume.region, settings, device, signal=True)
+
+
+def axes_of_volume(volume, settings=NoiseSettings()):
+    """How a standardised volume lies, see :func:`~f2fd_core.noise.orientation.axes_of`."""
+    window = periodogram.window_size(volume.shape, settings.window)
+    corners = periodogram.window_corners(volume.shape, window, ORIENTATION_WINDOWS)
+    power = periodogram.window_power(volume.region, corners, window).mean(0)
+    return axes_of(power, window, band_end(power, window, settings.lowest_frequency))
 
 
 def noise_of_half_maps(volume, settings=NoiseSettings(), device="cpu"):

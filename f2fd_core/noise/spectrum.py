@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from f2fd_core.fourier import axis_frequencies, grid_of
+from f2fd_core.fourier import axis_frequencies, grid_of, turned_power
+from f2fd_core.noise.orientation import USUAL, axes_of, back
 
 TINY = 1e-30
 # Share of the highest power in a shell that has none: where a low-pass filter ends.
@@ -219,6 +220,19 @@ def told_from_signal(power, total, size, lowest):
     the rfft grid. Below ``lowest`` (cycles per voxel), where the periodogram of a window resolves
     little, the noise fades out as far as there is signal.
     """
+    axes = axes_of(total, size, band_end(total, size, lowest)) or USUAL
+    if axes == USUAL:
+        return _told_as_it_lies(power, total, size, lowest)
+    (power, turned_size), (total, _) = (turned_power(values, size, axes)
+                                        for values in (power, total))
+    spectrum, unfaded = _told_as_it_lies(power, total, turned_size, lowest)
+    noise, unfaded = (turned_power(values, turned_size, back(axes))[0]
+                      for values in (spectrum.power, unfaded))
+    return spectrum._replace(power=noise), unfaded
+
+
+def _told_as_it_lies(power, total, size, lowest):
+    """The same where the depth is along Z and the tilt axis along Y."""
     grid = grid_of(size)
     end = band_end(power, size, lowest)
     across, fits = separated(power, size, end)

@@ -29,6 +29,11 @@ class Perturbation:
         """``volume``: standardised, see :mod:`f2fd_core.volume`; ``config``: the TrainConfig."""
         self.volume, self.config, self.device = volume, config, device
 
+    @property
+    def axes(self):
+        """How the tomogram lies, see :class:`~f2fd_core.volume.Standardised`."""
+        return self.volume.axes
+
     def _region(self, start, size):
         return moved(torch.from_numpy(self.volume.region(start, size)), self.device)
 

@@ -167,7 +167,10 @@ class ProtF2FdBase(EMProtocol):
         return []
 
     def _warnings(self):
-        return (self._memoryWarnings() if self._hasInputs() else []) + self._cpuWarnings()
+        warnings = self._memoryWarnings() if self._hasInputs() else []
+        if self._hasInputs() and self.ON_GPU:
+            warnings += deep(tomograms_of(self.inTomos.get()), "Tomograms")
+        return warnings + self._cpuWarnings()
 
     def _cpuWarnings(self):
         """That this is going to be slow, as far as this machine can tell."""
@@ -262,6 +265,18 @@ def thin(tomograms, title):
              if os.path.exists(volume_file(tomogram)) and min(tomogram.getDim()) < MINIMUM_SIDE]
     return ["%s: every side needs at least %d voxels, which the thinnest of %s does not have."
             % (title, MINIMUM_SIDE, ", ".join(found))] if found else []
+
+
+def deep(tomograms, title):
+    """A sentence on tomograms whose depth may not be along Z, as a list."""
+    sides = {tomogram.getTsId(): tomogram.getDim() for tomogram in tomograms
+             if os.path.exists(volume_file(tomogram))}
+    found = ["%s (%d x %d x %d)" % (tsId, x, y, z) for tsId, (x, y, z) in sides.items()
+             if z > min(x, y)]
+    return ["%s: the depth is expected along Z and the tilt axis along Y, but Z is not the "
+            "thinnest side (X x Y x Z) of %s. The engine turns tomograms that lie otherwise where "
+            "their missing wedge tells, and its log says so; turn the others before."
+            % (title, ", ".join(found))] if found else []
 
 
 def missing_files(tomograms, title, halves=""):

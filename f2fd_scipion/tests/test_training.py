@@ -6,7 +6,7 @@ from unittest import mock
 import mrcfile
 import numpy as np
 from pyworkflow.protocol import MODE_RESTART
-from tomo.objects import SetOfTomoMasks, TomoMask
+from tomo.objects import SetOfTomoMasks, Tomogram, TomoMask
 
 from f2fd_core.config import TrainConfig
 from f2fd_scipion.objects import F2FdModel
@@ -106,6 +106,13 @@ class TestF2FdTraining(project.ProjectTests):
                     "does not have.")
         self.assertEqual(train.validate(), [sentence])
         self.assertEqual(denoise.validate(), [sentence])
+
+    def testTomogramsWhoseDepthMayNotBeAlongZ(self):
+        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms)
+        with project.gpus(1), mock.patch.object(Tomogram, "getDim", return_value=(40, 32, 48)):
+            warning, = train.warnings()
+        self.assertIn("Z is not the thinnest side (X x Y x Z) of first (40 x 32 x 48), second",
+                      warning)
 
     def testGpuOrCpu(self):
         train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms)
