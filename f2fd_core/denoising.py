@@ -295,7 +295,7 @@ def _fingerprints(config):
     settings = files.fingerprint(text=json.dumps(config.settings()))
     found = {}
     for name, paths in zip(config.names(), config.inputs()):
-        for path in paths:
+        for path in paths:  # what is no tomogram may have no end
             mrc.open_volume(path, config.voxel_size)
         found[name] = "model=%s tomogram=%s settings=%s" % (model, files.fingerprint(*paths),
                                                             settings)
@@ -325,7 +325,7 @@ def _finished(path, std, made_of):
         report.say("%s is finished: skipped" % path)
         return True
     picture = _companion(path, files.PICTURE)
-    if os.path.exists(picture):
+    if os.path.exists(picture):  # as of a run that was killed before the tomogram had its name
         files.refuse_existing([picture], report.drew(picture))
     return False
 
