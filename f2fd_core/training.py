@@ -270,7 +270,7 @@ class Training:
         best = Best()
         best.load_state_dict(state["best"])
         self.best = best
-        if not earlier.automatic():
+        if self.config.automatic() and not earlier.automatic():
             self.best.wait_from(state["step"])  # nobody waited
         self.slow_down(state.get("setbacks", 0))
         self.optimizer.load_state_dict(state["optimizer"])
@@ -502,6 +502,7 @@ class Training:
         folder = self.config.output
         predictor = Predictor(self.model(), self.device, self.dtype, PREVIEW_PREDICTIONS,
                               PREVIEW_PREDICTIONS, turns=self.config.prediction_turns())
+        self.perturbations[0].at_step(self.step)  # a resumed run draws before its first step
         perturbation = self.perturbations[0].for_prediction(PREVIEW_PREDICTIONS)
         before, after = preview(predictor, perturbation, self.volumes[0], self.config)
         self.network.train()

@@ -92,12 +92,14 @@ def test_compiled_equals_eager(small, tmp_path, monkeypatch):
     assert correlation(compiled, eager) > 0.999
 
 
+@pytest.mark.pictures
 @pytest.mark.parametrize("options", [
     dict(perturbation="spectrum", schedule="cosine", dropout=0.3),
     dict(perturbation="spectrum", schedule="constant", dropout=0.0),
     dict(perturbation="masks", schedule="plateau", loss="l2norm", samples_per_patch=2, pool_size=5),
 ])
-def test_resumed_equals_uninterrupted_bit_for_bit(small, tmp_path, options, capsys):
+def test_resumed_equals_uninterrupted_bit_for_bit(small, tmp_path, options, capsys, monkeypatch):
+    monkeypatch.setattr(training, "PAUSE_OF_DRAWING", 0)
     options = dict(TINY, tomograms=(small["tomogram"],), checkpoint_every=3, seed=4, **options)
     train(TrainConfig(output=str(tmp_path / "whole"), **options))
     parts = tmp_path / "parts"
@@ -105,6 +107,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(small, tmp_path, options, caps
     # As if killed after the first checkpoint: the rest of the log is there, the rest is not.
     (parts / "checkpoints" / "step_00000006.pt").unlink()
     (parts / "model.pt").unlink()
+    shutil.rmtree(parts / "previews")
     train(TrainConfig(output=str(parts), resume=True, **options))
     assert "resuming from %s" % (parts / "checkpoints" / "step_00000003.pt") \
         in capsys.readouterr().err
@@ -115,6 +118,27 @@ def test_resumed_equals_uninterrupted_bit_for_bit(small, tmp_path, options, caps
             logs.append([(row["step"], row["loss"], row["learning_rate"])
                          for row in csv.DictReader(stream)])
     assert logs[0] == logs[1]
+    for name in ("step_00000003.png", "step_00000006.png"):
+        assert (parts / "previews" / name).read_bytes() == (
+            tmp_path / "whole" / "previews" / name).read_bytes()
+
+
+@pytest.mark.parametrize(("earlier", "steps", "since"), [(9, 12, 2), (0, 0, 2), (9, 0, 6)])
+def test_the_best_model_is_resumed_as_it_was(earlier, steps, since, small, tmp_path):
+    """Only a number of steps that became automatic has not waited until then."""
+    options = dict(TINY, tomograms=(small["tomogram"],), output=str(tmp_path / "run"))
+    before = training.open_for_training(TrainConfig(**dict(options, steps=earlier)))
+    before.step = 6
+    before.best.offer(1.0, 2.0, 2, before.model())
+    run_folder.prepare_folder(before.config)
+    before.save_checkpoint()
+    after = training.open_for_training(TrainConfig(**dict(options, steps=steps, resume=True)),
+                                       resumes=True)
+    after.resume()
+    assert after.best.since == since
+    kept = {name: value for name, value in vars(before.best).items()
+                        if name not in ("model", "since")}
+    assert kept == {name: getattr(after.best, name) for name in kept}
 
 
 def test_a_stop_file_ends_the_training_with_a_model_and_resuming_goes_on(phantom, tmp_path,
