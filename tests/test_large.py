@@ -45,7 +45,9 @@ def resident(of):
 def test_released_arrays_keep_their_values_and_take_no_memory(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     values = np.random.default_rng(0).normal(size=(100, 100, 100)).astype(np.float16)
+    opened = len(os.listdir("/proc/self/fd"))
     held = DiskArray(values.shape, np.float16)
+    assert len(os.listdir("/proc/self/fd")) == opened
     assert not held.array.any()
     held.array[:] = values
     assert resident(str(tmp_path)) >= values.nbytes
