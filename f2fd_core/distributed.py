@@ -141,10 +141,16 @@ def start(function, argument, size):
     OSError), or a UserError that says which died.
     """
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cpu_threads() // size))
-    sentences = processes.get_context(START_METHOD).SimpleQueue()
-    group = processes.start_processes(
-        _process, (function, argument, size, threads, _free_port(), sentences), nprocs=size,
-        start_method=START_METHOD, join=False)
+    # A terminal or a queue sends these to all processes: it is this one that ends the others, and
+    # what Python starts beside them.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGUSR1})
+    try:
+        sentences = processes.get_context(START_METHOD).SimpleQueue()
+        group = processes.start_processes(
+            _process, (function, argument, size, threads, _free_port(), sentences), nprocs=size,
+            start_method=START_METHOD, join=False)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         while not group.join():
             pass

@@ -102,6 +102,19 @@ def _has_no_room(number):
         group.agreed(None)  # waits for the other, in vain
 
 
+def _names_what_it_does_not_hear(_):
+    raise UserError(" ".join(sorted(number.name for number in signal.pthread_sigmask(
+        signal.SIG_BLOCK, ()))))
+
+
+def test_signals_to_all_processes_are_the_first_ones_affair():
+    """It ends the others, which would end by themselves otherwise, as would Python's tracker."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with pytest.raises(UserError, match="SIGHUP.*SIGUSR1"):
+        distributed.start(_names_what_it_does_not_hear, None, 1)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
 def _disagrees(_):
     raise UserError("process %s says no" % os.environ["RANK"])
 
