@@ -156,8 +156,9 @@ def denoised(run, predictions=0, noisy=False, turns=None):
     if not noisy:
         perturbation = perturbation.for_prediction(predictions)
     predictor = Predictor(run.model(), run.device, run.dtype, predictions, 1, turns=turns)
-    return torch.from_numpy(denoised_region(predictor, perturbation, (0, 0, 0),
-                                            perturbation.volume.shape, 96, run.config.network))
+    volume = perturbation.volume
+    return torch.from_numpy(volume.restore(denoised_region(
+        predictor, perturbation, (0, 0, 0), volume.shape, 96, run.config.network))).float()
 
 
 def trained(name, case, folder, steps):

@@ -88,9 +88,9 @@ def start_as_it_is(folder, output):
     run = open_for_training(TrainConfig(tomograms=tuple(even), **options))
     predictor = Predictor(run.model(), run.device, run.dtype, 4, 2,
                           turns=run.config.prediction_turns())
-    return [denoised_region(predictor, perturbation.for_prediction(4), (0, 0, 0),
-                            perturbation.volume.shape, 96, run.config.network)
-            for perturbation in run.perturbations]
+    return [perturbation.volume.restore(denoised_region(
+        predictor, perturbation.for_prediction(4), (0, 0, 0), perturbation.volume.shape, 96,
+        run.config.network)) for perturbation in run.perturbations]
 
 
 def main(argv=None):

@@ -38,10 +38,11 @@ class Watched(Training):
         perturbation, = self.perturbations
         turns = self.config.prediction_turns()
         predictor = Predictor(self.model(), self.device, self.dtype, len(turns), 1, turns=turns)
-        denoised = denoised_region(predictor, perturbation.for_prediction(len(turns)), (0, 0, 0),
-                                   self.clean.shape, 96, self.config.network)
+        denoised = perturbation.volume.restore(denoised_region(
+            predictor, perturbation.for_prediction(len(turns)), (0, 0, 0), self.clean.shape, 96,
+            self.config.network))
         self.network.train()
-        scores = score(torch.from_numpy(denoised), self.clean)
+        scores = score(torch.from_numpy(denoised).float(), self.clean)
         self.rows.append((self.step, found.loss, scores["correlation"], scores["ssim"]))
         return found
 

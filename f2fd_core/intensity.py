@@ -42,12 +42,16 @@ def opened(mask):
 
 
 def constant(values, tolerance):
-    """Which voxels of (Z, Y, X) lie in cubes of 3 voxels a side that differ by no more than
+    """Which voxels of (..., Z, Y, X) lie in cubes of 3 voxels a side that differ by no more than
     ``tolerance``."""
-    batch = torch.from_numpy(np.ascontiguousarray(values, np.float32))[None, None]
+    values = np.asarray(values, np.float32)
+    batch = torch.from_numpy(values.reshape(-1, 1, *values.shape[-3:]))
     highest, lowest = (sign * functional.max_pool3d(sign * batch, 3, 1) for sign in (1, -1))
-    flat = functional.pad((highest - lowest <= tolerance).float(), (1,) * 6)
-    return functional.max_pool3d(flat, 3, 1, 1)[0, 0].numpy() > 0
+    flat = highest - lowest <= tolerance
+    if not flat.any():
+        return np.zeros(values.shape, bool)
+    found = functional.max_pool3d(functional.pad(flat.float(), (1,) * 6), 3, 1, 1)
+    return found.numpy().reshape(values.shape) > 0
 
 
 def local_regression(centres, length):
@@ -109,7 +113,7 @@ class Intensities:
         found = cls(float(np.median(blocks)))
         blocks -= found.offset
         tolerance = CONSTANT * float(np.sqrt(np.quantile(blocks.var((1, 2, 3)), TYPICAL)))
-        missing = np.stack([constant(block, tolerance) for block in blocks])
+        missing = constant(blocks, tolerance)
         share = missing.mean((1, 2, 3))
         known = share <= 0.5
         if not known.any():

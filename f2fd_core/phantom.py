@@ -151,19 +151,20 @@ class Specimen:
                 break
 
     def fill_with_matter(self):
-        """A random density everywhere, with structure on all scales.
+        """A random density everywhere: the logistic function of a Gaussian random field, as of a
+        liquid of two phases.
 
-        A Gaussian random field whose power falls as a random power of the frequency, in places
-        flat, in places sharp: its logistic function, as if it were a liquid of two phases.
+        The field's power falls steeply with the frequency. What has fine structure everywhere looks
+        like noise, and a network that is to keep it keeps noise.
         """
         frequency = [np.fft.fftfreq(side).astype(np.float32) for side in self.shape[:2]]
         frequency.append(np.fft.rfftfreq(self.shape[2]).astype(np.float32))
         squares = sum(part ** 2 for part in np.meshgrid(*frequency, indexing="ij", sparse=True))
-        coarsest = 1 / self._between(8, 80)
-        falling = (squares + coarsest ** 2) ** (-self.random.uniform(2, 4.5) / 4)
+        coarsest = 1 / self._between(12, 80)
+        falling = (squares + coarsest ** 2) ** (-self.random.uniform(5, 8) / 4)
         noise = self.random.standard_normal(self.shape, np.float32)
         field = np.fft.irfftn(np.fft.rfftn(noise) * falling, s=self.shape)
-        field = (field / field.std() + self.random.normal()) * self._between(0.7, 5)
+        field = (field / field.std() + self.random.normal()) * self._between(0.5, 2)
         self.density += self._between(0.2, 2) / (1 + np.exp(-field)).astype(np.float32)
 
     def species(self, count):

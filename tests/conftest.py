@@ -1,6 +1,7 @@
 """Small simulated tomograms and a model trained on one, made once for all engine tests."""
 import os
 import pathlib
+import signal
 
 import numpy as np
 import pytest
@@ -21,7 +22,13 @@ from f2fd_core import (
     train,
     training,
 )
+from f2fd_core.cli import ENDING
 from f2fd_core.volume import crop
+
+# What nohup, or a shell's background, has processes ignore, those of the tests would ignore, too.
+for number in ENDING:
+    signal.signal(number, signal.SIG_DFL if number != signal.SIGINT
+                  else signal.default_int_handler)
 
 TINY = dict(steps=6, patch_size=16, batch_size=2, features=8, checkpoint_every=6, device="cpu",
             spectrum_window=16)
