@@ -147,7 +147,8 @@ class Specimens:
         Their noise is of another place of the same tomogram. Most have more of it added, as the
         inputs of trainings have. The weights make patches of faint tomograms count, too.
         """
-        patch = int(random.choice(PATCHES))
+        patch = int(random.choice([side for side in PATCHES
+                                   if side <= min(self.volumes.shape[2:])]))
         count = max(1, round(voxels / patch ** 3))
         specimens = random.integers(self.count, size=count)
         own = random.integers(len(NOISES), size=count)

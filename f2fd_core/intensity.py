@@ -145,6 +145,7 @@ class Intensities:
 
     def _scale_by(self, blocks):
         """Find the limits, the mean and the unit; NaN voxels don't count."""
+        lowest, highest = np.nanmin(blocks), np.nanmax(blocks)
         kept, count = np.isfinite(blocks), -1
         while count != kept.sum():
             count = kept.sum()
@@ -159,8 +160,8 @@ class Intensities:
         alike = (variance >= typical / ALIKE) & (variance <= typical * ALIKE)
         self.mean = float(np.nanmean(some[alike]))
         self.std = float(np.sqrt(variance[alike].mean()))
-        self.low = min(self.low, self.mean - OUTLIER * self.std)
-        self.high = max(self.high, self.mean + OUTLIER * self.std)
+        self.low = float(max(min(self.low, self.mean - OUTLIER * self.std), lowest))
+        self.high = float(min(max(self.high, self.mean + OUTLIER * self.std), highest))
 
     def background(self, start, size):
         """The background above ``offset`` in a region, an array (Z, Y, X) or a number."""

@@ -39,6 +39,11 @@ def crop(array, start, size):
     return array
 
 
+def _within(result, voxels):
+    """Of what it never learned a network makes anything: but nothing beyond what is there."""
+    return np.clip(result, voxels.min(), voxels.max())
+
+
 class Standardised:
     """What volumes in units of their standard deviation have in common.
 
@@ -182,14 +187,17 @@ class Volume(Standardised):
     def restore(self, values, start=(0, 0, 0)):
         """Standardised voxels (Z, Y, X) of the region at ``start`` in the file's intensities, with
         the background, beads and constant parts that it has there."""
+        return _within(*self.restored_freely(values, start))
+
+    def restored_freely(self, values, start):
+        """The same, whatever the values, and the voxels that the region has."""
         voxels, background, outliers, constant = self._parts(start, values.shape)
         scale = self.intensities
-        # Of what it never learned a network makes anything: but no more than what it may be shown.
-        result = background + np.clip(values * scale.std + scale.mean, scale.low, scale.high)
-        clipped = background + np.clip(voxels - background, scale.low, scale.high)
-        result[outliers] += (voxels - clipped)[outliers]
+        result = background + values * scale.std + scale.mean
+        limited = np.clip(voxels, background + scale.low, background + scale.high)
+        result[outliers] += (voxels - limited)[outliers]
         result[constant] = voxels[constant]
-        return result
+        return result, voxels
 
     def content(self, start, size):
         """See :class:`Standardised`."""
@@ -242,7 +250,9 @@ class HalfMaps(Standardised):
         """See :class:`Standardised`."""
         if self.for_mean:
             return self.whole.restore(values, start)
-        return sum(half.restore(values * (self.std / half.std), start) for half in self.halves) / 2
+        halves = [half.restored_freely(values * (self.std / half.std), start)
+                  for half in self.halves]
+        return _within(*np.mean(halves, 0))
 
     def content(self, start, size):
         """See :class:`Standardised`."""

@@ -43,7 +43,8 @@ def test_restored_mean_of_the_halves_is_the_mean_of_the_files(halves):
     parts = [volume.half(number, start, size) for number in (0, 1)]
     np.testing.assert_allclose(volume.region(start, size), np.mean(parts, 0), atol=1e-6)
     reflected = np.pad(mean, 12, mode="reflect")[10:18, 15:24, 27:39]
-    np.testing.assert_allclose(volume.restore(volume.region(start, size)), reflected, atol=1e-5)
+    np.testing.assert_allclose(volume.restore(volume.region(start, size), start), reflected,
+                               atol=1e-5)
     for section, axis in zip(volume.central_sections(), range(3)):
         np.testing.assert_allclose(section, mean.take(mean.shape[axis] // 2, axis), atol=1e-5)
 

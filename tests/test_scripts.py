@@ -184,7 +184,7 @@ def test_steps_on_another_tomogram(printed):
         assert min(float(row[2]), float(row[3])) > float(row[1]) + 0.1
 
 
-def test_the_start_is_made_of_shapes(script, tmp_path):
+def test_the_start_is_made_of_shapes(script, monkeypatch, tmp_path):
     """Of the default network, and the closer to what is noise-free the more steps it learned; what
     it learns from is standardised."""
     start = script("start")
@@ -199,7 +199,10 @@ def test_the_start_is_made_of_shapes(script, tmp_path):
     future = concurrent.futures.Future()
     future.set_result(start.simulated(1000, (48, 48, 48)))
     specimens = start.Specimens([future], (48, 48, 48), torch.device("cpu"))
-    noisy, clean, _ = specimens.examples(40, np.random.default_rng(0))
+    monkeypatch.setattr(start, "CUT", 0)
+    monkeypatch.setattr(start, "RAMPS", 0)
+    monkeypatch.setattr(start, "PATCHES", (48,))
+    noisy, clean, _ = specimens.examples(40 * 48 ** 3, np.random.default_rng(0))
     full = clean.flatten(1).any(1)
     assert float(noisy[full].flatten(1).var(1).mean()) == pytest.approx(1.2, abs=0.2)
     assert 0 < float((clean.flatten(1).var(1) / noisy.flatten(1).var(1)).mean()) < 0.7
@@ -209,18 +212,19 @@ def test_the_start_is_made_of_shapes(script, tmp_path):
     assert last < first
 
 
-def test_patches_of_the_start_are_parts_of_their_tomograms(script, monkeypatch):
+def test_patches_of_the_start_are_parts_of_their_tomograms(script):
     """Of the specimen and kind that were asked for, and turned only by mirroring."""
     start = script("start")
-    monkeypatch.setattr(start, "PATCH", 4)
     futures = [concurrent.futures.Future() for _ in range(2)]
     shape = (6, 7, 8)
     for number, future in enumerate(futures):
-        future.set_result(np.arange(3 * 6 * 7 * 8, dtype=np.float32).reshape(3, *shape)
+        future.set_result(np.arange(4 * 6 * 7 * 8, dtype=np.float32).reshape(4, *shape)
                           + 10 ** 4 * number)
     specimens = start.Specimens(futures, shape, torch.device("cpu"))
-    chosen, kinds = np.array([0, 1, 1, 0] * 8), np.array([0, 2, 1, 1] * 8)
-    patches = specimens.patches(chosen, kinds, np.random.default_rng(0))
+    chosen, kinds = np.array([0, 1, 1, 0] * 8), np.array([0, 3, 1, 1] * 8)
+    patches, first = specimens.patches(chosen, 4, np.random.default_rng(0), kinds, 0)
+    # All kinds are cut at the same places.
+    assert ((patches - first) == torch.tensor(kinds * 6 * 7 * 8)[:, None, None, None]).all()
     steps = set()
     for patch, specimen, kind in zip(patches, chosen, kinds):
         assert (patch // 10 ** 4 == specimen).all()
