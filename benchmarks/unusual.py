@@ -127,7 +127,8 @@ def main(argv=None):
     parser.add_argument("--own", action=argparse.BooleanOptionalAction, default=True,
                         help="with a model of each case's own")
     options = parser.parse_args(argv)
-    print("| case | seed | own model | other tomogram's model |\n|---|---|---|---|")
+    print("| case | seed | %sother tomogram's model |\n|---|---|%s---|"
+          % (("own model | ", "---|") if options.own else ("", "")))
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "tomogram.mrc")
 

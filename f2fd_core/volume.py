@@ -109,6 +109,10 @@ class Volume(Standardised):
         mrc.refuse_bad_voxels(self.source)
         self.clip, self.prepared = clip, None
         self._measure()
+        if self.intensities.abrupt:
+            self.warnings.append("the background of %s changes abruptly, as at the edge of a "
+                                 "carbon film; near there the result is less reliable: leave that "
+                                 "part out, with --sampling-masks or --region" % path)
         if not self.std > LEAST_CONTRAST * abs(self.mean):
             raise UserError("%s is constant: every voxel is %g; expected a tomogram with contrast"
                             % (path, self.mean))

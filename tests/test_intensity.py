@@ -63,6 +63,13 @@ def test_what_is_unusual_is_put_back(tomogram, write, name):
     np.testing.assert_allclose(volume.restore(whole(volume)), values, atol=1e-5)
 
 
+def test_an_edge_is_warned_of_but_nothing_smooth(tomogram, write):
+    step = 1.8 / (1 + np.exp(-(np.arange(SHAPE[2]) - 32) / 2))
+    assert "carbon" in " ".join(Volume(write(tomogram + step)).warnings)
+    for values, _ in unusual(tomogram).values():
+        assert not Volume(write(values)).warnings
+
+
 def test_single_hot_voxels_are_not_put_back(tomogram, write):
     hot = np.zeros(SHAPE, bool)
     hot[5::11, 4::9, 7::10] = True
