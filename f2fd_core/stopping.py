@@ -226,9 +226,13 @@ class Best:
         """Whether there are as many steps as there may be."""
         return step >= MOST_STEPS
 
+    def waited(self, step):
+        """Whether the loss has hardly fallen for too long."""
+        return step - self.since >= max(LEAST_PATIENCE, PATIENCE_SHARE * step)
+
     def reached(self, step, epochs, learned):
         """Whether going on is not worth it after so many steps and epochs: there were enough, or
-        the loss has hardly fallen for too long. ``learned``: whether the network has before."""
+        it has :meth:`waited`. ``learned``: whether the network has learned before."""
         least, most_epochs = limits(learned)
-        waited = step - self.since >= max(LEAST_PATIENCE, PATIENCE_SHARE * step)
-        return self.at_limit(step) or step >= least and (waited or epochs >= most_epochs)
+        return self.at_limit(step) or step >= least and (
+            self.waited(step) or epochs >= most_epochs)

@@ -478,9 +478,12 @@ class Training:
         if step == 0 < self.step:
             report.warn("the training did not make the network better than the weights that it "
                         "began with, as far as the tomograms tell: these are the model")
-        if self.steps is None and self.best.at_limit(self.step):
-            report.warn("--steps auto ends after %d steps, though the loss may not be flat yet; "
-                        "--resume with a larger number of --steps goes on" % self.step)
+        if self.steps is None and not (self.stopped or self.schedule.stops()
+                                       or self.best.waited(self.step)):
+            report.say("--steps auto ends after %d steps, %d epochs of the %d patches, though the "
+                       "loss may not be flat yet; --resume with a larger number of --steps goes on"
+                       % (self.step, self.order.epochs_before(self.step),
+                          len(self.order.patches)))
         return path
 
     def matched(self):

@@ -281,8 +281,9 @@ def test_the_most_steps_of_an_automatic_training_are_told(small, tmp_path, hasty
     assert "--steps auto ends after 12 steps" in capsys.readouterr().err
 
 
-def test_flat_epochs_end_an_automatic_training_too(small, tmp_path, monkeypatch):
+def test_flat_epochs_end_an_automatic_training_too(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(schedule, "FLAT_LOSS", 1e3)  # no epoch is better than the first
     options = dict(TINY, tomograms=(small["tomogram"],), output=str(tmp_path), stop_patience=2)
     model = train(TrainConfig(**dict(options, steps=0, batch_size=32)))
     assert checkpoint.load(model)["step"] < 12
+    assert "--steps auto ends" not in capsys.readouterr().err
