@@ -11,6 +11,7 @@ from f2fd_core import mrc
 from f2fd_core.config import TrainConfig
 from f2fd_core.denoising import Predictor, tiling
 from f2fd_core.device import device_name, prepare_cpu
+from f2fd_core.report import duration
 
 WARMING_STEPS, TIMED_STEPS = 2, 5
 FORWARD_SHARE = 1 / 3
@@ -19,13 +20,6 @@ MEASURED_SHAPE = (96, 96, 96)
 MEASURED_SECONDS = 10.0
 STEPS_TOLD = 1000
 FLOAT32_BYTES = 4
-
-
-def duration(seconds):
-    """Seconds in words, such as '40 s', '12 min' or '3.5 h'."""
-    if seconds < 99.5:
-        return "%.0f s" % seconds
-    return "%.0f min" % (seconds / 60) if seconds < 99.5 * 60 else "%.1f h" % (seconds / 3600)
 
 
 def resident_gib(peak=False):

@@ -39,6 +39,13 @@ def tell_left_out(results):
         warn("%s is left out: by its name, it is a result of another of the tomograms" % path)
 
 
+def duration(seconds):
+    """Seconds in words, such as '40 s', '12 min' or '3.5 h'."""
+    if seconds < 99.5:
+        return "%.0f s" % seconds
+    return "%.0f min" % (seconds / 60) if seconds < 99.5 * 60 else "%.1f h" % (seconds / 3600)
+
+
 def announce_devices(devices, dtype, purpose):
     """Name the devices; a plain warning when it is the CPU."""
     from f2fd_core.device import device_name
@@ -223,14 +230,13 @@ def plot_training(axes, rows):
     step, explained = column(rows, "step"), 100 * signal_explained(rows)
     known = np.isfinite(explained)
     if known.any():
-        axes.plot(step[known], explained[known], color="C0", marker=".",
-                  label="on parts kept from the training")
+        axes.plot(step[known], explained[known], color="C0", marker=".")
+        axes.set_title("On parts kept from the training")
         axes.set_ylim(min(0, explained[known].min()), max(100, explained[known].max()))
         axes.set_ylabel("signal explained (%)")
     else:
         _plot_loss(axes, step, column(rows, "loss"), column(rows, "validation_loss"))
     axes.set_xlabel("training step")
-    axes.legend(frameon=False)
     right = axes.twinx()
     right.plot(step, column(rows, "learning_rate"), color="C1", linewidth=1, linestyle="--")
     right.set_ylabel("learning rate", color="C1")
@@ -249,6 +255,7 @@ def _plot_loss(axes, step, loss, validation):
     if high > low:
         axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     axes.set_ylabel("loss")
+    axes.legend(frameon=False)
 
 
 @own_settings()

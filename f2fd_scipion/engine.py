@@ -87,7 +87,8 @@ def _state(path):
 
 
 def run(protocol, arguments, result, gpu=False, about=()):
-    """Run the engine through the protocol's runJob.
+    """Run the engine through the protocol's runJob; what it says goes to the log of the output,
+    which Scipion opens first.
 
     ``arguments`` is a list of texts, ``result`` a file that this writes, ``about`` the files by
     which the engine would speak of this run. Raises EngineError.
@@ -95,11 +96,12 @@ def run(protocol, arguments, result, gpu=False, about=()):
     program, quoted = command(arguments, gpu)
     sizes, state = _sizes(protocol), _state(result)
     try:
-        protocol.runJob(program, quoted, numberOfMpi=1, env=f2fd_scipion.Plugin.getEnviron())
+        protocol.runJob(program, quoted + " 2>&1", numberOfMpi=1,
+                        env=f2fd_scipion.Plugin.getEnviron())
     except subprocess.CalledProcessError as error:
         written = _written(protocol, sizes)
         raise EngineError(_sentence(written.values(), about) or _last_line(
-            written.get(protocol.getStderrLog(), "")) or str(error)) from error
+            written.get(protocol.getStdoutLog(), "")) or str(error)) from error
     if _state(result) == state:  # runJob doesn't tell when a job in a queue fails
         raise EngineError(_sentence(_written(protocol, sizes).values(), about)
                           or "the engine ended without writing %s" % result)

@@ -72,6 +72,15 @@ class F2FdModel(EMObject):
         """The engine's settings with which the model was trained."""
         return TrainConfig.stored(json.loads(self._config.get()))
 
+    def describe(self):
+        """What is worth knowing of the model, in lines for a summary."""
+        config = self.getTrainConfig()
+        return ["Method: *%s*" % self.getMethod(),
+                "Training steps: *%d*, patches of *%d* voxels" % (self.getSteps(),
+                                                                  self.getPatchSize()),
+                "Started from: %s" % config.origin(),
+                "Tomograms: *%d* at *%.2f* Å/px" % (len(config.names()), self.getSamplingRate())]
+
     def __str__(self):
         if self.getPath() is None:
             return "F2FdModel (no model yet)"

@@ -5,10 +5,12 @@ import re
 import statistics
 from enum import Enum
 
+import numpy as np
 from pyworkflow.protocol import LEVEL_ADVANCED, MODE_RESUME, BooleanParam, PointerParam
 from pyworkflow.utils import Message
 
 import f2fd_scipion
+from f2fd_core import report
 from f2fd_core.config import TrainConfig, UserError, recorded
 from f2fd_core.run_folder import compare_settings
 from f2fd_scipion import engine
@@ -28,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 MODEL_FILE = "model.pt"
 CONFIG_FILE = "train.json"
+LOG_FILE = "log.csv"
 STOP_FILE = "stop"
 HALVES = "the perturbation 'halves'"
 DEFOCUS_SPREAD = 0.2
@@ -245,15 +248,23 @@ class ProtF2FdTrain(ProtF2FdBase):
 
     def _summary(self):
         model = getattr(self, F2FdTrainOutputs.model.name, None)
+        if self.isActive():
+            return self._progress()
         if model is None:
             return ["No model yet."]
-        return ["Method: *%s*" % model.getMethod(),
-                "Training steps: *%d*, patches of *%d* voxels" % (model.getSteps(),
-                                                                  model.getPatchSize()),
-                "Started from: %s" % self._origin(),
-                "Tomograms: *%d* at *%.2f* Å/px" % (len(tomograms_of(self.inTomos.get())),
-                                                    model.getSamplingRate()),
-                "'Analyze results' shows the loss and slices before and after denoising."]
+        return model.describe() + [
+            "'Analyze results' shows what was gained and slices before and after denoising."]
+
+    def _progress(self):
+        """How far the training is, by its log."""
+        rows = report.read_log(self._getExtraPath(LOG_FILE))
+        if not rows:
+            return ["No training step yet."]
+        left = report.duration(report.column(rows, "seconds_left")[-1])
+        told = ["Training step *%d*, at most *%s* left." % (int(rows[-1]["step"]) + 1, left)]
+        explained = report.signal_explained(rows)
+        return told + ["The network explains *%.0f %%* of the signal." % (100 * share)
+                       for share in explained[np.isfinite(explained)][-1:]]
 
     def _methods(self):
         model = getattr(self, F2FdTrainOutputs.model.name, None)

@@ -162,6 +162,11 @@ class ProjectTests(TestBaseCentralizedLayer):
             return list(csv.DictReader(stream))
 
     @staticmethod
+    def stdout(protocol):
+        with open(protocol.getStdoutLog(), encoding="utf-8") as stream:
+            return stream.read()
+
+    @staticmethod
     def stderr(protocol):
         with open(protocol.getStderrLog(), encoding="utf-8") as stream:
             return stream.read()
@@ -194,7 +199,7 @@ class ProjectTests(TestBaseCentralizedLayer):
                 return
             self.assertFalse(self.updated(protocol).isFailed(), protocol.getErrorMessage())
             time.sleep(0.1)
-        self.fail("it did not happen: %s" % self.stderr(protocol)[-1000:])
+        self.fail("it did not happen: %s" % self.stdout(protocol)[-1000:])
 
     @staticmethod
     def drawInMemory():

@@ -46,7 +46,7 @@ class TestF2FdRuns(project.ProjectTests):
         self.launchProtocol(train)
         self.assertEqual([row["step"] for row in self.log(train)], ["0", "1", "2", "3"])
         self.assertEqual(train.model.getSteps(), 4)
-        self.assertNotIn("resuming from", self.stderr(train))
+        self.assertNotIn("resuming from", self.stdout(train))
 
     @reliability("Scipion: denoising stopped in the middle and continued, while a "
                  "training runs in the same project",

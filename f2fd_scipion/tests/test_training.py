@@ -5,7 +5,7 @@ from unittest import mock
 
 import mrcfile
 import numpy as np
-from pyworkflow.protocol import MODE_RESTART
+from pyworkflow.protocol import MODE_RESTART, STATUS_RUNNING
 from tomo.objects import SetOfTomoMasks, Tomogram, TomoMask
 
 from f2fd_core.config import TrainConfig
@@ -51,7 +51,8 @@ class TestF2FdTraining(project.ProjectTests):
         self.assertEqual(after[:6], before)
         self.assertEqual(len(after), 9)
         self.assertEqual(train.model.getSteps(), 9)
-        self.assertIn("resuming from", self.stderr(train))
+        self.assertIn("resuming from", self.stdout(train))  # the log that is opened first
+        self.assertNotIn("resuming from", self.stderr(train))
         train.patch_size.set(24)
         self.assertEqual(train.validate(), [
             "'Patch size' is 24; expected 16 as in %s, from which the training resumes; or choose "
@@ -194,6 +195,7 @@ class TestF2FdTraining(project.ProjectTests):
         self.proj.launchProtocol(train, wait=False)
         log = train._getExtraPath("log.csv")
         self.waitFor(lambda: os.path.exists(log) and len(self.log(train)) > 7, train)
+        self.assertRegex(train.summary()[0], r"Training step \*\d+\*, at most \*.+\* left")
         train.finishNow()
         self.waitFor(lambda: self.updated(train).isFinished(), train)
         steps = train.model.getSteps()
@@ -202,6 +204,18 @@ class TestF2FdTraining(project.ProjectTests):
         train.steps.set(steps + 1)
         self.resume(train)
         self.assertEqual((train.model.getSteps(), len(self.log(train))), (steps + 1, steps + 1))
+
+    def testTheSummaryTellsHowFarATrainingIs(self):
+        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms)
+        self.saveProtocol(train)
+        train.setStatus(STATUS_RUNNING)
+        self.assertEqual(train.summary(), ["No training step yet."])
+        train.makePathsAndClean()
+        with open(train._getExtraPath("log.csv"), "w") as stream:
+            stream.write("step,explained_power,signal_power,seconds_left\n"
+                         "0,0.1,0.2,100\n49,0.3,0.4,721\n50,,,720\n51,,")
+        self.assertEqual(train.summary(), ["Training step *51*, at most *12 min* left.",
+                                           "The network explains *75 %* of the signal."])
 
     def testStoppingATrainingHandsOutItsNewestCheckpoint(self):
         train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms,

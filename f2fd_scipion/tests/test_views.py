@@ -25,7 +25,7 @@ from f2fd_scipion.tests.project import ONE_THREAD
 from f2fd_scipion.tests.simulation import SHAPES
 from f2fd_scipion.viewers import F2FdDenoiseViewer, F2FdEvaluateViewer, F2FdTrainViewer
 from f2fd_scipion.viewers.comparison import voxels
-from f2fd_scipion.viewers.viewer_train import LossPlot
+from f2fd_scipion.viewers.viewer_train import TrainingPlot
 from f2fd_scipion.wizards import F2FdPatchSizeWizard, F2FdPreviewWizard, preview
 from f2fd_scipion.wizards.patch_size import suggested
 
@@ -55,28 +55,28 @@ class TestF2FdViews(project.ProjectTests):
     def testTrainingViewer(self):
         viewer = self.viewer(F2FdTrainViewer, self.train)
         shown = viewer._getVisualizeDict()
-        self.assertEqual(set(shown), {"showLoss", "showScores", "showSlices", "showHistogram",
+        self.assertEqual(set(shown), {"showGain", "showScores", "showSlices", "showHistogram",
                                       "showSpectrum"})
         for name, show in shown.items():
             plotter = self.drawn(show(name))
-            if name == "showLoss":
-                loss = plotter.figure.axes[0].lines[0].get_ydata()
-                np.testing.assert_allclose(loss, [float(row["loss"])
+            if name == "showScores":
+                ssim = plotter.figure.axes[0].lines[1].get_ydata()
+                np.testing.assert_allclose(ssim, [float(row["ssim"])
                                                   for row in self.log(self.train)])
 
-    def testTheLossIsDrawnAnewAsTheLogGrows(self):
+    def testAPlotOfTheTrainingIsDrawnAnewAsTheLogGrows(self):
         path = os.path.join(self.getOutputPath(), "log.csv")
         with open(self.train._getExtraPath("log.csv")) as stream:
             lines = stream.readlines()
         with open(path, "w") as stream:
             stream.writelines(lines[:4])
         self.drawInMemory()
-        plot = LossPlot(path)
-        self.assertEqual(len(plot.axes.lines[0].get_xdata()), 3)
+        plot = TrainingPlot(path)
+        self.assertEqual(len(plot.figure.axes[0].lines[0].get_xdata()), 3)
         with open(path, "w") as stream:
             stream.writelines(lines[:6] + [lines[6][:9]])  # the last line is being written
         plot.refresh()
-        self.assertEqual(len(plot.axes.lines[0].get_xdata()), 5)
+        self.assertEqual(len(plot.figure.axes[0].lines[0].get_xdata()), 5)
 
     def testDenoisingViewer(self):
         viewer = self.viewer(F2FdDenoiseViewer, self.denoise)
@@ -196,7 +196,7 @@ class TestF2FdViews(project.ProjectTests):
         self.assertEqual(seen["predictions"], 2)
         self.assertEqual(
             {name: count for name, count in seen["views"].items() if " " in name},
-            dict.fromkeys(["train showLoss", "train showScores", "train showSlices",
+            dict.fromkeys(["train showGain", "train showScores", "train showSlices",
                            "train showHistogram", "train showSpectrum", "denoise tomogram",
                            "evaluate showTable", "evaluate showShells"], 1))
 

@@ -1,58 +1,31 @@
 """What a training looks like, also while it runs."""
-import csv
 import glob
 import os
 
-import numpy as np
 from pwem.viewers import EmPlotter
 from pyworkflow.protocol.params import LabelParam
 from pyworkflow.viewer import DESKTOP_TKINTER, ProtocolViewer
 
+from f2fd_core import report
 from f2fd_scipion.protocols import ProtF2FdTrain
+from f2fd_scipion.protocols.protocol_train import LOG_FILE
 from f2fd_scipion.viewers.picture import Pictures
 
-LOG = "log.csv"
 PREVIEWS = "previews/step_*.png"
 PICTURES = {"showSlices": (PREVIEWS, "Slices before and after denoising"),
             "showHistogram": ("histogram.png", "Intensities before and after denoising"),
             "showSpectrum": ("spectrum.png", "Power spectrum of the tomogram and of its noise")}
 SCORES = {"ssim": ("structural similarity (SSIM)", "input_ssim"),
           "psnr": ("peak signal-to-noise ratio (dB)", "input_psnr")}
-MEAN_OF = 20  # the smoothed curve averages over one part in so many of the run
 REFRESH = 5000  # milliseconds
 
 
-def read_log(path):
-    """{column: array with one value a step, NaN if none} of log.csv; empty without a step."""
-    if not os.path.exists(path):
-        return {}
-    with open(path, newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    # The training may be writing its last line.
-    rows = [row for row in rows if None not in row.values()]
-    return {name: np.array([float(row[name] or "nan") for row in rows])
-            for name in rows[0]} if rows else {}
-
-
-def running_mean(values, width):
-    """Mean over ``width`` neighbours, shorter than ``values`` by width - 1."""
-    return np.convolve(values, np.ones(width) / width, mode="valid")
-
-
-def plot_smoothed(axes, steps, values, color, label):
-    width = max(1, len(steps) // MEAN_OF)
-    axes.plot(steps[width - 1:], running_mean(values, width), color=color,
-              label="%s, mean of %d" % (label, width) if width > 1 else label)
-
-
-class LossPlot(EmPlotter):
-    """A window with the loss and the learning rate, drawn anew as the log grows."""
+class TrainingPlot(EmPlotter):
+    """A window with what the training gained, drawn anew as the log grows."""
 
     def __init__(self, path):
         super().__init__(windowTitle="F2Fd training", figsize=(8, 5))
         self.path = path
-        self.axes = self.createSubPlot("Loss", "training step", "loss")
-        self.rate = self.axes.twinx()
         self.drawn = 0
         self.refresh()
         self.timer = self.figure.canvas.new_timer(interval=REFRESH)
@@ -62,40 +35,31 @@ class LossPlot(EmPlotter):
 
     def refresh(self):
         """Draw what the log holds by now."""
-        log = read_log(self.path)
-        if not log or len(log["step"]) == self.drawn:
+        rows = report.read_log(self.path)
+        if len(rows) == self.drawn:
             return
-        self.drawn = len(log["step"])
-        for axes in (self.axes, self.rate):
-            axes.cla()
-        self.axes.plot(log["step"], log["loss"], color="0.75", linewidth=0.8)
-        plot_smoothed(self.axes, log["step"], log["loss"], "C0", "loss")
-        checked = np.isfinite(log["validation_loss"])
-        if checked.any():
-            self.axes.plot(log["step"][checked], log["validation_loss"][checked], color="C3",
-                           marker=".", label="on parts kept from the training")
-        self.axes.set(title="Loss", xlabel="training step", ylabel="loss")
-        self.axes.legend(loc="upper right")
-        self.rate.plot(log["step"], log["learning_rate"], color="C1", linestyle="--")
-        self.rate.set_ylabel("learning rate", color="C1")
-        self.rate.yaxis.set_label_position("right")
-        self.rate.set_ylim(bottom=0)
+        self.drawn = len(rows)
+        self.figure.clear()
+        report.plot_training(self.figure.subplots(), rows)
         self.figure.canvas.draw_idle()
 
 
 class F2FdTrainViewer(ProtocolViewer):
-    """Loss, learning rate, scores and previews of a training."""
+    """Gain, learning rate, scores and previews of a training."""
     _label = "training viewer"
     _targets = [ProtF2FdTrain]
     _environments = [DESKTOP_TKINTER]
 
     def _defineParams(self, form):
         form.addSection(label="Training")
-        form.addParam("showLoss", LabelParam, label="Loss and learning rate",
-                      help="The loss of every training step and its running mean, drawn anew while "
-                           "the training runs. It ends above zero, since the target of the "
-                           "training is noisy itself.")
-        if "ssim" in self._readLog():
+        form.addParam("showGain", LabelParam, label="What was gained, and the learning rate",
+                      help="The share of the signal's power that the network explains, on parts "
+                           "kept from the training, and drawn anew while it runs: 0 % for "
+                           "predicting nothing, 100 % for the noise-free tomogram. It is an "
+                           "estimate. Before the first one, and for the perturbations masks, "
+                           "points and blindspot, the loss of every step, which ends above zero, "
+                           "since the target of the training is noisy itself.")
+        if any("ssim" in row for row in self._readLog()[:1]):
             form.addParam("showScores", LabelParam, label="Scores against the noise-free tomogram",
                           help="SSIM and PSNR of the training patches, before and after.")
         form.addParam("showSlices", LabelParam, label="Slices at each checkpoint",
@@ -115,7 +79,7 @@ class F2FdTrainViewer(ProtocolViewer):
     def _getVisualizeDict(self):
         shown = {name: self._showPictures for name in PICTURES if self.hasAttribute(name)}
         shown.update((name, show) for name, show in (
-            ("showLoss", self._showLoss), ("showScores", self._showScores),
+            ("showGain", self._showGain), ("showScores", self._showScores),
             ("finish", self._finish)) if self.hasAttribute(name))
         return shown
 
@@ -126,18 +90,19 @@ class F2FdTrainViewer(ProtocolViewer):
         return sorted(glob.glob(os.path.join(glob.escape(self.protocol._getExtraPath()), pattern)))
 
     def _readLog(self):
-        return read_log(self.protocol._getExtraPath(LOG))
+        return report.read_log(self.protocol._getExtraPath(LOG_FILE))
 
-    def _showLoss(self, paramName=None):
-        return [LossPlot(os.path.abspath(self.protocol._getExtraPath(LOG)))]
+    def _showGain(self, paramName=None):
+        return [TrainingPlot(os.path.abspath(self.protocol._getExtraPath(LOG_FILE)))]
 
     def _showScores(self, paramName=None):
-        log = self._readLog()
+        rows = self._readLog()
+        steps = report.column(rows, "step")
         plotter = EmPlotter(x=2, y=1, windowTitle="F2Fd training", figsize=(8, 7))
         for name, (words, before) in SCORES.items():
             axes = plotter.createSubPlot("", "training step", words)
-            plot_smoothed(axes, log["step"], log[before], "0.6", "input")
-            plot_smoothed(axes, log["step"], log[name], "C0", "denoised")
+            for column, color, label in ((before, "0.6", "input"), (name, "C0", "denoised")):
+                report.plot_smoothed(axes, steps, report.column(rows, column), color, label)
             axes.legend()
         return [plotter]
 
