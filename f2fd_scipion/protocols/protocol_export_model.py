@@ -60,7 +60,9 @@ class ProtF2FdExportModel(EMProtocol):
         return errors
 
     def _summary(self):
-        return ["Exported to %s" % self._target()] if self.isFinished() else ["Not exported yet."]
+        if not self.isFinished():
+            return ["Not exported yet."]
+        return ["Exported to %s" % self._target(), *self.inModel.get().describe()]
 
     def _citations(self):
         return citations_of(self.inModel.get())

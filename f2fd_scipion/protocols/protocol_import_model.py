@@ -53,7 +53,7 @@ class ProtF2FdImportModel(EMProtocol):
         model = getattr(self, F2FdImportOutputs.model.name, None)
         if model is None:
             return ["No model yet."]
-        return ["Imported from %s" % self._path(), str(model)]
+        return ["Imported from %s" % self._path(), *model.describe()]
 
     def _citations(self):
         return citations_of(getattr(self, F2FdImportOutputs.model.name, None))

@@ -2,6 +2,8 @@
 import os
 import shutil
 
+from pyworkflow.viewer import DESKTOP_TKINTER
+
 from f2fd_scipion.objects import F2FdModel
 from f2fd_scipion.protocols import (
     ProtF2FdDenoise,
@@ -35,6 +37,11 @@ class TestF2FdModels(project.ProjectTests):
         self.assertIn("is no name for a file", " ".join(again.validate()))
         imported = self.launch(ProtF2FdImportModel, filePath=path)
         self.assertEqual(str(imported.model), str(self.train.model))
+        for protocol in (export, imported):
+            viewerClass, = self.proj.getDomain().findViewers(protocol, DESKTOP_TKINTER)
+            view, = viewerClass(project=self.proj, protocol=protocol)._visualize(protocol)
+            self.assertIn("Training steps: *6*", view.getMessage())
+            self.assertIn("Started from: random weights", view.getMessage())
 
     def testImportedModelIsCheckedAndCopied(self):
         path = os.path.join(self.getOutputPath(), "a 50% mödel.pt")

@@ -24,7 +24,7 @@ from f2fd_scipion.tests import project
 from f2fd_scipion.tests.project import ONE_THREAD
 from f2fd_scipion.tests.simulation import SHAPES
 from f2fd_scipion.viewers import F2FdDenoiseViewer, F2FdEvaluateViewer, F2FdTrainViewer
-from f2fd_scipion.viewers.comparison import voxels
+from f2fd_scipion.viewers.comparison import Comparison, voxels
 from f2fd_scipion.viewers.viewer_train import TrainingPlot
 from f2fd_scipion.wizards import F2FdPatchSizeWizard, F2FdPreviewWizard, preview
 from f2fd_scipion.wizards.patch_size import suggested
@@ -154,10 +154,15 @@ class TestF2FdViews(project.ProjectTests):
         denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
                                    inModel=self.train.model, useGpu=False, **ONE_THREAD)
         with mock.patch.object(preview, "DEPTH", 8), mock.patch.object(preview, "SIDE", 40):
-            before, after = preview.denoised_part(denoise, "second", 31, 2)
+            before, after, first = preview.denoised_part(denoise, "second", 31, 2)
         np.testing.assert_array_equal(before, mrcfile.read(self.path("second"))[24:, 12:52, 4:44])
         whole = mrcfile.read(self.denoise._getExtraPath("second_denoised.mrc"))
-        self.assertEqual(after.shape, (8, 40, 40))
+        self.assertEqual((first, after.shape), ([24, 12, 4], (8, 40, 40)))
+        self.drawInMemory()
+        shown = Comparison(before, after, first=first)  # numbered as in the whole
+        self.assertEqual((shown.place.val, shown.place.valmin, shown.place.valmax), (28, 24, 31))
+        shown.place.set_val(31)
+        np.testing.assert_array_equal(shown.images["denoised"].get_array(), after[7])
         # Not by a multiple of 2: what a hardly trained network gives repeats with folded blocks.
         right, shifted = (np.corrcoef(after.ravel(), whole[24:, y:y + 40, 4:44].ravel())[0, 1]
                           for y in (12, 15))
@@ -175,7 +180,9 @@ class TestF2FdViews(project.ProjectTests):
                                noisyTomos=self.imported.Tomograms)
         folder = os.environ.get("F2FD_TEST_SCREENSHOTS") or self.getOutputPath("screenshots")
         os.makedirs(folder, exist_ok=True)
-        runs = [str(run.getObjId()) for run in (self.train, self.denoise, evaluate)]
+        export = self.launch(ProtF2FdExportModel, inModel=self.train.model, fileName="seen.pt",
+                             folder=self.getOutputPath())
+        runs = [str(run.getObjId()) for run in (self.train, self.denoise, evaluate, export)]
         with display() as number, open(os.path.join(folder, "window.log"), "w") as log:
             code = subprocess.call(
                 [sys.executable, "-m", "f2fd_scipion.tests.window", folder,
@@ -193,7 +200,8 @@ class TestF2FdViews(project.ProjectTests):
         self.assertEqual(seen["wizards"], ["patch_size", "predictions"])
         self.assertEqual(seen["patch_size"], 32)
         self.assertEqual(seen["preview"], [[32, 64, 64]] * 2)
-        self.assertEqual(seen["predictions"], 2)
+        self.assertEqual((seen["section"], seen["predictions"]), (20, 2))
+        self.assertEqual(seen["export"], export.getObjLabel())
         self.assertEqual(
             {name: count for name, count in seen["views"].items() if " " in name},
             dict.fromkeys(["train showGain", "train showScores", "train showSlices",

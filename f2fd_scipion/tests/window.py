@@ -1,9 +1,9 @@
 """Drive the project window as a user would, and write down what was seen.
 
-    python -m f2fd_scipion.tests.window FOLDER PROJECT TRAIN DENOISE EVALUATE
+    python -m f2fd_scipion.tests.window FOLDER PROJECT TRAIN DENOISE EVALUATE EXPORT
 
-FOLDER gets the screenshots (if ImageMagick's 'import' is there) and seen.json; TRAIN, DENOISE and
-EVALUATE are identifiers of finished runs in the project. Needs a display and Scipion's
+FOLDER gets the screenshots (if ImageMagick's 'import' is there) and seen.json; TRAIN, DENOISE,
+EVALUATE and EXPORT are identifiers of finished runs in the project. Needs a display and Scipion's
 environment variables.
 """
 import json
@@ -156,7 +156,8 @@ class Driver:
 
         def close_preview():
             self.shot("preview")
-            self.seen["preview"] = [list(part.shape) for part in self.dialogs()[0].outcome]
+            self.seen["preview"] = [list(part.shape) for part in self.dialogs()[0].outcome[:2]]
+            self.seen["section"] = self.dialogs()[0].shown.place.val
             self.dialogs()[0].shown.close()
             self.dialogs()[0]._handleResult(self.dialogs()[0].buttons[0][1])
 
@@ -170,8 +171,16 @@ class Driver:
         self.seen["predictions"] = denoise.predictions.get()
         form.close()
 
+        def close_message():
+            self.shot("view_export")
+            self.seen["export"] = str(self.dialogs()[0].title())
+            self.dialogs()[0]._handleResult(2)
+
+        self.when(self.dialogs, close_message)
+        self.view._analyzeResults(self.run("export"), None)
+
         self.seen["views"] = {}
-        for name in self.runs:
+        for name in ("train", "denoise", "evaluate"):
             viewer = yield from self.opened(self.view._analyzeResults, self.run(name), None)
             self.seen["views"][name] = viewer.root.title()
             for parameter in viewer.protocol._getVisualizeDict():
@@ -188,7 +197,8 @@ class Driver:
 
 def main(argv=None):
     folder, project, *runs = sys.argv[1:] if argv is None else argv
-    Driver(folder, project, dict(zip(("train", "denoise", "evaluate"), map(int, runs)))).start()
+    Driver(folder, project, dict(zip(("train", "denoise", "evaluate", "export"),
+                                     map(int, runs)))).start()
 
 
 if __name__ == "__main__":

@@ -25,12 +25,14 @@ class Comparison(EmPlotter):
     after; buttons choose the direction.
     """
 
-    def __init__(self, before, after, deviation=None, title=""):
-        """``before``, ``after`` and, if there is one, ``deviation``: arrays (Z, Y, X)."""
+    def __init__(self, before, after, deviation=None, title="", first=(0, 0, 0)):
+        """``before``, ``after`` and, if there is one, ``deviation``: arrays (Z, Y, X); ``first``:
+        their first voxel in the tomogram, by whose sections they are numbered."""
         count = 3 if deviation is None else 4
         super().__init__(x=1, y=count, windowTitle=title, figsize=(4 * count, 5))
         self.tightLayoutOn = False
         self.before, self.after, self.deviation = before, after, deviation
+        self.first = first
         self.axis = 0
         names = ["before", "denoised", "removed", "standard deviation"][:count]
         self.panels = {name: self.createSubPlot(name, None, None) for name in names}
@@ -52,20 +54,22 @@ class Comparison(EmPlotter):
     def turn(self, direction):
         """Show the central section of a direction, one of DIRECTIONS."""
         self.axis = DIRECTIONS.index(direction)
-        length = self.after.shape[self.axis]
-        self.place.valmax = max(length - 1, 1)
-        self.place.ax.set_xlim(0, self.place.valmax)
-        before, after = (self._section(volume, length // 2) for volume in (self.before, self.after))
+        length, first = self.after.shape[self.axis], self.first[self.axis]
+        self.place.valmin, self.place.valmax = first, first + max(length - 1, 1)
+        self.place.ax.set_xlim(self.place.valmin, self.place.valmax)
+        middle = first + length // 2
+        before, after = (self._section(volume, middle) for volume in (self.before, self.after))
         # Between both: noise outweighs what is seen in one, and bleaches it in the other.
         (low, high), (darkest, brightest) = (np.quantile(part, QUANTILES)
                                              for part in (before, after))
         self.centre = (darkest + brightest) / 2
         self.reach = max(np.sqrt((high - low) * (brightest - darkest)) / 2, 1e-30)
-        self.place.set_val(length // 2)
+        self.place.set_val(middle)
         self.refresh()
 
     def _section(self, volume, number):
-        section = np.asarray(volume.take(number, self.axis), dtype=np.float32)
+        section = np.asarray(volume.take(number - self.first[self.axis], self.axis),
+                             dtype=np.float32)
         return section.T if DIRECTIONS[self.axis] == "YZ" else section
 
     def refresh(self):

@@ -35,7 +35,8 @@ def part_around(shape, section):
 
 
 def denoised_part(protocol, tsId, section, predictions):
-    """A part of a tomogram before and after denoising with a form's settings, (Z, Y, X) both.
+    """A part of a tomogram before and after denoising with a form's settings, and its first voxel,
+    all (Z, Y, X).
 
     ``section``: across Z, around which it lies. Raises UserError or EngineError.
     """
@@ -57,7 +58,7 @@ def denoised_part(protocol, tsId, section, predictions):
     finally:
         shutil.rmtree(folder)
     box = tuple(slice(at, at + side) for at, side in zip(first, size))
-    return np.array(before[box], dtype=np.float32), after
+    return np.array(before[box], dtype=np.float32), after, first
 
 
 class PreviewDialog(Dialog):
@@ -113,7 +114,7 @@ class PreviewDialog(Dialog):
             return
         self.button.configure(state=tk.DISABLED)
         self.message.configure(text="Denoising ...")
-        self.outcome, self.began = None, time.monotonic()
+        self.outcome, self.began, self.asked = None, time.monotonic(), arguments[2]
         self.working = threading.Thread(target=self._work, args=arguments, daemon=True)
         self.working.start()
         self.after(POLL, self._look)
@@ -136,7 +137,10 @@ class PreviewDialog(Dialog):
         if isinstance(self.outcome, tuple):
             self.message.configure(text="It took %.0f seconds, most of them the same for any part."
                                    % (time.monotonic() - self.began))
-            self.shown = Comparison(*self.outcome, title="%s, preview" % self.tsId.get())
+            before, after, first = self.outcome
+            self.shown = Comparison(before, after, title="%s, preview" % self.tsId.get(),
+                                    first=first)
+            self.shown.place.set_val(self.asked)
             self.shown.show()
         else:
             self.message.configure(text=self.outcome or "The preview failed; see the terminal.")
