@@ -50,6 +50,13 @@ def half_maps(tomogram):
     return list(tomogram.getHalfMaps(asList=True)) if tomogram.hasHalfMaps() else []
 
 
+def mean_and_range(values, style):
+    """The mean of some values and, of several, their range, each written in a ``style``."""
+    told = style % (sum(values) / len(values))
+    return told if len(values) == 1 else "%s (%s to %s)" % (told, style % min(values),
+                                                            style % max(values))
+
+
 class ProtF2FdBase(EMProtocol):
     """A protocol whose form is made from one of the engine's configuration classes.
 

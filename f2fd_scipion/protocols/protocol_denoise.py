@@ -6,10 +6,16 @@ import os
 from pyworkflow.protocol import LEVEL_ADVANCED, BooleanParam, PointerParam
 
 import f2fd_scipion
-from f2fd_core.config import DenoiseConfig, UserError
+from f2fd_core.config import DenoiseConfig, UserError, read_json
 from f2fd_scipion import engine
 from f2fd_scipion.objects import citations_of
-from f2fd_scipion.protocols.protocol_base import ProtF2FdBase, half_maps, missing_files, volume_file
+from f2fd_scipion.protocols.protocol_base import (
+    ProtF2FdBase,
+    half_maps,
+    mean_and_range,
+    missing_files,
+    volume_file,
+)
 from f2fd_scipion.protocols.protocol_tomograms import DEVIATION, ProtF2FdTomograms
 
 DENOISED = "_denoised.mrc"
@@ -60,7 +66,8 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
                       label="Denoise the half-maps, too",
                       help="Denoise the half-maps of each tomogram, which takes three times as "
                            "long: they go with the result, and the Fourier shell correlation "
-                           "between them is told. Without it the results have no half-maps.")
+                           "between them is told, and between the original ones. Without it the "
+                           "results have no half-maps.")
         self._addCtfs(form, "for a model that was trained on deconvolved tomograms, each is "
                             "deconvolved with its own defocus, the median over its images.",
                       expertLevel=LEVEL_ADVANCED)
@@ -80,9 +87,10 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
             half = DenoiseConfig.create({"tomograms": [path], "std": False}, config.to_dict())
             self._runFor("denoise", tsId, half, {DENOISED: name})
         halves = [self._getExtraPath(tsId + name) for name in HALVES]
-        printed = engine.ask(["evaluate", halves[0], "--half-map", halves[1]])
+        after, before = (engine.ask(["evaluate", odd, "--half-map", even])["half_maps"]
+                         for odd, even in (halves, half_maps(source)))
         with open(self._getExtraPath(tsId + SHELLS), "w", encoding="utf-8") as stream:
-            json.dump(printed["half_maps"], stream)
+            json.dump(dict(after, before=before), stream)
         return halves
 
     def _asked(self, settings):
@@ -159,18 +167,22 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
         return summary + ["Model: %s" % self.inModel.get()] + self._shellSummary()
 
     def _shellSummary(self):
-        """A sentence on the Fourier shell correlation of each tomogram's half-maps."""
-        sentences = []
+        """A sentence on the Fourier shell correlation between half-maps, before and after."""
+        found = {"denoised": [], "original": []}
         for tsId in self.getDone():
             path = self._getExtraPath(tsId + SHELLS)
             if os.path.exists(path):
-                with open(path, encoding="utf-8") as stream:
-                    crossing = json.load(stream)["fsc_0.143"]
-                where = ("stays above 0.143" if crossing is None else "falls to 0.143 at %.1f Å"
-                         % (self.inTomos.get().getSamplingRate() / crossing))
-                sentences.append("%s: the Fourier shell correlation between the denoised half-maps "
-                                 "%s" % (tsId, where))
-        return sentences
+                shells = read_json(path)
+                found["denoised"].append(self._resolution(shells))
+                if "before" in shells:  # not in those of earlier versions
+                    found["original"].append(self._resolution(shells["before"]))
+        return ["The Fourier shell correlation between the %s half-maps falls to 0.143 at %s Å."
+                % (state, mean_and_range(values, "%.1f")) for state, values in found.items()
+                if values]
+
+    def _resolution(self, shells):
+        """Where a Fourier shell correlation falls to 0.143, in Å; Nyquist's if it stays above."""
+        return self.inTomos.get().getSamplingRate() / (shells["fsc_0.143"] or 0.5)
 
     def _methods(self):
         if not self.getDone():

@@ -1,4 +1,5 @@
 """The protocols that make or judge tomograms, in a real project."""
+import csv
 import glob
 import os
 import shutil
@@ -262,13 +263,21 @@ class TestF2FdTomograms(project.ProjectTests):
                 mrcfile.read(path), mrcfile.read(os.path.join(alone, name + "_denoised.mrc")),
                 atol=1e-4)
         self.assertFalse(np.allclose(mrcfile.read(odd), mrcfile.read(even), atol=1e-2))
-        self.assertIn("x: the Fourier shell correlation between the denoised half-maps",
-                      " ".join(denoise.summary()))
-        evaluate = self.launch(ProtF2FdEvaluate, inTomos=denoise.tomograms)
-        scores = evaluate.getScores()["x"]["half_maps"]
-        self.assertEqual(set(scores), {"fsc", "fsc_mean", "fsc_0.5", "fsc_0.143"})
-        self.assertEqual(evaluate.table(), [["tsId", "", "mean FSC"],
-                                            ["x", "half-maps", "%.3f" % scores["fsc_mean"]]])
+        for state in ("denoised", "original"):
+            self.assertIn("The Fourier shell correlation between the %s half-maps falls to" % state,
+                          " ".join(denoise.summary()))
+        evaluate = self.launch(ProtF2FdEvaluate, inTomos=denoise.tomograms,
+                               noisyTomos=imported.Tomograms)
+        scores = evaluate.getScores()["x"]
+        after, before = scores["half_maps"], scores["half_maps_before"]
+        self.assertEqual(set(after), {"fsc", "fsc_mean", "fsc_0.5", "fsc_0.143"})
+        self.assertEqual(after["fsc"]["frequency"], before["fsc"]["frequency"])
+        self.assertNotEqual(after["fsc"]["correlation"], before["fsc"]["correlation"])
+        self.assertEqual(evaluate.table(), [["", "mean FSC"],
+                                            ["half-maps before", "%.3f" % before["fsc_mean"]],
+                                            ["denoised half-maps", "%.3f" % after["fsc_mean"]]])
+        evaluate.noisyTomos.set(self.imported.Tomograms)
+        self.assertEqual(evaluate.validate(), ["Tomograms before denoising: there is none for x."])
 
     def testDeconvolvedTomograms(self):
         deconvolve = self.newProtocol(ProtF2FdDeconvolve, inTomos=self.imported.Tomograms,
@@ -328,6 +337,22 @@ class TestF2FdTomograms(project.ProjectTests):
         with self.assertRaisesRegex(UserError, sentence % "first"):
             deconvolve._supply(self.imported.Tomograms.getFirstItem())
 
+    def testScoresOfManyTomogramsAreSummedUp(self):
+        evaluate = self.newProtocol(ProtF2FdEvaluate, inTomos=self.denoise.tomograms)
+        curves = [{"frequency": [0.1, 0.3, 0.4][:count], "correlation": [1.0, 0.5, 0.2][:count]}
+                  for count in (2, 3)]
+        scores = {"t%02d" % number: dict.fromkeys(("noisy", "denoised"), {
+            "correlation": 0.5 + number / 100, "fsc": curves[number % 2]}) for number in range(40)}
+        with mock.patch.object(ProtF2FdEvaluate, "getScores", return_value=scores):
+            self.assertEqual(evaluate.table(), [["", "correlation"]] + [
+                [state, "0.695 (0.500 to 0.890)"] for state in ("before", "denoised")])
+            self.assertEqual(evaluate.table("t07")[1], ["before", "0.570"])
+            self.assertEqual(len(evaluate.summary()), 4)
+            viewer = self.viewer(F2FdEvaluateViewer, evaluate)
+            self.assertEqual(len(viewer.getParam("tomogram").choices), 41)
+            axes = self.drawn(viewer._getVisualizeDict()["showShells"]()).figure.axes[0]
+            self.assertEqual((len(axes.lines), len(axes.collections)), (3, 2))  # means and ranges
+
     def testScoresAgainstAReference(self):
         evaluate = self.newProtocol(ProtF2FdEvaluate, inTomos=self.denoise.tomograms)
         self.assertIn("no half-maps (odd and even) of first, second, which the comparison",
@@ -336,20 +361,25 @@ class TestF2FdTomograms(project.ProjectTests):
         evaluate.noisyTomos.set(self.imported.Tomograms)
         self.assertEqual(evaluate.validate(), [])
         self.launchProtocol(evaluate)
-        heading, *rows = evaluate.table()
-        self.assertEqual(heading, ["tsId", "", "correlation", "PSNR (dB)", "SSIM", "mean FSC"])
-        self.assertEqual([row[:2] for row in rows],
-                         [[tsId, state] for tsId in sorted(SHAPES)
-                          for state in ("noisy", "denoised")])
+        heading, *rows = evaluate.table("first")
+        self.assertEqual(heading, ["", "correlation", "PSNR (dB)", "SSIM", "mean FSC"])
+        self.assertEqual([row[0] for row in rows], ["before", "denoised"])
         noisy, clean = (np.array(mrcfile.read(os.path.join(self.data, "first", name)))
                         for name in ("tomogram.mrc", "clean.mrc"))
-        self.assertAlmostEqual(float(rows[0][2]),
+        self.assertAlmostEqual(float(rows[0][1]),
                                np.corrcoef(noisy.ravel(), clean.ravel())[0, 1], places=3)
-        self.assertEqual(len(evaluate.summary()), 5)
         viewer = self.viewer(F2FdEvaluateViewer, evaluate)
-        for name, show in viewer._getVisualizeDict().items():
-            plotter = self.drawn(show(name))
-        self.assertEqual(len(plotter.figure.axes[0].lines), 2 * len(SHAPES) + 1)
+        for number in range(len(SHAPES) + 1):
+            viewer.tomogram.set(number)
+            for name, show in viewer._getVisualizeDict().items():
+                plotter = self.drawn(show(name))
+            self.assertEqual(len(plotter.figure.axes[0].lines), 3)
+        with open(evaluate._getExtraPath("scores.csv"), newline="") as stream:
+            table = list(csv.DictReader(stream))
+        self.assertEqual([(row["tsId"], row["state"]) for row in table],
+                         [(tsId, state) for tsId in sorted(SHAPES)
+                          for state in ("before", "denoised")])
+        self.assertEqual("%.3f" % float(table[0]["correlation"]), rows[0][1])
         only, _ = self.importCopies("other", {"other": self.path("first")})
         evaluate.noisyTomos.set(only.Tomograms)
         self.assertEqual(evaluate.validate(),
