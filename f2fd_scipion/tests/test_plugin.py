@@ -106,6 +106,7 @@ class TestF2FdPlugin(BaseTest):
         viewer.protocol.getScores.return_value = {"$$": scores, "a$_$": scores}
         viewer.protocol.table.return_value = [["tsId"], ["$$"], ["a$_$"]]
         viewer.protocol.inTomos.get().getSamplingRate.return_value = 10.0
+        viewer._chosen.return_value = None
         for show in (viewers.F2FdEvaluateViewer._showTable, viewers.F2FdEvaluateViewer._showShells):
             plotter, = show(viewer)
             plotter.figure.canvas.draw()

@@ -4,6 +4,7 @@ from pwem.viewers import EmPlotter
 from pyworkflow.protocol.params import EnumParam, LabelParam
 from pyworkflow.viewer import DESKTOP_TKINTER, ProtocolViewer
 
+from f2fd_core.report import literal
 from f2fd_scipion.protocols import ProtF2FdEvaluate
 from f2fd_scipion.protocols.protocol_evaluate import STATES
 
@@ -42,7 +43,7 @@ class F2FdEvaluateViewer(ProtocolViewer):
         return None if chosen == ALL else chosen
 
     def _showTable(self, paramName=None):
-        heading, *rows = self.protocol.table(self._chosen())
+        heading, *rows = [list(map(literal, row)) for row in self.protocol.table(self._chosen())]
         plotter = EmPlotter(windowTitle="Scores", figsize=(11, 0.8 + 0.3 * len(rows)))
         axes = plotter.createSubPlot("", None, None)
         table = axes.table(rows, colLabels=heading, loc="center", cellLoc="center")
