@@ -25,13 +25,16 @@ from f2fd_core import (
 from f2fd_core.cli import ENDING
 from f2fd_core.volume import crop
 
-# What nohup, or a shell's background, has processes ignore, those of the tests would ignore, too.
-for number in ENDING:
-    signal.signal(number, signal.SIG_DFL if number != signal.SIGINT
-                  else signal.default_int_handler)
-
 TINY = dict(steps=6, patch_size=16, batch_size=2, features=8, checkpoint_every=6, device="cpu",
             spectrum_window=16)
+
+
+@pytest.fixture(autouse=True)
+def usual_signals():
+    """What nohup, or a test that was ended in this process, has it ignore, its runs would, too."""
+    for number in ENDING:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT
+                      else signal.SIG_DFL)
 
 
 class Memory:
