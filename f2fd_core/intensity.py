@@ -4,6 +4,7 @@ A tomogram as it comes may have gold beads, hot pixels, a border that is constan
 ramp or a carbon edge. The network sees none of these: voxels minus a smooth background, in units of
 what most of the tomogram varies by, clipped; and the result has all of them as they were.
 """
+import math
 from itertools import product
 
 import numpy as np
@@ -16,9 +17,12 @@ from f2fd_core.mrc import slabs
 BLOCK, BLOCKS = 16, 4096
 # Parts are constant where voxels differ by less than this share of what most blocks vary by.
 CONSTANT = 1e-3
-# The background is a local regression over so many voxels to each side; where nothing is known it
-# is filled in from what is around it, so many times.
+# The background is a local regression over so many voxels to each side, or the blocks that such a
+# length holds; where nothing is known it is filled in from what is around it, so many times.
 BACKGROUND, FILLINGS = 48, 10
+# It is left alone if it varies by less than so many standard deviations: what it holds, noise
+# included, is not denoised, and a network bears as much.
+LEAST_BACKGROUND = 0.5
 # A background is abrupt if more than 1 - MOST of the blocks are so many standard deviations off it:
 # 1.1 at the edge of a carbon film, 0.33 or less in simulated and real tomograms without one.
 MOST, ABRUPT = 0.98, 0.6
@@ -61,8 +65,12 @@ def local_regression(centres, length):
     """Weights (length, centres) by which values at ``centres`` give a local regression, of the
     second degree if there are enough, at each voxel of an axis (LOESS; Cleveland, J. Am. Stat.
     Assoc. 74 (1979) 829)."""
-    reach = max(BACKGROUND, 3 * np.diff(centres, prepend=centres[0]).max())
-    distance = (centres[None, :] - np.arange(length)[:, None]) / reach
+    distance = centres[None, :] - np.arange(length)[:, None]
+    spacing = np.diff(centres, prepend=centres[0]).max()
+    nearest = min(len(centres), math.ceil(2 * BACKGROUND / max(spacing, 1)))
+    # The outermost of the nearest has some weight, too.
+    reach = 1.5 * np.sort(np.abs(distance))[:, nearest - 1:nearest]
+    distance = distance / np.maximum(reach, BACKGROUND)
     weight = np.clip(1 - np.abs(distance) ** 3, 0, None) ** 3
     powers = distance[:, :, None] ** np.arange(min(3, len(centres)))
     moments = np.einsum("vc,vci,vcj->vij", weight, powers, powers)
@@ -128,8 +136,12 @@ class Intensities:
         blocks[missing] = np.nan
         levels = np.full(len(known), np.nan)
         levels[known] = np.nanmedian(blocks, (1, 2, 3))
-        found._fit_background([first + (edge - 1) / 2 for first, edge in zip(starts, side)],
-                              data.shape, levels.reshape(grid))
+        found._centres = [first + (edge - 1) / 2 for first, edge in zip(starts, side)]
+        spread = found._fit_background(data.shape, levels.reshape(grid))
+        if spread < LEAST_BACKGROUND * tolerance / CONSTANT:
+            found._levels = None
+            found._scale_by(blocks)
+            return found
         corners = np.array(list(product(*starts)))[known]
         for block, corner in zip(blocks, corners):
             block -= found.background(corner, side)
@@ -138,16 +150,17 @@ class Intensities:
         found.abrupt = bool(np.nanquantile(off, MOST) > ABRUPT * found.std)
         return found
 
-    def _fit_background(self, centres, shape, levels):
-        """``levels`` of the blocks around ``centres``, NaN where nothing is known."""
-        self._centres = centres
-        self._weights = [local_regression(*axis) for axis in zip(centres, shape)]
+    def _fit_background(self, shape, levels):
+        """Fit ``levels`` of the blocks, NaN where nothing is known; returns how much the background
+        varies, its standard deviation."""
+        self._weights = [local_regression(*axis) for axis in zip(self._centres, shape)]
         at_centres = [weights[np.rint(places).astype(int)]
-                      for weights, places in zip(self._weights, centres)]
+                      for weights, places in zip(self._weights, self._centres)]
         known = np.isfinite(levels)
         self._levels = np.where(known, levels, np.median(levels[known]))
         for _ in range(0 if known.all() else FILLINGS):
             self._levels = np.where(known, levels, _outer(self._levels, at_centres))
+        return float(_outer(self._levels, at_centres)[known].std())
 
     def _scale_by(self, blocks):
         """Find the limits, the mean and the unit; NaN voxels don't count."""
