@@ -187,7 +187,7 @@ def trained(name, case, folder, steps):
             noise = (odd - even) / (2 * perturbation.volume.std)
             use(perturbation, true_power(noise, perturbation.noise.window))
         began = time.monotonic()
-        run.run()
+        training.fit_and_write(run)
         seconds = time.monotonic() - began
     ratios = ["", "", ""] if halves else power_ratios(perturbation, truth)
     return run, ratios, seconds

@@ -14,7 +14,7 @@ from ablation import read
 
 from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, simulate, train
 from f2fd_core.metrics import correlation
-from f2fd_core.training import SHAPES
+from f2fd_core.training.state import SHAPES
 
 
 def simulated(folder, options, seed):

@@ -18,7 +18,7 @@ from f2fd_core.device import arithmetic, choose_devices, prepare_cpu
 from f2fd_core.metrics import score
 from f2fd_core.run_folder import prepare_folder
 from f2fd_core.stopping import CHECK_EVERY
-from f2fd_core.training import Training
+from f2fd_core.training import Training, fit_and_write
 from f2fd_core.volume import open_volumes
 
 
@@ -68,7 +68,7 @@ def main(argv=None):
         training = Watched(config, open_volumes(config), [], device, arithmetic("auto", device))
         training.begin()
         training.watch(read(paths["clean"]), options.steps)
-        training.run()
+        fit_and_write(training)
     print("| step | loss on held-out parts | correlation | SSIM |\n|---|---|---|---|")
     for row in training.rows:
         print("| %d | %.4f | %.3f | %.3f |" % row)

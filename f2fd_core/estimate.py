@@ -1,4 +1,4 @@
-"""How long training and denoising will take, and how much memory they need."""
+"""What training and denoising take on this machine."""
 import math
 import os
 import tempfile
@@ -9,55 +9,16 @@ import torch
 
 from f2fd_core import mrc
 from f2fd_core.config import TrainConfig
-from f2fd_core.denoising import Predictor, tiling
+from f2fd_core.denoising import Predictor
 from f2fd_core.device import device_name, prepare_cpu
 from f2fd_core.report import duration
+from f2fd_core.training import open_for_training
+from f2fd_core.training.eta import predicted_voxels, resident_gib
 
-WARMING_STEPS, TIMED_STEPS = 2, 5
-FORWARD_SHARE = 1 / 3
-"""Share of the forward pass in a training step: the backward pass takes about twice as long."""
 MEASURED_SHAPE = (96, 96, 96)
 MEASURED_SECONDS = 10.0
 STEPS_TOLD = 1000
 FLOAT32_BYTES = 4
-
-
-def resident_gib(peak=False):
-    """Memory that this process has resident, or the most it had."""
-    wanted = "VmHWM:" if peak else "VmRSS:"
-    with open("/proc/self/status", encoding="ascii") as stream:
-        line, = [line for line in stream if line.startswith(wanted)]
-    return int(line.split()[1]) / 2 ** 20
-
-
-def predicted_voxels(shape, trained):
-    """Voxels that pass through the network when a tomogram of ``shape`` is denoised.
-
-    ``trained``: the TrainConfig of the model, denoising with its defaults.
-    """
-    defaults = trained.prediction_defaults()
-    tiles = tiling(shape, defaults["tile_size"], trained.network)
-    return len(tiles) * math.prod(tiles.size) * defaults["predictions"]
-
-
-def of_training(training, seconds):
-    """A sentence on a :class:`~f2fd_core.training.Training` whose steps take so many seconds.
-
-    The time of denoising is told from that of the steps.
-    """
-    config = training.config
-    steps = training.most_steps()
-    computed = config.batch_size * config.samples_per_patch * config.patch_size ** 3
-    voxels = sum(predicted_voxels(shape, config) for shape in training.shapes)
-    denoising = FORWARD_SHARE * seconds / computed * voxels / training.group.size
-    used = "%.1f GiB of memory in use" % resident_gib()
-    if training.device.type == "cuda":
-        used += ", %.1f GiB of the GPU's" % (
-            torch.cuda.max_memory_allocated(training.device) / 2 ** 30)
-    return "a step takes %.2g s: %s%d steps about %s, and then denoising %s about %s; %s" % (
-        seconds, "" if training.steps else "at most ", steps, duration(steps * seconds),
-        "the tomogram" if len(training.shapes) == 1 else "the %d tomograms" % len(training.shapes),
-        duration(denoising), used)
 
 
 def _calls_within(function, device, seconds):
@@ -80,7 +41,6 @@ def measure(config):
     ``config``: an InfoConfig, whose ``shape`` (Z, Y, X) is that of the tomogram in question. Steps
     and tiles are timed on a small volume of random numbers.
     """
-    from f2fd_core.training import open_for_training
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "noise.mrc")
         values = np.random.default_rng(0).normal(size=MEASURED_SHAPE).astype(np.float32)

@@ -26,8 +26,8 @@ from f2fd_core.config import (
 from f2fd_core.deconvolution import deconvolved
 from f2fd_core.denoising import denoise
 from f2fd_core.device import choose_devices, prepare_cpu
-from f2fd_core.estimate import resident_gib
 from f2fd_core.training import open_for_training, train
+from f2fd_core.training.eta import resident_gib
 from f2fd_core.volume import crop
 
 TUNING_CROP = (64, 96, 96)

@@ -121,7 +121,7 @@ def without_pictures(request, monkeypatch):
     drawn, and what is made once for all tests."""
     if "pictures" not in request.keywords:
         for name in ("draw", "draw_spectrum"):
-            monkeypatch.setattr(training.Training, name, lambda run, *log: None)
+            monkeypatch.setattr(training.Writer, name, lambda writer: None)
         monkeypatch.setattr(report, "draw_slices", lambda *_: None)
 
 

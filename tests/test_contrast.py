@@ -5,7 +5,7 @@ from conftest import data
 
 from f2fd_core import DenoiseConfig, SimulateConfig, denoise
 from f2fd_core.phantom import simulate_volumes
-from f2fd_core.training import SHAPES  # a model that has learned from dark matter
+from f2fd_core.training.state import SHAPES  # a model that has learned from dark matter
 
 
 def tomogram(**change):

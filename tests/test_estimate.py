@@ -6,7 +6,8 @@ import pytest
 from f2fd_core import TrainConfig, train
 from f2fd_core.cli import main
 from f2fd_core.denoising import batch_and_tile, tiling
-from f2fd_core.estimate import duration, predicted_voxels
+from f2fd_core.report import duration
+from f2fd_core.training.eta import predicted_voxels
 
 
 @pytest.mark.parametrize(("seconds", "words"), [

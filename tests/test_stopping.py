@@ -223,7 +223,7 @@ def test_the_most_steps_are_where_a_training_ends_whatever_its_loss(phantom, opt
 @pytest.fixture
 def hasty(monkeypatch):
     """Checks every third step, and stops after few."""
-    monkeypatch.setattr(training, "CHECK_EVERY", 3)
+    monkeypatch.setattr(training.state, "CHECK_EVERY", 3)
     for name, value in (("LEAST_STEPS", 6), ("LEAST_PATIENCE", 3), ("MOST_STEPS", 12)):
         monkeypatch.setattr(stopping, name, value)
 

@@ -70,7 +70,7 @@ def test_outputs(tiny_model, phantom):
     dict(perturbation="masks", samples_per_patch=2, pool_size=5)])
 def test_batches_prepared_in_the_background_are_the_same(phantom, tmp_path, options, monkeypatch):
     for apart in (False, True):
-        monkeypatch.setattr(training, "works_apart", lambda device, apart=apart: apart)
+        monkeypatch.setattr(training.state, "works_apart", lambda device, apart=apart: apart)
         train(TrainConfig(output=str(tmp_path / str(apart)), tomograms=(phantom["tomogram"],),
                           **dict(TINY, **options)))
     assert_same_weights(tmp_path / "False" / "model.pt", tmp_path / "True" / "model.pt")
@@ -99,7 +99,7 @@ def test_compiled_equals_eager(small, tmp_path, monkeypatch):
     dict(perturbation="masks", schedule="plateau", loss="l2norm", samples_per_patch=2, pool_size=5),
 ])
 def test_resumed_equals_uninterrupted_bit_for_bit(small, tmp_path, options, capsys, monkeypatch):
-    monkeypatch.setattr(training, "PAUSE_OF_DRAWING", 0)
+    monkeypatch.setattr(training.writer, "PAUSE_OF_DRAWING", 0)
     options = dict(TINY, tomograms=(small["tomogram"],), checkpoint_every=3, seed=4, **options)
     train(TrainConfig(output=str(tmp_path / "whole"), **options))
     parts = tmp_path / "parts"
@@ -131,10 +131,10 @@ def test_the_best_model_is_resumed_as_it_was(earlier, steps, since, small, tmp_p
     before.step = 6
     before.best.offer(1.0, 2.0, 2, before.model())
     run_folder.prepare_folder(before.config)
-    before.save_checkpoint()
+    training.Writer(before).save_checkpoint()
     after = training.open_for_training(TrainConfig(**dict(options, steps=steps, resume=True)),
                                        resumes=True)
-    after.resume()
+    training.resume(after)
     assert after.best.since == since
     kept = {name: value for name, value in vars(before.best).items()
                         if name not in ("model", "since")}
@@ -173,13 +173,13 @@ def test_pictures_take_no_more_than_a_tenth_of_the_time(small, tmp_path, monkeyp
         seconds[0] += 1
         return take_step(self)
 
-    def draw(self, log_path):
-        drawn.append(self.step)
+    def draw(self):
+        drawn.append(self.training.step)
         seconds[0] += 2
 
-    monkeypatch.setattr(training.time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(training.writer.time, "monotonic", lambda: seconds[0])
     monkeypatch.setattr(training.Training, "take_step", step)
-    monkeypatch.setattr(training.Training, "draw", draw)
+    monkeypatch.setattr(training.Writer, "draw", draw)
     train(TrainConfig(tomograms=(small["tomogram"],), output=str(tmp_path),
                       **dict(TINY, steps=26, checkpoint_every=1)))
     assert drawn == [1, 19, 26]
@@ -444,8 +444,8 @@ def test_training_starts_from_shapes(phantom, tmp_path):
     options = dict(TINY, tomograms=(phantom["tomogram"],), steps=2, learning_rate=1e-5, features=0,
                    start="shapes")
     started = train(TrainConfig(output=str(tmp_path / "started"), **options))
-    assert 0 < largest_difference(started, training.SHAPES) < 1e-4
-    _, config = checkpoint.restore(checkpoint.load(training.SHAPES), training.SHAPES)
+    assert 0 < largest_difference(started, training.state.SHAPES) < 1e-4
+    _, config = checkpoint.restore(checkpoint.load(training.state.SHAPES), training.state.SHAPES)
     assert (config.network, config.network_features()) == START_NETWORK
     assert (TrainConfig().network, TrainConfig().network_features()) == START_NETWORK
 

@@ -1,0 +1,32 @@
+"""Going on with a training from a checkpoint."""
+import os
+
+from f2fd_core import checkpoint, report
+from f2fd_core.config import UserError
+from f2fd_core.run_folder import compare
+
+
+def resume(training):
+    """Bring a :class:`~f2fd_core.training.state.Training` to the newest checkpoint of its folder,
+    if there is one. Raises UserError if it can't go on from that."""
+    path, state = checkpoint.newest(training.checkpoints, report.warn)
+    if state is None:
+        model = os.path.join(training.config.output, "model.pt")
+        if os.path.exists(model):
+            raise UserError("%s is there, but no checkpoint to resume from; expected one, or "
+                            "--overwrite to start anew" % model)
+        report.say("no checkpoint in %s yet: starting from the beginning"
+                   % training.config.output)
+        return
+    if "network" not in state:
+        raise UserError("%s was written by an older F2Fd, from which a training can't be "
+                        "resumed; expected --overwrite, or it as the --initial-model" % path)
+    try:
+        earlier = compare(state, training.config, training.volumes, path)
+        training.load_state_dict(state, earlier)
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise UserError("%s is damaged: it is not the state of a training (%s)"
+                        % (path, (str(error).splitlines() or [type(error).__name__])[0]))
+    report.say("resuming from %s" % path)

@@ -1,0 +1,135 @@
+"""What a training leaves in its folder and says: log, checkpoints, pictures and the model."""
+import os
+import time
+
+from f2fd_core import checkpoint, report
+from f2fd_core.denoising import Predictor, preview
+from f2fd_core.training import eta
+
+PREVIEW_PREDICTIONS = 2
+# Seconds without pictures for each that they take: on a fast GPU, drawing them at every checkpoint
+# would take as long as the steps.
+PAUSE_OF_DRAWING = 9.0
+
+
+class Writer:
+    """Writes of a :class:`~f2fd_core.training.state.Training` from its present step on.
+
+    A context manager: the log is open, and the progress shown, while it lasts.
+    """
+
+    def __init__(self, training):
+        self.training, self.folder = training, training.config.output
+        self.log = report.TrainLog(self._path("log.csv"), bool(training.truths), training.step)
+        self.bar = report.progress(training.steps, "step", training.step)
+        self.first, self.entered = training.step, time.monotonic()
+        self.draw_from, self.timed = 0.0, []
+
+    def __enter__(self):
+        self._tell_the_start()
+        self.draw_spectrum()
+        if self.training.step and not os.path.exists(self.preview_path()):
+            self.draw()  # the run from which this one goes on was ended before that
+        self.log.__enter__()
+        self.bar.__enter__()
+        return self
+
+    def __exit__(self, *exception):
+        self.bar.__exit__(*exception)
+        self.log.__exit__(*exception)
+
+    def _path(self, *names):
+        return os.path.join(self.folder, *names)
+
+    def _tell_the_start(self):
+        training = self.training
+        if training.step == 0:
+            report.say("starting from %s" % training.config.origin())
+        if training.matched():
+            scales = sorted({"%.2f" % perturbation.scale
+                             for perturbation in training.perturbations})
+            report.say("noise scale: %s" % " to ".join(sorted({scales[0], scales[-1]})))
+            for perturbation in training.perturbations:
+                report.say("%s: %s" % (perturbation.volume.source.name,
+                                       perturbation.noise.describe()))
+
+    def after_step(self, row, seconds):
+        """Log a step's ``row``, which took so many seconds; checkpoint and pictures if due."""
+        training, now = self.training, time.monotonic()
+        done = training.step - self.first
+        if done > eta.WARMING_STEPS:
+            self.timed.append(seconds)
+        if len(self.timed) == eta.TIMED_STEPS and done == eta.WARMING_STEPS + eta.TIMED_STEPS:
+            report.say(eta.of_training(training, sum(self.timed) / eta.TIMED_STEPS))
+        self.log.write(step=training.step - 1, seconds=self.log.seconds + now - self.entered,
+                       voxels_per_second=row.pop("voxels") / seconds,
+                       seconds_left=(training.most_steps() - training.step)
+                       * (now - self.entered) / done, **row)
+        self.bar.set_postfix(loss="%.4g" % row["loss"], refresh=False)
+        self.bar.update()
+        if training.checkpoint_due():
+            self.save_checkpoint()
+            began = time.monotonic()
+            if began >= self.draw_from or training.finished():
+                self.draw()
+                drawn = time.monotonic()
+                self.draw_from = drawn + PAUSE_OF_DRAWING * (drawn - began)
+
+    def save_checkpoint(self):
+        training = self.training
+        checkpoint.save(checkpoint.path_of(training.checkpoints, training.step),
+                        training.model().state_dict(), training.config, training.step,
+                        training.voxel_size, **training.state_dict())
+
+    def save_model(self):
+        """Write model.pt: the best model of a training that ends by itself, or that did not make
+        the network better; else the last."""
+        training = self.training
+        best = training.last or training.best
+        weights, step = best.model, best.step
+        if weights is None or not training.config.automatic() and best.has_gained():
+            weights, step = training.model().state_dict(), training.step
+        path = self._path("model.pt")
+        noise = [perturbation.noise.by_shell() for perturbation in training.perturbations] \
+            if training.matched() else []
+        checkpoint.save(path, weights, training.config, step, training.voxel_size, noise=noise)
+        report.say("model of step %d written to %s after %d steps" % (step, path, training.step))
+        if step == 0 < training.step:
+            report.warn("the training did not make the network better than the weights that it "
+                        "began with, as far as the tomograms tell: these are the model")
+        if training.steps is None and not (training.stopped or training.schedule.stops()
+                                           or best.waited(training.step)):
+            report.say("--steps auto ends after %d steps, %d epochs of the %d patches, though the "
+                       "loss may not be flat yet; --resume with a larger number of --steps goes on"
+                       % (training.step, training.order.epochs_before(training.step),
+                          len(training.order.patches)))
+
+    def preview_path(self):
+        """The picture that belongs to a checkpoint after the present step."""
+        return self._path("previews", "step_%08d.png" % self.training.step)
+
+    def draw_spectrum(self):
+        """spectrum.png: what the noise spectrum of the first tomogram is taken to be."""
+        training = self.training
+        if training.matched():
+            report.draw_spectrum(training.perturbations[0].noise.by_shell(), training.voxel_size,
+                                 self._path("spectrum.png"))
+
+    def draw(self):
+        """Renew all pictures; slices.png is kept for every step."""
+        training = self.training
+        predictor = Predictor(training.model(), training.device, training.dtype,
+                              PREVIEW_PREDICTIONS, PREVIEW_PREDICTIONS,
+                              turns=training.config.prediction_turns())
+        perturbation = training.perturbations[0]
+        perturbation.at_step(training.step)  # a resumed run draws before its first step
+        before, after = preview(predictor, perturbation.for_prediction(PREVIEW_PREDICTIONS),
+                                training.volumes[0], training.config)
+        training.network.train()
+        title = "%s, step %d" % (training.volumes[0].source.name, training.step)
+        self.draw_spectrum()
+        report.draw_loss(self.log.path, self._path("loss.png"))
+        report.draw_histogram(before, after, self._path("histogram.png"))
+        newest = self._path("slices.png")
+        report.draw_slices(before, after, newest, title)
+        report.copy_picture(newest, self.preview_path())
