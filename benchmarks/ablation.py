@@ -33,10 +33,10 @@ from f2fd_core import (
 from f2fd_core.cases import simulated_case
 from f2fd_core.config import HALF_TURNS
 from f2fd_core.config.tools import BENCHMARK_CASES
-from f2fd_core.denoising import Predictor, denoised_region
 from f2fd_core.device import prepare_cpu
 from f2fd_core.metrics import Membranes, score
 from f2fd_core.noise import NoiseModel, periodogram, spectrum
+from f2fd_core.prediction import Predictor, denoised_region
 from f2fd_core.run_folder import prepare_folder
 from f2fd_core.unet import FoldedUNet
 from f2fd_core.volume import crop

@@ -16,7 +16,7 @@ import tempfile
 import numpy as np
 
 from f2fd_core import DenoiseConfig, TrainConfig, denoise, mrc, train
-from f2fd_core.denoising import Predictor, denoised_region
+from f2fd_core.prediction import Predictor, denoised_region
 from f2fd_core.training import open_for_training
 
 BOXES, SIDE, MARGIN = 5, 64, 12

@@ -15,7 +15,6 @@ import torch
 from memory import write_noise
 
 from f2fd_core import TrainConfig, unet
-from f2fd_core.denoising import Predictor, denoised_region, tiling
 from f2fd_core.device import (
     arithmetic,
     autocast,
@@ -25,6 +24,7 @@ from f2fd_core.device import (
     works_apart,
 )
 from f2fd_core.perturbation import perturbation_for_training
+from f2fd_core.prediction import Predictor, denoised_region, tiling
 from f2fd_core.run_folder import prepare_folder
 from f2fd_core.training import open_for_training
 

@@ -13,9 +13,9 @@ import torch
 from ablation import read
 
 from f2fd_core import SimulateConfig, TrainConfig, simulate
-from f2fd_core.denoising import Predictor, denoised_region
 from f2fd_core.device import arithmetic, choose_devices, prepare_cpu
 from f2fd_core.metrics import score
+from f2fd_core.prediction import Predictor, denoised_region
 from f2fd_core.run_folder import prepare_folder
 from f2fd_core.stopping import CHECK_EVERY
 from f2fd_core.training import Training, fit_and_write

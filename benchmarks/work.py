@@ -22,10 +22,10 @@ from ablation import read
 
 from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, simulate, train
 from f2fd_core.checkpoint import path_of
-from f2fd_core.denoising import Predictor
 from f2fd_core.device import choose_devices, prepare_cpu
 from f2fd_core.metrics import correlation
 from f2fd_core.patches import patch_grid
+from f2fd_core.prediction import Predictor
 from f2fd_core.training import open_for_training
 
 TIMED = 2

@@ -10,7 +10,7 @@ import os
 import numpy as np
 import torch
 
-from f2fd_core import files, lock, metrics, mrc, report
+from f2fd_core import figures, files, lock, metrics, mrc, report
 from f2fd_core.cases import Case, simulated_case, voxels
 from f2fd_core.config import FILTERS, UserError
 from f2fd_core.methods import HALF_MAPS, in_own_process
@@ -145,7 +145,7 @@ def draw(pictures, rows, path):
         grid.append((label, [
             (method, _section(volumes[method]), titles.get((case, snr, method), ""))
             if method in volumes else None for method in columns]))
-    report.draw_grid(grid, path)
+    figures.draw_grid(grid, path)
 
 
 def _section(path):

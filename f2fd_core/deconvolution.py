@@ -10,7 +10,7 @@ import os
 import numpy as np
 import torch
 
-from f2fd_core import files, fourier, lock, mrc, report
+from f2fd_core import figures, files, fourier, lock, mrc, report
 from f2fd_core.ctf import contrast_transfer
 from f2fd_core.device import prepare_cpu
 from f2fd_core.large import DiskArray, sections_of, spectrum_of
@@ -105,8 +105,8 @@ def deconvolve(config):
                                              "deconvolved") as data:
             deconvolved(source, source.true_voxel_size[0], config, data)
             before, after = ([np.array(values[index], dtype=np.float32)
-                              for index in report.central_slices(source.shape)]
+                              for index in figures.central_slices(source.shape)]
                              for values in (source, data))
-        report.draw_slices(before, after, pictures[path], source.name)
+        figures.draw_slices(before, after, pictures[path], source.name)
         report.say("written to %s" % path)
     return list(paths.values())

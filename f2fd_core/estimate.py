@@ -9,8 +9,8 @@ import torch
 
 from f2fd_core import mrc
 from f2fd_core.config import TrainConfig
-from f2fd_core.denoising import Predictor
 from f2fd_core.device import device_name, prepare_cpu
+from f2fd_core.prediction import Predictor
 from f2fd_core.report import duration
 from f2fd_core.training import open_for_training
 from f2fd_core.training.eta import predicted_voxels, resident_gib

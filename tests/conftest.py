@@ -15,9 +15,9 @@ from f2fd_core import (
     checkpoint,
     denoise,
     distributed,
+    figures,
     fourier,
     mrc,
-    report,
     simulate,
     train,
     training,
@@ -122,7 +122,7 @@ def without_pictures(request, monkeypatch):
     if "pictures" not in request.keywords:
         for name in ("draw", "draw_spectrum"):
             monkeypatch.setattr(training.Writer, name, lambda writer: None)
-        monkeypatch.setattr(report, "draw_slices", lambda *_: None)
+        monkeypatch.setattr(figures, "draw_slices", lambda *_: None)
 
 
 @pytest.fixture

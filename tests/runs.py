@@ -15,7 +15,7 @@ import mrcfile
 import numpy as np
 from PIL import Image
 
-from f2fd_core import checkpoint, report
+from f2fd_core import checkpoint, train_log
 from f2fd_core.config import TrainConfig, read_json
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -132,5 +132,5 @@ def assert_whole(folder):
             elif path.endswith(".json"):
                 TrainConfig.create({}, read_json(path))
             elif path.endswith(".csv"):
-                steps = [int(row["step"]) for row in report.read_log(path)]
+                steps = [int(row["step"]) for row in train_log.read_log(path)]
                 assert steps == list(range(len(steps)))

@@ -175,7 +175,7 @@ def test_columns_of_the_picture_are_one_method_each(monkeypatch):
     """Also where a case lacks one, or has one that the first has not."""
     monkeypatch.setattr(benchmarking, "_section", lambda path: path)
     drawn = []
-    monkeypatch.setattr(benchmarking.report, "draw_grid", lambda grid, path: drawn.extend(grid))
+    monkeypatch.setattr(benchmarking.figures, "draw_grid", lambda grid, path: drawn.extend(grid))
     rows = [dict(case=case, snr=1.0, seed=1, method=method, correlation=0.5)
             for case in ("cell", "sirt") for method in ("input", "tv", "halves")]
     benchmarking.draw({("cell", 1.0): {"input": "a", "tv": "b", "reference": "c"},

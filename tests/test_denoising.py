@@ -17,10 +17,11 @@ from f2fd_core import (
     checkpoint,
     denoise,
     denoising,
+    prediction,
     train,
 )
-from f2fd_core.denoising import Predictor, tiling
 from f2fd_core.metrics import correlation
+from f2fd_core.prediction import Predictor, tiling
 
 
 class Sum(torch.nn.Module):
@@ -306,7 +307,7 @@ def blind_model(phantom, tmp_path_factory):
         tomograms=(phantom["tomogram"],), output=str(tmp_path_factory.mktemp("blind")))))
 
 
-@pytest.mark.parametrize("options", [dict(tile_size=denoising.SMALLEST_TILE), dict(tile_size=48),
+@pytest.mark.parametrize("options", [dict(tile_size=prediction.SMALLEST_TILE), dict(tile_size=48),
                                      dict(precision="bfloat16")])
 def test_fast_paths_give_what_the_plain_one_gives(blind_model, phantom, tmp_path, options):
     """Tiles, the smallest that are taken without being asked for and smaller ones, against the
@@ -329,7 +330,9 @@ def test_reading_ahead_changes_nothing(tiny_model, small, write, tmp_path, monke
     second = write(data(small["tomogram"])[:, ::-1].copy(), "second.mrc")
     results = []
     for apart in (False, True):
-        monkeypatch.setattr("f2fd_core.denoising.works_apart", lambda device, apart=apart: apart)
+        for room in ("denoising", "prediction"):
+            monkeypatch.setattr("f2fd_core.%s.works_apart" % room,
+                                lambda device, apart=apart: apart)
         results.append(denoise(DenoiseConfig(
             model=str(tiny_model / "model.pt"), tomograms=(small["tomogram"], second),
             output=str(tmp_path / str(apart)), predictions=5, tile_size=16, device="cpu")))

@@ -5,7 +5,7 @@ import pytest
 
 from f2fd_core import TrainConfig, train
 from f2fd_core.cli import main
-from f2fd_core.denoising import batch_and_tile, tiling
+from f2fd_core.prediction import batch_and_tile, tiling
 from f2fd_core.report import duration
 from f2fd_core.training.eta import predicted_voxels
 

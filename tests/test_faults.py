@@ -26,10 +26,11 @@ from f2fd_core import (
     checkpoint,
     deconvolution,
     deconvolve,
+    figures,
     lock,
-    report,
     simulate,
     train,
+    train_log,
 )
 from f2fd_core.cli import ENDING, main
 
@@ -82,7 +83,7 @@ def denoised(trained, small, tmp_path_factory):
 
 def assert_same_training(folder, trained):
     assert_same_weights(folder / "model.pt", trained / "model.pt")
-    logs = [[(row["step"], row["loss"]) for row in report.read_log(str(place / "log.csv"))]
+    logs = [[(row["step"], row["loss"]) for row in train_log.read_log(str(place / "log.csv"))]
             for place in (folder, trained)]
     assert logs[0] == logs[1] and len(logs[0]) == 8
     assert names(folder) == names(trained)
@@ -195,7 +196,7 @@ def test_no_room_for_the_log(small, tmp_path):
     finish(command("run"), tmp_path)
     assert_same_weights(tmp_path / "run" / "model.pt", tmp_path / "whole" / "model.pt")
     for folder in ("run", "whole"):
-        rows = report.read_log(str(tmp_path / folder / "log.csv"))
+        rows = train_log.read_log(str(tmp_path / folder / "log.csv"))
         assert [int(row["step"]) for row in rows] == list(range(60))
 
 
@@ -298,7 +299,7 @@ def own(small, tmp_path):
     ("overwritten", ["was overwritten while it was being read"])])
 def test_a_tomogram_that_changes_during_a_training(fault, words, own, tmp_path):
     run = Run(endless(own, tmp_path / "run"), tmp_path)
-    run.until(lambda: len(report.read_log(str(tmp_path / "run" / "log.csv"))) > 2)
+    run.until(lambda: len(train_log.read_log(str(tmp_path / "run" / "log.csv"))) > 2)
     if fault == "cut":
         os.truncate(own, 2000)
     else:
@@ -468,7 +469,7 @@ def test_the_clock_does_not_matter(small, tmp_path, monkeypatch):
     for folder in ("run", "whole"):
         train(TrainConfig(output=str(tmp_path / folder), **more))
     assert_same_weights(tmp_path / "run" / "model.pt", tmp_path / "whole" / "model.pt")
-    rows = report.read_log(str(tmp_path / "run" / "log.csv"))
+    rows = train_log.read_log(str(tmp_path / "run" / "log.csv"))
     passed = [float(row["seconds"]) for row in rows]
     assert passed == sorted(passed) and passed[0] > 0
 
@@ -497,7 +498,7 @@ def test_any_name_is_written_and_drawn(small, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["a$_$b", "$$", "x$\\foo$", "a\\$b$", "a\udcffb"])
 def test_names_are_drawn_as_they_are(name):
     figure = matplotlib.figure.Figure()
-    drawn = figure.text(0, 0, report.literal(name))
+    drawn = figure.text(0, 0, figures.literal(name))
     expected = figure.text(0, 0, name.replace("\udcff", "?"), parse_math=False)
     assert drawn.get_window_extent().bounds == expected.get_window_extent().bounds
 

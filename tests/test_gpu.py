@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import TINY, assert_same_weights, data
 
-from f2fd_core import DenoiseConfig, TrainConfig, denoise, denoising, train
+from f2fd_core import DenoiseConfig, TrainConfig, denoise, denoising, prediction, train
 from f2fd_core.device import moved
 from f2fd_core.metrics import correlation
 
@@ -60,20 +60,20 @@ def test_compiled_training_equals_eager(phantom, tmp_path):
 
 def test_tiles_are_chosen_for_the_free_memory(tiny_model, write, tmp_path, monkeypatch):
     sizes = set()
-    moments = denoising.Predictor.moments
+    moments = prediction.Predictor.moments
 
     def noted(self, perturbation, start, size):
         sizes.add((size, self.batch_size))
         return moments(self, perturbation, start, size)
 
-    monkeypatch.setattr(denoising.Predictor, "moments", noted)
+    monkeypatch.setattr(prediction.Predictor, "moments", noted)
     monkeypatch.setattr(denoising, "refined", lambda *_: None)
     tomogram = write(np.random.default_rng(0).standard_normal((48, 208, 112)))
 
     def tiles_with(voxels):
         sizes.clear()
         per_voxel = 100.0
-        monkeypatch.setattr(denoising.Predictor, "bytes_per_voxel", lambda self: per_voxel)
+        monkeypatch.setattr(prediction.Predictor, "bytes_per_voxel", lambda self: per_voxel)
         monkeypatch.setattr(denoising, "free_memory",
                             lambda device: voxels * per_voxel / denoising.MEMORY_SHARE)
         denoised(tiny_model / "model.pt", {"tomogram": tomogram}, tmp_path / str(voxels))

@@ -15,7 +15,16 @@ from conftest import data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from f2fd_core import DenoiseConfig, TrainConfig, checkpoint, denoise, mrc, report, train, unet
+from f2fd_core import (
+    DenoiseConfig,
+    TrainConfig,
+    checkpoint,
+    denoise,
+    mrc,
+    train,
+    train_log,
+    unet,
+)
 from f2fd_core.cli import main
 from f2fd_core.config import UserError
 
@@ -341,10 +350,10 @@ def test_a_damaged_log_is_not_resumed(small, tmp_path, capsys):
                  first[:-2] + b",7,7\r\n", b"1" * 200000 + b"\n", first.replace(b",", b";")):
         log.write_bytes(heading + line + second)
         with pytest.raises(UserError, match="log.csv is damaged in line 2; expected the log of a"):
-            report.read_log(str(log))
+            train_log.read_log(str(log))
     log.write_bytes(heading.replace(b"loss", b"lass") + first)
     with pytest.raises(UserError, match="log.csv is damaged in line 1"):
-        report.read_log(str(log))
+        train_log.read_log(str(log))
     spoilt = heading + b'"' + first + second
     log.write_bytes(spoilt)
     capsys.readouterr()
@@ -353,7 +362,7 @@ def test_a_damaged_log_is_not_resumed(small, tmp_path, capsys):
     assert log.read_bytes() == spoilt
     log.unlink()
     assert main([*command, "3"]) == 0
-    assert [row["step"] for row in report.read_log(str(log))] == ["2"]
+    assert [row["step"] for row in train_log.read_log(str(log))] == ["2"]
 
 
 @pytest.mark.reliability("models and checkpoints of every released version",

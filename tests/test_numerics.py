@@ -17,8 +17,8 @@ from f2fd_core import (
     denoise,
     distributed,
     mrc,
-    report,
     train,
+    train_log,
     training,
 )
 from f2fd_core.schedule import WARMUP_STEPS
@@ -78,7 +78,7 @@ def test_extreme_tomograms_stay_finite(kind, precision, small, tmp_path):
     # Patches of 32: in smaller ones, bfloat16 gradients on CPUs are NaN now and then.
     model = train(TrainConfig(**dict(TINY, tomograms=(path,), output=str(tmp_path / "run"), steps=4,
                                      precision=precision, patch_size=32, batch_size=1)))
-    rows = report.read_log(str(tmp_path / "run" / "log.csv"))
+    rows = train_log.read_log(str(tmp_path / "run" / "log.csv"))
     assert len(rows) == 4 and np.isfinite([float(row["loss"]) for row in rows]).all()
     result, = denoise(DenoiseConfig(model=model, tomograms=(path,), output=str(tmp_path / "out"),
                                     precision=precision, std=True, predictions=2))
@@ -168,7 +168,7 @@ def test_a_training_steps_back(times, schedule, small, tmp_path, poisoned, opene
     assert opened == [0] * (times + 1)  # there may be no room for two
     assert "the loss became nan at step 5" in told[0]
     assert all(torch.isfinite(weight).all() for weight in weights(model).values())
-    rows = report.read_log(str(tmp_path / "run" / "log.csv"))
+    rows = train_log.read_log(str(tmp_path / "run" / "log.csv"))
     assert [int(row["step"]) for row in rows] == list(range(9))
     slow = training.SETBACK_RATE ** times
     warmth = [(step + 1) / WARMUP_STEPS if schedule == "constant" else 1 for step in range(9)]
@@ -191,7 +191,7 @@ def test_processes_step_back_together(small, tmp_path, capfd):
     distributed.start(train_poisoned, TrainConfig(**options), 2)
     told, = [line for line in capfd.readouterr().err.splitlines() if "going back" in line]
     assert "the loss became nan at step 5" in told
-    rows = report.read_log(str(tmp_path / "run" / "log.csv"))
+    rows = train_log.read_log(str(tmp_path / "run" / "log.csv"))
     assert [int(row["step"]) for row in rows] == list(range(9))
     rates = [float(row["learning_rate"]) for row in rows]
     slow = [rate / warm for rate, warm in zip(rates, range(1, 10))]

@@ -5,7 +5,7 @@ import pytest
 from matplotlib import image
 from matplotlib.figure import Figure
 
-from f2fd_core import report
+from f2fd_core import figures, report, train_log
 
 
 def test_progress_where_there_is_no_terminal_is_a_line_now_and_then(capsys, monkeypatch):
@@ -37,7 +37,7 @@ def test_y_and_z_go_up_in_pictures_as_in_3dmod(tmp_path):
     xy, xz = (np.repeat(np.where(first, low, high)[:, None], 32, 1)
               for low, high in ((0.2, 0.4), (0.6, 0.8)))
     yz = np.repeat(first[:, None], 32, 1).astype(float)  # black and white
-    report.draw_slices((xy, xz, yz), (xy, xz, yz), path, "")
+    figures.draw_slices((xy, xz, yz), (xy, xz, yz), path, "")
     picture = image.imread(path)[..., 0]
     panel = picture[:, :picture.shape[1] // 3]
     rows = [np.argwhere(abs(panel - level) < 0.02)[:, 0].mean() for level in (0.8, 0.6, 0.4, 0.2)]
@@ -52,19 +52,19 @@ def log_of(*checks):
 
 
 def test_the_best_network_tells_how_much_of_the_signal_is_explained():
-    np.testing.assert_allclose(report.signal_explained(log_of("0.1", "", "0.4", "0.2")),
+    np.testing.assert_allclose(train_log.signal_explained(log_of("0.1", "", "0.4", "0.2")),
                                [0.2, np.nan, 0.8, 0.4])
     nothing = dict(explained_power="0.1", signal_power="-0.1")
-    assert np.isnan(report.signal_explained([nothing])).all()
-    assert np.isnan(report.signal_explained([dict(step="0", loss="1")])).all()  # of version 1.0
+    assert np.isnan(train_log.signal_explained([nothing])).all()
+    assert np.isnan(train_log.signal_explained([dict(step="0", loss="1")])).all()  # of version 1.0
 
 
 def test_what_a_training_gained_is_plotted_or_its_loss_where_that_is_not_known():
     axes = Figure().subplots()
-    report.plot_training(axes, log_of("0.1", "", "0.4", ""))
+    figures.plot_training(axes, log_of("0.1", "", "0.4", ""))
     np.testing.assert_allclose(axes.lines[0].get_xydata(), [(0, 20), (2, 80)])
     assert axes.get_ylim() == (0, 100)
     axes = Figure().subplots()
-    report.plot_training(axes, log_of("", "", ""))
+    figures.plot_training(axes, log_of("", "", ""))
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), [2.7] * 3)
     assert axes.get_ylabel() == "loss"

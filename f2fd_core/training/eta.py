@@ -3,7 +3,7 @@ import math
 
 import torch
 
-from f2fd_core.denoising import tiling
+from f2fd_core.prediction import tiling
 from f2fd_core.report import duration
 
 WARMING_STEPS, TIMED_STEPS = 2, 5

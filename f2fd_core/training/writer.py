@@ -2,8 +2,8 @@
 import os
 import time
 
-from f2fd_core import checkpoint, report
-from f2fd_core.denoising import Predictor, preview
+from f2fd_core import checkpoint, figures, report, train_log
+from f2fd_core.prediction import Predictor, preview
 from f2fd_core.training import eta
 
 PREVIEW_PREDICTIONS = 2
@@ -20,7 +20,7 @@ class Writer:
 
     def __init__(self, training):
         self.training, self.folder = training, training.config.output
-        self.log = report.TrainLog(self._path("log.csv"), bool(training.truths), training.step)
+        self.log = train_log.TrainLog(self._path("log.csv"), bool(training.truths), training.step)
         self.bar = report.progress(training.steps, "step", training.step)
         self.first, self.entered = training.step, time.monotonic()
         self.draw_from, self.timed = 0.0, []
@@ -112,7 +112,7 @@ class Writer:
         """spectrum.png: what the noise spectrum of the first tomogram is taken to be."""
         training = self.training
         if training.matched():
-            report.draw_spectrum(training.perturbations[0].noise.by_shell(), training.voxel_size,
+            figures.draw_spectrum(training.perturbations[0].noise.by_shell(), training.voxel_size,
                                  self._path("spectrum.png"))
 
     def draw(self):
@@ -128,8 +128,8 @@ class Writer:
         training.network.train()
         title = "%s, step %d" % (training.volumes[0].source.name, training.step)
         self.draw_spectrum()
-        report.draw_loss(self.log.path, self._path("loss.png"))
-        report.draw_histogram(before, after, self._path("histogram.png"))
+        figures.draw_loss(self.log.path, self._path("loss.png"))
+        figures.draw_histogram(before, after, self._path("histogram.png"))
         newest = self._path("slices.png")
-        report.draw_slices(before, after, newest, title)
-        report.copy_picture(newest, self.preview_path())
+        figures.draw_slices(before, after, newest, title)
+        figures.copy_picture(newest, self.preview_path())

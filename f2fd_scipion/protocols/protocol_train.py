@@ -10,7 +10,7 @@ from pyworkflow.protocol import LEVEL_ADVANCED, MODE_RESUME, BooleanParam, Point
 from pyworkflow.utils import Message
 
 import f2fd_scipion
-from f2fd_core import report
+from f2fd_core import report, train_log
 from f2fd_core.config import TrainConfig, UserError, recorded
 from f2fd_core.run_folder import compare_settings
 from f2fd_scipion import engine
@@ -257,12 +257,12 @@ class ProtF2FdTrain(ProtF2FdBase):
 
     def _progress(self):
         """How far the training is, by its log."""
-        rows = report.read_log(self._getExtraPath(LOG_FILE))
+        rows = train_log.read_log(self._getExtraPath(LOG_FILE))
         if not rows:
             return ["No training step yet."]
-        left = report.duration(report.column(rows, "seconds_left")[-1])
+        left = report.duration(train_log.column(rows, "seconds_left")[-1])
         told = ["Training step *%d*, at most *%s* left." % (int(rows[-1]["step"]) + 1, left)]
-        explained = report.signal_explained(rows)
+        explained = train_log.signal_explained(rows)
         return told + ["The network explains *%.0f %%* of the signal." % (100 * share)
                        for share in explained[np.isfinite(explained)][-1:]]
 

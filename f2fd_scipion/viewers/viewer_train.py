@@ -6,7 +6,7 @@ from pwem.viewers import EmPlotter
 from pyworkflow.protocol.params import LabelParam
 from pyworkflow.viewer import DESKTOP_TKINTER, ProtocolViewer
 
-from f2fd_core import report
+from f2fd_core import figures, train_log
 from f2fd_scipion.protocols import ProtF2FdTrain
 from f2fd_scipion.protocols.protocol_train import LOG_FILE
 from f2fd_scipion.viewers.picture import Pictures
@@ -35,12 +35,12 @@ class TrainingPlot(EmPlotter):
 
     def refresh(self):
         """Draw what the log holds by now."""
-        rows = report.read_log(self.path)
+        rows = train_log.read_log(self.path)
         if len(rows) == self.drawn:
             return
         self.drawn = len(rows)
         self.figure.clear()
-        report.plot_training(self.figure.subplots(), rows)
+        figures.plot_training(self.figure.subplots(), rows)
         self.figure.canvas.draw_idle()
 
 
@@ -90,19 +90,19 @@ class F2FdTrainViewer(ProtocolViewer):
         return sorted(glob.glob(os.path.join(glob.escape(self.protocol._getExtraPath()), pattern)))
 
     def _readLog(self):
-        return report.read_log(self.protocol._getExtraPath(LOG_FILE))
+        return train_log.read_log(self.protocol._getExtraPath(LOG_FILE))
 
     def _showGain(self, paramName=None):
         return [TrainingPlot(os.path.abspath(self.protocol._getExtraPath(LOG_FILE)))]
 
     def _showScores(self, paramName=None):
         rows = self._readLog()
-        steps = report.column(rows, "step")
+        steps = train_log.column(rows, "step")
         plotter = EmPlotter(x=2, y=1, windowTitle="F2Fd training", figsize=(8, 7))
         for name, (words, before) in SCORES.items():
             axes = plotter.createSubPlot("", "training step", words)
             for column, color, label in ((before, "0.6", "input"), (name, "C0", "denoised")):
-                report.plot_smoothed(axes, steps, report.column(rows, column), color, label)
+                figures.plot_smoothed(axes, steps, train_log.column(rows, column), color, label)
             axes.legend()
         return [plotter]
 
