@@ -1,6 +1,6 @@
-"""Tomograms as they come: beads, ice, borders, ramps, vacuum; each beside the plain one.
+"""Tomograms as they come: beads, ice, borders, ramps, vacuum, turned; each beside the plain one.
 
-    python benchmarks/unusual.py [--cases plain beads ...] [--steps 50] [--seeds 5]
+    python benchmarks/unusual.py [--cases plain beads ...] [--steps 50] [--seeds 5] [--no-own]
 
 A simulated tomogram of 64 x 96 x 96 voxels (SNR 0.3) with what is unusual in it. Prints, for each
 case and seed, the correlation with the noise-free reconstruction where the specimen is, of the
@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import os
 import tempfile
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,28 +33,45 @@ def balls(shape, count, radius, random, faces=False):
     return inside
 
 
+class Case(NamedTuple):
+    """A tomogram, (Z, Y, X) as the rest: its ``truth``, where that is ``scored``, and what was laid
+    over the specimen."""
+    values: np.ndarray
+    truth: np.ndarray
+    scored: np.ndarray
+    laid_over: np.ndarray
+
+
 def laid(where, level):
     """``level`` (standard deviations) ``where`` that holds; there is nothing to score."""
-    return lambda unit: (np.where(where(unit), level, unit), ~where(unit))
+    return lambda unit, clean: Case(np.where(where(unit), level, unit), clean, ~where(unit),
+                                    0 * unit)
 
 
 def above(added):
     """``added`` to every voxel."""
-    return lambda unit: (unit + added(unit), np.ones(unit.shape, bool))
+    return lambda unit, clean: Case(unit + added(unit), clean, np.ones(unit.shape, bool),
+                                    added(unit) + 0 * unit)
 
 
 def within(pad, level):
     """In a constant border."""
-    def made(unit):
-        return (np.pad(unit, pad, constant_values=level),
-                np.pad(np.ones(unit.shape, bool), pad))
+    def made(unit, clean):
+        padded = np.pad(clean, pad)
+        return Case(np.pad(unit, pad, constant_values=level), padded,
+                    np.pad(np.ones(unit.shape, bool), pad), 0 * padded)
     return made
 
 
-def in_vacuum(unit):
+def in_vacuum(unit, clean):
     quiet = np.random.default_rng(0).normal(0, 0.1, (32, *unit.shape[1:]))
-    return np.concatenate([quiet, unit, quiet]), np.pad(np.ones(unit.shape, bool),
-                                                        ((32, 32), (0, 0), (0, 0)))
+    return within(DEPTH, 0.0)(unit, clean)._replace(values=np.concatenate([quiet, unit, quiet]))
+
+
+def changed(change):
+    """Tomogram and specimen, both changed."""
+    return lambda unit, clean: Case(change(unit), change(clean), change(0 * unit) == 0,
+                                    change(0 * unit))
 
 
 def beads(count, faces=False, radius=5):
@@ -73,6 +91,7 @@ def cubes(unit):
 
 
 ALONG_Y, ROUND = ((0, 0), (0, 32), (0, 0)), ((16, 16), (32, 32), (32, 32))
+DEPTH = ((32, 32), (0, 0), (0, 0))
 CASES = {
     "plain": above(lambda unit: 0 * unit),
     "bead": laid(beads(1), -25.0),
@@ -85,7 +104,7 @@ CASES = {
     "border at the mean": within(ROUND, 0.0),
     "border at -5": within(ALONG_Y, -5.0),
     "border at -100": within(ALONG_Y, -100.0),
-    "half the depth": within(((32, 32), (0, 0), (0, 0)), -5.0),
+    "half the depth": within(DEPTH, -5.0),
     "masked slab": laid(lambda unit: np.abs(np.arange(len(unit)) - len(unit) / 2)[:, None, None]
                         + 0 * unit > len(unit) / 4, -5.0),
     "ramp": above(lambda unit: np.linspace(-5, 5, unit.shape[2])),
@@ -93,6 +112,9 @@ CASES = {
                                     + np.linspace(-1, 1, unit.shape[1])[:, None] ** 2)),
     "carbon": above(edge(-6.0, 2.0)),
     "vacuum": in_vacuum,
+    "tilt axis along X": changed(lambda values: values.swapaxes(1, 2)),
+    "depth along Y": changed(lambda values: values.swapaxes(0, 1)),
+    "bright matter": changed(np.negative),
 }
 
 
@@ -142,19 +164,16 @@ def main(argv=None):
             mrc.write_volume(path, simulated(seed + 100)[0].astype(np.float32), VOXEL_SIZE)
             other = quietly(trained_on, path, os.path.join(folder, "other"), options.steps)
             for name in options.cases:
-                values, scored = CASES[name](unit)
-                mrc.write_volume(path, values.astype(np.float32), VOXEL_SIZE)
+                case = CASES[name](unit, clean)
+                mrc.write_volume(path, case.values.astype(np.float32), VOXEL_SIZE)
                 models = [other]
                 if options.own:
                     models.insert(0, quietly(trained_on, path, os.path.join(folder, "own"),
                                              options.steps))
-                truth = clean[scored] if scored.size == clean.size else clean.ravel()
-                laid_over = values[scored] - (unit[scored] if scored.size == unit.size
-                                              else unit.ravel())
                 print("| %s | %d | %s |" % (name, seed, " | ".join(
-                    "%.3f" % correlation(quietly(denoised, model, path, folder)[scored]
-                                         - laid_over, truth)
-                    for model in models)), flush=True)
+                    "%.3f" % correlation(
+                        (quietly(denoised, model, path, folder) - case.laid_over)[case.scored],
+                        case.truth[case.scored]) for model in models)), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 import os
 import pathlib
 import signal
+from multiprocessing.forkserver import ensure_running
 
 import numpy as np
 import pytest
@@ -127,7 +128,9 @@ def without_pictures(request, monkeypatch):
 
 @pytest.fixture
 def forked(monkeypatch):
-    """Processes are forked from the server of :mod:`runs`, which has imported PyTorch already."""
+    """Processes are forked from the server of :mod:`runs`, which has imported PyTorch already, and
+    which would keep what signals are blocked where it is started."""
+    ensure_running()
     monkeypatch.setattr(distributed, "START_METHOD", CONTEXT.get_start_method())
 
 

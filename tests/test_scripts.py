@@ -325,3 +325,48 @@ def test_reliability_shows_the_worst_of_all_outcomes(script):
             user_properties=[("times", times)]))
     assert table(shown.markdown()) == [["Ctrl-C", "7", "goes on", "failed"],
                                        ["full disk", "0", "nothing lost", "skipped"]]
+
+
+def test_unusual_tomograms_hold_the_plain_one(script):
+    """Where a case is scored, minus what was laid over it, and nothing else."""
+    unusual = script("unusual")
+    random = np.random.default_rng(2)
+    unit, clean = random.normal(size=(64, 48, 48)), random.normal(size=(64, 48, 48))
+    for name, made in unusual.CASES.items():
+        case = made(unit, clean)
+        left = (case.values - case.laid_over)[case.scored]
+        sign = -1 if name == "bright matter" else 1
+        # Each of its voxels is the specimen's there; the specimen stands for which one that is.
+        place = dict(zip(clean.ravel(), unit.ravel()))
+        expected = [place[sign * value] for value in case.truth[case.scored]]
+        np.testing.assert_allclose(sign * left, expected, atol=1e-9, err_msg=name)
+        assert case.scored.mean() > 0.1, name
+
+
+def test_unusual_tomograms_are_scored(script, printed, monkeypatch):
+    unusual = script("unusual")
+    monkeypatch.setattr(unusual, "SHAPE", SHAPE)
+    plain, turned = printed("unusual", "--cases", "plain", "bright matter", "--steps", 2,
+                            "--no-own")
+    assert plain[0] == "plain" and float(plain[2]) > 0.5
+    assert float(turned[2]) == pytest.approx(float(plain[2]), abs=0.1)
+
+
+def test_starting_weights_beside_filters(printed):
+    row, = printed("pretrained", "--cases", "cell", "--shape", *SHAPE, "--seeds", 2)
+    gaussian, variation, start = map(float, row[2:])
+    assert correlation_of_input(2) < gaussian < start
+    assert variation > correlation_of_input(2)
+
+
+def test_versions_are_compared_by_their_results(script, printed, monkeypatch):
+    """The one whose result is the tomogram itself changes nothing."""
+    versions = script("versions")
+    monkeypatch.setattr(versions, "result_of", lambda code, tomogram, folder: (
+        versions.read(tomogram if code != versions.HERE else tomogram.replace("tomogram", "clean")),
+        1.0))
+    for other, this in (printed("versions", "elsewhere", "--cases", "cell", "--shape", *SHAPE,
+                                "--seeds", 2),):
+        assert float(other[3]) == pytest.approx(correlation_of_input(2), abs=6e-4)
+        assert other[4] == "+0.000 (0)"
+        assert float(this[3]) == 1.0 and float(this[4].split()[0]) >= 0
