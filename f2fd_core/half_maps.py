@@ -21,7 +21,7 @@ COPIES = 0.999
 # as TELLS (the mean square of its share), in at least as many coefficients as LEAST, or noise of
 # all. Of signal, below ODD hardly any is common, and below STRANGE none; noise of their own has
 # less in common than COMMON_NOISE.
-LOW, TELLS, LEAST, ODD, STRANGE, COMMON_NOISE = 0.15, 0.15, 200, 0.25, 0.15, 0.25
+LOW, TELLS, LEAST, ODD, STRANGE, COMMON_NOISE = 0.15, 0.15, 200, 0.2, 0.15, 0.25
 # A cross-correlation that is no chance, in standard deviations of all its values, and the
 # frequencies (cycles per voxel) that it is made of.
 OUTSTANDING, CORRELATED = 9.0, (0.02, 0.25)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from f2fd_core import phantom
+from f2fd_core import phantom, specimen
 from f2fd_core.config import SimulateConfig
 from f2fd_core.metrics import correlation
 
@@ -78,7 +78,7 @@ def test_matter_is_dark_and_membranes_are_where_the_mask_says(volumes):
 
 def test_particles_are_turned_evenly_and_never_mirrored():
     random = np.random.default_rng(3)
-    turns = np.stack([phantom.random_rotation(random) for _ in range(2000)])
+    turns = np.stack([specimen.random_rotation(random) for _ in range(2000)])
     assert np.allclose(np.einsum("nij,nkj->nik", turns, turns), np.eye(3))
     assert np.allclose(np.linalg.det(turns), 1)
     # An even distribution has entries of mean 0 and variance 1/3, with errors of 1 / sqrt(3 n).
@@ -101,11 +101,11 @@ def test_spheres_have_no_membranes():
 
 
 def test_random_shapes_fill_a_part_that_their_seed_chooses():
-    built = [phantom.build_specimen((32, 48, 56), 10.0, "shapes", seed) for seed in range(6)]
-    shares = np.array([(specimen.density > phantom.OCCUPIED).mean() for specimen in built])
+    built = [specimen.build_specimen((32, 48, 56), 10.0, "shapes", seed) for seed in range(6)]
+    shares = np.array([(one.density > specimen.OCCUPIED).mean() for one in built])
     assert shares.min() >= 0.04 and 2 * shares.min() < shares.max() < 0.6
-    assert not any(specimen.membrane.any() for specimen in built)
-    again = phantom.build_specimen((32, 48, 56), 10.0, "shapes", 3)
+    assert not any(one.membrane.any() for one in built)
+    again = specimen.build_specimen((32, 48, 56), 10.0, "shapes", 3)
     np.testing.assert_array_equal(again.density, built[3].density)
 
 
@@ -113,7 +113,7 @@ def test_random_shapes_fill_a_part_that_their_seed_chooses():
 def test_distance_to_an_ellipsoid(scale):
     """Along its axes, where it is radius over scale away; of a sphere, everywhere."""
     offsets = np.meshgrid(*[np.arange(-200.0, 201.0, 20.0)] * 3, indexing="ij")
-    distance = phantom.Specimen._from_ellipsoid(offsets, 90.0, scale)
+    distance = specimen.Specimen._from_ellipsoid(offsets, 90.0, scale)
     for axis in range(3):
         line = tuple(slice(None) if other == axis else 10 for other in range(3))
         along = np.abs(np.arange(-200.0, 201.0, 20.0)) - 90 / scale[axis, axis]
@@ -133,9 +133,9 @@ def test_contrast_transfer_is_phase_flipped_and_rises_from_the_amplitude_contras
 
 def test_a_crowded_cell_fills_a_third():
     shares = {}
-    for specimen in ("cell", "crowded"):
-        built = phantom.build_specimen((32, 48, 56), 10.0, specimen, 5)
-        shares[specimen] = (built.density > phantom.OCCUPIED).mean()
+    for kind in ("cell", "crowded"):
+        built = specimen.build_specimen((32, 48, 56), 10.0, kind, 5)
+        shares[kind] = (built.density > specimen.OCCUPIED).mean()
         assert built.membrane.any()
     assert 1 / 3 <= shares["crowded"] < 0.4
     assert shares["cell"] < 0.9 * shares["crowded"]

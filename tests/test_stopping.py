@@ -6,7 +6,16 @@ import torch
 from conftest import TINY
 from test_training import assert_same_weights
 
-from f2fd_core import TrainConfig, checkpoint, fourier, schedule, stopping, train, training
+from f2fd_core import (
+    TrainConfig,
+    checkpoint,
+    fourier,
+    schedule,
+    stopping,
+    train,
+    train_log,
+    training,
+)
 from f2fd_core.noise import NoiseModel, Spectrum
 from f2fd_core.patches import all_patches
 from f2fd_core.randomness import Randomness
@@ -149,7 +158,7 @@ def test_a_network_that_does_its_best_tells_the_power_of_the_signal():
 def test_the_share_of_the_signal_is_told_where_it_is_known(small, tmp_path, options, steps):
     settings = dict(TINY, tomograms=(small["tomogram"],), output=str(tmp_path))
     train(TrainConfig(**dict(settings, **options)))
-    rows = training.train_log.read_log(str(tmp_path / "log.csv"))
+    rows = train_log.read_log(str(tmp_path / "log.csv"))
     assert [int(row["step"]) for row in rows if row["explained_power"]] == steps
 
 
@@ -237,7 +246,7 @@ def test_automatic_training_saves_its_best_model(phantom, tmp_path, hasty):
     assert model["step"] == state["best"]["step"]
     for name, value in model["model"].items():
         assert torch.equal(value, state["best"]["model"][name])
-    rows = training.train_log.read_log(str(tmp_path / "log.csv"))
+    rows = train_log.read_log(str(tmp_path / "log.csv"))
     checks = {int(row["step"]) + 1: float(row["validation_loss"]) for row in rows
               if row["validation_loss"]}
     assert list(checks) == list(range(3, state["step"] + 1, 3))
