@@ -13,8 +13,8 @@ import tempfile
 from ablation import read
 
 from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, simulate, train
+from f2fd_core.checkpoint import PRETRAINED
 from f2fd_core.metrics import correlation
-from f2fd_core.training.state import SHAPES
 
 
 def simulated(folder, options, seed):
@@ -46,7 +46,7 @@ def main(argv=None):
         model = trained(first, folder + "/first", options.first)
         rows = [(0, correlation(read(second["tomogram"]), read(second["clean"])),
                  *(quality(start, second, "%s/unchanged%d" % (folder, number))
-                   for number, start in enumerate((SHAPES, model))))]
+                   for number, start in enumerate((PRETRAINED, model))))]
         for steps in options.steps:
             row = [steps]
             for name, start in (("random", {"start": "random"}), ("shapes", {"start": "shapes"}),

@@ -16,9 +16,9 @@ import torch
 
 from f2fd_core import BenchmarkConfig, DenoiseConfig, denoise, mrc
 from f2fd_core.cases import simulated_case
+from f2fd_core.checkpoint import PRETRAINED
 from f2fd_core.methods import run_filter
 from f2fd_core.metrics import correlation
-from f2fd_core.training.state import SHAPES
 
 CASES = ("cell", "crowded", "in-situ", "thick", "sirt", "lowpass", "uneven", "binned", "int8",
          "spheres", "noisefree")
@@ -30,7 +30,7 @@ def read(path):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", metavar="MODEL", nargs="*", default=[SHAPES])
+    parser.add_argument("models", metavar="MODEL", nargs="*", default=[PRETRAINED])
     parser.add_argument("--cases", nargs="+", default=CASES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[3])
     parser.add_argument("--snr", type=float, default=0.1)

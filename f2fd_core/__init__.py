@@ -14,6 +14,7 @@ _PUBLIC = {
     "SimulateConfig": "config",
     "EvaluateConfig": "config",
     "BenchmarkConfig": "config",
+    "CheckConfig": "config",
     "UserError": "config",
     "train": "training",
     "denoise": "denoising",
@@ -21,6 +22,7 @@ _PUBLIC = {
     "simulate": "phantom",
     "evaluate": "metrics",
     "benchmark": "benchmarking",
+    "check": "checking.run",
 }
 __all__ = sorted(_PUBLIC)
 

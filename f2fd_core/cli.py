@@ -117,14 +117,25 @@ def _require(settings, *names):
 
 def _train(settings):
     _require(settings, *(() if settings.half_maps else ("tomograms",)), "output")
+    from f2fd_core import distributed
+    from f2fd_core.checking.short import tell
     from f2fd_core.training import train
-    train(settings)
+    model = train(settings)
+    if distributed.from_environment(os.environ)[0].rank == 0:
+        tell(model, settings)
 
 
 def _denoise(settings):
     _require(settings, "model", *(() if settings.half_maps else ("tomograms",)), "output")
+    from f2fd_core.checking.short import tell
     from f2fd_core.denoising import denoise
-    denoise(settings)
+    denoise(settings, lambda volumes: tell(settings.model, settings, volumes))
+
+
+def _check(settings):
+    _require(settings, "model", *(() if settings.half_maps else ("tomograms",)), "output")
+    from f2fd_core.checking.run import check
+    check(settings)
 
 
 def _deconvolve(settings):
@@ -159,6 +170,7 @@ def _info(settings):
 COMMANDS = {
     "train": (config.TrainConfig, _train),
     "denoise": (config.DenoiseConfig, _denoise),
+    "check": (config.CheckConfig, _check),
     "deconvolve": (config.DeconvolveConfig, _deconvolve),
     "simulate": (config.SimulateConfig, _simulate),
     "evaluate": (config.EvaluateConfig, _evaluate),

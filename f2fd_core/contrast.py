@@ -1,6 +1,9 @@
 """Whether matter is dark or bright in a tomogram, as it was where a network has learned."""
+import contextlib
+
 import numpy as np
 
+from f2fd_core import report
 from f2fd_core.config import START_PERTURBATIONS
 from f2fd_core.noise import NoiseSettings, estimate_noise
 from f2fd_core.patches import all_patches
@@ -34,3 +37,24 @@ def is_opposite(network, volume, config, device, dtype):
         network.invert()
     as_it_is, inverted = gains
     return inverted > EXPLAINED and inverted - as_it_is > MORE * inverted
+
+
+@contextlib.contextmanager
+def in_contrast(networks, volume, config, device, dtype, silent=False):
+    """Within the context the ``networks``, copies of one, are inverted, if the tomogram's contrast
+    is not that of those they have learned from; yields whether it is not. See :func:`is_opposite`.
+
+    ``silent``: without a warning.
+    """
+    opposite = is_opposite(networks[0], volume, config, device, dtype)
+    if opposite and not silent:
+        report.warn("%s has the opposite contrast of what the model has learned from (matter is "
+                    "bright in one and dark in the other); the network is inverted for it"
+                    % volume.source.path)
+    try:
+        for network in networks * opposite:
+            network.invert()
+        yield opposite
+    finally:
+        for network in networks * opposite:
+            network.invert()

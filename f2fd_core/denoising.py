@@ -11,7 +11,7 @@ import torch
 
 from f2fd_core import checkpoint, figures, files, lock, mrc, report
 from f2fd_core.config import NETWORK_MULTIPLE, UserError
-from f2fd_core.contrast import is_opposite
+from f2fd_core.contrast import in_contrast
 from f2fd_core.deconvolution import preparation
 from f2fd_core.device import (
     arithmetic,
@@ -24,12 +24,12 @@ from f2fd_core.device import (
 from f2fd_core.intensity import Intensities
 from f2fd_core.perturbation import perturbation_for_prediction
 from f2fd_core.prediction import (
-    LEAST_OVERLAP,
     SMALLEST_TILE,
     Predictor,
     batch_and_tile,
     halved,
     tiling,
+    with_context,
 )
 from f2fd_core.volume import open_as_they_are, warn_of_voxel_sizes
 from f2fd_core.workers import Ahead, in_order
@@ -72,11 +72,12 @@ def _companion(path, ending):
     return path[:-len(files.DENOISED)] + ending
 
 
-def denoise(config):
+def denoise(config, finished=None):
     """Denoise tomograms with a model; returns the paths of the denoised files.
 
     Each ``<name>_denoised.mrc`` is float32 in the input's units, with its voxel size, origin and
-    start indices. Everything is checked before the first is computed; raises UserError.
+    start indices. Everything is checked before the first is computed; raises UserError. At the end
+    ``finished(volumes)`` is called with the standardised tomograms that were denoised.
     """
     prepare_cpu(config.threads)
     devices = choose_devices(config.device)
@@ -89,7 +90,8 @@ def denoise(config):
     config = config.without(left_out)
     paths = files.output_paths(config.names(), config.output, files.DENOISED)
     results = [result for path in paths.values()
-               for result in (*_volumes_of(path, config.std), _companion(path, files.PICTURE))]
+               for result in (*_volumes_of(path, config.std), _companion(path, files.PICTURE),
+                                 _companion(path, files.VERDICT))]
     files.refuse_existing(results, config.overwrite or config.resume,
                           "--overwrite to replace it or --resume to skip finished tomograms")
     made_of = _fingerprints(config)
@@ -113,6 +115,8 @@ def denoise(config):
     with repeatable(config.deterministic):
         _denoise_all([(volume, box, paths[volume.source.path], made_of[volume.source.path])
                       for volume, box in zip(volumes, boxes)], predictors, config, trained)
+    if finished:
+        finished(volumes)
     return list(paths.values())
 
 
@@ -198,7 +202,8 @@ def _denoise_all(tomograms, predictors, config, trained):
             perturbation = ahead.take(number)
             if apart <= number < count - 1:
                 ahead.begin(number + 1)
-            with _in_contrast(workers, perturbation.volume, trained):
+            with in_contrast([predictor.network for predictor in workers], perturbation.volume,
+                             trained, workers[0].device, workers[0].dtype):
                 _denoise_one(box, perturbation, path, workers, config, trained, made_of)
 
     def dismiss():
@@ -210,25 +215,6 @@ def _denoise_all(tomograms, predictors, config, trained):
         pass
     for number in range(apart, count):
         denoise_number(predictors, number)
-
-
-@contextlib.contextmanager
-def _in_contrast(predictors, volume, trained):
-    """Within the context the predictors' networks are inverted, if the tomogram's contrast is not
-    that of those they have learned from."""
-    networks = [predictor.network for predictor in predictors]
-    opposite = is_opposite(networks[0], volume, trained, predictors[0].device, predictors[0].dtype)
-    if opposite:
-        report.warn("%s has the opposite contrast of what the model has learned from (matter is "
-                    "bright in one and dark in the other); the network is inverted for it"
-                    % volume.source.path)
-    try:
-        for network in networks * opposite:
-            network.invert()
-        yield
-    finally:
-        for network in networks * opposite:
-            network.invert()
 
 
 def _denoise_one(box, perturbation, path, predictors, config, trained, made_of):
@@ -261,13 +247,6 @@ def _denoise_one(box, perturbation, path, predictors, config, trained, made_of):
         report.warn("%s has %.1f times the standard deviation of the tomogram; expected less than "
                     "once: the model does not suit it; train longer, or with larger patches"
                     % (path, excess))
-
-
-def with_context(box, volume):
-    """A box (see :func:`box_of`) with the voxels around it by which the network knows its faces."""
-    first = tuple(max(at - LEAST_OVERLAP, 0) for at in box[0])
-    return first, tuple(min(at + side + LEAST_OVERLAP, length) - start for at, side, start, length
-                        in zip(*box, first, volume.shape))
 
 
 def _denoise_in_tiles(volume, box, path, workers, side, network, std, label, made_of):

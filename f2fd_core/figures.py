@@ -27,7 +27,7 @@ def literal(name):
     return name.encode("utf-8", "replace").decode("utf-8").replace("$", r"\$")
 
 
-def _save(figure, path):
+def save(figure, path):
     with replaced(path) as partial:
         figure.savefig(partial, format="png", dpi=110, metadata={"Software": SOFTWARE})
 
@@ -44,7 +44,7 @@ def copy_picture(path, copy):
         shutil.copyfile(path, partial)
 
 
-def _figure(**options):
+def new_figure(**options):
     # The object-oriented interface: no global state, no display, whatever MPLBACKEND says.
     from matplotlib.figure import Figure
     return Figure(layout="constrained", **options)
@@ -98,12 +98,12 @@ def draw_loss(log_path, picture_path):
     """loss.png, see :func:`plot_training`; none without a log."""
     rows = read_log(log_path)
     if rows:
-        figure = _figure(figsize=(7, 4))
+        figure = new_figure(figsize=(7, 4))
         plot_training(figure.subplots(), rows)
-        _save(figure, picture_path)
+        save(figure, picture_path)
 
 
-def _show_section(axes, section, low, high):
+def show_section(axes, section, low, high):
     """Draw a section in shades of gray from ``low`` to ``high``, its first row at the bottom: Y (or
     Z) goes up, as in 3dmod and Scipion."""
     axes.imshow(section, cmap="gray", vmin=low, vmax=high, interpolation="nearest", origin="lower")
@@ -138,15 +138,15 @@ def draw_slices(before, after, picture_path, title):
     limits = [np.nanquantile(mosaic, CONTRAST_QUANTILES) for mosaic in mosaics]
     limits[2] = np.diff(limits[0]) / 2 * (-1, 1)
     height, width = mosaics[0].shape
-    figure = _figure(figsize=(13, 13 / 3 * height / width + 0.6))
+    figure = new_figure(figsize=(13, 13 / 3 * height / width + 0.6))
     for axes, name, mosaic, (low, high) in zip(
             figure.subplots(1, 3), ("input", "denoised", "removed (input - denoised)"), mosaics,
             limits):
-        _show_section(axes, mosaic, low, high)
+        show_section(axes, mosaic, low, high)
         axes.set_title(name)
         axes.axis("off")
     figure.suptitle("%s: central XY, YZ (right) and XZ (above) slices" % literal(title))
-    _save(figure, picture_path)
+    save(figure, picture_path)
 
 
 @own_settings()
@@ -155,7 +155,7 @@ def draw_spectrum(noise, voxel_size, picture_path):
 
     ``noise``: what :meth:`~f2fd_core.noise.NoiseModel.by_shell` gives; ``voxel_size`` in Å.
     """
-    figure = _figure(figsize=(6, 4))
+    figure = new_figure(figsize=(6, 4))
     axes = figure.subplots()
     frequency = np.array(noise["frequency"]) / voxel_size
     axes.plot(frequency, noise["total"], marker=".", label="tomogram")
@@ -166,13 +166,13 @@ def draw_spectrum(noise, voxel_size, picture_path):
     low, high = np.array(noise["total"]).clip(1e-30).min(), max(noise["total"])
     axes.set_ylim(low / 10, high * 3)
     axes.legend(frameon=False)
-    _save(figure, picture_path)
+    save(figure, picture_path)
 
 
 @own_settings()
 def draw_histogram(before, after, picture_path):
     """histogram.png: intensities of the central slices before and after denoising."""
-    figure = _figure(figsize=(6, 4))
+    figure = new_figure(figsize=(6, 4))
     axes = figure.subplots()
     for slices, name in ((before, "input"), (after, "denoised")):
         values = np.concatenate([part.ravel() for part in slices])
@@ -180,7 +180,7 @@ def draw_histogram(before, after, picture_path):
     axes.set(xlabel="intensity", ylabel="density")
     axes.set_yscale("log")
     axes.legend(frameon=False)
-    _save(figure, picture_path)
+    save(figure, picture_path)
 
 
 @own_settings()
@@ -189,7 +189,7 @@ def draw_grid(rows, picture_path):
     None in the place of a section leaves it empty.
     """
     columns = max(len(cells) for _, cells in rows)
-    figure = _figure(figsize=(1.9 * columns, 2.1 * len(rows)))
+    figure = new_figure(figsize=(1.9 * columns, 2.1 * len(rows)))
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for line, (label, cells) in zip(grid, rows):
         for axes in line:
@@ -199,10 +199,10 @@ def draw_grid(rows, picture_path):
                 continue
             title, section, words = cell
             low, high = np.quantile(section, CONTRAST_QUANTILES)
-            _show_section(axes, section, low, high)
+            show_section(axes, section, low, high)
             axes.set_title(title, fontsize=8)
             axes.text(0.02, 0.02, words, transform=axes.transAxes, fontsize=6, color="white",
                       va="bottom", bbox=dict(facecolor="black", alpha=0.6, pad=1, linewidth=0))
         line[0].text(-0.04, 0.5, label, transform=line[0].transAxes, rotation=90, fontsize=8,
                      ha="right", va="center")
-    _save(figure, picture_path)
+    save(figure, picture_path)

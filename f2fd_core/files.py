@@ -11,7 +11,7 @@ from f2fd_core.config import UserError
 PARTIAL = ".part"
 ENDINGS = (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali")
 DENOISED, DEVIATION, DECONVOLVED = "_denoised.mrc", "_std.mrc", "_deconvolved.mrc"
-PICTURE = "_slices.png"
+PICTURE, VERDICT = "_slices.png", "_check.json"
 BLOCK = 1 << 20
 
 

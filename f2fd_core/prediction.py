@@ -155,6 +155,13 @@ def halved(side, multiple):
     return max(SMALLEST_TILE, side // 2 // multiple * multiple)
 
 
+def with_context(box, volume):
+    """A box (first voxel, size) with the voxels around it by which the network knows its faces."""
+    first = tuple(max(at - LEAST_OVERLAP, 0) for at in box[0])
+    return first, tuple(min(at + side + LEAST_OVERLAP, length) - start for at, side, start, length
+                        in zip(*box, first, volume.shape))
+
+
 def denoised_region(predictor, perturbation, start, size, tile_size, network):
     """A small region, denoised, standardised: array (Z, Y, X) of shape ``size``."""
     region = np.zeros(size, dtype=np.float32)

@@ -280,12 +280,8 @@ class HalfMaps(Standardised):
         return (self.half(0, start, size) - self.half(1, start, size)) / 2
 
 
-def open_as_they_are(config, trained):
-    """The tomograms or half-maps of a TrainConfig or a DenoiseConfig, with their warnings told.
-
-    ``trained``: the TrainConfig of the model, which says whether outliers are clipped and what is
-    learned from half-maps. Raises UserError.
-    """
+def open_silently(config, trained):
+    """The same as :func:`open_as_they_are`, without a word."""
     def volumes_of(paths):
         return [Volume(path, trained.clip, config.voxel_size) for path in paths]
 
@@ -295,6 +291,16 @@ def open_as_they_are(config, trained):
                    in zip(zip(volumes[::2], volumes[1::2]), config.names())]
         for halves, whole in itertools.zip_longest(volumes, volumes_of(config.tomograms)):
             halves.warnings += half_maps.check(halves, whole)
+    return volumes
+
+
+def open_as_they_are(config, trained):
+    """The tomograms or half-maps of a TrainConfig or another, with their warnings told.
+
+    ``trained``: the TrainConfig of the model, which says whether outliers are clipped and what is
+    learned from half-maps. Raises UserError.
+    """
+    volumes = open_silently(config, trained)
     for volume in volumes:
         for warning in [*volume.warnings, *filter(None, [volume.orientation()])]:
             report.warn(warning)

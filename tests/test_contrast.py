@@ -4,8 +4,8 @@ import pytest
 from conftest import data
 
 from f2fd_core import DenoiseConfig, SimulateConfig, denoise
+from f2fd_core.checkpoint import PRETRAINED  # a model that has learned from dark matter
 from f2fd_core.phantom import simulate_volumes
-from f2fd_core.training.state import SHAPES  # a model that has learned from dark matter
 
 
 def tomogram(**change):
@@ -14,7 +14,7 @@ def tomogram(**change):
 
 
 def denoised(path, output):
-    result, = denoise(DenoiseConfig(model=SHAPES, tomograms=(path,), output=str(output),
+    result, = denoise(DenoiseConfig(model=PRETRAINED, tomograms=(path,), output=str(output),
                                     device="cpu", precision="float32", predictions=2))
     return data(result)
 

@@ -54,7 +54,7 @@ def test_processes_agree_on_the_contrast(phantom, write, tmp_path):
         run(bright, tmp_path / name, device=device, features=0, steps=2, patch_size=32,
             start="shapes")
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
-    before = checkpoint.load(training.state.SHAPES)["model"]["last.3.weight"]
+    before = checkpoint.load(checkpoint.PRETRAINED)["model"]["last.3.weight"]
     after = checkpoint.load(str(tmp_path / "two" / "model.pt"))["model"]["last.3.weight"]
     torch.testing.assert_close(after, -before, rtol=0.3, atol=1e-3)
 

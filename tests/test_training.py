@@ -444,8 +444,8 @@ def test_training_starts_from_shapes(phantom, tmp_path):
     options = dict(TINY, tomograms=(phantom["tomogram"],), steps=2, learning_rate=1e-5, features=0,
                    start="shapes")
     started = train(TrainConfig(output=str(tmp_path / "started"), **options))
-    assert 0 < largest_difference(started, training.state.SHAPES) < 1e-4
-    _, config = checkpoint.restore(checkpoint.load(training.state.SHAPES), training.state.SHAPES)
+    assert 0 < largest_difference(started, checkpoint.PRETRAINED) < 1e-4
+    _, config = checkpoint.restore(checkpoint.load(checkpoint.PRETRAINED), checkpoint.PRETRAINED)
     assert (config.network, config.network_features()) == START_NETWORK
     assert (TrainConfig().network, TrainConfig().network_features()) == START_NETWORK
 

@@ -3,6 +3,7 @@
 Only the standard library, and Python 3.8: the Scipion plugin imports this module in an
 environment that has neither torch nor numpy.
 """
+from f2fd_core.config.check import CheckConfig
 from f2fd_core.config.denoise import DenoiseConfig
 from f2fd_core.config.parameter import (
     UserError,
@@ -36,7 +37,6 @@ from f2fd_core.config.train import (
 __all__ = [
     "FILTERS", "HALF_TURNS", "MINIMUM_SIDE", "NETWORK_MULTIPLE", "PERTURBATIONS",
     "PREDICTION_DEFAULTS", "START_NETWORK", "START_PATCH", "START_PERTURBATIONS",
-    "BenchmarkConfig", "DeconvolveConfig", "DenoiseConfig", "EvaluateConfig", "InfoConfig",
-    "SimulateConfig", "TrainConfig", "UserError", "VOXEL_SIZES", "brief", "flag", "item_type",
-    "parameters",
-    "read_json", "recorded", "todays", "GONE"]
+    "BenchmarkConfig", "CheckConfig", "DeconvolveConfig", "DenoiseConfig", "EvaluateConfig",
+    "InfoConfig", "SimulateConfig", "TrainConfig", "UserError", "VOXEL_SIZES", "brief", "flag",
+    "item_type", "parameters", "read_json", "recorded", "todays", "GONE"]

@@ -84,9 +84,8 @@ class DenoiseConfig(Config):
         return shared.names_of(self)
 
     def inputs(self):
-        """The files that each tomogram is read from, a list of tuples: itself, or its half-maps."""
-        return (list(zip(self.half_maps[::2], self.half_maps[1::2]))
-                or [(path,) for path in self.tomograms])
+        """The files that each tomogram is read from, see :func:`shared.inputs_of`."""
+        return shared.inputs_of(self)
 
     def settings(self):
         """What a denoised tomogram depends on beside the files' content, {field: value}."""

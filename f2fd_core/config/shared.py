@@ -103,6 +103,12 @@ def names_of(config):
     return config.tomograms or config.half_maps[::2]
 
 
+def inputs_of(config):
+    """The files that each tomogram is read from, a list of tuples: itself, or its half-maps."""
+    return (list(zip(config.half_maps[::2], config.half_maps[1::2]))
+            or [(path,) for path in config.tomograms])
+
+
 def check_half_maps(config):
     """Half-maps come in pairs, one pair a tomogram; raises UserError otherwise."""
     count = len(config.half_maps)

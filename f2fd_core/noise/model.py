@@ -47,14 +47,18 @@ class NoiseModel:
 
     Attributes: ``window`` (Z, Y, X), on whose rfft grid ``power`` and the mean ``total`` power of
     noise and signal are; ``lower`` and ``upper``, by Fourier shell of that grid, what the noise may
-    be (see :class:`~f2fd_core.noise.spectrum.Spectrum`); ``profile``; ``matter_free``, the share of
-    the volume that has no matter. Power is in squares of the volume's standard deviation.
+    be (see :class:`~f2fd_core.noise.spectrum.Spectrum`), and ``expected``, what it most likely is:
+    ``power`` errs on the low side where signal and noise can't be told apart; ``profile``;
+    ``matter_free``, the share of the volume that has no matter. Power is in squares of the volume's
+    standard deviation.
     """
 
-    def __init__(self, window, spectrum, total, profile=None, matter_free=0.0):
+    def __init__(self, window, spectrum, total, profile=None, matter_free=0.0, unfaded=None):
+        """``unfaded``: the expected power on the rfft grid; None: that of the ``spectrum``."""
         self.window, self.total, self.profile = tuple(window), total, profile or NoiseProfile()
         self.power, self.lower, self.upper = spectrum
         self.matter_free = matter_free
+        self.unfaded = self.power if unfaded is None else unfaded
         self._amplitudes = {}
 
     def scaled(self, factors):
@@ -63,7 +67,7 @@ class NoiseModel:
         power = self.power * factors[grid.shell].float()
         lower = torch.minimum(self.lower, grid.ratio(power, torch.ones_like(power)))
         return NoiseModel(self.window, Spectrum(power, lower, self.upper), self.total, self.profile,
-                          self.matter_free)
+                          self.matter_free, self.unfaded * factors[grid.shell].float())
 
     def sample(self, start, size, count, random, device):
         """Noise for the region of ``size`` at ``start`` (Z, Y, X): (count, Z, Y, X), float32."""
@@ -76,15 +80,15 @@ class NoiseModel:
         return noise * self.profile.at(start, size, device)
 
     def by_shell(self):
-        """{name: list} by Fourier shell: frequency (cycles per voxel), noise, lower, upper, total;
-        up to Nyquist."""
+        """{name: list} by Fourier shell: frequency (cycles per voxel), noise, expected, lower,
+        upper, total; up to Nyquist."""
         grid = fourier.grid_of(self.window)
-        noise, total = (grid.ratio(power, torch.ones_like(power))
-                        for power in (self.power, self.total))
+        noise, expected, total = (grid.ratio(power, torch.ones_like(power))
+                                  for power in (self.power, self.unfaded, self.total))
         shells = grid.frequencies < 0.5
         return {name: values[shells].tolist() for name, values in (
-            ("frequency", grid.frequencies), ("noise", noise), ("lower", self.lower),
-            ("upper", self.upper), ("total", total))}
+            ("frequency", grid.frequencies), ("noise", noise), ("expected", expected),
+            ("lower", self.lower), ("upper", self.upper), ("total", total))}
 
     def describe(self):
         """A sentence on how much of the tomogram is noise, and how well that is known."""
@@ -143,14 +147,15 @@ def _estimated(volume, region, settings, device, signal):
     level = censored_exponential_mean(power.clone(), settings.share)
     spectrum, unfaded = told_from_signal(level, total, window, settings.lowest_frequency)
     if not settings.matter_free:
-        return NoiseModel(window, spectrum, total, profile)
+        return NoiseModel(window, spectrum, total, profile, unfaded=unfaded)
     empty = without_matter(power, corners, unfaded, window)
     if empty.any():
         alone = power[empty].mean(0)
         level = fourier.grid_of(window).ratio(alone, torch.ones_like(alone))
         wrong = 1 / math.sqrt(int(empty.sum()))
         spectrum = Spectrum(alone, level * max(0, 1 - wrong), level * (1 + wrong))
-    return NoiseModel(window, spectrum, total, profile, float(empty.float().mean()))
+        unfaded = None
+    return NoiseModel(window, spectrum, total, profile, float(empty.float().mean()), unfaded)
 
 
 def _full_windows(volume, region, size, maximum, device):

@@ -53,8 +53,8 @@ def window_power(region, corners, size, other=None, device="cpu"):
     """
     power = torch.empty((len(corners), size[0], size[1], size[2] // 2 + 1))
     for some in _some_windows(corners, size):
-        spectra = _windowed_spectra(region, corners[some], size, device)
-        partners = _windowed_spectra(other, corners[some], size, device) if other else spectra
+        spectra = windowed_spectra(region, corners[some], size, device)
+        partners = windowed_spectra(other, corners[some], size, device) if other else spectra
         power[some] = (spectra * partners.conj()).real.cpu()
     return power
 
@@ -73,7 +73,7 @@ def _some_windows(corners, size):
     return [slice(first, first + count) for first in range(0, len(corners), count)]
 
 
-def _windowed_spectra(region, corners, size, device):
+def windowed_spectra(region, corners, size, device):
     """Spectra of Hann-windowed windows: tensor (windows, z, y, x // 2 + 1) on ``device``."""
     values = moved(torch.from_numpy(np.stack([region(corner, size) for corner in corners])), device)
     values -= values.mean(AXES, keepdim=True)

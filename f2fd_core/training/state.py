@@ -5,7 +5,6 @@ one would have done without storing generator states.
 """
 import copy
 import math
-import os
 
 import numpy as np
 import torch
@@ -28,8 +27,6 @@ from f2fd_core.workers import Ahead
 STEP_STREAM = 3
 INITIAL_STREAM = 4
 SETBACK_RATE = 0.3
-# The pretrained starting weights, made by benchmarks/start.py.
-SHAPES = os.path.join(os.path.dirname(os.path.dirname(__file__)), "start.pt")
 
 
 class Diverged(ArithmeticError):
@@ -78,7 +75,7 @@ class Training:
             trained = self.start_from(self.config.initial_model)
             warn_of_voxel_sizes(self.volumes, trained, "the initial model was trained at")
         elif self.config.starts_from_shapes():
-            self.start_from(SHAPES)
+            self.start_from(checkpoint.PRETRAINED)
             self.choose_contrast()
 
     def start_from(self, path):

@@ -1,0 +1,165 @@
+"""What `f2fd check` estimates beside the truth: simulated tomograms, and a real cell's halves.
+
+    python benchmarks/trust.py [--cases cell@0.1 ...] [--seeds 3 ...] [--lamella FOLDER]
+                               [--output rows.json]
+
+Of each simulated tomogram (64 x 96 x 96 voxels) four models are checked: the pretrained weights as
+they are, and what they learn in 25 and in 200 steps and until the training ends by itself; the
+latter with half-maps, too. Prints the correlation with the noise-free reconstruction, the estimate
+and its interval, and the mean difference by Fourier shell up to where the true correlation falls
+below 0.3; then how far all estimates are off, and how many intervals hold the truth.
+
+FOLDER holds box0_even.mrc ... box4_odd.mrc: models that learn from the even halves are checked on
+these, and the odd ones judge, by the correlation in the middle of all boxes together over the root
+of that between both halves.
+"""
+import argparse
+import glob
+import json
+import os
+import tempfile
+
+import numpy as np
+import torch
+from lamella import BOXES, correlation, read
+
+from f2fd_core import BenchmarkConfig, CheckConfig, TrainConfig, checkpoint, train
+from f2fd_core.cases import simulated_case
+from f2fd_core.checking.examine import REFERENCE, START, correlations, curves, shells_of
+from f2fd_core.checking.parts import denoiser_of, parts_of
+from f2fd_core.checking.reference import reference
+from f2fd_core.checking.shells import Whole, Windowed
+from f2fd_core.checking.start import settings_of, start_of
+from f2fd_core.checkpoint import PRETRAINED
+from f2fd_core.device import arithmetic
+from f2fd_core.perturbation.spectrum import noise_of
+from f2fd_core.volume import open_as_they_are
+
+SHAPE = (64, 96, 96)
+CASES = ("cell@0.05", "cell", "cell@0.3", "crowded", "in-situ", "thick", "sirt", "uneven",
+         "lowpass", "binned", "int8", "spheres", "real-noise")
+FEW, MANY = 25, 200
+AUTOMATIC = "until it ends"
+LEAST_CORRELATION = 0.3
+CPU = torch.device("cpu")
+
+
+def models_of(tomograms, folder):
+    """{words: path} of the models to check."""
+    settings = dict(tomograms=tuple(tomograms), device="cpu", threads=1, overwrite=True)
+    automatic = train(TrainConfig(output=os.path.join(folder, "auto"), **settings))
+    train(TrainConfig(output=os.path.join(folder, "many"), steps=MANY, checkpoint_every=FEW,
+                      **settings))
+    few, *_, many = sorted(glob.glob(os.path.join(folder, "many", "checkpoints", "*.pt")))
+    return {"pretrained": PRETRAINED, "%d steps" % FEW: few, AUTOMATIC: automatic,
+            "%d steps" % MANY: many}
+
+
+class Checked:
+    """A tomogram and what several models, {words: path}, make of it."""
+
+    def __init__(self, tomogram, models, folder, half_maps=()):
+        dtype = arithmetic("auto", CPU)
+        loaded = {name: checkpoint.restore(checkpoint.load(path), path)
+                  for name, path in models.items()}
+        self.models, (_, trained) = models, next(iter(loaded.values()))
+        self.volume, = open_as_they_are(TrainConfig(
+            output=folder, tomograms=(tomogram,), half_maps=half_maps), trained)
+        noise = noise_of(self.volume, trained, CPU)
+        settings = settings_of(CheckConfig(device="cpu", threads=1), folder)
+        denoisers = {name: denoiser_of(self.volume, *made, CPU, dtype)
+                     for name, made in loaded.items()}
+        for name, network in ((START, start_of(self.volume, settings, CPU, dtype)), (
+                REFERENCE, reference(self.volume, settings, CPU, dtype, lambda: None))):
+            denoisers[name] = denoiser_of(self.volume, network, settings, CPU, dtype)
+        self.arrays = {}
+        self.shells = shells_of(denoisers, noise, 0, lambda: None,
+                                parts_of(self.volume.shape),
+                                lambda part, arrays: self.arrays.update(arrays))
+
+    def estimated(self, name):
+        return correlations(self.shells[Whole], [name, START, REFERENCE])[name]
+
+    def shell_error(self, name, truth):
+        """The mean difference of the estimated Fourier shell correlation from the true one."""
+        true = Windowed(truth.shape)
+        pairs = [("truth", "truth"), ("result", "result"), ("result", "truth")]
+        true.add({"truth": truth, "result": self.arrays[name]}, pairs)
+        curve = true[pairs[2]] / np.sqrt(true[pairs[0]] * true[pairs[1]])
+        estimate = np.array(curves(self.shells[Windowed], [name, START, REFERENCE],
+                                   self.volume.voxel_size)["fsc"])
+        below = np.flatnonzero(curve < LEAST_CORRELATION)
+        seen = slice(0, below[0] if len(below) else None)
+        return float(np.abs(estimate - curve)[seen].mean()) if len(curve[seen]) else 0.0
+
+
+def rows_of(case, seed, folder):
+    name, snr = (case.split("@") + ["0.1"])[:2]
+    config = BenchmarkConfig(output=folder, shape=SHAPE)
+    made = simulated_case(name, config, float(snr), seed, folder)
+    models = models_of([made.tomogram], folder)
+    checked = Checked(made.tomogram, models, folder)
+    truth = read(made.reference).astype(np.float32)
+    with_halves = Checked(made.tomogram, {AUTOMATIC: models[AUTOMATIC]}, folder, made.halves)
+    for source, words in ((checked, ""), (with_halves, ", half-maps")):
+        for name in source.models:
+            true = float(np.corrcoef(truth.ravel(), source.arrays[name].ravel())[0, 1])
+            yield dict(case=case, seed=seed, model=name + words, true=true,
+                       shells=source.shell_error(name, truth), **source.estimated(name))
+
+
+def rows_of_lamella(source, folder):
+    even, odd = ([os.path.join(source, "box%d_%s.mrc" % (number, half)) for number in range(BOXES)]
+                 for half in ("even", "odd"))
+    models = models_of(even, folder)
+    boxes = [Checked(path, models, folder) for path in even]
+    judges = [read(path) for path in odd]
+    ceiling = np.sqrt(correlation([read(path) for path in even], judges))
+    for name in models:
+        results = [box.arrays[name].astype(float) * box.volume.std for box in boxes]
+        estimates = [box.estimated(name) for box in boxes]
+        yield dict(case="lamella", seed="", model=name, shells=float("nan"),
+                   true=correlation(results, judges) / ceiling,
+                   **{key: float(np.mean([one[key] for one in estimates]))
+                      for key in ("estimate", "low", "high")})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", nargs="*", default=CASES)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[3])
+    parser.add_argument("--lamella")
+    parser.add_argument("--output", help="file for the rows as JSON")
+    arguments = parser.parse_args()
+    rows = []
+    print("| case | seed | model | true | estimated | interval | shells |\n"
+          "|---|---|---|---|---|---|---|")
+
+    def take(found):
+        for row in found:
+            rows.append(row)
+            print("| %(case)s | %(seed)s | %(model)s | %(true).3f | %(estimate).3f | %(low).3f to "
+                  "%(high).3f | %(shells).3f |" % row, flush=True)
+
+    for seed in arguments.seeds:
+        for case in arguments.cases:
+            with tempfile.TemporaryDirectory() as folder:
+                take(rows_of(case, seed, folder))
+    if arguments.lamella:
+        with tempfile.TemporaryDirectory() as folder:
+            take(rows_of_lamella(arguments.lamella, folder))
+    for words in ("without half-maps", "with half-maps"):
+        some = [row for row in rows if ("half-maps" in row["model"]) == words.startswith("with ")]
+        if not some:
+            continue
+        error = np.abs([row["estimate"] - row["true"] for row in some])
+        held = np.mean([row["low"] <= row["true"] <= row["high"] for row in some])
+        print("\n%s: %d rows, mean error %.3f, largest %.3f; %.0f %% of the intervals hold the "
+              "truth" % (words, len(some), error.mean(), error.max(), 100 * held))
+    if arguments.output:
+        with open(arguments.output, "w", encoding="utf-8") as stream:
+            json.dump(rows, stream, indent=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""The error of a denoised tomogram without a truth.
+
+X = S + m, the tomogram, is signal and noise, and f(X) the denoised one. What f(X) and X have in
+common is what f(X) and S have, and C, the covariance of f(X) and m: for Gaussian noise that is how
+f responds to a little more of it (Stein, Ann. Stat. 9 (1981) 1135; by random probes: Ramani et al.,
+IEEE Trans. Image Process. 17 (2008) 1540). So with the power of the noise, N, the covariance with
+the signal is known, A = <f(X) X> - C, and that of the signal, <X²> - N.
+
+With half-maps N is known. Without, the estimate that a training begins with is off by a tenth, and
+a tenth of the noise may be more than all the signal. But a network that does its best leaves
+<|X - f(X)|²> = N - C, and C = t N, t being its response: which tells N once more. What it does not
+explain of the signal, then, is C. Of several networks that which leaves the least knows best.
+"""
+import numpy as np
+
+from f2fd_core import metrics
+from f2fd_core.checking.shells import TOMOGRAM
+
+TINY = 1e-30
+# Less than this share of a shell's power counts as no signal.
+SIGNAL = 0.01
+# A network that passes more than this share of noise tells nothing of how much there is.
+MOST_PASSED = 0.8
+# The least and the most that is unexplained of the signal, over what would be if the best network
+# did its best: what benchmarks/trust.py found in nine of ten tomograms.
+UNEXPLAINED = 0.8, 1.6
+# Standard deviations (voxels) of the Gaussians that a result is compared with.
+WIDTHS = np.geomspace(0.4, 6, 25)
+
+
+class Estimate:
+    """What shells tell of the error of several results (names).
+
+    Attributes, by shell: ``noise`` and ``signal``, their power, and ``covariance[name]`` of each
+    result with the signal. ``known``: the power of the noise by shell, None without half-maps.
+    """
+
+    def __init__(self, shells, results, known=None, factor=1.0):
+        """``factor``: how many times more than C is unexplained, without half-maps."""
+        self.shells, self.results = shells, results
+        total = shells[TOMOGRAM, TOMOGRAM]
+        self.responses = {name: shells.response(name) for name in results}
+        self.powers = {name: shells[name, name] for name in results}
+        if known is None:
+            left = [self.left_by(name) / np.maximum(1 - self.responses[name], 1 - MOST_PASSED)
+                    for name in results]
+            known = np.minimum.reduce([total, *left])
+            self.noise = known
+            self._find_covariances()
+            explained = np.stack([np.maximum(self.covariance[name], 0) ** 2
+                                  / np.maximum(self.powers[name], TINY) for name in results])
+            rest = np.stack([np.maximum(self.responses[name], 0) * known for name in results])
+            best = np.expand_dims((explained + rest).argmax(0), 0)
+            explained, rest = (np.take_along_axis(values, best, 0)[0]
+                               for values in (explained, rest))
+            self.signal = explained + factor * rest
+        else:
+            self.noise = known
+            self._find_covariances()
+            self.signal = total - known  # below 0 where there is none, by chance: sums are right
+
+    def left_by(self, name):
+        """The power of what a result lacks of the tomogram, by shell."""
+        return (self.shells[TOMOGRAM, TOMOGRAM] + self.powers[name]
+                - 2 * self.shells[name, TOMOGRAM])
+
+    def _find_covariances(self):
+        self.covariance = {name: self.shells[name, TOMOGRAM] - self.responses[name] * self.noise
+                           for name in self.results}
+
+    def correlation(self, name):
+        """The correlation with the truth that a result is estimated to have."""
+        return self._over(self.covariance[name], self.powers[name])
+
+    def _over(self, covariance, power):
+        length = np.sqrt(max(np.sum(power) * np.sum(self.signal), TINY))
+        return float(np.clip(np.sum(covariance) / length, -1, 1))
+
+    def of_tomogram(self):
+        """The same of the tomogram as it is."""
+        return self._over(self.signal, self.shells[TOMOGRAM, TOMOGRAM])
+
+    def of_gaussian(self):
+        """(the same of the best Gaussian filter, its standard deviation in voxels)."""
+        def filtered(width):
+            gain = np.exp(-2 * (np.pi * width * self.shells.frequencies) ** 2)
+            return self._over(gain * self.signal, gain ** 2 * self.shells[TOMOGRAM, TOMOGRAM])
+
+        return max((filtered(width), float(width)) for width in WIDTHS)
+
+    def shell_correlation(self, name):
+        """The Fourier shell correlation with the truth that a result is estimated to have."""
+        length = np.sqrt(np.maximum(self.powers[name] * self.signal, TINY))
+        # Without signal it would be the ratio of two small differences.
+        some = self.signal > SIGNAL * self.shells[TOMOGRAM, TOMOGRAM]
+        return np.where(some, np.clip(self.covariance[name] / length, -1, 1), 0)
+
+    def shell_correlation_of_tomogram(self):
+        """The same of the tomogram as it is."""
+        total = np.maximum(self.shells[TOMOGRAM, TOMOGRAM], TINY)
+        return np.sqrt(np.clip(self.signal / total, 0, 1))
+
+
+def resolution(frequencies, curve, voxel_size, threshold=0.5):
+    """The length (Å) at which a Fourier shell correlation falls below a threshold; None if it never
+    does."""
+    found = metrics.crossing(frequencies, curve, threshold)
+    return None if found is None else voxel_size / found

@@ -1,0 +1,108 @@
+"""The parts of a tomogram that a check looks at, and what a model makes of them."""
+import copy
+import math
+
+import numpy as np
+import torch
+
+from f2fd_core.config import NETWORK_MULTIPLE
+from f2fd_core.device import moved
+from f2fd_core.noise import periodogram
+from f2fd_core.perturbation import Perturbation, perturbation_for_prediction
+from f2fd_core.prediction import Predictor, denoised_region, with_context
+from f2fd_core.randomness import GLOBAL
+from f2fd_core.volume import crop
+
+# A tomogram of up to so many voxels is checked as a whole, of a larger one as many cubes with sides
+# of PART as have so many.
+MOST_VOXELS, PART = 1 << 23, 96
+
+
+def parts_of(shape):
+    """The parts, a list of (first voxel, size), of a tomogram of ``shape`` (Z, Y, X)."""
+    if math.prod(shape) <= MOST_VOXELS:
+        return [((0, 0, 0), tuple(shape))]
+    size = tuple(min(PART, length) for length in shape)
+    corners = periodogram.window_corners(shape, size, MOST_VOXELS // math.prod(size))
+    return [(corner, size) for corner in corners]
+
+
+class Changed(Perturbation):
+    """A tomogram as a model sees it, with ``added``, an array, from voxel ``first`` on; with
+    ``alone`` without the tomogram."""
+
+    def __init__(self, perturbation, first, added, alone=False):
+        super().__init__(perturbation.volume, perturbation.config, perturbation.device)
+        self.perturbation, self.first, self.alone = perturbation, first, alone
+        self.added = torch.from_numpy(np.asarray(added, np.float32))
+
+    def copies(self, start, size, count, first=0, random=GLOBAL):
+        """See :class:`~f2fd_core.perturbation.base.Perturbation`."""
+        at = [here - there for here, there in zip(start, self.first)]
+        added = moved(crop(self.added, at, size).contiguous(), self.device)
+        if self.alone:
+            return added.expand(count, *size)
+        return self.perturbation.copies(start, size, count, first, random) + added
+
+    def on(self, device):
+        """See :class:`~f2fd_core.perturbation.base.Perturbation`."""
+        other = super().on(device)
+        other.perturbation = self.perturbation.on(device)
+        return other
+
+
+class Denoiser:
+    """What a model makes of a standardised tomogram, as :func:`~f2fd_core.denoise` would."""
+
+    def __init__(self, predictor, perturbation, tile_size, network):
+        """``network``: its name, see :func:`~f2fd_core.prediction.tiling`."""
+        self.predictor, self.perturbation = predictor, perturbation
+        self.tile_size, self.network = tile_size, network
+
+    def once(self):
+        """The same with a single prediction in the place of the mean of several."""
+        other = copy.copy(self)
+        other.predictor = copy.copy(self.predictor)
+        other.predictor.predictions = 1
+        return other
+
+    def context(self, part):
+        """The part (first voxel, size) with what the network sees around it."""
+        return with_context(part, self.perturbation.volume)
+
+    def alone(self, box, added=None, tomogram=True, tile_size=0):
+        """The denoised box (first voxel, size), float32 (Z, Y, X), by nothing but what is in it.
+
+        ``added`` to the tomogram in the box, or in its place if ``tomogram`` is False.
+        """
+        source = self.perturbation
+        if added is not None:
+            source = Changed(source, box[0], added, not tomogram)
+        return denoised_region(self.predictor, source, *box, tile_size or self.tile_size,
+                               self.network)
+
+    def __call__(self, part, *args, **options):
+        """The denoised part: the same by what is in its :meth:`context`."""
+        context = self.context(part)
+        return self.alone(context, *args, **options)[inner_of(part, context[0])]
+
+    def in_other_tiles(self, part):
+        """The denoised part, in tiles of three quarters of the side."""
+        multiple = NETWORK_MULTIPLE[self.network]
+        return self(part, tile_size=max(3 * self.tile_size // 4 // multiple, 1) * multiple)
+
+
+def denoiser_of(volume, network, trained, device, dtype, tile_size=0, seed=0):
+    """The Denoiser of a volume for a network on the ``device`` and its TrainConfig."""
+    defaults = trained.prediction_defaults()
+    count = defaults["predictions"]
+    return Denoiser(Predictor(network, device, dtype, count, defaults["batch_size"], seed,
+                              turns=trained.prediction_turns()),
+                    perturbation_for_prediction(volume, trained, device, count, 0),
+                    tile_size or defaults["tile_size"], trained.network)
+
+
+def inner_of(part, first):
+    """Slices of a part (first voxel, size) in an array that begins at voxel ``first``."""
+    return tuple(slice(at - start, at - start + side) for at, start, side in zip(part[0], first,
+                                                                                 part[1]))

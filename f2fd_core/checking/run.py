@@ -1,0 +1,123 @@
+"""The command: a report on what a model makes of some tomograms."""
+import json
+import os
+
+from f2fd_core import __version__, checkpoint, files, lock, report
+from f2fd_core.checking import page, pictures
+from f2fd_core.checking.examine import DENOISED, REFERENCE, START, count_of, examine
+from f2fd_core.checking.halves import independent_halves
+from f2fd_core.checking.parts import denoiser_of
+from f2fd_core.checking.reference import reference
+from f2fd_core.checking.start import STEPS, settings_of, start_of
+from f2fd_core.checking.verdict import verdict
+from f2fd_core.contrast import in_contrast
+from f2fd_core.deconvolution import preparation
+from f2fd_core.device import arithmetic, choose_devices, prepare_cpu, repeatable
+from f2fd_core.perturbation.spectrum import noise_of
+from f2fd_core.volume import open_as_they_are, warn_of_voxel_sizes
+
+REPORT, PAGE = "report.json", "report.html"
+
+
+def check(config):
+    """Check a model on tomograms; returns the path of report.html.
+
+    ``config``: a CheckConfig. For each tomogram there is a folder with report.json, error.mrc (the
+    relative error by place), removed.mrc (how much the residual is like the result, by place) and
+    pictures; report.json of all holds {tomogram: numbers}. Raises UserError for bad input, before
+    anything is written.
+    """
+    prepare_cpu(config.threads)
+    device = choose_devices(config.device)[0]
+    dtype = arithmetic(config.precision, device)
+    state = checkpoint.load(config.model)
+    network, trained = checkpoint.restore(state, config.model)
+    network.to(device)
+    config.refuse_model(trained)
+    folders = _folders(config)
+    results = [os.path.join(config.output, name) for name in (REPORT, PAGE)]
+    files.refuse_existing([*results, *folders.values()], config.overwrite or config.resume,
+                          "--overwrite to replace it or --resume to skip what was checked")
+    files.refuse_inputs([*results, *folders.values()],
+                        [config.model, *(path for paths in config.inputs() for path in paths)])
+    made_of = {name: files.fingerprint(config.model, *paths, text=config.settings())
+               for name, paths in zip(config.names(), config.inputs())}
+    volumes = open_as_they_are(config, trained)
+    warn_of_voxel_sizes(volumes, state["voxel_size"], "the model was trained at")
+    files.make_folder(config.output)
+    report.announce_devices([device], dtype, "checking")
+    with lock.held(results[0]), repeatable():
+        for volume, (name, folder) in zip(volumes, folders.items()):
+            if config.resume and _made_of(folder) == made_of[name]:
+                report.say("%s was checked: skipped" % name)
+                continue
+            volume = volume.prepared_by(preparation(trained))
+            numbers = _check_one(config, volume, network, trained, device, dtype, folder)
+            numbers.update(about=_about(config, state, volume), made_of=made_of[name])
+            _write_json(os.path.join(folder, REPORT), numbers)
+            report.say("%s: %s" % (name, numbers["verdict"][0]["sentence"]))
+        found = {name: _read(folder) for name, folder in folders.items()}
+        _write_json(results[0], found)
+        page.write(results[1], {name: (numbers, folders[name]) for name, numbers in found.items()})
+    report.say("report written to %s" % results[1])
+    return results[1]
+
+
+def _folders(config):
+    """{tomogram: the folder of its report}."""
+    return {name: path[:-len(".mrc")] for name, path in
+            files.output_paths(config.names(), config.output, ".mrc").items()}
+
+
+def _read(folder):
+    with open(os.path.join(folder, REPORT), encoding="utf-8") as stream:
+        return json.load(stream)
+
+
+def _made_of(folder):
+    """What the report in a folder was made of; None where there is no whole one."""
+    try:
+        return _read(folder).get("made_of")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _write_json(path, values):
+    with files.replaced(path) as partial, open(partial, "w", encoding="utf-8") as stream:
+        json.dump(values, stream, indent=1)
+
+
+def _about(config, state, volume):
+    """Whence the numbers come."""
+    return {"version": __version__, "model": os.path.abspath(config.model), "step": state["step"],
+            "tomogram": volume.source.path, "shape": list(volume.shape),
+            "voxel_size": volume.voxel_size}
+
+
+def _check_one(config, volume, network, trained, device, dtype, folder):
+    """The numbers of one tomogram; maps and pictures go to its ``folder``."""
+    files.make_folder(folder)
+    settings = settings_of(config, folder)
+    noise = noise_of(volume, trained, device)
+    report.say("%s: %s" % (volume.source.path, noise.describe()))
+    with in_contrast([network], volume, trained, device, dtype) as opposite:
+        with report.progress(STEPS + count_of(volume, 3), "step") as bar:
+            networks = {START: start_of(volume, settings, device, dtype),
+                        REFERENCE: reference(volume, settings, device, dtype, bar.update)}
+            denoisers = {DENOISED: denoiser_of(volume, network, trained, device, dtype,
+                                               config.tile_size, config.seed)}
+            denoisers.update({name: denoiser_of(volume, other, settings, device, dtype)
+                              for name, other in networks.items()})
+            numbers, maps, sections = examine(denoisers, noise, config.seed, bar.update)
+        numbers.update(opposite=opposite, noise=noise.by_shell(), words=noise.describe())
+        if config.independent:
+            numbers["halves"] = independent_halves(
+                config, [half.source.path for half in volume.halves], trained, volume.voxel_size,
+                folder)
+        numbers["verdict"] = verdict(numbers)
+        pictures.draw(numbers, sections, volume, denoisers[DENOISED], maps, folder)
+    for name, places in maps.items():
+        places.write(os.path.join(folder, name + ".mrc"), volume.source,
+                     "%s, by f2fd check" % name)
+    return numbers
+

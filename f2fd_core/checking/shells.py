@@ -1,0 +1,76 @@
+"""Power and cross-power by Fourier shell of what a tomogram's parts hold."""
+import numpy as np
+import torch
+
+from f2fd_core import fourier
+from f2fd_core.noise import periodogram
+
+WINDOW, TINY = 64, 1e-30
+# What is added by other modules: the tomogram, half the difference of its half-maps, and a little
+# noise.
+TOMOGRAM, DIFFERENCE, PROBE = "tomogram", "difference", "probe"
+
+
+class Shells:
+    """Sums by Fourier shell, over the parts of a tomogram.
+
+    ``shells[name]`` is what :meth:`add` has added under this name, an array by shell. Attributes:
+    ``size`` of the arrays that are transformed (Z, Y, X), ``frequencies`` of the shells in cycles
+    per voxel, the ``count`` of coefficients in each, and how many ``parts`` there were.
+    """
+
+    def __init__(self, size, highest=np.inf):
+        self.size, self.parts = tuple(size), 0
+        self.grid = fourier.grid_of(self.size)
+        self._kept = self.grid.frequencies < highest
+        self.frequencies = self.grid.frequencies[self._kept].numpy()
+        self.count = self._by_shell(torch.ones_like(self.grid.radius))
+        self._sums = {}
+
+    def _by_shell(self, values):
+        return self.grid.sums(values)[self._kept].numpy()
+
+    def add(self, arrays, pairs):
+        """Add what two arrays (Z, Y, X) of a part, named ``{name: array}``, have in common, for all
+        the ``pairs`` (name, name)."""
+        spectra = {name: self._spectra(array) for name, array in arrays.items()}
+        for one, other in pairs:
+            cross = (spectra[one] * spectra[other].conj()).real.mean(0)
+            self._sums[one, other] = self._sums.get((one, other), 0) + self._by_shell(cross)
+        self.parts += 1
+
+    def __getitem__(self, pair):
+        return self._sums[pair]
+
+    def response(self, name):
+        """How much of the probe, a little noise, a result passes, by shell."""
+        return self[name + " response", PROBE] / np.maximum(self[PROBE, PROBE], TINY)
+
+    def known_noise(self):
+        """The power of the noise by shell if there are half-maps, else None."""
+        return self._sums.get((DIFFERENCE, DIFFERENCE))
+
+
+class Whole(Shells):
+    """Of the parts as they are: their sums over all shells are those over all voxels."""
+
+    def _spectra(self, array):
+        values = torch.from_numpy(np.ascontiguousarray(array, np.float32))
+        return torch.fft.rfftn(values - values.mean(), norm="ortho")[None]
+
+
+class Windowed(Shells):
+    """Means over tapered windows, up to Nyquist (Welch's method): curves that no face disturbs."""
+
+    def __init__(self, shape):
+        """``shape`` (Z, Y, X) of a part; all parts have the same."""
+        super().__init__(periodogram.window_size(shape, WINDOW, periodogram.FEW_WINDOWS), 0.5)
+        self.corners = periodogram.window_corners(shape, self.size)
+
+    def _spectra(self, array):
+        def region(start, size):
+            return array[tuple(slice(at, at + side) for at, side in zip(start, size))]
+
+        return periodogram.windowed_spectra(region, self.corners, self.size, "cpu")
+
+

@@ -1,0 +1,77 @@
+"""The short form of a check: the error alone, measured on a part of a tomogram, in a sentence."""
+import json
+import os
+
+from f2fd_core import checkpoint, files, report
+from f2fd_core.checking.examine import DENOISED, GAUSSIAN, START, correlations, shells_of
+from f2fd_core.checking.parts import denoiser_of
+from f2fd_core.checking.shells import TOMOGRAM, Whole
+from f2fd_core.checking.start import settings_of, start_of
+from f2fd_core.checking.verdict import WORSE
+from f2fd_core.config import START_PERTURBATIONS
+from f2fd_core.contrast import in_contrast
+from f2fd_core.deconvolution import preparation
+from f2fd_core.device import arithmetic, choose_devices, repeatable
+from f2fd_core.perturbation.spectrum import noise_of
+from f2fd_core.volume import open_silently
+
+# The side (voxels) of the part.
+SIDE = 64
+
+
+def judged(model, config, volumes=None):
+    """What the model (path) makes of a part of each tomogram of a TrainConfig or DenoiseConfig.
+
+    Yields (tomogram, {result: {"estimate", "low", "high"}}), as
+    :func:`~f2fd_core.checking.examine.correlations` has it; nothing for a model whose predictions
+    are made from perturbed copies. ``volumes``: the tomograms, standardised, if they are open.
+    """
+    network, trained = checkpoint.restore(checkpoint.load(model), model)
+    if trained.perturbation not in START_PERTURBATIONS:
+        return
+    device = choose_devices(config.device)[0]
+    dtype = arithmetic(config.precision, device)
+    settings = settings_of(config, config.output)
+    network.to(device)
+    prepare = preparation(trained, config.defocus)
+    for volume in open_silently(config, trained) if volumes is None else volumes:
+        prepared = volume.prepared_by(prepare)
+        with repeatable(), in_contrast([network], prepared, trained, device, dtype, silent=True):
+            yield volume.source.path, _correlations(prepared, network, trained, settings, device,
+                                                    dtype)
+
+
+def _correlations(volume, network, trained, settings, device, dtype):
+    size = tuple(min(SIDE, length) for length in volume.shape)
+    start = tuple((length - side) // 2 for length, side in zip(volume.shape, size))
+    denoisers = {DENOISED: denoiser_of(volume, network, trained, device, dtype).once(),
+                 START: denoiser_of(volume, start_of(volume, settings, device, dtype), settings,
+                                    device, dtype).once()}
+    shells = shells_of(denoisers, noise_of(volume, trained, device), settings.seed, lambda: None,
+                       [(start, size)])[Whole]
+    return correlations(shells, list(denoisers))
+
+
+def sentence(name, found):
+    """The verdict on a tomogram in a sentence, and whether the model is worse than what it should
+    improve on."""
+    value = found[DENOISED]
+    others = [found[other]["estimate"] for other in (TOMOGRAM, GAUSSIAN, START)]
+    worse = value["estimate"] < max(others) - WORSE
+    return ("%s: the estimated correlation with the truth is %.2f (%.2f to %.2f); that of the "
+            "tomogram as it is %.2f, of the best Gaussian filter %.2f, of the pretrained weights "
+            "%.2f%s" % (name, value["estimate"], value["low"], value["high"], *others,
+                        ": the model is worse than what it should improve on" if worse else "")
+            ), worse
+
+
+def tell(model, config, volumes=None):
+    """Say the verdict on each tomogram of a TrainConfig or DenoiseConfig; of those denoised
+    the numbers are also written beside the results, to ``<name>_check.json``."""
+    for name, found in judged(model, config, volumes):
+        words, worse = sentence(name, found)
+        (report.warn if worse else report.say)(words)
+        if volumes is not None:
+            path = os.path.join(config.output, files.stem(name) + files.VERDICT)
+            with files.replaced(path) as partial, open(partial, "w", encoding="utf-8") as stream:
+                json.dump(dict(found, worse=worse), stream, indent=1)

@@ -1,0 +1,120 @@
+"""The verdict on a denoised tomogram: five sentences, each with a mark and the rule that gives it.
+"""
+import numpy as np
+
+from f2fd_core.checking.examine import DENOISED, GAUSSIAN, REFERENCE, START
+from f2fd_core.checking.planted import RECOVERED
+from f2fd_core.checking.shells import TOMOGRAM
+
+MARKS = ("green", "yellow", "red")
+# Differences of an estimated correlation that count: a model is worse than something from the first
+# on, and much worse from the second on.
+WORSE, MUCH_WORSE = 0.01, 0.03
+FAIR, POOR = 0.6, 0.4
+INVENTED, MUCH_INVENTED = 0.1, 0.25
+FAINT, STRONG = 1.0, 2.0
+REMOVED, MUCH_REMOVED = 1.15, 1.4
+REVERSED = -0.05
+SEAMS, BAD_SEAMS = 0.1, 0.25
+# Shells count where the signal is at least this share of the power.
+SIGNAL = 0.1
+
+
+def _mark(bad, doubtful):
+    return "red" if bad else "yellow" if doubtful else "green"
+
+
+def _range(value):
+    return "%.2f (%.2f to %.2f)" % (value["estimate"], value["low"], value["high"])
+
+
+def verdict(numbers):
+    """The sentences for the numbers of :func:`~f2fd_core.checking.examine.examine`: a list of
+    {"title", "mark", "sentence", "rule"}."""
+    return [{"title": title, **dict(zip(("mark", "sentence", "rule"), judge(numbers)))}
+            for title, judge in (("Is it better?", _better), ("How right is it?", _right),
+                                 ("What is invented?", _invented), ("What is found?", _found),
+                                 ("What is lost?", _lost))]
+
+
+def _better(numbers):
+    found = numbers["correlation"]
+    value = found[DENOISED]["estimate"]
+    others = {name: found[name]["estimate"] for name in (TOMOGRAM, GAUSSIAN, START, REFERENCE)}
+    words = ("the tomogram as it is has %.2f, the best Gaussian filter %.2f, the pretrained "
+             "weights %.2f, and a short training on this very tomogram %.2f"
+             % tuple(others.values()))
+    least = max(others[name] for name in (TOMOGRAM, GAUSSIAN, START))
+    if value < least - WORSE:
+        mark, start = "red", "The model is worse than what it should improve on"
+    elif value < others[REFERENCE] - MUCH_WORSE:
+        mark, start = "yellow", "A model trained on this tomogram would be better"
+    elif numbers["opposite"]:
+        mark, start = "yellow", ("The model has learned from the opposite contrast, and is "
+                                 "inverted for this tomogram")
+    else:
+        mark, start = "green", "The model is better than what it is compared with"
+    return mark, "%s: its estimated correlation with the truth is %.2f; %s." % (
+        start, value, words), (
+        "red: lower than that of the tomogram, of the best Gaussian filter or of the pretrained "
+        "weights by more than %g; yellow: lower than that of a short training by more than %g, or "
+        "the opposite contrast" % (WORSE, MUCH_WORSE))
+
+
+def _right(numbers):
+    value, resolution = numbers["correlation"][DENOISED], numbers["shells"]["resolution"]
+    where = ("at every resolution that its voxels have" if resolution is None
+             else "down to %.0f Å" % resolution)
+    source = ("half-maps" if numbers["half_maps"]
+              else "what several networks leave of the tomogram, since there are no half-maps")
+    return _mark(value["estimate"] < POOR, value["estimate"] < FAIR), (
+        "The correlation with the truth is %s, and the Fourier shell correlation is above 0.5 %s; "
+        "the noise is known by %s." % (_range(value), where, source)), (
+        "yellow: a correlation below %g; red: below %g" % (FAIR, POOR))
+
+
+def _invented(numbers):
+    found = numbers["invention"]
+    return _mark(found["contrast"] > MUCH_INVENTED, found["contrast"] > INVENTED), (
+        "Of noise alone the model makes %.0f %% of the result's contrast, and %.1f %% of what "
+        "stands out in the result could be noise." % (100 * found["contrast"],
+                                                      100 * found["rate"])), (
+        "yellow: more than %.0f %% of the contrast; red: more than %.0f %%"
+        % (100 * INVENTED, 100 * MUCH_INVENTED))
+
+
+def _found(numbers):
+    found = numbers["planted"]
+    if not found:
+        return "yellow", "The tomogram has no room for structures to plant.", "yellow: no room"
+    words = ["%s %s" % (name, "not at all" if one["from"] is None
+                        else "from %g on" % one["from"]) for name, one in found.items()]
+    least = [np.inf if one["from"] is None else one["from"] for one in found.values()]
+    return _mark(min(least) > STRONG, max(least) > FAINT), (
+        "Of what was added to the tomogram, at least %.0f %% comes out at these contrasts, in "
+        "standard deviations of the tomogram: %s." % (100 * RECOVERED, "; ".join(words))), (
+        "yellow: something needs more than %g; red: everything needs more than %g"
+        % (FAINT, STRONG))
+
+
+def _lost(numbers):
+    shells, seams = numbers["shells"], numbers["seams"]
+    known = np.array(shells["noise_share"]) < 1 - SIGNAL
+    removed = np.array(shells["removed_over_noise"])
+    most = float(removed[known].max(initial=0))
+    response = float(min(np.array(shells["response"])[known].min(initial=1), 1))
+    mark = _mark(most > MUCH_REMOVED or response < REVERSED or seams > BAD_SEAMS,
+                 most > REMOVED or seams > SEAMS)
+    problems = [words for wrong, words in (
+        (most > REMOVED, "signal was removed"),
+        (response < REVERSED, "weak signal comes out with the wrong sign"),
+        (seams > SEAMS, "tiles may show")) if wrong]
+    start = " and ".join(problems) or "No sign that signal was lost"
+    return mark, (
+        "%s: what was removed has at most %.2f times the power of the noise in any Fourier shell "
+        "with signal, the response to a little noise is nowhere below %.2f, and in other tiles the "
+        "result changes by %.0f %% of its contrast."
+        % (start[0].upper() + start[1:], most, response, 100 * seams)), (
+        "yellow: more than %g times the noise, or changes of more than %.0f %%; red: more than %g "
+        "times, a response below %g, or changes of more than %.0f %%"
+        % (REMOVED, 100 * SEAMS, MUCH_REMOVED, REVERSED, 100 * BAD_SEAMS))

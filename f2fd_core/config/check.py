@@ -1,0 +1,77 @@
+"""Parameters of ``f2fd check``."""
+from dataclasses import dataclass
+from typing import Tuple
+
+from f2fd_core.config import shared
+from f2fd_core.config.parameter import INPUT, PREDICTION, RUN, Config, UserError, param
+from f2fd_core.config.train import NETWORK_MULTIPLE, START_PERTURBATIONS
+
+
+@dataclass(frozen=True)
+class CheckConfig(Config):
+    """Report how far what a model makes of a tomogram can be trusted, without a truth."""
+
+    model: str = param("", "Model", "Model file that 'f2fd train' wrote (model.pt or a "
+                       "checkpoint).", INPUT, positional=True)
+    tomograms: Tuple[str, ...] = shared.tomograms("Tomograms to check the model on (MRC): as they "
+                                                  "were before denoising.")
+    output: str = param("", "Output folder", "Folder for report.html, report.json and, in a folder "
+                        "for each tomogram, maps and pictures.", INPUT)
+    half_maps: Tuple[str, ...] = shared.half_maps(
+        "Two half-maps a tomogram (MRC), odd and even, in the tomograms' order. The noise is read "
+        "off their difference instead of being estimated, which makes the report far more certain. "
+        "The tomograms themselves need not be given.")
+    voxel_size: float = shared.voxel_size()
+    tile_size: int = param(
+        0, "Tile size", "Largest side of the tiles in which the tomogram is denoised; as in "
+        "denoising. 0: as the model's preset says.", PREDICTION, unit="voxels", ge=0, le=4096,
+        zero="automatic", advanced=True)
+    independent: bool = param(
+        False, "Independent halves", "Also train a model on each half-map alone, with the "
+        "settings of this model, and compare what both make of their own halves. It takes twice "
+        "the time of the training.", RUN)
+    seed: int = shared.seed()
+    resume: bool = param(
+        False, "Skip finished", "Skip tomograms that were checked before with the same model and "
+        "settings.", RUN)
+    overwrite: bool = shared.overwrite()
+    device: str = shared.device()
+    threads: int = shared.threads()
+    precision: str = shared.precision()
+
+    def check(self):
+        if self.resume and self.overwrite:
+            raise UserError("--resume and --overwrite exclude each other; expected one of them")
+        shared.check_half_maps(self)
+        if self.independent and not self.half_maps:
+            raise UserError("--independent is given and --half-maps names no files; expected two "
+                            "a tomogram")
+
+    def names(self):
+        """The paths by which the tomograms are called: their own, or those of the odd halves."""
+        return shared.names_of(self)
+
+    def inputs(self):
+        """The files that each tomogram is read from, see :func:`shared.inputs_of`."""
+        return shared.inputs_of(self)
+
+    def settings(self):
+        """What a report depends on beside the files' content, as a text."""
+        return "%s" % [(name, getattr(self, name)) for name in (
+            "voxel_size", "tile_size", "independent", "seed", "precision")]
+
+    @classmethod
+    def implied(cls):
+        return shared.EXCLUSIVE
+
+    def refuse_model(self, trained):
+        """Raise UserError if a model of the TrainConfig ``trained`` can't be checked."""
+        if trained.perturbation not in START_PERTURBATIONS:
+            raise UserError("%s was trained with the perturbation %s, whose predictions are made "
+                            "from perturbed copies; expected a model of the perturbation %s"
+                            % (self.model, trained.perturbation,
+                               " or ".join(START_PERTURBATIONS)))
+        multiple = NETWORK_MULTIPLE[trained.network]
+        if self.tile_size % multiple:
+            raise UserError("--tile-size is %d; expected a multiple of %d for the model's %s "
+                            "network" % (self.tile_size, multiple, trained.network))
