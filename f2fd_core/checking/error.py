@@ -9,12 +9,12 @@ the signal is known, A = <f(X) X> - C, and that of the signal, <X²> - N.
 With half-maps N is known. Without, the estimate that a training begins with is off by a tenth, and
 a tenth of the noise may be more than all the signal. But a network that does its best leaves
 <|X - f(X)|²> = N - C, and C = t N, t being its response: which tells N once more. What it does not
-explain of the signal, then, is C. Of several networks that which leaves the least knows best.
+explain of the signal, then, is C. So the best of several networks tells of all.
 """
 import numpy as np
 
 from f2fd_core import metrics
-from f2fd_core.checking.shells import TOMOGRAM
+from f2fd_core.checking.shells import PROBE, TOMOGRAM
 
 TINY = 1e-30
 # Less than this share of a shell's power counts as no signal.
@@ -22,8 +22,11 @@ SIGNAL = 0.01
 # A network that passes more than this share of noise tells nothing of how much there is.
 MOST_PASSED = 0.8
 # The least and the most that is unexplained of the signal, over what would be if the best network
-# did its best: what benchmarks/trust.py found in nine of ten tomograms.
-UNEXPLAINED = 0.8, 1.6
+# did its best: benchmarks/trust.py found all within a factor of 2.
+UNEXPLAINED = 0.5, 2.0
+# More noise than this, over what networks leave, is not noise alone: half-maps of every other tilt
+# of a thick specimen differ by streaks, too, which the tomogram does not have.
+MOST_NOISE = 1.03
 # Standard deviations (voxels) of the Gaussians that a result is compared with.
 WIDTHS = np.geomspace(0.4, 6, 25)
 
@@ -32,41 +35,42 @@ class Estimate:
     """What shells tell of the error of several results (names).
 
     Attributes, by shell: ``noise`` and ``signal``, their power, and ``covariance[name]`` of each
-    result with the signal. ``known``: the power of the noise by shell, None without half-maps.
+    result with the signal. ``by_half_maps``: whether the noise is known by half-maps; ``best``: the
+    result with the least error.
     """
 
-    def __init__(self, shells, results, known=None, factor=1.0):
-        """``factor``: how many times more than C is unexplained, without half-maps."""
+    def __init__(self, shells, results, factor=1.0, off=0.0):
+        """``factor``: how many times more than C is unexplained; ``off``: by what share the noise
+        of half-maps is off."""
         self.shells, self.results = shells, results
-        total = shells[TOMOGRAM, TOMOGRAM]
+        total, known = shells[TOMOGRAM, TOMOGRAM], shells.known_noise()
         self.responses = {name: shells.response(name) for name in results}
         self.powers = {name: shells[name, name] for name in results}
-        if known is None:
-            left = [self.left_by(name) / np.maximum(1 - self.responses[name], 1 - MOST_PASSED)
-                    for name in results]
-            known = np.minimum.reduce([total, *left])
-            self.noise = known
-            self._find_covariances()
-            explained = np.stack([np.maximum(self.covariance[name], 0) ** 2
-                                  / np.maximum(self.powers[name], TINY) for name in results])
-            rest = np.stack([np.maximum(self.responses[name], 0) * known for name in results])
-            best = np.expand_dims((explained + rest).argmax(0), 0)
-            explained, rest = (np.take_along_axis(values, best, 0)[0]
-                               for values in (explained, rest))
-            self.signal = explained + factor * rest
+        self.best = min(results, key=self._stein)
+        left = np.minimum(total, self.left_by(self.best) / np.maximum(
+            1 - self.responses[self.best], 1 - MOST_PASSED))
+        self.by_half_maps = known is not None and bool(
+            known.sum() <= MOST_NOISE * left.sum())
+        self.noise = known * (1 + off) if self.by_half_maps else left
+        self.covariance = {name: shells[name, TOMOGRAM] - self.responses[name] * self.noise
+                           for name in results}
+        if self.by_half_maps:
+            self.signal = total - self.noise  # also below 0, by chance: the sum is right
         else:
-            self.noise = known
-            self._find_covariances()
-            self.signal = total - known  # below 0 where there is none, by chance: sums are right
+            # What the best explains, by Cauchy and Schwarz, and what it does not.
+            explained = np.maximum(self.covariance[self.best], 0) ** 2
+            rest = np.maximum(self.responses[self.best], 0) * self.noise
+            self.signal = (explained / np.maximum(self.powers[self.best], TINY) + factor * rest)
+
+    def _stein(self, name):
+        """Stein's estimate of the error of a result, but for the noise's own power, with the noise
+        that the probe has: it need not be right to tell which of several results is best."""
+        return (self.left_by(name) + 2 * self.shells[name + " response", PROBE]).sum()
 
     def left_by(self, name):
         """The power of what a result lacks of the tomogram, by shell."""
         return (self.shells[TOMOGRAM, TOMOGRAM] + self.powers[name]
                 - 2 * self.shells[name, TOMOGRAM])
-
-    def _find_covariances(self):
-        self.covariance = {name: self.shells[name, TOMOGRAM] - self.responses[name] * self.noise
-                           for name in self.results}
 
     def correlation(self, name):
         """The correlation with the truth that a result is estimated to have."""

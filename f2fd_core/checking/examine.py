@@ -104,7 +104,7 @@ def examine(denoisers, noise, seed, step):
     error = np.maximum(unexplained.cells, 0)
     unexplained.cells = np.sqrt(error / np.maximum(error + explained.cells, TINY))
     numbers = {
-        "half_maps": shells[Whole].known_noise() is not None,
+        "half_maps": Estimate(shells[Whole], list(denoisers)).by_half_maps,
         "correlation": correlations(shells[Whole], list(denoisers)),
         "shells": curves(shells[Windowed], list(denoisers), volume.voxel_size),
         "invention": invention.invention(found, null),
@@ -116,19 +116,20 @@ def examine(denoisers, noise, seed, step):
 
 def correlations(shells, results):
     """{result: {"estimate", "low", "high"}} of the correlation with the truth."""
-    known = shells.known_noise()
+    likely = Estimate(shells, results)
+    if likely.by_half_maps:
+        # Two standard deviations of the difference of two sums of as many squares.
+        noise = likely.noise
+        off = 4 * np.sqrt((noise ** 2 / (shells.count * shells.parts)).sum()) / noise.sum()
+        ends = [Estimate(shells, results, off=sign * off) for sign in (-1, 1)]
+    else:
+        ends = [Estimate(shells, results, factor) for factor in UNEXPLAINED]
 
     def estimated(estimate):
         return {**{name: estimate.correlation(name) for name in results},
                 TOMOGRAM: estimate.of_tomogram(), GAUSSIAN: estimate.of_gaussian()[0]}
 
-    if known is None:
-        ends = [Estimate(shells, results, factor=factor) for factor in UNEXPLAINED]
-    else:
-        # Two standard deviations of the difference of two sums of as many squares.
-        off = 4 * np.sqrt((known ** 2 / (shells.count * shells.parts)).sum()) / known.sum()
-        ends = [Estimate(shells, results, known * (1 + sign * off)) for sign in (-1, 1)]
-    values, *ends = map(estimated, (Estimate(shells, results, known), *ends))
+    values, *ends = map(estimated, (likely, *ends))
     return {name: {"estimate": value, "low": min(end[name] for end in ends),
                    "high": max(end[name] for end in ends)} for name, value in values.items()}
 
@@ -137,7 +138,7 @@ def curves(shells, results, voxel_size):
     """What the Fourier shells show of the first of the results, lists by shell, and the resolution
     (Å) that follows."""
     name, total = results[0], shells[TOMOGRAM, TOMOGRAM]
-    estimate = Estimate(shells, results, shells.known_noise())
+    estimate = Estimate(shells, results)
     curve, power = estimate.shell_correlation(name), estimate.powers[name]
     removed = estimate.left_by(name)
     coherence = (shells[name, TOMOGRAM] - power) / np.sqrt(np.maximum(removed * power, TINY))

@@ -8,7 +8,7 @@ from f2fd_core.checking.examine import DENOISED, REFERENCE, START, count_of, exa
 from f2fd_core.checking.halves import independent_halves
 from f2fd_core.checking.parts import denoiser_of
 from f2fd_core.checking.reference import reference
-from f2fd_core.checking.start import STEPS, settings_of, start_of
+from f2fd_core.checking.start import settings_of, start_of
 from f2fd_core.checking.verdict import verdict
 from f2fd_core.contrast import in_contrast
 from f2fd_core.deconvolution import preparation
@@ -34,15 +34,18 @@ def check(config):
     network, trained = checkpoint.restore(state, config.model)
     network.to(device)
     config.refuse_model(trained)
+    left_out = files.results_among(config.names())
+    report.tell_left_out(left_out)
+    config = config.without(left_out)
     folders = _folders(config)
     results = [os.path.join(config.output, name) for name in (REPORT, PAGE)]
     files.refuse_existing([*results, *folders.values()], config.overwrite or config.resume,
                           "--overwrite to replace it or --resume to skip what was checked")
     files.refuse_inputs([*results, *folders.values()],
                         [config.model, *(path for paths in config.inputs() for path in paths)])
+    volumes = open_as_they_are(config, trained)
     made_of = {name: files.fingerprint(config.model, *paths, text=config.settings())
                for name, paths in zip(config.names(), config.inputs())}
-    volumes = open_as_they_are(config, trained)
     warn_of_voxel_sizes(volumes, state["voxel_size"], "the model was trained at")
     files.make_folder(config.output)
     report.announce_devices([device], dtype, "checking")
@@ -101,7 +104,7 @@ def _check_one(config, volume, network, trained, device, dtype, folder):
     noise = noise_of(volume, trained, device)
     report.say("%s: %s" % (volume.source.path, noise.describe()))
     with in_contrast([network], volume, trained, device, dtype) as opposite:
-        with report.progress(STEPS + count_of(volume, 3), "step") as bar:
+        with report.progress(settings.steps + count_of(volume, 3), "step") as bar:
             networks = {START: start_of(volume, settings, device, dtype),
                         REFERENCE: reference(volume, settings, device, dtype, bar.update)}
             denoisers = {DENOISED: denoiser_of(volume, network, trained, device, dtype,

@@ -17,7 +17,7 @@ REMOVED, MUCH_REMOVED = 1.15, 1.4
 REVERSED = -0.05
 SEAMS, BAD_SEAMS = 0.1, 0.25
 # Shells count where the signal is at least this share of the power.
-SIGNAL = 0.1
+SIGNAL = 0.05
 
 
 def _mark(bad, doubtful):

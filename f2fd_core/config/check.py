@@ -55,6 +55,10 @@ class CheckConfig(Config):
         """The files that each tomogram is read from, see :func:`shared.inputs_of`."""
         return shared.inputs_of(self)
 
+    def without(self, names):
+        """The same without the tomograms of these ``names``."""
+        return shared.without(self, names)
+
     def settings(self):
         """What a report depends on beside the files' content, as a text."""
         return "%s" % [(name, getattr(self, name)) for name in (

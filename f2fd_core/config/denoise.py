@@ -93,11 +93,7 @@ class DenoiseConfig(Config):
 
     def without(self, finished):
         """The same for the tomograms whose names are not among the ``finished``."""
-        left = [number for number, name in enumerate(self.names()) if name not in finished]
-        return dataclasses.replace(
-            self, tomograms=tuple(self.tomograms[number] for number in left if self.tomograms),
-            half_maps=tuple(path for number in left for path in
-                            self.half_maps[2 * number:2 * number + 2]))
+        return shared.without(self, finished)
 
     @classmethod
     def implied(cls):

@@ -1,4 +1,6 @@
 """Parameters and rules that several commands share, word for word."""
+import dataclasses
+
 from f2fd_core.config.parameter import DECONVOLUTION, INPUT, RUN, UserError, param
 
 MINIMUM_SIDE = 8
@@ -107,6 +109,15 @@ def inputs_of(config):
     """The files that each tomogram is read from, a list of tuples: itself, or its half-maps."""
     return (list(zip(config.half_maps[::2], config.half_maps[1::2]))
             or [(path,) for path in config.tomograms])
+
+
+def without(config, names):
+    """The same configuration without the tomograms of these ``names``."""
+    left = [number for number, name in enumerate(names_of(config)) if name not in names]
+    return dataclasses.replace(
+        config, tomograms=tuple(config.tomograms[number] for number in left if config.tomograms),
+        half_maps=tuple(path for number in left
+                        for path in config.half_maps[2 * number:2 * number + 2]))
 
 
 def check_half_maps(config):

@@ -1,0 +1,402 @@
+"""What a check measures, on signals and filters of which all is known; then the command itself."""
+import dataclasses
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from conftest import Memory, data, synthesised
+
+from f2fd_core import CheckConfig, UserError, checkpoint, fourier, mrc
+from f2fd_core.checking import invention, planted, start
+from f2fd_core.checking.error import Estimate, resolution
+from f2fd_core.checking.examine import DENOISED, REFERENCE, correlations, shells_of
+from f2fd_core.checking.parts import MOST_VOXELS, parts_of
+from f2fd_core.checking.places import CELL, Places, cell_means, smoothed
+from f2fd_core.checking.run import check
+from f2fd_core.checking.shells import Whole
+from f2fd_core.checking.verdict import MARKS, verdict
+from f2fd_core.cli import main
+from f2fd_core.noise import NoiseModel, Spectrum
+from f2fd_core.perturbation import Perturbation
+
+SHAPE = (48, 64, 72)
+EVERYWHERE = ((0, 0, 0), SHAPE)
+
+
+def signal_power(k):
+    return 10 * torch.exp(-(k / 0.1) ** 2)
+
+
+def noise_power(k):
+    return 0.5 + 0.5 * torch.exp(-(k / 0.3) ** 2)
+
+
+def wiener(k):
+    """The linear filter with the least error."""
+    return signal_power(k) / (signal_power(k) + noise_power(k))
+
+
+class Filter:
+    """A denoiser that multiplies the Fourier coefficients of a volume by a function of |k|."""
+
+    def __init__(self, volume, gain):
+        self.perturbation = Perturbation(volume, None)
+        self.gain = gain
+
+    def once(self):
+        return self
+
+    def context(self, part):
+        return part
+
+    def alone(self, box, added=None, tomogram=True):
+        values = self.perturbation.volume.region(*box) * tomogram + (0 if added is None else added)
+        spectrum = torch.fft.rfftn(torch.from_numpy(values.astype(np.float32)))
+        gain = self.gain(fourier.radial_frequency(box[1]))
+        return torch.fft.irfftn(spectrum * gain, s=tuple(box[1])).numpy()
+
+    def __call__(self, part, added=None, tomogram=True):
+        return self.alone(part, added, tomogram)
+
+
+def noise_model(power=noise_power, window=(32, 32, 32)):
+    grid = fourier.grid_of(window)
+    values = power(grid.radius)
+    level = grid.ratio(values, torch.ones_like(values))
+    return NoiseModel(window, Spectrum(values, 0.8 * level, 1.2 * level), values)
+
+
+@pytest.fixture(scope="module")
+def known():
+    """(volume, its signal): signal and noise of known spectra."""
+    signal = synthesised(signal_power, SHAPE, 1).numpy()
+    volume = Memory(signal + synthesised(noise_power, SHAPE, 2).numpy())
+    volume.voxel_size = 10.0
+    return volume, signal
+
+
+def estimated(volume, gains):
+    denoisers = {name: Filter(volume, gain) for name, gain in gains.items()}
+    return shells_of(denoisers, noise_model(), 0, lambda: None, [EVERYWHERE])
+
+
+def true(signal, result):
+    return np.corrcoef(signal.ravel(), result.ravel())[0, 1]
+
+
+@pytest.mark.parametrize("gain", [
+    wiener, lambda k: wiener(k) ** 3, lambda k: wiener(k) ** 0.3, lambda k: 0.2 + 0 * k,
+    lambda k: -wiener(k)])
+def test_the_correlation_with_the_truth_is_estimated_without_it(known, gain):
+    """Beside the best filter, those that smooth too much or too little, and the opposite sign."""
+    volume, signal = known
+    shells = estimated(volume, {DENOISED: gain, REFERENCE: wiener})[Whole]
+    found = correlations(shells, [DENOISED, REFERENCE])
+    result = Filter(volume, gain)(EVERYWHERE)
+    assert found[DENOISED]["estimate"] == pytest.approx(true(signal, result), abs=0.03)
+    assert found["tomogram"]["estimate"] == pytest.approx(true(signal, volume.array), abs=0.03)
+    for values in found.values():
+        assert values["low"] <= values["estimate"] <= values["high"]
+
+
+def test_shells_tell_the_noise_and_where_the_result_is_right(known):
+    volume, signal = known
+    shells = estimated(volume, {DENOISED: wiener})[Whole]
+    estimate = Estimate(shells, [DENOISED])
+    k = torch.from_numpy(shells.frequencies)
+    expected = noise_power(k).numpy() * shells.count
+    np.testing.assert_allclose(estimate.noise[4:30], expected[4:30], rtol=0.1)
+    np.testing.assert_allclose(estimate.responses[DENOISED][2:20], wiener(k).numpy()[2:20],
+                               atol=0.03)
+    curve, right = estimate.shell_correlation(DENOISED), np.sqrt(wiener(k).numpy())
+    np.testing.assert_allclose(curve[2:8], right[2:8], atol=0.1)
+    crossing = resolution(shells.frequencies, curve, 10.0)
+    assert crossing == pytest.approx(10 / shells.frequencies[np.argmax(right < 0.5)], rel=0.1)
+
+
+class Halves(Memory):
+    """Half-maps of a volume: its noise and another of the same spectrum are in them."""
+
+
+def test_half_maps_make_the_estimate_certain_unless_they_differ_by_more_than_noise(
+        known, monkeypatch):
+    volume, signal = known
+    halves = Halves(volume.array)
+    halves.voxel_size = 10.0
+    monkeypatch.setattr("f2fd_core.checking.examine.HalfMaps", Halves)
+    found = {}
+    for streaks in (0, 0.5):
+        other = (1 + streaks) * synthesised(noise_power, SHAPE, 7).numpy()
+        halves.difference = lambda start, size, other=other: other
+        shells = estimated(halves, {DENOISED: wiener})[Whole]
+        found[streaks] = correlations(shells, [DENOISED])[DENOISED]
+        assert Estimate(shells, [DENOISED]).by_half_maps == (streaks == 0)
+    result = true(signal, Filter(volume, wiener)(EVERYWHERE))
+    assert found[0]["low"] <= result <= found[0]["high"]
+    widths = [one["high"] - one["low"] for one in found.values()]
+    assert widths[0] < 0.6 * widths[1]
+
+
+@pytest.mark.parametrize(("values", "contrast", "rate"), [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0)])
+def test_invention_is_what_comes_of_noise(values, contrast, rate):
+    result = synthesised(noise_power, SHAPE, 3).numpy()
+    null = values * synthesised(noise_power, SHAPE, 4).numpy()
+    found = invention.invention([result], [null])
+    assert found["contrast"] == pytest.approx(contrast, abs=0.02)
+    assert found["rate"] == pytest.approx(rate, abs=0.1)
+    assert found["result"]["share"] == pytest.approx(invention.STRONGEST, rel=0.05)
+
+
+def test_things_are_connected_across_faces_edges_and_corners():
+    values = np.zeros((8, 8, 8))
+    values[1, 1, 1] = values[2, 2, 2] = -2  # of either sign
+    values[6, 6, 1:6] = 1.5
+    found = invention.things(values, 1)
+    assert (found["count"], found["largest"], found["peak"]) == (2, 5, 2)
+
+
+@pytest.mark.parametrize("name", planted.SHAPES)
+def test_planted_structures_have_their_size_and_contrast(name):
+    values = planted.structure(name, 10.0, np.random.default_rng(1))
+    assert 0.9 < values.max() <= 1 and values.min() >= 0
+    reach = [np.ptp(np.flatnonzero(values.max(tuple({0, 1, 2} - {axis})) > 0.3)) * 10
+             for axis in range(3)]
+    assert 0.6 * planted.SHAPES[name][0] < max(reach) <= planted.SHAPES[name][0] + 20
+    for axis in range(3):  # room around it
+        assert values.take([0, -1], axis).max() < 0.1
+
+
+def test_what_is_planted_comes_out_of_what_keeps_all_and_not_of_what_keeps_nothing(monkeypatch):
+    monkeypatch.setattr(planted, "PLACES", 2)
+    volume = Memory(synthesised(noise_power, SHAPE, 5).numpy())
+    volume.voxel_size = 10.0
+    steps = []
+    kept, halved, none = (
+        planted.plant(Filter(volume, lambda k, gain=gain: gain + 0 * k), noise_model(), -1.0, 0,
+                      lambda: steps.append(1)) for gain in (1, 0.4, 0))
+    assert len(steps) == 3 * planted.predictions(volume)
+    for name in planted.fitting(volume):
+        np.testing.assert_allclose(kept[name]["recovered"], 1, atol=1e-4)
+        np.testing.assert_allclose(kept[name]["likeness"], 1, atol=1e-4)
+        np.testing.assert_allclose(kept[name]["beside"], 0, atol=1e-3)
+        np.testing.assert_allclose(halved[name]["recovered"], 0.4, atol=1e-4)
+        assert [one[name]["from"] for one in (kept, halved, none)] == [0.1, None, None]
+
+
+def test_what_no_tilt_shows_is_not_planted():
+    window = (32, 32, 32)
+    grid = fourier.grid_of(window)
+    z, _, x = torch.meshgrid(*fourier.axis_frequencies(window), indexing="ij")
+    power = (z.abs() <= 1.7 * x.abs() + 0.02).float()
+    level = grid.ratio(power, torch.ones_like(power))
+    noise = NoiseModel(window, Spectrum(power, level, level), power)
+    values = synthesised(lambda k: 1 + 0 * k, window, 6).numpy()
+    spectrum = torch.fft.rfftn(torch.from_numpy(planted.as_measured(values, noise))).abs() ** 2
+    missing = (power == 0) & (grid.radius < 0.5)
+    assert float(spectrum[missing].sum()) < 1e-6 * float(spectrum.sum())
+    assert float(spectrum[power > 0].mean()) == pytest.approx(np.prod(window), rel=0.1)
+
+
+def test_large_tomograms_are_checked_in_parts():
+    assert parts_of(SHAPE) == [EVERYWHERE]
+    parts = parts_of((200, 900, 1000))
+    assert len({size for _, size in parts}) == 1 and len(set(parts)) == len(parts) > 5
+    assert sum(np.prod(size) for _, size in parts) <= MOST_VOXELS
+    for first, size in parts:
+        assert all(0 <= at <= length - side
+                   for at, side, length in zip(first, size, (200, 900, 1000)))
+
+
+def test_maps_have_each_place_its_value(tmp_path):
+    shape = (40, 64, 48)
+    ramp = np.broadcast_to(np.arange(64.0)[None, :, None], shape)
+    places = Places(shape)
+    places.put((0, 0, 0), cell_means(ramp[:, :32]))
+    places.put((0, 32, 0), cell_means(ramp[:, 32:]))
+    assert np.isfinite(places.cells).all()
+    path = str(tmp_path / "ramp.mrc")
+    mrc.write_volume(str(tmp_path / "like.mrc"), np.random.rand(*shape).astype(np.float32), 7.0)
+    places.write(path, mrc.open_volume(str(tmp_path / "like.mrc")), "a map")
+    written = data(path)
+    inner = slice(CELL // 2, -CELL // 2)
+    np.testing.assert_allclose(written[:, inner], ramp[:, inner], atol=1e-4)
+    np.testing.assert_allclose(places.section(20), written[20], atol=1e-6)
+    like = mrc.open_volume(str(tmp_path / "like.mrc"))
+    assert mrc.open_volume(path).voxel_size == like.voxel_size
+    # A constant stays one, smoothed or not, and cells of no part have the nearest value.
+    np.testing.assert_allclose(smoothed(np.full((3, 4, 5), 2.0)), 2)
+    partly = Places((2 * CELL, 4 * CELL, CELL))
+    partly.put((0, 0, 0), np.full((2, 1, 1), 3.0))
+    np.testing.assert_allclose(partly.section(5), 3)
+
+
+GOOD = {
+    "correlation": {name: {"estimate": value, "low": value - 0.05, "high": value + 0.05}
+                    for name, value in (("denoised", 0.8), ("start", 0.75), ("reference", 0.79),
+                                        ("tomogram", 0.3), ("gaussian", 0.5))},
+    "shells": {"resolution": 40.0, "noise_share": [0.3, 0.9], "removed_over_noise": [0.7, 1.0],
+               "response": [0.5, 0.1]},
+    "invention": {"contrast": 0.03, "rate": 0.0}, "seams": 0.02, "half_maps": False,
+    "opposite": False, "planted": {"sphere": {"from": 0.5}},
+}
+
+
+def changed(*path, value):
+    numbers = json.loads(json.dumps(GOOD))
+    inner = numbers
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return numbers
+
+
+@pytest.mark.parametrize(("path", "value", "place", "mark"), [
+    (("correlation", "start", "estimate"), 0.85, 0, "red"),
+    (("correlation", "gaussian", "estimate"), 0.9, 0, "red"),
+    (("correlation", "reference", "estimate"), 0.9, 0, "yellow"),
+    (("opposite",), True, 0, "yellow"),
+    (("invention", "contrast"), 0.2, 2, "yellow"), (("invention", "contrast"), 0.5, 2, "red"),
+    (("planted", "sphere", "from"), 2.0, 3, "yellow"),
+    (("planted", "sphere", "from"), None, 3, "red"),
+    (("shells", "removed_over_noise"), [1.2, 1.0], 4, "yellow"),
+    (("shells", "removed_over_noise"), [2.0, 1.0], 4, "red"),
+    (("shells", "response"), [0.5, -0.2], 4, "red"),
+    (("seams",), 0.15, 4, "yellow"), (("seams",), 0.4, 4, "red")])
+def test_each_defect_has_its_mark(path, value, place, mark):
+    assert [entry["mark"] for entry in verdict(GOOD)] == ["green"] * 5
+    marks = [entry["mark"] for entry in verdict(changed(*path, value=value))]
+    assert marks[place] == mark and marks.count("green") == 4
+
+
+def test_a_poor_result_is_said_to_be_poor():
+    numbers = json.loads(json.dumps(GOOD))
+    for found in numbers["correlation"].values():
+        found["estimate"] *= 0.4
+    assert verdict(numbers)[1]["mark"] == "red"
+
+
+# ------------------------------ The command -------------------------------------------------------
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A check in seconds: hardly any training of its own, one place for each structure."""
+    monkeypatch.setattr(start, "STEPS", 1)
+    monkeypatch.setattr(planted, "PLACES", 1)
+
+
+def run(*arguments):
+    return main(["check", *map(str, arguments), "--device", "cpu", "--threads", "1"])
+
+
+def test_the_report_is_one_page_with_all_in_it(quick, phantom, tiny_model, tmp_path, capsys):
+    model, tomogram = tiny_model / "model.pt", phantom["tomogram"]
+    output = tmp_path / "out"
+    assert run(model, tomogram, "--output", output) == 0
+    said = capsys.readouterr().err
+    assert "estimated correlation with the truth" in said and "report.html" in said
+    page = (output / "report.html").read_text(encoding="utf-8")
+    found = json.loads((output / "report.json").read_text(encoding="utf-8"))
+    numbers = found[tomogram]
+    assert [entry["mark"] in MARKS for entry in numbers["verdict"]] == [True] * 5
+    for entry in numbers["verdict"]:
+        assert entry["sentence"].replace("'", "&#x27;") in page
+    assert not re.search(r"(src|href)=.?(?!data:|#)\w", page) and "<script" not in page
+    assert page.count("data:image/png;base64,") == 4
+    folder = output / "tomogram"
+    like = mrc.open_volume(tomogram)
+    for name in ("error.mrc", "removed.mrc"):
+        written = mrc.open_volume(str(folder / name))
+        assert written.shape == like.shape and written.voxel_size == like.voxel_size
+        assert np.isfinite(written.data).all()
+    error = data(str(folder / "error.mrc"))
+    assert 0 <= error.min() <= error.max() <= 1
+    # Refused, skipped, and made anew of another model.
+    assert run(model, tomogram, "--output", output) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert run(model, tomogram, "--output", output, "--resume") == 0
+    assert "was checked: skipped" in capsys.readouterr().err
+    other = tiny_model / "checkpoints" / "step_00000003.pt"
+    assert run(other, tomogram, "--output", output, "--resume") == 0
+    assert "skipped" not in capsys.readouterr().err
+    again = json.loads((output / "report.json").read_text(encoding="utf-8"))
+    assert again[tomogram]["about"]["step"] == 3
+
+
+def test_half_maps_and_independent_halves(quick, phantom, tiny_model, tmp_path):
+    path = check(CheckConfig(
+        model=str(tiny_model / "model.pt"), half_maps=(phantom["odd"], phantom["even"]),
+        output=str(tmp_path / "out"), independent=True, device="cpu", threads=1))
+    numbers, = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8")).values()
+    curve = np.array(numbers["halves"]["fsc"])
+    assert np.abs(curve).max() <= 1.001 and curve[1:4].mean() > 0.5
+    assert os.path.exists(os.path.join(tmp_path, "out", "odd", "odd", "model.pt"))
+    with open(path, encoding="utf-8") as stream:
+        assert stream.read().count("data:image/png;base64,") == 5
+
+
+def test_what_can_not_be_checked_is_refused(phantom, tiny_model, tmp_path):
+    def config(**more):
+        return CheckConfig(**dict(dict(
+            model=str(tiny_model / "model.pt"), tomograms=(phantom["tomogram"],), device="cpu",
+            output=str(tmp_path / "out")), **more))
+
+    state = checkpoint.load(str(tiny_model / "model.pt"))
+    masked = str(tmp_path / "masked.pt")
+    network, trained = checkpoint.restore(state, "")
+    checkpoint.save(masked, network.state_dict(), dataclasses.replace(
+        trained, perturbation="points"), 1, 10.0)
+    for settings, words in (
+            (config(model=masked), "the perturbation points.*expected a model of"),
+            (config(tomograms=(str(tmp_path / "none.mrc"),)), "none.mrc"),
+            (config(model=phantom["tomogram"]), "no F2Fd model"),
+            (config(tile_size=36), "--tile-size is 36; expected a multiple of")):
+        with pytest.raises(UserError, match=words):
+            check(settings)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match="--independent is given and --half-maps names no files"):
+        config(independent=True)
+    with pytest.raises(UserError, match="would be replaced"):
+        folder = tmp_path / "tomogram"
+        folder.mkdir()
+        inside = str(folder / "tomogram.mrc")
+        shutil.copy(phantom["tomogram"], inside)
+        check(config(tomograms=(inside,), output=str(tmp_path), overwrite=True))
+
+
+def test_denoising_ends_with_a_verdict(phantom, tiny_model, tmp_path, capsys):
+    """Numbers beside the result, and a warning where the model is worse than its start."""
+    arguments = ["denoise", str(tiny_model / "model.pt"), phantom["tomogram"], "--device", "cpu",
+                 "--threads", "1", "--output"]
+    assert main([*arguments, str(tmp_path)]) == 0
+    said = capsys.readouterr().err
+    found = json.loads((tmp_path / "tomogram_check.json").read_text(encoding="utf-8"))
+    assert found["worse"] == (found["denoised"]["estimate"] < max(
+        found[name]["estimate"] for name in ("tomogram", "gaussian", "start")) - 0.01)
+    assert ("warning: %s: the estimated" % phantom["tomogram"] in said) == found["worse"]
+    assert "%.2f (%.2f to %.2f)" % tuple(
+        found["denoised"][key] for key in ("estimate", "low", "high")) in said
+    assert main([*arguments, str(tmp_path)]) == 2
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="Chromium is not installed")
+def test_the_page_opens_in_a_browser(quick, phantom, tiny_model, tmp_path):
+    path = check(CheckConfig(model=str(tiny_model / "model.pt"), tomograms=(phantom["tomogram"],),
+                             output=str(tmp_path / "out"), device="cpu", threads=1))
+    for width in (1200, 390):
+        picture = tmp_path / ("%d.png" % width)
+        subprocess.run(
+            ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+             "--disable-background-networking", "--disable-component-update", "--disable-sync",
+             "--user-data-dir=%s" % (tmp_path / "browser"), "--window-size=%d,3000" % width,
+             "--screenshot=%s" % picture, "file://" + path], check=True, capture_output=True,
+            timeout=120)
+        from matplotlib import image
+        pixels = image.imread(str(picture))[..., :3]
+        # The marks' colours and, of the pictures, many shades are there.
+        assert len(np.unique((255 * pixels).astype(np.uint8).reshape(-1, 3), axis=0)) > 500
+        assert pixels.shape[1] == width and pixels[-1].std() < 0.5
