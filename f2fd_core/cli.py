@@ -82,7 +82,8 @@ def _parsers():
         summary = config_class.__doc__.splitlines()[0]
         # No abbreviated options: --p is an original name, not short for --patch-size.
         command = listed.add_parser(name, help=summary, description=summary, allow_abbrev=False)
-        if config_class in (config.TrainConfig, config.DenoiseConfig, config.DeconvolveConfig):
+        if config_class in (config.TrainConfig, config.DenoiseConfig, config.CheckConfig,
+                            config.DeconvolveConfig):
             command.add_argument("--config", metavar="FILE", help="JSON file with any of these "
                                  "parameters; options given beside it win")
         add_arguments(command, config_class)

@@ -66,6 +66,27 @@
   doi = {https://doi.org/10.1109/CVPR42600.2020.00196}
 }
 
+@article{Ramani2008,
+  title = {Monte-Carlo SURE: A Black-Box Optimization of Regularization Parameters for General
+           Denoising Algorithms},
+  author = {Ramani, Sathish and Blu, Thierry and Unser, Michael},
+  journal = {IEEE Transactions on Image Processing},
+  volume = {17},
+  pages = {1540--1554},
+  year = {2008},
+  doi = {https://doi.org/10.1109/TIP.2008.2001404}
+}
+
+@article{Stein1981,
+  title = {Estimation of the Mean of a Multivariate Normal Distribution},
+  author = {Stein, Charles M.},
+  journal = {The Annals of Statistics},
+  volume = {9},
+  pages = {1135--1151},
+  year = {1981},
+  doi = {https://doi.org/10.1214/aos/1176345632}
+}
+
 @article{Tegunov2019,
   title = {Real-time cryo-electron microscopy data preprocessing with Warp},
   author = {Tegunov, Dimitry and Cramer, Patrick},

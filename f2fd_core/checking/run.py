@@ -54,7 +54,7 @@ def check(config):
             if config.resume and _made_of(folder) == made_of[name]:
                 report.say("%s was checked: skipped" % name)
                 continue
-            volume = volume.prepared_by(preparation(trained))
+            volume = volume.prepared_by(preparation(trained, config.defocus))
             numbers = _check_one(config, volume, network, trained, device, dtype, folder)
             numbers.update(about=_about(config, state, volume), made_of=made_of[name])
             _write_json(os.path.join(folder, REPORT), numbers)

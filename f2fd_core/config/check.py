@@ -21,6 +21,7 @@ class CheckConfig(Config):
         "Two half-maps a tomogram (MRC), odd and even, in the tomograms' order. The noise is read "
         "off their difference instead of being estimated, which makes the report far more certain. "
         "The tomograms themselves need not be given.")
+    defocus: float = shared.own_defocus()
     voxel_size: float = shared.voxel_size()
     tile_size: int = param(
         0, "Tile size", "Largest side of the tiles in which the tomogram is denoised; as in "
@@ -62,7 +63,7 @@ class CheckConfig(Config):
     def settings(self):
         """What a report depends on beside the files' content, as a text."""
         return "%s" % [(name, getattr(self, name)) for name in (
-            "voxel_size", "tile_size", "independent", "seed", "precision")]
+            "defocus", "voxel_size", "tile_size", "independent", "seed", "precision")]
 
     @classmethod
     def implied(cls):
@@ -75,6 +76,7 @@ class CheckConfig(Config):
                             "from perturbed copies; expected a model of the perturbation %s"
                             % (self.model, trained.perturbation,
                                " or ".join(START_PERTURBATIONS)))
+        shared.refuse_defocus(self, trained)
         multiple = NETWORK_MULTIPLE[trained.network]
         if self.tile_size % multiple:
             raise UserError("--tile-size is %d; expected a multiple of %d for the model's %s "

@@ -25,10 +25,7 @@ class DenoiseConfig(Config):
         "Two half-maps a tomogram (MRC), odd and even, to denoise in its place, for models of the "
         "perturbation spectrum (which denoise the mean of both) or halves (which denoise both, and "
         "average). The result has the tomogram's name if that is given, else the odd half's.")
-    defocus: float = param(
-        0.0, "Defocus", "Defocus of these tomograms, for models that were trained on deconvolved "
-        "ones. 0: that of the training.", INPUT, zero="as trained", advanced=True,
-        **shared.DEFOCUS)
+    defocus: float = shared.own_defocus()
     voxel_size: float = shared.voxel_size()
 
     predictions: int = param(
@@ -105,9 +102,7 @@ class DenoiseConfig(Config):
             raise UserError("--half-maps names %d files; expected none for a model trained with "
                             "the perturbation %s" % (len(self.half_maps),
                                                      train_config.perturbation))
-        if self.defocus and not train_config.deconvolve:
-            raise UserError("--defocus is %g; expected 0, since the model was trained on tomograms "
-                            "that were not deconvolved" % self.defocus)
+        shared.refuse_defocus(self, train_config)
         filled = dataclasses.replace(
             self, **{name: getattr(self, name) or value
                      for name, value in train_config.prediction_defaults().items()})

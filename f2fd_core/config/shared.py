@@ -51,6 +51,19 @@ def filtering(name, **more):
     return param(default, label, help, DECONVOLUTION, **dict(options, **more))
 
 
+def own_defocus():
+    return param(0.0, "Defocus", "Defocus of these tomograms, for models that were trained on "
+                 "deconvolved ones. 0: that of the training.", INPUT, zero="as trained",
+                 advanced=True, **DEFOCUS)
+
+
+def refuse_defocus(config, trained):
+    """Raise UserError for a defocus where the TrainConfig ``trained`` has no deconvolution."""
+    if config.defocus and not trained.deconvolve:
+        raise UserError("--defocus is %g; expected 0, since the model was trained on tomograms "
+                        "that were not deconvolved" % config.defocus)
+
+
 def voxel_size():
     return param(0.0, "Voxel size", "Voxel size of the tomograms, which results get, too. It is "
                  "needed when a header holds none or a wrong one. 0: read it from the header.",

@@ -21,6 +21,7 @@ from f2fd_scipion.protocols.protocol_tomograms import DEVIATION, ProtF2FdTomogra
 DENOISED = "_denoised.mrc"
 SLICES = "_slices.png"
 SHELLS = "_fsc.json"
+VERDICT = "_check.json"
 # Not "_odd_denoised.mrc", since another tomogram's tsId may end with "_odd".
 HALVES = ("_denoised_odd.mrc", "_denoised_even.mrc")
 
@@ -35,7 +36,7 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
 
     CONFIG = DenoiseConfig
     ENDING = DENOISED
-    OTHERS = (SLICES, DEVIATION, SHELLS, *HALVES)
+    OTHERS = (SLICES, DEVIATION, SHELLS, VERDICT, *HALVES)
     SUPPLIED = {
         "model": "the input model",
         "tomograms": "one tomogram of the input set at a time",
@@ -79,7 +80,7 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
         errors = self._halfMapErrors([source])  # which may have come after the check of the form
         if errors:
             raise UserError(" ".join(errors).rstrip("."))
-        own = (DENOISED, SLICES) + ((DEVIATION,) if config.std else ())
+        own = (DENOISED, SLICES, VERDICT) + ((DEVIATION,) if config.std else ())
         self._runFor("denoise", tsId, config, dict(zip(own, own)))
         if not self.denoiseHalves:
             return []
@@ -164,7 +165,22 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
         summary = super()._summary()
         if not self.getDone():
             return summary
-        return summary + ["Model: %s" % self.inModel.get()] + self._shellSummary()
+        return summary + ["Model: %s" % self.inModel.get(), *self._verdict(),
+                          *self._shellSummary()]
+
+    def _verdict(self):
+        """Sentences on how right the results are, by the short form of 'check denoising'."""
+        paths = {tsId: self._getExtraPath(tsId + VERDICT) for tsId in self.getDone()}
+        found = {tsId: read_json(path) for tsId, path in paths.items() if os.path.exists(path)}
+        if not found:
+            return []
+        told = {name: mean_and_range([one[name]["estimate"] for one in found.values()], "%.2f")
+                for name in ("denoised", "tomogram", "gaussian", "start")}
+        worse = sorted(tsId for tsId, one in found.items() if one["worse"])
+        return ["Estimated correlation with the truth: %s; of the tomograms as they are %s, of the "
+                "best Gaussian filter %s, of the pretrained weights %s. 'Check denoising' tells "
+                "more." % tuple(told.values())] + (
+            ["*The model is worse than one of these for %s.*" % ", ".join(worse)] if worse else [])
 
     def _shellSummary(self):
         """A sentence on the Fourier shell correlation between half-maps, before and after."""

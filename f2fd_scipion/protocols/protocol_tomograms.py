@@ -177,7 +177,8 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
     def _runFor(self, name, tsId, config, endings):
         """Run the engine's command and give its files, named by the input file, names by tsId.
 
-        ``endings``: {of the engine's files that are kept: of their new names}.
+        ``endings``: {of the engine's files that are kept: of their new names}; the first is
+        always there, others may be.
         """
         inputs = (getattr(config, "half_maps", ()) or ()) + config.tomograms
         made = {os.path.join(config.output, stem(config.tomograms[0]) + ending):
@@ -186,6 +187,8 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
         self._runEngine(name, config, os.path.join(config.output, name + ".json"), next(iter(made)),
                         about=inputs)
         for path, result in made.items():
+            if not os.path.exists(path):
+                continue
             shutil.move(path, result)
             if result.endswith(".mrc"):
                 setMRCSamplingRate(result, config.voxel_size)

@@ -8,6 +8,7 @@ from pyworkflow.protocol import Group, params
 from pyworkflow.tests import BaseTest
 
 from f2fd_core.config import (
+    CheckConfig,
     DeconvolveConfig,
     DenoiseConfig,
     EvaluateConfig,
@@ -19,6 +20,7 @@ from f2fd_scipion import engine
 from f2fd_scipion.form import in_form_words, shown_values
 from f2fd_scipion.objects import F2FdModel
 from f2fd_scipion.protocols import (
+    ProtF2FdCheck,
     ProtF2FdDeconvolve,
     ProtF2FdDenoise,
     ProtF2FdEvaluate,
@@ -27,7 +29,8 @@ from f2fd_scipion.protocols import (
 from f2fd_scipion.protocols.protocol_base import ProtF2FdBase
 
 PROTOCOLS = {ProtF2FdTrain: TrainConfig, ProtF2FdDenoise: DenoiseConfig,
-             ProtF2FdDeconvolve: DeconvolveConfig, ProtF2FdEvaluate: EvaluateConfig}
+             ProtF2FdDeconvolve: DeconvolveConfig, ProtF2FdEvaluate: EvaluateConfig,
+             ProtF2FdCheck: CheckConfig}
 BOUNDS = (("ge", 0, -1), ("gt", 1, 0), ("le", 0, 1), ("lt", -1, 0))  # bound, inside, outside
 
 EMPTIED = {int: "should be an integer", float: "should be a float"}
@@ -129,7 +132,7 @@ class TestF2FdForms(BaseTest):
         self.assertEqual(checked, {"ge", "gt", "le", "lt"})
 
     def testStreamingIsScipionsOwn(self):
-        for protocol in (ProtF2FdDenoise(), ProtF2FdDeconvolve()):
+        for protocol in (ProtF2FdDenoise(), ProtF2FdDeconvolve(), ProtF2FdCheck()):
             section = protocol.getDefinition().getSection("Streaming")
             self.assertEqual([name for name, _ in section.iterParams()], ["streamingSleepOnWait"])
             self.assertGreater(protocol.streamingSleepOnWait.get(), 0)

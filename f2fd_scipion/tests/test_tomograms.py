@@ -1,5 +1,6 @@
 """The protocols that make or judge tomograms, in a real project."""
 import csv
+import dataclasses
 import glob
 import os
 import shutil
@@ -18,6 +19,7 @@ from f2fd_core.config import UserError
 from f2fd_scipion import engine
 from f2fd_scipion.constants import F2FD_ENV_ACTIVATION
 from f2fd_scipion.protocols import (
+    ProtF2FdCheck,
     ProtF2FdDeconvolve,
     ProtF2FdDenoise,
     ProtF2FdEvaluate,
@@ -26,7 +28,7 @@ from f2fd_scipion.protocols import (
 from f2fd_scipion.tests import project
 from f2fd_scipion.tests.project import AWKWARD_NAME, ONE_THREAD, ORIGIN, SET_VOXEL_SIZE, SMALL
 from f2fd_scipion.tests.simulation import SHAPES
-from f2fd_scipion.viewers import F2FdEvaluateViewer
+from f2fd_scipion.viewers import F2FdCheckViewer, F2FdEvaluateViewer
 
 
 class TestF2FdTomograms(project.ProjectTests):
@@ -44,6 +46,45 @@ class TestF2FdTomograms(project.ProjectTests):
                 self.assertGreaterEqual(std.data.min(), 0)
                 self.assertGreater((std.data > 0).mean(), 0.99)
         self.assertIn("*2* of *2*", self.denoise.summary()[0])
+        verdict, = [words for words in self.denoise.summary() if "with the truth" in words]
+        self.assertRegex(verdict, r"truth: 0\.\d\d \(0\.\d\d to 0\.\d\d\); of the tomograms")
+
+    def testCheck(self):
+        """The model, hardly trained, is said to be bad; the outputs are maps of the error."""
+        imported, _ = self.importCopies("checked", {"x": self.path("second")})
+        self.setHalfMaps(imported.Tomograms, {"x": self.halves("second")})
+        check = self.launch(ProtF2FdCheck, inTomos=imported.Tomograms, inModel=self.train.model,
+                            binThreads=1, precision=1)
+        error, = check.tomograms
+        self.assertEqual(error.getSamplingRate(), SET_VOXEL_SIZE)
+        values = mrcfile.read(error.getFileName())
+        self.assertEqual(values.shape, SHAPES["second"])
+        self.assertTrue(0 <= values.min() < values.max() <= 1)
+        numbers = check.getReports()["x"]
+        self.assertTrue(numbers["half_maps"])
+        self.assertEqual(numbers["verdict"][0]["mark"], "red")
+        found = numbers["correlation"]["denoised"]["estimate"]
+        heading, row = check.summary()[1:]
+        self.assertIn("Is it better?", heading)
+        self.assertRegex(row, r"^x \| red \| .* \| %.2f \(" % found)
+        self.assertIn("is %.2f" % found, check.methods()[0])
+        with open(check.getPage("x"), encoding="utf-8") as stream:
+            self.assertEqual(stream.read().count("data:image/png;base64,"),
+                             len(check.getPictures("x")))
+        viewer = self.viewer(F2FdCheckViewer, check)
+        self.assertEqual(viewer.getParam("tomogram").choices, ["x"])
+        self.drawInMemory()
+        picture, = viewer._getVisualizeDict()["showPictures"]("showPictures")
+        picture.choose(1)
+        with mock.patch("webbrowser.open") as browser:
+            viewer._getVisualizeDict()["showPage"]("showPage")
+        browser.assert_called_once_with("file://" + os.path.abspath(check.getPage("x")))
+        masked = self.newProtocol(ProtF2FdCheck, inTomos=imported.Tomograms,
+                                  inModel=self.train.model)
+        trained = self.train.model.getTrainConfig()
+        with mock.patch.object(type(self.train.model), "getTrainConfig",
+                               return_value=dataclasses.replace(trained, perturbation="points")):
+            self.assertIn("expected a model of the perturbation", " ".join(masked.validate()))
 
     def testDownstreamProtocolsAcceptTheOutput(self):
         wanted = {"ProtMemBrainSeg": "inTomograms", "ProtTomoSegmenTV": "inTomos"}

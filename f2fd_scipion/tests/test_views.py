@@ -13,6 +13,7 @@ import numpy as np
 
 from f2fd_scipion import engine
 from f2fd_scipion.protocols import (
+    ProtF2FdCheck,
     ProtF2FdDeconvolve,
     ProtF2FdDenoise,
     ProtF2FdEvaluate,
@@ -194,9 +195,9 @@ class TestF2FdViews(project.ProjectTests):
             seen = json.load(stream)
         self.assertEqual((code, seen["error"]), (0, ""))
         self.assertEqual(seen["tree"], ["F2Fd - " + protocol._label for protocol in (
-            ProtF2FdTrain, ProtF2FdDenoise, ProtF2FdDeconvolve, ProtF2FdEvaluate,
+            ProtF2FdTrain, ProtF2FdDenoise, ProtF2FdCheck, ProtF2FdDeconvolve, ProtF2FdEvaluate,
             ProtF2FdExportModel)])
-        self.assertEqual(len(seen["forms"]), 6)
+        self.assertEqual(len(seen["forms"]), 7)
         self.assertEqual(seen["wizards"], ["patch_size", "predictions"])
         self.assertEqual(seen["patch_size"], 32)
         self.assertEqual(seen["preview"], [[32, 64, 64]] * 2)

@@ -1,0 +1,134 @@
+"""Check how far denoised tomograms can be trusted."""
+import os
+import shutil
+
+from pyworkflow.protocol import LEVEL_ADVANCED, BooleanParam, PointerParam
+
+import f2fd_scipion
+from f2fd_core.config import CheckConfig, read_json
+from f2fd_scipion.objects import citations_of
+from f2fd_scipion.protocols.protocol_base import half_maps, mean_and_range, volume_file
+from f2fd_scipion.protocols.protocol_tomograms import ProtF2FdTomograms
+
+ERROR, REMOVED, NUMBERS, PAGE = "_error.mrc", "_removed.mrc", "_report.json", "_report.html"
+PICTURES = ("_slices.png", "_shells.png", "_noise.png", "_planted.png", "_halves.png")
+
+
+class ProtF2FdCheck(ProtF2FdTomograms):
+    """Check how far what a model makes of tomograms can be trusted, without a truth.
+
+    For each tomogram: an estimate of the correlation with the truth beside those of the tomogram as
+    it is, of the best Gaussian filter, of the pretrained weights and of a short training on this
+    very tomogram; what the model makes of noise alone, and of structures that are added; what it
+    removes; and a verdict in five sentences. The outputs are maps of the relative error, 0 where
+    all is right and 1 where nothing is known.
+    """
+    _label = "check denoising"
+
+    CONFIG = CheckConfig
+    ENDING = ERROR
+    OTHERS = (REMOVED, NUMBERS, PAGE, *PICTURES)
+    SUPPLIED = {
+        "model": "the input model",
+        "tomograms": "one tomogram of the input set at a time",
+        "half_maps": "the tomogram's own, if 'Use half-maps' is 'Yes' and it has some",
+        "output": "a temporary folder; the results go to the extra folder, named by tsId",
+        "voxel_size": "the input set's sampling rate",
+        "resume": "always off: the protocol skips what is finished",
+        "overwrite": "always on: a step that runs again replaces its result",
+        "device": "the choice between GPU and CPU",
+        "threads": "the protocol's number of threads",
+    }
+    INSTEAD = {"defocus": "inCtfs"}
+
+    # -------------------------- Form -----------------------------------------
+    def _defineParams(self, form):
+        self._addTomograms(form, "The tomograms as they were before denoising.")
+        form.addParam("inModel", PointerParam, pointerClass="F2FdModel", important=True,
+                      label="Model", help="The model that denoises them.")
+        form.addParam("useHalfMaps", BooleanParam, default=True, label="Use half-maps",
+                      help="Where a tomogram has half-maps (odd and even), the noise is read off "
+                           "their difference instead of being estimated, which makes the report "
+                           "far more certain.")
+        self._addCtfs(form, "for a model that was trained on deconvolved tomograms, each is "
+                            "deconvolved with its own defocus, the median over its images.",
+                      expertLevel=LEVEL_ADVANCED)
+        self._addEngineParams(form)
+        self._addThreads(form)
+
+    # -------------------------- Steps ----------------------------------------
+    def _make(self, tsId, config, source):
+        endings = {os.sep + ending[1:]: ending for ending in (ERROR, REMOVED, NUMBERS, *PICTURES)}
+        self._runFor("check", tsId, config, endings)
+        shutil.move(os.path.join(config.output, PAGE[1:]), self._getExtraPath(tsId + PAGE))
+
+    def _asked(self, settings):
+        return dict(super()._asked(settings), useHalfMaps=self.useHalfMaps.get())
+
+    def _sources(self):
+        return [*super()._sources(), self.inModel]
+
+    # -------------------------- Values for the engine ------------------------
+    def _supply(self, tomogram=None):
+        tomograms = self.inTomos.get()
+        tomogram = tomogram or tomograms.getFirstItem()
+        return {
+            "model": self.inModel.get().getPath(),
+            "tomograms": [volume_file(tomogram)],
+            "half_maps": half_maps(tomogram) if self.useHalfMaps else [],
+            "output": self._getTmpPath(tomogram.getTsId()),
+            "voxel_size": tomograms.getSamplingRate(),
+            "resume": False,
+            "overwrite": True,
+            "device": self._device(),
+            "threads": self.binThreads.get(),
+            **self._ctfValues(tomogram),
+        }
+
+    # -------------------------- Information ----------------------------------
+    def _checkSettings(self, config):
+        config.refuse_model(self.inModel.get().getTrainConfig())
+
+    def _inputErrors(self):
+        path = self.inModel.get().getPath()
+        return super()._inputErrors() + (
+            [] if os.path.exists(path) else ["Model: its file %s is not there." % path])
+
+    def getReports(self):
+        """{tsId: the numbers of its report} of what is finished."""
+        return {tsId: read_json(self._getExtraPath(tsId + NUMBERS)) for tsId in self.getDone()}
+
+    def getPage(self, tsId):
+        """The path of a tomogram's report, a page to be opened in a browser."""
+        return self._getExtraPath(tsId + PAGE)
+
+    def getPictures(self, tsId):
+        """The paths of the pictures in a tomogram's report."""
+        paths = [self._getExtraPath(tsId + ending) for ending in PICTURES]
+        return [path for path in paths if os.path.exists(path)]
+
+    def _summary(self):
+        summary, reports = super()._summary(), self.getReports()
+        if not reports:
+            return summary
+        titles = [entry["title"] for entry in next(iter(reports.values()))["verdict"]]
+        summary.append("tsId | %s | correlation with the truth, estimated" % " | ".join(titles))
+        for tsId, numbers in sorted(reports.items()):
+            found = numbers["correlation"]["denoised"]
+            summary.append("%s | %s | %.2f (%.2f to %.2f)" % (
+                tsId, " | ".join(entry["mark"] for entry in numbers["verdict"]),
+                found["estimate"], found["low"], found["high"]))
+        return summary
+
+    def _methods(self):
+        reports = self.getReports()
+        if not reports:
+            return []
+        values = [numbers["correlation"]["denoised"]["estimate"] for numbers in reports.values()]
+        return ["What F2Fd, version %s, made of %d tomograms was checked without a truth: by "
+                "Stein's estimate of the error with random probes, its correlation with the truth "
+                "is %s." % (f2fd_scipion.__version__, len(values),
+                            mean_and_range(values, "%.2f"))]
+
+    def _citations(self):
+        return [*citations_of(self.inModel.get()), "Stein1981", "Ramani2008"]
