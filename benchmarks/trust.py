@@ -1,7 +1,7 @@
 """What `f2fd check` estimates beside the truth: simulated tomograms, and a real cell's halves.
 
     python benchmarks/trust.py [--cases cell@0.1 ...] [--seeds 3 ...] [--lamella FOLDER]
-                               [--output rows.json]
+                               [--output rows.json] [--plot trust.png]
 
 Of each simulated tomogram (64 x 96 x 96 voxels) four models are checked: the pretrained weights as
 they are, and what they learn in 25 and in 200 steps and until the training ends by itself; the
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from lamella import BOXES, correlation, read
 
-from f2fd_core import BenchmarkConfig, CheckConfig, TrainConfig, checkpoint, train
+from f2fd_core import BenchmarkConfig, CheckConfig, TrainConfig, checkpoint, figures, train
 from f2fd_core.cases import simulated_case
 from f2fd_core.checking.examine import REFERENCE, START, correlations, curves, shells_of
 from f2fd_core.checking.parts import denoiser_of, parts_of
@@ -39,7 +39,7 @@ SHAPE = (64, 96, 96)
 CASES = ("cell@0.05", "cell", "cell@0.3", "crowded", "in-situ", "thick", "sirt", "uneven",
          "lowpass", "binned", "int8", "spheres", "real-noise")
 FEW, MANY = 25, 200
-AUTOMATIC = "until it ends"
+AUTOMATIC, LAMELLA = "until it ends", "lamella"
 LEAST_CORRELATION = 0.3
 CPU = torch.device("cpu")
 
@@ -118,10 +118,31 @@ def rows_of_lamella(source, folder):
     for name in models:
         results = [box.arrays[name].astype(float) * box.volume.std for box in boxes]
         estimates = [box.estimated(name) for box in boxes]
-        yield dict(case="lamella", seed="", model=name, shells=float("nan"),
+        yield dict(case=LAMELLA, seed="", model=name, shells=float("nan"),
                    true=correlation(results, judges) / ceiling,
                    **{key: float(np.mean([one[key] for one in estimates]))
                       for key in ("estimate", "low", "high")})
+
+
+@figures.own_settings()
+def plot(rows, path):
+    """Estimates with their intervals against the truth."""
+    figure = figures.new_figure(figsize=(6, 6))
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
+    for words, chosen in (
+            ("without half-maps",
+             lambda row: "half" not in row["model"] and row["case"] != LAMELLA),
+            ("with half-maps", lambda row: "half" in row["model"]),
+            ("a real cell", lambda row: row["case"] == LAMELLA)):
+        some = [row for row in rows if chosen(row)]
+        true, value, low, high = (np.array([row[key] for row in some])
+                                  for key in ("true", "estimate", "low", "high"))
+        axes.errorbar(true, value, (value - low, high - value), fmt=".", linewidth=0.8, label=words)
+    axes.set(xlabel="correlation with the truth", ylabel="estimate without the truth",
+             xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.legend(frameon=False)
+    figures.save(figure, path)
 
 
 def main():
@@ -130,6 +151,7 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[3])
     parser.add_argument("--lamella")
     parser.add_argument("--output", help="file for the rows as JSON")
+    parser.add_argument("--plot", help="picture of the estimates against the truth")
     arguments = parser.parse_args()
     rows = []
     print("| case | seed | model | true | estimated | interval | shells |\n"
@@ -156,6 +178,8 @@ def main():
         held = np.mean([row["low"] <= row["true"] <= row["high"] for row in some])
         print("\n%s: %d rows, mean error %.3f, largest %.3f; %.0f %% of the intervals hold the "
               "truth" % (words, len(some), error.mean(), error.max(), 100 * held))
+    if arguments.plot:
+        plot(rows, arguments.plot)
     if arguments.output:
         with open(arguments.output, "w", encoding="utf-8") as stream:
             json.dump(rows, stream, indent=1)

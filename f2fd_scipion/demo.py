@@ -109,11 +109,12 @@ def _launch(project, protocol, label):
 
 
 def _run(project, tomogram, voxel_size, steps):
-    """Import, train and denoise; returns the denoised tomogram and its picture."""
+    """Import, train, denoise and check; returns the denoised tomogram, its picture, and the
+    finished protocol of the check."""
     from tomo.protocols import ProtImportTomograms
 
     from f2fd_scipion import engine
-    from f2fd_scipion.protocols import ProtF2FdDenoise, ProtF2FdTrain
+    from f2fd_scipion.protocols import ProtF2FdCheck, ProtF2FdDenoise, ProtF2FdTrain
     from f2fd_scipion.protocols.protocol_denoise import DENOISED, SLICES
     threads, on_gpu = os.cpu_count(), engine.usable_gpus([0]) > 0
     imported = _launch(project, project.newProtocol(
@@ -125,13 +126,26 @@ def _run(project, tomogram, voxel_size, steps):
     denoise = _launch(project, project.newProtocol(
         ProtF2FdDenoise, inTomos=imported.Tomograms, inModel=train.model, binThreads=threads,
         useGpu=on_gpu), "denoise tomograms")
+    check = _launch(project, project.newProtocol(
+        ProtF2FdCheck, inTomos=imported.Tomograms, inModel=train.model, binThreads=threads,
+        useGpu=on_gpu), "check denoising")
     denoised = denoise.tomograms.getFirstItem().getFileName()
     picture = denoised[:-len(DENOISED)] + SLICES
-    return os.path.abspath(denoised), os.path.abspath(picture)
+    return os.path.abspath(denoised), os.path.abspath(picture), check
 
 
-def _report(denoised, simulated):
-    """Print the scores before and after; returns the factor by which the correlation grew."""
+def _verdict(check):
+    """Print what the check of the only tomogram says; returns its numbers and its page."""
+    (tsId, numbers), = check.getReports().items()
+    print("\nHow far can it be trusted? Without the truth, F2Fd says:")
+    for entry in numbers["verdict"]:
+        print("  %-6s  %s %s" % (entry["mark"], entry["title"], entry["sentence"]))
+    return numbers, os.path.abspath(check.getPage(tsId))
+
+
+def _report(denoised, simulated, numbers):
+    """Print the scores before and after, beside those that the check has estimated; returns the
+    factor by which the correlation grew."""
     scores = json.loads(_engine("evaluate", denoised,
                                 "--reference", os.path.join(simulated, "clean.mrc"),
                                 "--noisy", os.path.join(simulated, "tomogram.mrc"),
@@ -140,6 +154,11 @@ def _report(denoised, simulated):
     print("\n%-45s %8s %8s" % ("", "before", "after"))
     for name, words, style in SCORES:
         print("%-45s %8s %8s" % (words, style % before[name], style % after[name]))
+        if name == "correlation":
+            found = numbers["correlation"]
+            print("%-45s %8.3f %8.3f (%.3f to %.3f)" % (
+                "  the same, as estimated without it", found["tomogram"]["estimate"],
+                *(found["denoised"][key] for key in ("estimate", "low", "high"))))
     return after["correlation"] / before["correlation"]
 
 
@@ -156,14 +175,15 @@ def main(argv=None):
             print("Simulating a tomogram of %d x %d x %d voxels ..." % SHAPE, flush=True)
             tomogram = _simulate(simulated, arguments.seed)
         voxel_size = _voxel_size(tomogram, arguments.voxel_size)
-        denoised, picture = _run(_create_project(), tomogram, voxel_size, arguments.steps)
-        gain = None if arguments.tomogram else _report(denoised, simulated)
+        denoised, picture, check = _run(_create_project(), tomogram, voxel_size, arguments.steps)
+        numbers, page = _verdict(check)
+        gain = None if arguments.tomogram else _report(denoised, simulated, numbers)
     except DemoError as error:
         print("demo: error: %s" % error, file=sys.stderr)
         return 1
     print("\nDenoised tomogram:         %s\nSlices before and after:   %s\n"
-          "Open the Scipion project:  make gui  (or: python -m f2fd_scipion.gui --folder %s)"
-          % (denoised, picture, arguments.folder))
+          "How far to trust it:       %s\nOpen the Scipion project:  make gui  (or: python -m f2fd_scipion.gui --folder %s)"
+          % (denoised, picture, page, arguments.folder))
     if gain is not None and gain < GAIN:
         print("demo: error: the correlation grew by a factor of %.2f; expected at least %g"
               % (gain, GAIN), file=sys.stderr)

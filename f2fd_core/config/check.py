@@ -44,7 +44,7 @@ class CheckConfig(Config):
         if self.resume and self.overwrite:
             raise UserError("--resume and --overwrite exclude each other; expected one of them")
         shared.check_half_maps(self)
-        if self.independent and not self.half_maps:
+        if self.independent and self.names() and not self.half_maps:
             raise UserError("--independent is given and --half-maps names no files; expected two "
                             "a tomogram")
 
