@@ -182,7 +182,8 @@ def main(argv=None):
         print("demo: error: %s" % error, file=sys.stderr)
         return 1
     print("\nDenoised tomogram:         %s\nSlices before and after:   %s\n"
-          "How far to trust it:       %s\nOpen the Scipion project:  make gui  (or: python -m f2fd_scipion.gui --folder %s)"
+          "How far to trust it:       %s\n"
+          "Open the Scipion project:  make gui  (or: python -m f2fd_scipion.gui --folder %s)"
           % (denoised, picture, page, arguments.folder))
     if gain is not None and gain < GAIN:
         print("demo: error: the correlation grew by a factor of %.2f; expected at least %g"

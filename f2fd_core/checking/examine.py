@@ -56,12 +56,14 @@ def shells_of(denoisers, noise, seed, step, parts, each=None):
         if isinstance(volume, HalfMaps):
             arrays[DIFFERENCE] = volume.difference(*part)
         for name, denoiser in denoisers.items():
+            arrays[name] = denoiser(part)
+            step()
             made = []
-            for strength in (0, PROBE_PART, -PROBE_PART):
-                made.append(denoiser(part, strength * probe if strength else None))
+            for strength in (PROBE_PART, -PROBE_PART):
+                # What several predictions respond on average, one does.
+                made.append(denoiser.once()(part, strength * probe))
                 step()
-            arrays[name] = made[0]
-            arrays[name + " response"] = (made[1] - made[2]) / (2 * PROBE_PART)
+            arrays[name + " response"] = (made[0] - made[1]) / (2 * PROBE_PART)
         for shells in found.values():
             shells.add(arrays, pairs)
         if each:

@@ -15,7 +15,7 @@ from f2fd_core.volume import crop
 
 # A tomogram of up to so many voxels is checked as a whole, of a larger one as many cubes with sides
 # of PART as have so many.
-MOST_VOXELS, PART = 1 << 23, 96
+MOST_VOXELS, PART = 1 << 22, 64
 
 
 def parts_of(shape):

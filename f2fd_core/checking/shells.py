@@ -33,10 +33,10 @@ class Shells:
     def add(self, arrays, pairs):
         """Add what two arrays (Z, Y, X) of a part, named ``{name: array}``, have in common, for all
         the ``pairs`` (name, name)."""
-        spectra = {name: self._spectra(array) for name, array in arrays.items()}
-        for one, other in pairs:
-            cross = (spectra[one] * spectra[other].conj()).real.mean(0)
-            self._sums[one, other] = self._sums.get((one, other), 0) + self._by_shell(cross)
+        for spectra, share in self._spectra(arrays):
+            for one, other in pairs:
+                cross = (spectra[one] * spectra[other].conj()).real.sum(0) * share
+                self._sums[one, other] = self._sums.get((one, other), 0) + self._by_shell(cross)
         self.parts += 1
 
     def __getitem__(self, pair):
@@ -54,9 +54,12 @@ class Shells:
 class Whole(Shells):
     """Of the parts as they are: their sums over all shells are those over all voxels."""
 
-    def _spectra(self, array):
-        values = torch.from_numpy(np.ascontiguousarray(array, np.float32))
-        return torch.fft.rfftn(values - values.mean(), norm="ortho")[None]
+    def _spectra(self, arrays):
+        def spectrum(array):
+            values = torch.from_numpy(np.ascontiguousarray(array, np.float32))
+            return torch.fft.rfftn(values - values.mean(), norm="ortho")[None]
+
+        yield {name: spectrum(array) for name, array in arrays.items()}, 1
 
 
 class Windowed(Shells):
@@ -67,10 +70,14 @@ class Windowed(Shells):
         super().__init__(periodogram.window_size(shape, WINDOW, periodogram.FEW_WINDOWS), 0.5)
         self.corners = periodogram.window_corners(shape, self.size)
 
-    def _spectra(self, array):
-        def region(start, size):
-            return array[tuple(slice(at, at + side) for at, side in zip(start, size))]
+    def _spectra(self, arrays):
+        def region_of(array):
+            return lambda start, size: array[tuple(
+                slice(at, at + side) for at, side in zip(start, size))]
 
-        return periodogram.windowed_spectra(region, self.corners, self.size, "cpu")
+        for some in periodogram.some_windows(self.corners, self.size):
+            yield {name: periodogram.windowed_spectra(region_of(array), self.corners[some],
+                                                      self.size, "cpu")
+                   for name, array in arrays.items()}, 1 / len(self.corners)
 
 

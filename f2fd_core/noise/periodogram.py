@@ -52,7 +52,7 @@ def window_power(region, corners, size, other=None, device="cpu"):
     It is computed on ``device``, and comes back on the CPU.
     """
     power = torch.empty((len(corners), size[0], size[1], size[2] // 2 + 1))
-    for some in _some_windows(corners, size):
+    for some in some_windows(corners, size):
         spectra = windowed_spectra(region, corners[some], size, device)
         partners = windowed_spectra(other, corners[some], size, device) if other else spectra
         power[some] = (spectra * partners.conj()).real.cpu()
@@ -67,7 +67,7 @@ def _taper(size):
     return taper / taper.square().sum().sqrt()
 
 
-def _some_windows(corners, size):
+def some_windows(corners, size):
     """Slices of the windows, so many in each that they are worth a call and fit into memory."""
     count = max(1, VALUES_AT_ONCE // math.prod(size))
     return [slice(first, first + count) for first in range(0, len(corners), count)]
