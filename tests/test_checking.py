@@ -152,6 +152,16 @@ def test_invention_is_what_comes_of_noise(values, contrast, rate):
     assert found["result"]["share"] == pytest.approx(invention.STRONGEST, rel=0.05)
 
 
+def test_a_grid_is_what_repeats():
+    smooth = synthesised(signal_power, SHAPE, 8).numpy()
+    place = np.indices(SHAPE)
+    for pattern in (place.sum(0) % 2, place[1] % 4 == 0, (place[0] % 8) * (place[2] % 2)):
+        pattern = (pattern - pattern.mean()) / pattern.std()
+        assert invention.grid(smooth + 0.1 * pattern) == pytest.approx(0.1, rel=0.1)
+    assert invention.grid(smooth) < 0.05 * smooth.std()
+    assert invention.grid(smooth[:12]) == 0
+
+
 def test_things_are_connected_across_faces_edges_and_corners():
     values = np.zeros((8, 8, 8))
     values[1, 1, 1] = values[2, 2, 2] = -2  # of either sign
@@ -241,7 +251,7 @@ GOOD = {
                                         ("tomogram", 0.3), ("gaussian", 0.5))},
     "shells": {"resolution": 40.0, "noise_share": [0.3, 0.9], "removed_over_noise": [0.7, 1.0],
                "response": [0.5, 0.1]},
-    "invention": {"contrast": 0.03, "rate": 0.0}, "seams": 0.02, "half_maps": False,
+    "invention": {"contrast": 0.03, "rate": 0.0, "grid": 0.001}, "seams": 0.02, "half_maps": False,
     "opposite": False, "planted": {"sphere": {"from": 0.5}},
 }
 
@@ -266,6 +276,7 @@ def changed(*path, value):
     (("shells", "removed_over_noise"), [1.2, 1.0], 4, "yellow"),
     (("shells", "removed_over_noise"), [2.0, 1.0], 4, "red"),
     (("shells", "response"), [0.5, -0.2], 4, "red"),
+    (("invention", "grid"), 0.05, 4, "yellow"), (("invention", "grid"), 0.2, 4, "red"),
     (("seams",), 0.15, 4, "yellow"), (("seams",), 0.4, 4, "red")])
 def test_each_defect_has_its_mark(path, value, place, mark):
     assert [entry["mark"] for entry in verdict(GOOD)] == ["green"] * 5
@@ -350,10 +361,13 @@ def test_what_can_not_be_checked_is_refused(phantom, tiny_model, tmp_path):
     network, trained = checkpoint.restore(state, "")
     checkpoint.save(masked, network.state_dict(), dataclasses.replace(
         trained, perturbation="points"), 1, 10.0)
+    tiny = str(tmp_path / "tiny.mrc")
+    mrc.write_volume(tiny, np.random.rand(24, 24, 40).astype(np.float32), 10.0)
     for settings, words in (
             (config(model=masked), "the perturbation points.*expected a model of"),
             (config(tomograms=(str(tmp_path / "none.mrc"),)), "none.mrc"),
             (config(model=phantom["tomogram"]), "no F2Fd model"),
+            (config(tomograms=(tiny,)), "has 24 x 24 x 40 voxels .*; expected at least 32768"),
             (config(tile_size=36), "--tile-size is 36; expected a multiple of")):
         with pytest.raises(UserError, match=words):
             check(settings)

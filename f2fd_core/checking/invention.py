@@ -1,6 +1,8 @@
 """What a model makes of noise alone: structure that is not there."""
 import numpy as np
 
+# Voxels between which a network's levels, and the shuffled blocks of the folded one, repeat.
+PERIOD = 8
 # The strongest share of a denoised tomogram's voxels counts as structure.
 STRONGEST = 0.01
 
@@ -20,6 +22,17 @@ def things(values, level):
             "peak": float(np.abs(values).max())}
 
 
+def grid(values):
+    """How much of ``values`` (Z, Y, X) repeats every PERIOD voxels along all axes: the standard
+    deviation of the mean period."""
+    sides = [length // PERIOD for length in values.shape]
+    if min(sides) < 2:
+        return 0.0
+    whole = values[tuple(slice(PERIOD * side) for side in sides)]
+    parts = [number for side in sides for number in (side, PERIOD)]
+    return float(whole.reshape(parts).mean((0, 2, 4)).std())
+
+
 def invention(result, null):
     """What of a denoised tomogram, a list of arrays (Z, Y, X), can come of noise: ``null``, the
     same of noise alone.
@@ -36,6 +49,7 @@ def invention(result, null):
         found[name] = {key: float(np.mean([one[key] for one in each])) if key == "share" else max(
             one[key] for one in each) for key in each[0]}
     spread = [np.sqrt(np.mean([part.var() for part in parts])) for parts in (null, result)]
+    found["grid"] = float(np.mean([grid(part) for part in null]) / max(spread[1], 1e-30))
     found["contrast"] = float(spread[0] / max(spread[1], 1e-30))
     found["rate"] = min(found["null"]["share"] / max(found["result"]["share"], 1e-30), 1.0)
     return found

@@ -1,15 +1,17 @@
 """The command: a report on what a model makes of some tomograms."""
 import json
+import math
 import os
 
 from f2fd_core import __version__, checkpoint, files, lock, report
 from f2fd_core.checking import page, pictures
 from f2fd_core.checking.examine import DENOISED, REFERENCE, START, count_of, examine
 from f2fd_core.checking.halves import independent_halves
-from f2fd_core.checking.parts import denoiser_of
+from f2fd_core.checking.parts import LEAST_VOXELS, denoiser_of
 from f2fd_core.checking.reference import reference
 from f2fd_core.checking.start import settings_of, start_of
 from f2fd_core.checking.verdict import verdict
+from f2fd_core.config import UserError
 from f2fd_core.contrast import in_contrast
 from f2fd_core.deconvolution import preparation
 from f2fd_core.device import arithmetic, choose_devices, prepare_cpu, repeatable
@@ -44,6 +46,11 @@ def check(config):
     files.refuse_inputs([*results, *folders.values()],
                         [config.model, *(path for paths in config.inputs() for path in paths)])
     volumes = open_as_they_are(config, trained)
+    for volume in volumes:
+        if math.prod(volume.shape) < LEAST_VOXELS:
+            raise UserError("%s has %d x %d x %d voxels (Z, Y, X), too few to be checked; expected "
+                            "at least %d in all" % (volume.source.path, *volume.shape,
+                                                    LEAST_VOXELS))
     made_of = {name: files.fingerprint(config.model, *paths, text=config.settings())
                for name, paths in zip(config.names(), config.inputs())}
     warn_of_voxel_sizes(volumes, state["voxel_size"], "the model was trained at")

@@ -1,10 +1,11 @@
 """The short form of a check: the error alone, measured on a part of a tomogram, in a sentence."""
 import json
+import math
 import os
 
 from f2fd_core import checkpoint, files, report
 from f2fd_core.checking.examine import DENOISED, GAUSSIAN, START, correlations, shells_of
-from f2fd_core.checking.parts import denoiser_of
+from f2fd_core.checking.parts import LEAST_VOXELS, denoiser_of
 from f2fd_core.checking.shells import TOMOGRAM, Whole
 from f2fd_core.checking.start import settings_of, start_of
 from f2fd_core.checking.verdict import WORSE
@@ -23,8 +24,9 @@ def judged(model, config, volumes=None):
     """What the model (path) makes of a part of each tomogram of a TrainConfig or DenoiseConfig.
 
     Yields (tomogram, {result: {"estimate", "low", "high"}}), as
-    :func:`~f2fd_core.checking.examine.correlations` has it; nothing for a model whose predictions
-    are made from perturbed copies. ``volumes``: the tomograms, standardised, if they are open.
+    :func:`~f2fd_core.checking.examine.correlations` has it; nothing for a tomogram that is too
+    small, and for a model whose predictions are made from perturbed copies. ``volumes``: the
+    tomograms, standardised, if they are open.
     """
     network, trained = checkpoint.restore(checkpoint.load(model), model)
     if trained.perturbation not in START_PERTURBATIONS:
@@ -35,6 +37,8 @@ def judged(model, config, volumes=None):
     network.to(device)
     prepare = preparation(trained, config.defocus)
     for volume in open_silently(config, trained) if volumes is None else volumes:
+        if math.prod(volume.shape) < LEAST_VOXELS:
+            continue
         prepared = volume.prepared_by(prepare)
         with repeatable(), in_contrast([network], prepared, trained, device, dtype, silent=True):
             yield volume.source.path, _correlations(prepared, network, trained, settings, device,
