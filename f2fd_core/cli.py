@@ -118,19 +118,17 @@ def _require(settings, *names):
 
 def _train(settings):
     _require(settings, *(() if settings.half_maps else ("tomograms",)), "output")
-    from f2fd_core import distributed
     from f2fd_core.checking.short import tell
+    from f2fd_core.run_folder import model_in
     from f2fd_core.training import train
-    model = train(settings)
-    if distributed.from_environment(os.environ)[0].rank == 0:
-        tell(model, settings)
+    train(settings, lambda volumes: tell(model_in(settings.output), settings, volumes))
 
 
 def _denoise(settings):
     _require(settings, "model", *(() if settings.half_maps else ("tomograms",)), "output")
     from f2fd_core.checking.short import tell
     from f2fd_core.denoising import denoise
-    denoise(settings, lambda volumes: tell(settings.model, settings, volumes))
+    denoise(settings, lambda volumes: tell(settings.model, settings, volumes, write=True))
 
 
 def _check(settings):

@@ -65,6 +65,11 @@ def prepare_folder(config):
         files.sweep(os.path.join(glob.escape(config.output), pattern))
 
 
+def model_in(output):
+    """The model of a training in the folder ``output``."""
+    return os.path.join(output, "model.pt")
+
+
 def stop_file(output):
     """The file whose presence ends a training after its step, with a model."""
     return os.path.join(output, STOP)

@@ -129,6 +129,8 @@ def assert_whole(folder):
             elif path.endswith(".png"):
                 with Image.open(path) as picture:
                     picture.load()
+            elif path.endswith("_check.json"):
+                assert {"denoised", "worse"} < set(read_json(path))
             elif path.endswith(".json"):
                 TrainConfig.create({}, read_json(path))
             elif path.endswith(".csv"):

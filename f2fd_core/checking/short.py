@@ -69,13 +69,13 @@ def sentence(name, found):
             ), worse
 
 
-def tell(model, config, volumes=None):
-    """Say the verdict on each tomogram of a TrainConfig or DenoiseConfig; of those denoised
-    the numbers are also written beside the results, to ``<name>_check.json``."""
+def tell(model, config, volumes=None, write=False):
+    """Say the verdict on each tomogram of a TrainConfig or DenoiseConfig, see :func:`judged`; with
+    ``write`` the numbers also go to ``<name>_check.json`` in its output folder."""
     for name, found in judged(model, config, volumes):
         words, worse = sentence(name, found)
         (report.warn if worse else report.say)(words)
-        if volumes is not None:
+        if write:
             path = os.path.join(config.output, files.stem(name) + files.VERDICT)
             with files.replaced(path) as partial, open(partial, "w", encoding="utf-8") as stream:
                 json.dump(dict(found, worse=worse), stream, indent=1)

@@ -7,7 +7,6 @@ checkpoint.
 """
 import contextlib
 import gc
-import os
 
 import torch
 
@@ -16,6 +15,7 @@ from f2fd_core.batches import open_ground_truth
 from f2fd_core.config import NETWORK_MULTIPLE, UserError
 from f2fd_core.device import arithmetic, choose_devices, prepare_cpu, repeatable
 from f2fd_core.run_folder import (
+    model_in,
     prepare_folder,
     present_results,
     record,
@@ -48,13 +48,15 @@ def open_for_training(config, group=distributed.ALONE, resumes=False):
     return training
 
 
-def train(config):
+def train(config, finished=None):
     """Train a model and write it, its log, checkpoints and pictures into ``config.output``.
 
     With several devices it starts a process for each; started by torchrun or srun, it joins the
     others. Returns the path of model.pt. Raises UserError for bad input (see config for the
     options), if another run writes there, and when the loss does not stay finite: from such a step
-    it goes back to the newest checkpoint, with a lower learning rate, MOST_SETBACKS times.
+    it goes back to the newest checkpoint, with a lower learning rate, MOST_SETBACKS times. At the
+    end ``finished(volumes)`` is called with the standardised tomograms, or None where other
+    processes have opened them.
     """
     devices = choose_devices(config.device)
     with distributed.joined(devices[0].type == "cuda") as group:
@@ -62,13 +64,16 @@ def train(config):
         config.check_devices(size)
         if group.size < size:
             distributed.start(train, config, size)
+            volumes = None
         else:
-            _train_in(group, config)
-    return os.path.join(config.output, "model.pt")
+            volumes = _train_in(group, config)
+        if finished and group.rank == 0:
+            finished(volumes)
+    return model_in(config.output)
 
 
 def _train_in(group, config):
-    """The whole of a training in one of its processes."""
+    """The whole of a training in one of its processes; returns its tomograms."""
     prepare_cpu(config.threads)
     results = files.results_among(config.tomograms)
     if results:
@@ -113,6 +118,7 @@ def _train_in(group, config):
             training.slow_down(setbacks)
         if group.rank == 0:
             withdraw_stop(config.output)
+        return training.volumes
 
 
 def fit_and_write(training):

@@ -3,7 +3,7 @@ import os
 
 from f2fd_core import checkpoint, report
 from f2fd_core.config import UserError
-from f2fd_core.run_folder import compare
+from f2fd_core.run_folder import compare, model_in
 
 
 def resume(training):
@@ -11,7 +11,7 @@ def resume(training):
     if there is one. Raises UserError if it can't go on from that."""
     path, state = checkpoint.newest(training.checkpoints, report.warn)
     if state is None:
-        model = os.path.join(training.config.output, "model.pt")
+        model = model_in(training.config.output)
         if os.path.exists(model):
             raise UserError("%s is there, but no checkpoint to resume from; expected one, or "
                             "--overwrite to start anew" % model)

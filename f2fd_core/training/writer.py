@@ -4,6 +4,7 @@ import time
 
 from f2fd_core import checkpoint, figures, report, train_log
 from f2fd_core.prediction import Predictor, preview
+from f2fd_core.run_folder import model_in
 from f2fd_core.training import eta
 
 PREVIEW_PREDICTIONS = 2
@@ -89,7 +90,7 @@ class Writer:
         weights, step = best.model, best.step
         if weights is None or not training.config.automatic() and best.has_gained():
             weights, step = training.model().state_dict(), training.step
-        path = self._path("model.pt")
+        path = model_in(self.folder)
         noise = [perturbation.noise.by_shell() for perturbation in training.perturbations] \
             if training.matched() else []
         checkpoint.save(path, weights, training.config, step, training.voxel_size, noise=noise)
