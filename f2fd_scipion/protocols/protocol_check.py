@@ -2,19 +2,19 @@
 import os
 import shutil
 
-from pyworkflow.protocol import LEVEL_ADVANCED, BooleanParam, PointerParam
+from pyworkflow.protocol import BooleanParam, PointerParam
 
 import f2fd_scipion
 from f2fd_core.config import CheckConfig, read_json
 from f2fd_scipion.objects import citations_of
-from f2fd_scipion.protocols.protocol_base import half_maps, mean_and_range, volume_file
-from f2fd_scipion.protocols.protocol_tomograms import ProtF2FdTomograms
+from f2fd_scipion.protocols.protocol_base import half_maps, mean_and_range
+from f2fd_scipion.protocols.protocol_tomograms import ProtF2FdWithModel
 
 ERROR, REMOVED, NUMBERS, PAGE = "_error.mrc", "_removed.mrc", "_report.json", "_report.html"
 PICTURES = ("_slices.png", "_shells.png", "_noise.png", "_planted.png", "_halves.png")
 
 
-class ProtF2FdCheck(ProtF2FdTomograms):
+class ProtF2FdCheck(ProtF2FdWithModel):
     """Check how far what a model makes of tomograms can be trusted, without a truth.
 
     For each tomogram: an estimate of the correlation with the truth beside those of the tomogram as
@@ -28,18 +28,8 @@ class ProtF2FdCheck(ProtF2FdTomograms):
     CONFIG = CheckConfig
     ENDING = ERROR
     OTHERS = (REMOVED, NUMBERS, PAGE, *PICTURES)
-    SUPPLIED = {
-        "model": "the input model",
-        "tomograms": "one tomogram of the input set at a time",
-        "half_maps": "the tomogram's own, if 'Use half-maps' is 'Yes' and it has some",
-        "output": "a temporary folder; the results go to the extra folder, named by tsId",
-        "voxel_size": "the input set's sampling rate",
-        "resume": "always off: the protocol skips what is finished",
-        "overwrite": "always on: a step that runs again replaces its result",
-        "device": "the choice between GPU and CPU",
-        "threads": "the protocol's number of threads",
-    }
-    INSTEAD = {"defocus": "inCtfs"}
+    SUPPLIED = dict(ProtF2FdWithModel.SUPPLIED, half_maps="the tomogram's own, if 'Use half-maps' "
+                    "is 'Yes' and it has some")
 
     # -------------------------- Form -----------------------------------------
     def _defineParams(self, form):
@@ -50,9 +40,7 @@ class ProtF2FdCheck(ProtF2FdTomograms):
                       help="Where a tomogram has half-maps (odd and even), the noise is read off "
                            "their difference instead of being estimated, which makes the report "
                            "far more certain.")
-        self._addCtfs(form, "for a model that was trained on deconvolved tomograms, each is "
-                            "deconvolved with its own defocus, the median over its images.",
-                      expertLevel=LEVEL_ADVANCED)
+        self._addOwnCtfs(form)
         self._addEngineParams(form)
         self._addThreads(form)
 
@@ -65,34 +53,12 @@ class ProtF2FdCheck(ProtF2FdTomograms):
     def _asked(self, settings):
         return dict(super()._asked(settings), useHalfMaps=self.useHalfMaps.get())
 
-    def _sources(self):
-        return [*super()._sources(), self.inModel]
-
-    # -------------------------- Values for the engine ------------------------
-    def _supply(self, tomogram=None):
-        tomograms = self.inTomos.get()
-        tomogram = tomogram or tomograms.getFirstItem()
-        return {
-            "model": self.inModel.get().getPath(),
-            "tomograms": [volume_file(tomogram)],
-            "half_maps": half_maps(tomogram) if self.useHalfMaps else [],
-            "output": self._getTmpPath(tomogram.getTsId()),
-            "voxel_size": tomograms.getSamplingRate(),
-            "resume": False,
-            "overwrite": True,
-            "device": self._device(),
-            "threads": self.binThreads.get(),
-            **self._ctfValues(tomogram),
-        }
+    def _halfMaps(self, tomogram):
+        return half_maps(tomogram) if self.useHalfMaps else []
 
     # -------------------------- Information ----------------------------------
     def _checkSettings(self, config):
         config.refuse_model(self.inModel.get().getTrainConfig())
-
-    def _inputErrors(self):
-        path = self.inModel.get().getPath()
-        return super()._inputErrors() + (
-            [] if os.path.exists(path) else ["Model: its file %s is not there." % path])
 
     def getReports(self):
         """{tsId: the numbers of its report} of what is finished."""

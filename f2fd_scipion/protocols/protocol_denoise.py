@@ -3,7 +3,7 @@ import itertools
 import json
 import os
 
-from pyworkflow.protocol import LEVEL_ADVANCED, BooleanParam, PointerParam
+from pyworkflow.protocol import BooleanParam, PointerParam
 
 import f2fd_scipion
 from f2fd_core.config import DenoiseConfig, UserError, read_json
@@ -14,9 +14,8 @@ from f2fd_scipion.protocols.protocol_base import (
     half_maps,
     mean_and_range,
     missing_files,
-    volume_file,
 )
-from f2fd_scipion.protocols.protocol_tomograms import DEVIATION, ProtF2FdTomograms
+from f2fd_scipion.protocols.protocol_tomograms import DEVIATION, ProtF2FdWithModel
 
 DENOISED = "_denoised.mrc"
 SLICES = "_slices.png"
@@ -26,7 +25,7 @@ VERDICT = "_check.json"
 HALVES = ("_denoised_odd.mrc", "_denoised_even.mrc")
 
 
-class ProtF2FdDenoise(ProtF2FdTomograms):
+class ProtF2FdDenoise(ProtF2FdWithModel):
     """Denoise tomograms with an F2Fd model, in their own intensity units.
 
     A tomogram that fails is reported with the reason and skipped; continuing the protocol tries
@@ -37,20 +36,11 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
     CONFIG = DenoiseConfig
     ENDING = DENOISED
     OTHERS = (SLICES, DEVIATION, SHELLS, VERDICT, *HALVES)
-    SUPPLIED = {
-        "model": "the input model",
-        "tomograms": "one tomogram of the input set at a time",
-        "half_maps": "the tomogram's own, for a model of the perturbation 'halves', where there "
-                     "are some; other models denoise the tomogram itself",
-        "output": "a temporary folder; the results go to the extra folder, named by tsId",
-        "region": "always the whole tomogram; the preview of 'Predictions' looks at a part",
-        "voxel_size": "the input set's sampling rate",
-        "resume": "always off: the protocol skips what is finished",
-        "overwrite": "always on: a step that runs again replaces its result",
-        "device": "the choice between GPU and CPU",
-        "threads": "the protocol's number of threads",
-    }
-    INSTEAD = {"defocus": "inCtfs"}
+    SUPPLIED = dict(
+        ProtF2FdWithModel.SUPPLIED,
+        half_maps="the tomogram's own, for a model of the perturbation 'halves', where there are "
+                  "some; other models denoise the tomogram itself",
+        region="always the whole tomogram; the preview of 'Predictions' looks at a part")
 
     GPU_HELP = (ProtF2FdBase.GPU_HELP + " With more threads, several tomograms are denoised side "
                 "by side, and the GPUs are divided among them: with 3 threads, one of which only "
@@ -69,9 +59,7 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
                            "long: they go with the result, and the Fourier shell correlation "
                            "between them is told, and between the original ones. Without it the "
                            "results have no half-maps.")
-        self._addCtfs(form, "for a model that was trained on deconvolved tomograms, each is "
-                            "deconvolved with its own defocus, the median over its images.",
-                      expertLevel=LEVEL_ADVANCED)
+        self._addOwnCtfs(form)
         self._addEngineParams(form)
         self._addThreads(form)
 
@@ -97,36 +85,18 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
     def _asked(self, settings):
         return dict(super()._asked(settings), denoiseHalves=self.denoiseHalves.get())
 
-    def _sources(self):
-        return [*super()._sources(), self.inModel]
-
     # -------------------------- Values for the engine ------------------------
     def _supply(self, tomogram=None):
-        tomograms = self.inTomos.get()
-        tomogram = tomogram or tomograms.getFirstItem()
-        return {
-            "model": self.inModel.get().getPath(),
-            "tomograms": [volume_file(tomogram)],
-            "half_maps": half_maps(tomogram) if self._usesHalves() else [],
-            "output": self._getTmpPath(tomogram.getTsId()),
-            "region": [],
-            "voxel_size": tomograms.getSamplingRate(),
-            "resume": False,
-            "overwrite": True,
-            "device": self._device(),
-            "threads": self.binThreads.get(),
-            **self._ctfValues(tomogram),
-        }
+        return dict(super()._supply(tomogram), region=[])
+
+    def _halfMaps(self, tomogram):
+        return half_maps(tomogram) if self._usesHalves() else []
 
     def _usesHalves(self):
         """Whether both half-maps of every tomogram are denoised in its place: by a model that has
         learned from one to the other, where they are there."""
         return (self.inModel.get().getTrainConfig().perturbation == "halves"
                 and all(len(half_maps(tomogram)) == 2 for tomogram in self.inTomos.get()))
-
-    def _filters(self):
-        """Whether the tomograms are deconvolved, as those of the model's training were."""
-        return self.inModel.get().getTrainConfig().deconvolve
 
     # -------------------------- Information ----------------------------------
     def _checkSettings(self, config):
@@ -137,12 +107,6 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
         if self._usesHalves() and self.denoiseHalves:
             errors.append("Denoise the half-maps, too: the model was trained on half-maps and "
                           "denoises both together; choose 'No'.")
-        if self.inCtfs.get() is not None and not self._filters():
-            errors.append("CTFs: the model was trained on tomograms that were not deconvolved; "
-                          "expected no CTFs.")
-        path = self.inModel.get().getPath()
-        if not os.path.exists(path):
-            errors.append("Model: its file %s is not there." % path)
         return list(dict.fromkeys(errors))
 
     def _halfMapErrors(self, tomograms):
@@ -154,7 +118,6 @@ class ProtF2FdDenoise(ProtF2FdTomograms):
 
     def _warnings(self):
         warnings = super()._warnings()
-        warnings += self._voltageWarnings() if self._filters() else []
         tomograms, trained = self.inTomos.get(), self.inModel.get().getSamplingRate()
         if trained and abs(tomograms.getSamplingRate() / trained - 1) > 0.1:
             warnings.append("The tomograms have %.2f Å/px, but the model was trained at %.2f Å/px: "

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from pwem.convert.headers import setMRCSamplingRate
 from pyworkflow.object import Set
-from pyworkflow.protocol import PointerParam, ProtStreamingBase
+from pyworkflow.protocol import LEVEL_ADVANCED, PointerParam, ProtStreamingBase
 from pyworkflow.utils import Message, cleanPath, makePath, redStr
 from tomo.objects import SetOfTomograms, Tomogram
 
@@ -310,3 +310,64 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
         told = ("Finished *%d* of *%d* tomograms." % (done, self.inTomos.get().getSize())
                 if done else "No tomogram yet.")
         return [told] + failures
+
+
+class ProtF2FdWithModel(ProtF2FdTomograms):
+    """The same with a model: ``inModel``. Subclasses tell ``_halfMaps``, those of a tomogram that
+    the engine takes."""
+    INSTEAD = {"defocus": "inCtfs"}
+    SUPPLIED = {
+        "model": "the input model",
+        "tomograms": "one tomogram of the input set at a time",
+        "output": "a temporary folder; the results go to the extra folder, named by tsId",
+        "voxel_size": "the input set's sampling rate",
+        "resume": "always off: the protocol skips what is finished",
+        "overwrite": "always on: a step that runs again replaces its result",
+        "device": "the choice between GPU and CPU",
+        "threads": "the protocol's number of threads",
+    }
+
+    def _addOwnCtfs(self, form):
+        self._addCtfs(form, "for a model that was trained on deconvolved tomograms, each is "
+                            "deconvolved with its own defocus, the median over its images.",
+                      expertLevel=LEVEL_ADVANCED)
+
+    def _sources(self):
+        return [*super()._sources(), self.inModel]
+
+    def _supply(self, tomogram=None):
+        tomograms = self.inTomos.get()
+        tomogram = tomogram or tomograms.getFirstItem()
+        return {
+            "model": self.inModel.get().getPath(),
+            "tomograms": [volume_file(tomogram)],
+            "half_maps": self._halfMaps(tomogram),
+            "output": self._getTmpPath(tomogram.getTsId()),
+            "voxel_size": tomograms.getSamplingRate(),
+            "resume": False,
+            "overwrite": True,
+            "device": self._device(),
+            "threads": self.binThreads.get(),
+            **self._ctfValues(tomogram),
+        }
+
+    def _halfMaps(self, tomogram):
+        raise NotImplementedError
+
+    def _filters(self):
+        """Whether the tomograms are deconvolved, as those of the model's training were."""
+        return self.inModel.get().getTrainConfig().deconvolve
+
+    def _inputErrors(self):
+        errors = super()._inputErrors()
+        if self.inCtfs.get() is not None and not self._filters():
+            errors.append("CTFs: the model was trained on tomograms that were not deconvolved; "
+                          "expected no CTFs.")
+        path = self.inModel.get().getPath()
+        if not os.path.exists(path):
+            errors.append("Model: its file %s is not there." % path)
+        return errors
+
+    def _warnings(self):
+        warnings = super()._warnings()
+        return warnings + (self._voltageWarnings() if self._filters() else [])
