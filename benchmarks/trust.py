@@ -7,7 +7,8 @@ Of each simulated tomogram (64 x 96 x 96 voxels) four models are checked: the pr
 they are, and what they learn in 25 and in 200 steps and until the training ends by itself; the
 latter with half-maps, too. Prints the correlation with the noise-free reconstruction, the estimate
 and its interval, and the mean difference by Fourier shell up to where the true correlation falls
-below 0.3; then how far all estimates are off, and how many intervals hold the truth.
+below 0.3; then how far all estimates are off, how many intervals hold the truth, and of how many
+pairs of models of one tomogram, whose true correlations differ, the better is known.
 
 FOLDER holds box0_even.mrc ... box4_odd.mrc: models that learn from the even halves are checked on
 these, and the odd ones judge, by the correlation in the middle of all boxes together over the root
@@ -15,6 +16,7 @@ of that between both halves.
 """
 import argparse
 import glob
+import itertools
 import json
 import os
 import tempfile
@@ -40,7 +42,7 @@ CASES = ("cell@0.05", "cell", "cell@0.3", "crowded", "in-situ", "thick", "sirt",
          "lowpass", "binned", "int8", "spheres", "real-noise")
 FEW, MANY = 25, 200
 AUTOMATIC, LAMELLA = "until it ends", "lamella"
-LEAST_CORRELATION = 0.3
+LEAST_CORRELATION, DIFFERENT = 0.3, 0.01
 CPU = torch.device("cpu")
 
 
@@ -124,6 +126,17 @@ def rows_of_lamella(source, folder):
                       for key in ("estimate", "low", "high")})
 
 
+def ranked(rows):
+    """(how many pairs of models of one tomogram have the right order, how many there are), of those
+    whose true correlations differ by DIFFERENT or more."""
+    signs = []
+    for one, other in itertools.combinations(rows, 2):
+        true, estimate = (one[key] - other[key] for key in ("true", "estimate"))
+        if (one["case"], one["seed"]) == (other["case"], other["seed"]) and abs(true) >= DIFFERENT:
+            signs.append(true * estimate > 0)
+    return sum(signs), len(signs)
+
+
 @figures.own_settings()
 def plot(rows, path):
     """Estimates with their intervals against the truth."""
@@ -178,6 +191,8 @@ def main():
         held = np.mean([row["low"] <= row["true"] <= row["high"] for row in some])
         print("\n%s: %d rows, mean error %.3f, largest %.3f; %.0f %% of the intervals hold the "
               "truth" % (words, len(some), error.mean(), error.max(), 100 * held))
+    print("of %d of %d pairs the better is known"
+          % ranked([row for row in rows if "half-maps" not in row["model"]]))
     if arguments.plot:
         plot(rows, arguments.plot)
     if arguments.output:
