@@ -11,7 +11,9 @@ MARKS = ("green", "yellow", "red")
 # on, and much worse from the second on.
 WORSE, MUCH_WORSE = 0.01, 0.03
 FAIR, POOR = 0.6, 0.4
-INVENTED, MUCH_INVENTED = 0.1, 0.25
+# Of the contrast, and of what stands out.
+INVENTED, MUCH_INVENTED = 0.25, 0.5
+FALSE, MUCH_FALSE = 0.01, 0.1
 FAINT, STRONG = 1.0, 2.0
 REMOVED, MUCH_REMOVED = 1.15, 1.4
 REVERSED = -0.05
@@ -76,12 +78,14 @@ def _right(numbers):
 
 def _invented(numbers):
     found = numbers["invention"]
-    return _mark(found["contrast"] > MUCH_INVENTED, found["contrast"] > INVENTED), (
+    contrast, rate = found["contrast"], found["rate"]
+    return _mark(contrast > MUCH_INVENTED or rate > MUCH_FALSE,
+                 contrast > INVENTED or rate > FALSE), (
         "Of noise alone the model makes %.0f %% of the result's contrast, and %.1f %% of what "
-        "stands out in the result could be noise." % (100 * found["contrast"],
-                                                      100 * found["rate"])), (
-        "yellow: more than %.0f %% of the contrast; red: more than %.0f %%"
-        % (100 * INVENTED, 100 * MUCH_INVENTED))
+        "stands out in the result could be noise." % (100 * contrast, 100 * rate)), (
+        "yellow: more than %.0f %% of the contrast or %.0f %% of what stands out; red: more than "
+        "%.0f %% or %.0f %%" % tuple(100 * share for share in (INVENTED, FALSE, MUCH_INVENTED,
+                                                              MUCH_FALSE)))
 
 
 def _found(numbers):
