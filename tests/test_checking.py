@@ -274,8 +274,8 @@ def changed(*path, value):
     (("invention", "rate"), 0.05, 2, "yellow"), (("invention", "rate"), 0.2, 2, "red"),
     (("planted", "sphere", "from"), 2.0, 3, "yellow"),
     (("planted", "sphere", "from"), None, 3, "red"),
-    (("shells", "removed_over_noise"), [1.2, 1.0], 4, "yellow"),
-    (("shells", "removed_over_noise"), [2.0, 1.0], 4, "red"),
+    (("shells", "removed_over_noise"), [2.0, 1.0], 4, "yellow"),
+    (("shells", "removed_over_noise"), [3.0, 1.0], 4, "red"),
     (("shells", "response"), [0.5, -0.2], 4, "red"),
     (("invention", "grid"), 0.05, 4, "yellow"), (("invention", "grid"), 0.2, 4, "red"),
     (("seams",), 0.15, 4, "yellow"), (("seams",), 0.4, 4, "red")])

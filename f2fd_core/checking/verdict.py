@@ -15,12 +15,13 @@ FAIR, POOR = 0.6, 0.4
 INVENTED, MUCH_INVENTED = 0.25, 0.5
 FALSE, MUCH_FALSE = 0.01, 0.1
 FAINT, STRONG = 1.0, 2.0
-REMOVED, MUCH_REMOVED = 1.15, 1.4
+LOST, MUCH_LOST = 0.25, 0.5
 REVERSED = -0.05
 SEAMS, BAD_SEAMS = 0.1, 0.25
 GRID, BAD_GRID = 0.02, 0.1
-# Shells count where the signal is at least this share of the power.
-SIGNAL = 0.05
+# Shells count for the response where the signal is at least this share of the power, and for what
+# was lost where the noise is at most that.
+SIGNAL, MOST_NOISE = 0.05, 0.8
 
 
 def _mark(bad, doubtful):
@@ -104,23 +105,24 @@ def _found(numbers):
 
 def _lost(numbers):
     shells, seams, grid = numbers["shells"], numbers["seams"], numbers["invention"]["grid"]
-    known = np.array(shells["noise_share"]) < 1 - SIGNAL
-    removed = np.array(shells["removed_over_noise"])
-    most = float(removed[known].max(initial=0))
-    response = float(min(np.array(shells["response"])[known].min(initial=1), 1))
-    mark = _mark(most > MUCH_REMOVED or response < REVERSED or seams > BAD_SEAMS or grid > BAD_GRID,
-                 most > REMOVED or seams > SEAMS or grid > GRID)
+    noise = np.array(shells["noise_share"])
+    excess = (np.array(shells["removed_over_noise"]) - 1) * noise / np.maximum(1 - noise, SIGNAL)
+    lost = float(excess[noise < MOST_NOISE].max(initial=0))
+    response = float(min(np.array(shells["response"])[noise < 1 - SIGNAL].min(initial=1), 1))
+    mark = _mark(lost > MUCH_LOST or response < REVERSED or seams > BAD_SEAMS or grid > BAD_GRID,
+                 lost > LOST or seams > SEAMS or grid > GRID)
     problems = [words for wrong, words in (
-        (most > REMOVED, "signal was removed"),
+        (lost > LOST, "signal was removed"),
         (response < REVERSED, "weak signal comes out with the wrong sign"),
         (seams > SEAMS, "tiles may show"), (grid > GRID, "a grid may show")) if wrong]
     start = " and ".join(problems) or "No sign that signal was lost"
     return mark, (
-        "%s: what was removed has at most %.2f times the power of the noise in any Fourier shell "
-        "with signal, the response to a little noise is nowhere below %.2f, in other tiles the "
+        "%s: of the signal's power at most %.0f %% was removed in any Fourier shell that is not "
+        "nearly all noise, the response to a little noise is nowhere below %.2f, in other tiles the "
         "result changes by %.0f %% of its contrast, and what repeats every 8 voxels has %.1f %% of "
-        "it." % (start[0].upper() + start[1:], most, response, 100 * seams, 100 * grid)), (
-        "yellow: more than %g times the noise, changes of more than %.0f %% or a grid of more than "
-        "%.0f %%; red: more than %g times, a response below %g, changes of more than %.0f %% or a "
-        "grid of more than %.0f %%" % (REMOVED, 100 * SEAMS, 100 * GRID, MUCH_REMOVED, REVERSED,
-                                       100 * BAD_SEAMS, 100 * BAD_GRID))
+        "it." % (start[0].upper() + start[1:], 100 * lost, response, 100 * seams, 100 * grid)), (
+        "yellow: more than %.0f %% of the signal, changes of more than %.0f %% or a grid of more "
+        "than %.0f %%; red: more than %.0f %% of the signal, a response below %g, changes of more "
+        "than %.0f %% or a grid of more than %.0f %%" % (
+            100 * LOST, 100 * SEAMS, 100 * GRID, 100 * MUCH_LOST, REVERSED, 100 * BAD_SEAMS,
+            100 * BAD_GRID))
