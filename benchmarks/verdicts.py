@@ -21,7 +21,7 @@ from f2fd_core.checking.run import check
 from f2fd_core.config import read_json
 
 SHAPE, SMALL = (64, 96, 96), (32, 64, 64)
-OVERTRAINED = 3000
+OVERTRAINED = 1500
 
 
 def simulated(name, shape, folder, seed=3):
