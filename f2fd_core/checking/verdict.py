@@ -120,7 +120,8 @@ def _lost(numbers):
         "%s: of the signal's power at most %.0f %% was removed in any Fourier shell that is not "
         "nearly all noise, the response to a little noise is nowhere below %.2f, in other tiles "
         "the result changes by %.0f %% of its contrast, and what repeats every 8 voxels has %.1f "
-        "%% of it." % (start[0].upper() + start[1:], 100 * lost, response, 100 * seams, 100 * grid)), (
+        "%% of it." % (start[0].upper() + start[1:], 100 * lost, response, 100 * seams,
+                       100 * grid)), (
         "yellow: more than %.0f %% of the signal, changes of more than %.0f %% or a grid of more "
         "than %.0f %%; red: more than %.0f %% of the signal, a response below %g, changes of more "
         "than %.0f %% or a grid of more than %.0f %%" % (
