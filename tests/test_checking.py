@@ -54,14 +54,14 @@ class Filter:
     def context(self, part):
         return part
 
-    def alone(self, box, added=None, tomogram=True):
+    def without_context(self, box, added=None, tomogram=True):
         values = self.perturbation.volume.region(*box) * tomogram + (0 if added is None else added)
         spectrum = torch.fft.rfftn(torch.from_numpy(values.astype(np.float32)))
         gain = self.gain(fourier.radial_frequency(box[1]))
         return torch.fft.irfftn(spectrum * gain, s=tuple(box[1])).numpy()
 
     def __call__(self, part, added=None, tomogram=True):
-        return self.alone(part, added, tomogram)
+        return self.without_context(part, added, tomogram)
 
 
 def noise_model(power=noise_power, window=(32, 32, 32)):
@@ -282,7 +282,12 @@ def changed(*path, value):
 def test_each_defect_has_its_mark(path, value, place, mark):
     assert [entry["mark"] for entry in verdict(GOOD)] == ["green"] * 5
     marks = [entry["mark"] for entry in verdict(changed(*path, value=value))]
-    assert marks[place] == mark and marks.count("green") == 4
+    assert marks[place] == mark
+    # An estimate is worth nothing where much is invented.
+    others = marks[1:place] + marks[place + 1:] if (place, mark) == (2, "red") else (
+        marks[:place] + marks[place + 1:])
+    assert set(others) == {"green"}
+    assert marks[0] == "red" or (place, mark) != (2, "red")
 
 
 def test_a_poor_result_is_said_to_be_poor():

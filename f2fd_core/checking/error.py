@@ -4,7 +4,9 @@ X = S + m, the tomogram, is signal and noise, and f(X) the denoised one. What f(
 common is what f(X) and S have, and C, the covariance of f(X) and m: for Gaussian noise that is how
 f responds to a little more of it (Stein, Ann. Stat. 9 (1981) 1135; by random probes: Ramani et al.,
 IEEE Trans. Image Process. 17 (2008) 1540). So with the power of the noise, N, the covariance with
-the signal is known, A = <f(X) X> - C, and that of the signal, <X²> - N.
+the signal is known, A = <f(X) X> - C, and that of the signal, <X²> - N. That is so for a network
+that has not learned from this very noise: what one has learned of it by training for long on this
+tomogram is not in its response, and passes for signal.
 
 With half-maps N is known. Without, the estimate that a training begins with is off by a tenth, and
 a tenth of the noise may be more than all the signal. But a network that does its best leaves
@@ -22,7 +24,8 @@ SIGNAL = 0.01
 # A network that passes more than this share of noise tells nothing of how much there is.
 MOST_PASSED = 0.8
 # The least and the most that is unexplained of the signal, over what would be if the best network
-# did its best: benchmarks/trust.py found all within a factor of 2.
+# did its best: half and twice as much, which held the truth in three of four models on a seed that
+# it was not made on (docs/check.md).
 UNEXPLAINED = 0.5, 2.0
 # More noise than this, over what networks leave, is not noise alone: half-maps of every other tilt
 # of a thick specimen differ by streaks, too, which the tomogram does not have.
@@ -85,12 +88,12 @@ class Estimate:
         return self._over(self.signal, self.shells[TOMOGRAM, TOMOGRAM])
 
     def of_gaussian(self):
-        """(the same of the best Gaussian filter, its standard deviation in voxels)."""
+        """The same of the best Gaussian filter."""
         def filtered(width):
             gain = np.exp(-2 * (np.pi * width * self.shells.frequencies) ** 2)
             return self._over(gain * self.signal, gain ** 2 * self.shells[TOMOGRAM, TOMOGRAM])
 
-        return max((filtered(width), float(width)) for width in WIDTHS)
+        return max(map(filtered, WIDTHS))
 
     def shell_correlation(self, name):
         """The Fourier shell correlation with the truth that a result is estimated to have."""

@@ -129,7 +129,7 @@ def correlations(shells, results):
 
     def estimated(estimate):
         return {**{name: estimate.correlation(name) for name in results},
-                TOMOGRAM: estimate.of_tomogram(), GAUSSIAN: estimate.of_gaussian()[0]}
+                TOMOGRAM: estimate.of_tomogram(), GAUSSIAN: estimate.of_gaussian()}
 
     values, *ends = map(estimated, (likely, *ends))
     return {name: {"estimate": value, "low": min(end[name] for end in ends),

@@ -7,7 +7,6 @@ from f2fd_core import __version__, files
 from f2fd_core.checking import pictures
 from f2fd_core.checking.examine import DENOISED, GAUSSIAN, REFERENCE, START
 from f2fd_core.checking.shells import TOMOGRAM
-from f2fd_core.checking.verdict import MARKS
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; margin: 0 auto; max-width: 62rem;
@@ -133,11 +132,6 @@ def _overview(found):
             for number, (name, (numbers, _)) in enumerate(found.items())]
     titles = [entry["title"] for entry in next(iter(found.values()))[0]["verdict"]]
     return _table(("tomogram", *titles, "correlation"), rows)
-
-
-def worst(numbers):
-    """The worst mark of a report: "green", "yellow" or "red"."""
-    return max((entry["mark"] for entry in numbers["verdict"]), key=MARKS.index)
 
 
 def write(path, found):

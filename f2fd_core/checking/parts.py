@@ -30,27 +30,22 @@ def parts_of(shape):
 
 
 class Changed(Perturbation):
-    """A tomogram as a model sees it, with ``added``, an array, from voxel ``first`` on; with
-    ``alone`` without the tomogram."""
+    """A tomogram as a model sees it, with ``added``, an array, from voxel ``first`` on, or that in
+    the tomogram's place."""
 
-    def __init__(self, perturbation, first, added, alone=False):
+    def __init__(self, perturbation, first, added, tomogram=True):
+        """``tomogram``: whether it is there."""
         super().__init__(perturbation.volume, perturbation.config, perturbation.device)
-        self.perturbation, self.first, self.alone = perturbation, first, alone
+        self.perturbation, self.first, self.tomogram = perturbation, first, tomogram
         self.added = torch.from_numpy(np.asarray(added, np.float32))
 
     def copies(self, start, size, count, first=0, random=GLOBAL):
         """See :class:`~f2fd_core.perturbation.base.Perturbation`."""
         at = [here - there for here, there in zip(start, self.first)]
         added = moved(crop(self.added, at, size).contiguous(), self.device)
-        if self.alone:
+        if not self.tomogram:
             return added.expand(count, *size)
         return self.perturbation.copies(start, size, count, first, random) + added
-
-    def on(self, device):
-        """See :class:`~f2fd_core.perturbation.base.Perturbation`."""
-        other = super().on(device)
-        other.perturbation = self.perturbation.on(device)
-        return other
 
 
 class Denoiser:
@@ -72,21 +67,21 @@ class Denoiser:
         """The part (first voxel, size) with what the network sees around it."""
         return with_context(part, self.perturbation.volume)
 
-    def alone(self, box, added=None, tomogram=True, tile_size=0):
+    def without_context(self, box, added=None, tomogram=True, tile_size=0):
         """The denoised box (first voxel, size), float32 (Z, Y, X), by nothing but what is in it.
 
         ``added`` to the tomogram in the box, or in its place if ``tomogram`` is False.
         """
         source = self.perturbation
         if added is not None:
-            source = Changed(source, box[0], added, not tomogram)
+            source = Changed(source, box[0], added, tomogram)
         return denoised_region(self.predictor, source, *box, tile_size or self.tile_size,
                                self.network)
 
     def __call__(self, part, *args, **options):
         """The denoised part: the same by what is in its :meth:`context`."""
         context = self.context(part)
-        return self.alone(context, *args, **options)[inner_of(part, context[0])]
+        return self.without_context(context, *args, **options)[inner_of(part, context[0])]
 
     def in_other_tiles(self, part):
         """The denoised part, in tiles of three quarters of the side."""

@@ -4,13 +4,13 @@ import os
 import numpy as np
 
 from f2fd_core import figures
+from f2fd_core.checking.halves import THRESHOLD
 from f2fd_core.checking.planted import RECOVERED
 
 # The widest and the thinnest part of a tomogram that a picture shows, in voxels.
 WIDEST, DEPTH = 256, 8
 SLICES, SHELLS, PLANTED, NOISE, HALVES = ("slices.png", "shells.png", "planted.png", "noise.png",
                                           "halves.png")
-NAMES = (SLICES, SHELLS, PLANTED, NOISE, HALVES)
 
 
 def draw(numbers, sections, volume, denoiser, maps, folder):
@@ -117,7 +117,7 @@ def draw_halves(halves, path):
     axes = figure.subplots()
     axes.plot(halves["frequency"], halves["fsc"], label="denoised, each by a model of its own")
     axes.plot(halves["frequency"], halves["fsc_before"], "--", label="as they are")
-    axes.axhline(0.143, color="0.6", linewidth=0.8)
+    axes.axhline(THRESHOLD, color="0.6", linewidth=0.8)
     axes.set(xlabel="spatial frequency (1/Å)", ylabel="Fourier shell correlation",
              ylim=(-0.1, 1.05))
     axes.legend(frameon=False)

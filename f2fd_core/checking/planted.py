@@ -101,11 +101,11 @@ def plant(denoiser, noise, sign, seed, step):
             padded = np.zeros(size, np.float32)
             padded[inner_of(part, start)] = shape
             padded = as_measured(padded, noise)
-            before = denoiser.alone((start, size))
+            before = denoiser.without_context((start, size))
             step()
             for number, contrast in enumerate(CONTRASTS):
                 planted = sign * contrast * padded
-                change = denoiser.alone((start, size), planted) - before
+                change = denoiser.without_context((start, size), planted) - before
                 rows[number] += _recovered(change, planted)
                 step()
         shares = rows / PLACES

@@ -51,6 +51,9 @@ def _better(numbers):
     least = max(others[name] for name in (TOMOGRAM, GAUSSIAN, START))
     if value < least - WORSE:
         mark, start = "red", "The model is worse than what it should improve on"
+    elif _invented(numbers)[0] == "red":
+        mark, start = "red", ("The model makes so much of noise alone that its estimate is worth "
+                              "nothing")
     elif value < others[REFERENCE] - MUCH_WORSE:
         mark, start = "yellow", "A model trained on this tomogram would be better"
     elif numbers["opposite"]:
@@ -61,8 +64,8 @@ def _better(numbers):
     return mark, "%s: its estimated correlation with the truth is %.2f; %s." % (
         start, value, words), (
         "red: lower than that of the tomogram, of the best Gaussian filter or of the pretrained "
-        "weights by more than %g; yellow: lower than that of a short training by more than %g, or "
-        "the opposite contrast" % (WORSE, MUCH_WORSE))
+        "weights by more than %g, or a red mark for what is invented; yellow: lower than that of a "
+        "short training by more than %g, or the opposite contrast" % (WORSE, MUCH_WORSE))
 
 
 def _right(numbers):
