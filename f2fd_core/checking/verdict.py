@@ -74,10 +74,12 @@ def _right(numbers):
              else "down to %.0f Å" % resolution)
     source = ("half-maps" if numbers["half_maps"]
               else "what several networks leave of the tomogram, since there are no half-maps")
-    return _mark(value["estimate"] < POOR, value["estimate"] < FAIR), (
+    return _mark(value["estimate"] < POOR or _invented(numbers)[0] == "red",
+                 value["estimate"] < FAIR), (
         "The correlation with the truth is %s, and the Fourier shell correlation is above 0.5 %s; "
         "the noise is known by %s." % (_range(value), where, source)), (
-        "yellow: a correlation below %g; red: below %g" % (FAIR, POOR))
+        "yellow: a correlation below %g; red: below %g, or a red mark for what is invented"
+        % (FAIR, POOR))
 
 
 def _invented(numbers):
