@@ -3,12 +3,12 @@ from dataclasses import dataclass
 from typing import Tuple
 
 from f2fd_core.config import shared
-from f2fd_core.config.parameter import INPUT, PREDICTION, RUN, Config, UserError, param
+from f2fd_core.config.parameter import INPUT, PREDICTION, RUN, UserError, param
 from f2fd_core.config.train import NETWORK_MULTIPLE, START_PERTURBATIONS
 
 
 @dataclass(frozen=True)
-class CheckConfig(Config):
+class CheckConfig(shared.TomogramsConfig):
     """Report how far what a model makes of a tomogram can be trusted, without a truth."""
 
     model: str = param("", "Model", "Model file that 'f2fd train' wrote (model.pt or a "
@@ -41,33 +41,15 @@ class CheckConfig(Config):
     precision: str = shared.precision()
 
     def check(self):
-        if self.resume and self.overwrite:
-            raise UserError("--resume and --overwrite exclude each other; expected one of them")
-        shared.check_half_maps(self)
+        super().check()
         if self.independent and self.names() and not self.half_maps:
             raise UserError("--independent is given and --half-maps names no files; expected two "
                             "a tomogram")
-
-    def names(self):
-        """The paths by which the tomograms are called: their own, or those of the odd halves."""
-        return shared.names_of(self)
-
-    def inputs(self):
-        """The files that each tomogram is read from, see :func:`shared.inputs_of`."""
-        return shared.inputs_of(self)
-
-    def without(self, names):
-        """The same without the tomograms of these ``names``."""
-        return shared.without(self, names)
 
     def settings(self):
         """What a report depends on beside the files' content, as a text."""
         return "%s" % [(name, getattr(self, name)) for name in (
             "defocus", "voxel_size", "tile_size", "independent", "seed", "precision")]
-
-    @classmethod
-    def implied(cls):
-        return shared.EXCLUSIVE
 
     def refuse_model(self, trained):
         """Raise UserError if a model of the TrainConfig ``trained`` can't be checked."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Tuple
 
 from f2fd_core.config import shared
-from f2fd_core.config.parameter import INPUT, PREDICTION, RUN, Config, UserError, param
+from f2fd_core.config.parameter import INPUT, PREDICTION, RUN, UserError, param
 from f2fd_core.config.train import NETWORK_MULTIPLE, START_PERTURBATIONS
 
 NO_SETTINGS = ("model", "tomograms", "half_maps", "output", "std", "batch_size", "resume",
@@ -13,7 +13,7 @@ NO_SETTINGS = ("model", "tomograms", "half_maps", "output", "std", "batch_size",
 
 
 @dataclass(frozen=True)
-class DenoiseConfig(Config):
+class DenoiseConfig(shared.TomogramsConfig):
     """Denoise tomograms with a trained model."""
 
     model: str = param("", "Model", "Model file that 'f2fd train' wrote (model.pt or a "
@@ -71,30 +71,9 @@ class DenoiseConfig(Config):
     deterministic: bool = shared.deterministic()
     compile: bool = shared.compile()
 
-    def check(self):
-        if self.resume and self.overwrite:
-            raise UserError("--resume and --overwrite exclude each other; expected one of them")
-        shared.check_half_maps(self)
-
-    def names(self):
-        """The paths by which the tomograms are called: their own, or those of the odd halves."""
-        return shared.names_of(self)
-
-    def inputs(self):
-        """The files that each tomogram is read from, see :func:`shared.inputs_of`."""
-        return shared.inputs_of(self)
-
     def settings(self):
         """What a denoised tomogram depends on beside the files' content, {field: value}."""
         return {name: value for name, value in self.to_dict().items() if name not in NO_SETTINGS}
-
-    def without(self, finished):
-        """The same for the tomograms whose names are not among the ``finished``."""
-        return shared.without(self, finished)
-
-    @classmethod
-    def implied(cls):
-        return shared.EXCLUSIVE
 
     def for_model(self, train_config):
         """Replace every 0 by the value of the model's preset and check against the model."""

@@ -1,7 +1,7 @@
 """Parameters and rules that several commands share, word for word."""
 import dataclasses
 
-from f2fd_core.config.parameter import DECONVOLUTION, INPUT, RUN, UserError, param
+from f2fd_core.config.parameter import DECONVOLUTION, INPUT, RUN, Config, UserError, param
 
 MINIMUM_SIDE = 8
 """Voxels that a tomogram must have along every axis."""
@@ -113,24 +113,34 @@ def overwrite():
                  "Without it, existing results are kept and the run is refused.", RUN)
 
 
-def names_of(config):
-    """The tomograms, or the odd half-maps where only half-maps are given."""
-    return config.tomograms or config.half_maps[::2]
+class TomogramsConfig(Config):
+    """A configuration that has ``tomograms``, ``half_maps``, ``resume`` and ``overwrite``."""
 
+    def check(self):
+        if self.resume and self.overwrite:
+            raise UserError("--resume and --overwrite exclude each other; expected one of them")
+        check_half_maps(self)
 
-def inputs_of(config):
-    """The files that each tomogram is read from, a list of tuples: itself, or its half-maps."""
-    return (list(zip(config.half_maps[::2], config.half_maps[1::2]))
-            or [(path,) for path in config.tomograms])
+    def names(self):
+        """The paths by which the tomograms are called: their own, or those of the odd halves."""
+        return self.tomograms or self.half_maps[::2]
 
+    def inputs(self):
+        """The files that each tomogram is read from, a list of tuples: itself, or its half-maps."""
+        return (list(zip(self.half_maps[::2], self.half_maps[1::2]))
+                or [(path,) for path in self.tomograms])
 
-def without(config, names):
-    """The same configuration without the tomograms of these ``names``."""
-    left = [number for number, name in enumerate(names_of(config)) if name not in names]
-    return dataclasses.replace(
-        config, tomograms=tuple(config.tomograms[number] for number in left if config.tomograms),
-        half_maps=tuple(path for number in left
-                        for path in config.half_maps[2 * number:2 * number + 2]))
+    def without(self, names):
+        """The same without the tomograms of these ``names``."""
+        left = [number for number, name in enumerate(self.names()) if name not in names]
+        return dataclasses.replace(
+            self, tomograms=tuple(self.tomograms[number] for number in left if self.tomograms),
+            half_maps=tuple(path for number in left
+                            for path in self.half_maps[2 * number:2 * number + 2]))
+
+    @classmethod
+    def implied(cls):
+        return EXCLUSIVE
 
 
 def check_half_maps(config):

@@ -10,7 +10,6 @@ from f2fd_core.config.parameter import (
     PERTURBATION,
     RUN,
     TRAINING,
-    Config,
     UserError,
     param,
 )
@@ -62,7 +61,7 @@ larger surroundings goes astray (docs/method.md)."""
 
 
 @dataclass(frozen=True)
-class TrainConfig(Config):
+class TrainConfig(shared.TomogramsConfig):
     """Train one model on one or several tomograms."""
 
     tomograms: Tuple[str, ...] = shared.tomograms("Tomograms to train on (MRC), of any and also of "
@@ -290,9 +289,10 @@ class TrainConfig(Config):
 
     @classmethod
     def implied(cls):
-        return dict(shared.EXCLUSIVE, steps={"epochs": 0})
+        return dict(super().implied(), steps={"epochs": 0})
 
     def check(self):
+        super().check()
         multiple = NETWORK_MULTIPLE[self.network]
         if self.patch_size % multiple:
             raise UserError("--patch-size is %d; expected a multiple of %d for the %s network"
@@ -315,7 +315,6 @@ class TrainConfig(Config):
         if self.perturbation == "masks" and self.pool_size < 2 * self.samples_per_patch:
             raise UserError("--pool-size is %d; expected at least %d, twice --samples-per-patch"
                             % (self.pool_size, 2 * self.samples_per_patch))
-        shared.check_half_maps(self)
         names = self.names()
         if names and self.perturbation == "halves" and not self.half_maps:
             raise UserError("--perturbation is halves and --half-maps names no files; expected two "
@@ -334,12 +333,6 @@ class TrainConfig(Config):
             raise UserError("--sampling-masks names %d volumes; expected %d, one for each tomogram"
                             % (len(self.sampling_masks), len(names)))
         shared.check_defocus(self, self.deconvolve and bool(names))
-        if self.resume and self.overwrite:
-            raise UserError("--resume and --overwrite exclude each other; expected one of them")
-
-    def names(self):
-        """The paths by which the tomograms are called: their own, or those of the odd halves."""
-        return shared.names_of(self)
 
     @classmethod
     def stored(cls, settings):
