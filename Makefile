@@ -42,7 +42,7 @@ gui: $(INSTALLED)  ## open the demo's project in the Scipion window
 	$(BIN)/python -m f2fd_scipion.gui --folder "$(DEMO)"
 
 table: $(INSTALLED)  ## renew the README's table of arguments
-	$(BIN)/python -m f2fd_core.arguments README.md
+	$(BIN)/python tools/readme_table.py README.md
 
 install: $(INSTALLED)
 

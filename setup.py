@@ -33,7 +33,7 @@ setup(
     ],
     python_requires=">=3.8",
     packages=find_packages(include=["f2fd*"]),
-    package_data={"f2fd_core": ["start.pt", "pyproject.toml", "requirements.txt"],
+    package_data={"f2fd_core": ["network/pretrained.pt", "pyproject.toml", "requirements.txt"],
                   "f2fd_scipion": ["*.png", "protocols.conf", "templates/*.json.template"]},
     # scipion-em-tomo 3.12 imports what pyworkflow has since 3.11.6, but asks for less.
     install_requires=["scipion-pyworkflow>=3.11.6", "scipion-em>=3.11", "scipion-em-tomo>=3.12"],

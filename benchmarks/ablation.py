@@ -21,25 +21,21 @@ from unittest import mock
 import numpy as np
 import torch
 
-from f2fd_core import (
-    BenchmarkConfig,
-    TrainConfig,
-    fourier,
-    mrc,
-    optimizer,
-    schedule,
-    training,
-)
-from f2fd_core.cases import simulated_case
+from f2fd_core import BenchmarkConfig, TrainConfig, fourier
+from f2fd_core.benchmarking.cases import simulated_case
+from f2fd_core.commands import train as training
 from f2fd_core.config import HALF_TURNS
 from f2fd_core.config.tools import BENCHMARK_CASES
-from f2fd_core.device import prepare_cpu
-from f2fd_core.metrics import Membranes, score
+from f2fd_core.data import mrc
+from f2fd_core.data.regions import crop
+from f2fd_core.evaluation.membranes import Membranes
+from f2fd_core.evaluation.metrics import score
+from f2fd_core.network.unet import FoldedUNet
 from f2fd_core.noise import NoiseModel, periodogram, spectrum
-from f2fd_core.prediction import Predictor, denoised_region
-from f2fd_core.run_folder import prepare_folder
-from f2fd_core.unet import FoldedUNet
-from f2fd_core.volume import crop
+from f2fd_core.prediction.predictor import Predictor, denoised_region
+from f2fd_core.runtime.device import prepare_cpu
+from f2fd_core.runtime.run_folder import prepare_folder
+from f2fd_core.training import optimizer, schedule
 
 TRUE, OF_DIFFERENCE = "true spectrum", "spectrum of the half-maps' difference"
 CASES = [name for name in BENCHMARK_CASES if name not in ("empty", "noisefree")]

@@ -13,8 +13,8 @@ import tempfile
 from ablation import read
 
 from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, simulate, train
-from f2fd_core.checkpoint import PRETRAINED
-from f2fd_core.metrics import correlation
+from f2fd_core.evaluation.metrics import correlation
+from f2fd_core.network.checkpoint import PRETRAINED
 
 
 def simulated(folder, options, seed):

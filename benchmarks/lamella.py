@@ -15,9 +15,10 @@ import tempfile
 
 import numpy as np
 
-from f2fd_core import DenoiseConfig, TrainConfig, denoise, mrc, train
-from f2fd_core.prediction import Predictor, denoised_region
-from f2fd_core.training import open_for_training
+from f2fd_core import DenoiseConfig, TrainConfig, denoise, train
+from f2fd_core.commands.train import open_for_training
+from f2fd_core.data import mrc
+from f2fd_core.prediction.predictor import Predictor, denoised_region
 
 BOXES, SIDE, MARGIN = 5, 64, 12
 

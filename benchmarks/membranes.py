@@ -19,11 +19,11 @@ from ablation import read
 from torch.nn import functional
 
 from f2fd_core import SimulateConfig
-from f2fd_core.device import arithmetic, autocast, choose_devices, prepare_cpu
-from f2fd_core.patches import augment
-from f2fd_core.phantom import simulate_volumes
-from f2fd_core.unet import CompactUNet
-from f2fd_core.volume import crop
+from f2fd_core.data.patches import augment
+from f2fd_core.data.regions import crop
+from f2fd_core.network.unet import CompactUNet
+from f2fd_core.runtime.device import arithmetic, autocast, choose_devices, prepare_cpu
+from f2fd_core.simulation.microscope import simulate_volumes
 
 SEEDS, RATIOS = (101, 102, 103), (0.1, 0.3, 1.0)
 SIDE, BATCH, RATE, LONGEST = 48, 4, 1e-3, 1.0

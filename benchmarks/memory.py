@@ -16,7 +16,7 @@ import time
 
 import numpy as np
 
-from f2fd_core import mrc
+from f2fd_core.data import mrc
 
 COMMANDS = {
     "train": ["train", "{tomogram}", "--steps", "3"],

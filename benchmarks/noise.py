@@ -19,9 +19,9 @@ import torch
 from ablation import all_noise, as_it_is, read, true_power
 
 from f2fd_core import BenchmarkConfig, fourier
-from f2fd_core.cases import simulated_case
+from f2fd_core.benchmarking.cases import simulated_case
+from f2fd_core.data.volume import Volume
 from f2fd_core.noise import estimate_noise, spectrum
-from f2fd_core.volume import Volume
 
 CASES = ("cell", "cell@1", "crowded", "crowded@1", "sirt", "binned", "lowpass", "spheres@0.3",
          "thick", "in-situ")

@@ -2,9 +2,9 @@
 
     python benchmarks/pretrained.py [MODEL ...] [--cases cell ...] [--seeds 3 ...]
 
-MODEL: files such as f2fd_core/start.pt, the default, with which the tomograms are denoised; matter
-is dark in the cases, as where these have learned. Prints the correlation with the noise-free
-reconstruction.
+MODEL: files such as f2fd_core/network/pretrained.pt, the default, with which the tomograms are
+denoised; matter is dark in the cases, as where these have learned. Prints the correlation with the
+noise-free reconstruction.
 """
 import argparse
 import contextlib
@@ -14,11 +14,12 @@ import tempfile
 import numpy as np
 import torch
 
-from f2fd_core import BenchmarkConfig, DenoiseConfig, denoise, mrc
-from f2fd_core.cases import simulated_case
-from f2fd_core.checkpoint import PRETRAINED
-from f2fd_core.methods import run_filter
-from f2fd_core.metrics import correlation
+from f2fd_core import BenchmarkConfig, DenoiseConfig, denoise
+from f2fd_core.benchmarking.cases import simulated_case
+from f2fd_core.benchmarking.methods import run_filter
+from f2fd_core.data import mrc
+from f2fd_core.evaluation.metrics import correlation
+from f2fd_core.network.checkpoint import PRETRAINED
 
 CASES = ("cell", "crowded", "in-situ", "thick", "sirt", "lowpass", "uneven", "binned", "int8",
          "spheres", "noisefree")

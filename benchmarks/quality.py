@@ -14,7 +14,7 @@ import csv
 import os
 import sys
 
-from f2fd_core.benchmarking import MEASURED, draw, means
+from f2fd_core.benchmarking.compare import MEASURED, draw, means
 from f2fd_core.cli import main as f2fd
 
 QUICK = []

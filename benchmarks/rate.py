@@ -14,8 +14,12 @@ import time
 import torch
 from memory import write_noise
 
-from f2fd_core import TrainConfig, unet
-from f2fd_core.device import (
+from f2fd_core import TrainConfig
+from f2fd_core.commands.train import open_for_training
+from f2fd_core.network import unet
+from f2fd_core.perturbation import perturbation_for_training
+from f2fd_core.prediction.predictor import Predictor, denoised_region, tiling
+from f2fd_core.runtime.device import (
     arithmetic,
     autocast,
     choose_devices,
@@ -23,10 +27,7 @@ from f2fd_core.device import (
     prepare_cpu,
     works_apart,
 )
-from f2fd_core.perturbation import perturbation_for_training
-from f2fd_core.prediction import Predictor, denoised_region, tiling
-from f2fd_core.run_folder import prepare_folder
-from f2fd_core.training import open_for_training
+from f2fd_core.runtime.run_folder import prepare_folder
 
 MOST_WARMING = 3
 
@@ -71,7 +72,7 @@ def work_a_voxel(network, shape):
 
 
 class Again:
-    """One batch for all steps, in the place of a training's :class:`~f2fd_core.workers.Ahead`."""
+    """One batch for all steps, in the place of :class:`~f2fd_core.runtime.workers.Ahead`."""
 
     def __init__(self, batch):
         self.batch = batch

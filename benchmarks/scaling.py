@@ -14,13 +14,13 @@ import time
 from memory import sides, write_noise
 
 from f2fd_core import TrainConfig, train
+from f2fd_core.commands.inputs import open_as_they_are
+from f2fd_core.commands.train import open_for_training
 from f2fd_core.config import DenoiseConfig
-from f2fd_core.device import prepare_cpu
 from f2fd_core.perturbation import perturbation_for_prediction
-from f2fd_core.prediction import Predictor, denoised_region
-from f2fd_core.run_folder import prepare_folder
-from f2fd_core.training import open_for_training
-from f2fd_core.volume import open_as_they_are
+from f2fd_core.prediction.predictor import Predictor, denoised_region
+from f2fd_core.runtime.device import prepare_cpu
+from f2fd_core.runtime.run_folder import prepare_folder
 
 
 def denoising_seconds(training, path, predictions):

@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from f2fd_core import DenoiseConfig, TrainConfig, UserError, denoise, mrc, train
-from f2fd_core.metrics import correlation, min_max, psnr, structural_similarity
+from f2fd_core import DenoiseConfig, TrainConfig, UserError, denoise, train
+from f2fd_core.data import mrc
+from f2fd_core.evaluation.metrics import correlation, min_max, psnr, structural_similarity
 
 # What the publication clips before it scores.
 CLIP_QUANTILES = (0.0005, 0.9995)

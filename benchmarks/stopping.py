@@ -13,13 +13,14 @@ import torch
 from ablation import read
 
 from f2fd_core import SimulateConfig, TrainConfig, simulate
-from f2fd_core.device import arithmetic, choose_devices, prepare_cpu
-from f2fd_core.metrics import score
-from f2fd_core.prediction import Predictor, denoised_region
-from f2fd_core.run_folder import prepare_folder
-from f2fd_core.stopping import CHECK_EVERY
-from f2fd_core.training import Training, fit_and_write
-from f2fd_core.volume import open_volumes
+from f2fd_core.commands.inputs import open_volumes
+from f2fd_core.commands.train import fit_and_write
+from f2fd_core.evaluation.metrics import score
+from f2fd_core.prediction.predictor import Predictor, denoised_region
+from f2fd_core.runtime.device import arithmetic, choose_devices, prepare_cpu
+from f2fd_core.runtime.run_folder import prepare_folder
+from f2fd_core.training.state import Training
+from f2fd_core.training.stopping import CHECK_EVERY
 
 
 class Watched(Training):

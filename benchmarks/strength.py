@@ -14,11 +14,12 @@ import tempfile
 import numpy as np
 import torch
 
-from f2fd_core import BenchmarkConfig, mrc
-from f2fd_core.cases import simulated_case, uneven_strength
+from f2fd_core import BenchmarkConfig
+from f2fd_core.benchmarking.cases import simulated_case, uneven_strength
 from f2fd_core.config.tools import BENCHMARK_CASES
+from f2fd_core.data import mrc
+from f2fd_core.data.regions import crop
 from f2fd_core.noise import NoiseProfile, periodogram
-from f2fd_core.volume import crop
 
 BORDER = 8
 

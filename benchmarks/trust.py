@@ -25,17 +25,19 @@ import numpy as np
 import torch
 from lamella import BOXES, correlation, read
 
-from f2fd_core import BenchmarkConfig, CheckConfig, TrainConfig, checkpoint, figures, train
-from f2fd_core.cases import simulated_case
+from f2fd_core import BenchmarkConfig, CheckConfig, TrainConfig, train
+from f2fd_core.benchmarking.cases import simulated_case
 from f2fd_core.checking.examine import REFERENCE, START, correlations, curves, shells_of
 from f2fd_core.checking.parts import denoiser_of, parts_of
 from f2fd_core.checking.reference import reference
 from f2fd_core.checking.shells import Whole, Windowed
 from f2fd_core.checking.start import settings_of, start_of
-from f2fd_core.checkpoint import PRETRAINED
-from f2fd_core.device import arithmetic
-from f2fd_core.perturbation.spectrum import noise_of
-from f2fd_core.volume import open_as_they_are
+from f2fd_core.commands.inputs import open_as_they_are
+from f2fd_core.network import checkpoint
+from f2fd_core.network.checkpoint import PRETRAINED
+from f2fd_core.perturbation.noise_matched import noise_of
+from f2fd_core.runtime import figures
+from f2fd_core.runtime.device import arithmetic
 
 SHAPE = (64, 96, 96)
 CASES = ("cell@0.05", "cell", "cell@0.3", "crowded", "in-situ", "thick", "sirt", "uneven",

@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, mrc, train
-from f2fd_core.phantom import simulate_volumes
+from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, train
+from f2fd_core.data import mrc
+from f2fd_core.simulation.microscope import simulate_volumes
 
 SHAPE, VOXEL_SIZE = (64, 96, 96), 10.0
 

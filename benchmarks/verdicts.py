@@ -15,10 +15,11 @@ import tempfile
 import numpy as np
 from lamella import BOXES, read
 
-from f2fd_core import BenchmarkConfig, CheckConfig, TrainConfig, mrc, train
-from f2fd_core.cases import simulated_case
+from f2fd_core import BenchmarkConfig, CheckConfig, TrainConfig, train
+from f2fd_core.benchmarking.cases import simulated_case
 from f2fd_core.checking.run import check
 from f2fd_core.config import read_json
+from f2fd_core.data import mrc
 
 SHAPE, SMALL = (64, 96, 96), (32, 64, 64)
 OVERTRAINED = 1500

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 
 import f2fd_core
-from f2fd_core import BenchmarkConfig, mrc
-from f2fd_core.cases import simulated_case
-from f2fd_core.metrics import correlation, fourier_shell_correlation
+from f2fd_core import BenchmarkConfig
+from f2fd_core.benchmarking.cases import simulated_case
+from f2fd_core.data import mrc
+from f2fd_core.evaluation.metrics import correlation, fourier_shell_correlation
 
 HERE = os.path.dirname(os.path.dirname(f2fd_core.__file__))
 CASES = ("cell", "crowded", "in-situ", "thick", "sirt", "uneven", "lowpass", "binned", "spheres",

@@ -21,12 +21,12 @@ import time
 from ablation import read
 
 from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, simulate, train
-from f2fd_core.checkpoint import path_of
-from f2fd_core.device import choose_devices, prepare_cpu
-from f2fd_core.metrics import correlation
-from f2fd_core.patches import patch_grid
-from f2fd_core.prediction import Predictor
-from f2fd_core.training import open_for_training
+from f2fd_core.commands.train import open_for_training
+from f2fd_core.data.patches import patch_grid
+from f2fd_core.evaluation.metrics import correlation
+from f2fd_core.network.checkpoint import path_of
+from f2fd_core.prediction.predictor import Predictor
+from f2fd_core.runtime.device import choose_devices, prepare_cpu
 
 TIMED = 2
 

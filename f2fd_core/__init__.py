@@ -16,12 +16,12 @@ _PUBLIC = {
     "BenchmarkConfig": "config",
     "CheckConfig": "config",
     "UserError": "config",
-    "train": "training",
-    "denoise": "denoising",
-    "deconvolve": "deconvolution",
-    "simulate": "phantom",
-    "evaluate": "metrics",
-    "benchmark": "benchmarking",
+    "train": "commands.train",
+    "denoise": "commands.denoise",
+    "deconvolve": "commands.deconvolve",
+    "simulate": "commands.simulate",
+    "evaluate": "commands.evaluate",
+    "benchmark": "benchmarking.compare",
     "check": "checking.run",
 }
 __all__ = sorted(_PUBLIC)

@@ -11,8 +11,9 @@ import signal
 import sys
 import threading
 
-from f2fd_core import __version__, config, memory, messages
+from f2fd_core import __version__, config
 from f2fd_core.config import UserError
+from f2fd_core.runtime import console, memory
 
 # Ctrl-C, and what ends a terminal's session or a job in a queue.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -119,15 +120,15 @@ def _require(settings, *names):
 def _train(settings):
     _require(settings, *(() if settings.half_maps else ("tomograms",)), "output")
     from f2fd_core.checking.short import tell
-    from f2fd_core.run_folder import model_in
-    from f2fd_core.training import train
+    from f2fd_core.commands.train import train
+    from f2fd_core.runtime.run_folder import model_in
     train(settings, lambda volumes: tell(model_in(settings.output), settings, volumes))
 
 
 def _denoise(settings):
     _require(settings, "model", *(() if settings.half_maps else ("tomograms",)), "output")
     from f2fd_core.checking.short import tell
-    from f2fd_core.denoising import denoise
+    from f2fd_core.commands.denoise import denoise
     denoise(settings, lambda volumes: tell(settings.model, settings, volumes, write=True))
 
 
@@ -139,30 +140,30 @@ def _check(settings):
 
 def _deconvolve(settings):
     _require(settings, "tomograms", "output")
-    from f2fd_core.deconvolution import deconvolve
+    from f2fd_core.commands.deconvolve import deconvolve
     deconvolve(settings)
 
 
 def _simulate(settings):
     _require(settings, "output")
-    from f2fd_core.phantom import simulate
+    from f2fd_core.commands.simulate import simulate
     simulate(settings)
 
 
 def _evaluate(settings):
     _require(settings, "denoised", *(() if settings.half_map else ("reference",)))
-    from f2fd_core.metrics import evaluate
+    from f2fd_core.commands.evaluate import evaluate
     print(json.dumps(evaluate(settings), indent=2))
 
 
 def _benchmark(settings):
     _require(settings, "output")
-    from f2fd_core.benchmarking import benchmark
+    from f2fd_core.benchmarking.compare import benchmark
     print(benchmark(settings))
 
 
 def _info(settings):
-    from f2fd_core.info import describe
+    from f2fd_core.commands.info import describe
     print(json.dumps(describe(settings), indent=2))
 
 
@@ -201,7 +202,7 @@ def parse(argv):
 
 
 def _say(message):
-    print(messages.line(message), file=sys.stderr)
+    print(console.line(message), file=sys.stderr)
 
 
 def _prepare_output():

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 
-from f2fd_core.files import stem
+from f2fd_core.runtime.files import stem
 from f2fd_scipion import headless
 
 PROJECT = "F2FdDemo"

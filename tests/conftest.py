@@ -9,22 +9,13 @@ import pytest
 import torch
 from runs import CONTEXT
 
-from f2fd_core import (
-    DenoiseConfig,
-    SimulateConfig,
-    TrainConfig,
-    checkpoint,
-    denoise,
-    distributed,
-    figures,
-    fourier,
-    mrc,
-    simulate,
-    train,
-    training,
-)
+from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, fourier, simulate, train
 from f2fd_core.cli import ENDING
-from f2fd_core.volume import crop
+from f2fd_core.commands import train as training
+from f2fd_core.data import mrc
+from f2fd_core.data.regions import crop
+from f2fd_core.network import checkpoint
+from f2fd_core.runtime import distributed, figures
 
 TINY = dict(steps=6, patch_size=16, batch_size=2, features=8, checkpoint_every=6, device="cpu",
             spectrum_window=16)

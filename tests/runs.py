@@ -15,11 +15,12 @@ import mrcfile
 import numpy as np
 from PIL import Image
 
-from f2fd_core import checkpoint, train_log
 from f2fd_core.config import TrainConfig, read_json
+from f2fd_core.network import checkpoint
+from f2fd_core.runtime import train_log
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["f2fd_core.training", "f2fd_core.cli", "matplotlib.figure",
+CONTEXT.set_forkserver_preload(["f2fd_core.commands.train", "f2fd_core.cli", "matplotlib.figure",
                                 "matplotlib.backends.backend_agg", "PIL.PngImagePlugin"])
 PATIENCE = 120
 CAPABILITIES = 0x20080522

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from f2fd_core import BenchmarkConfig, UserError, benchmark, benchmarking, fourier, methods, mrc
-from f2fd_core.benchmarking import means, scores_of
-from f2fd_core.cases import _simulation, simulated_case
-from f2fd_core.metrics import correlation, crossing, fourier_shell_correlation
-from f2fd_core.phantom import simulate_volumes
+from f2fd_core import BenchmarkConfig, UserError, benchmark, fourier
+from f2fd_core.benchmarking import compare, methods
+from f2fd_core.benchmarking.cases import _simulation, simulated_case
+from f2fd_core.benchmarking.compare import means, scores_of
+from f2fd_core.data import mrc
+from f2fd_core.evaluation.metrics import correlation, crossing, fourier_shell_correlation
+from f2fd_core.simulation.microscope import simulate_volumes
 
 SHAPE = (32, 48, 48)
 
@@ -91,7 +93,7 @@ def test_cases_without_noise_or_signal(case):
 @pytest.fixture
 def without_processes(monkeypatch):
     """Methods run in this process: to start one takes longer than a small method does."""
-    monkeypatch.setattr(benchmarking, "in_own_process", methods.run)
+    monkeypatch.setattr(compare, "in_own_process", methods.run)
 
 
 def rows_of(folder):
@@ -173,12 +175,12 @@ def test_a_tomogram_of_ones_own_with_half_maps(phantom, tmp_path, without_proces
 
 def test_columns_of_the_picture_are_one_method_each(monkeypatch):
     """Also where a case lacks one, or has one that the first has not."""
-    monkeypatch.setattr(benchmarking, "_section", lambda path: path)
+    monkeypatch.setattr(compare, "_section", lambda path: path)
     drawn = []
-    monkeypatch.setattr(benchmarking.figures, "draw_grid", lambda grid, path: drawn.extend(grid))
+    monkeypatch.setattr(compare.figures, "draw_grid", lambda grid, path: drawn.extend(grid))
     rows = [dict(case=case, snr=1.0, seed=1, method=method, correlation=0.5)
             for case in ("cell", "sirt") for method in ("input", "tv", "halves")]
-    benchmarking.draw({("cell", 1.0): {"input": "a", "tv": "b", "reference": "c"},
+    compare.draw({("cell", 1.0): {"input": "a", "tv": "b", "reference": "c"},
                        ("sirt", 1.0): {"input": "d", "halves": "e", "reference": "f"}}, rows, "")
     assert [(label, [cell and cell[:2] for cell in cells]) for label, cells in drawn] == [
         ("cell, SNR 1", [("input", "a"), ("tv", "b"), None, ("reference", "c")]),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import Memory, data, synthesised
 
-from f2fd_core import CheckConfig, UserError, checkpoint, fourier, mrc
+from f2fd_core import CheckConfig, UserError, fourier
 from f2fd_core.checking import invention, planted, start
 from f2fd_core.checking.error import Estimate, resolution
 from f2fd_core.checking.examine import DENOISED, REFERENCE, correlations, shells_of
@@ -21,6 +21,8 @@ from f2fd_core.checking.run import check
 from f2fd_core.checking.shells import Whole
 from f2fd_core.checking.verdict import MARKS, verdict
 from f2fd_core.cli import main
+from f2fd_core.data import mrc
+from f2fd_core.network import checkpoint
 from f2fd_core.noise import NoiseModel, Spectrum
 from f2fd_core.perturbation import Perturbation
 

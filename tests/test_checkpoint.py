@@ -1,8 +1,10 @@
 import pytest
 import torch
 
-from f2fd_core import checkpoint, info, train, unet
+from f2fd_core import train
+from f2fd_core.commands import info
 from f2fd_core.config import TrainConfig, UserError
+from f2fd_core.network import checkpoint, unet
 
 CONFIG = TrainConfig(features=2)
 

@@ -13,8 +13,8 @@ from test_mrc import FAULTS, faulty
 
 from f2fd_core import DeconvolveConfig, cli
 from f2fd_core.cli import ENDING, main, parse
-from f2fd_core.deconvolution import deconvolved
-from f2fd_core.metrics import fourier_shell_correlation
+from f2fd_core.evaluation.metrics import fourier_shell_correlation
+from f2fd_core.filters.deconvolution import deconvolved
 
 
 def refused(arguments, words, capsys):

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import readme_table
 
 import f2fd_core
-from f2fd_core import arguments, cli, config
+from f2fd_core import cli, config
 from f2fd_core.config import (
     BenchmarkConfig,
     DeconvolveConfig,
@@ -40,7 +41,7 @@ def test_config_needs_only_the_standard_library():
 def test_engine_never_imports_scipion():
     modules = [module.name for module in pkgutil.walk_packages(f2fd_core.__path__, "f2fd_core.")
                if not module.name.endswith("__main__")]
-    assert {"f2fd_core.training", "f2fd_core.config.train"} <= set(modules)
+    assert {"f2fd_core.commands.train", "f2fd_core.config.train"} <= set(modules)
     result = import_with_blocked({"pyworkflow", "pwem", "tomo"}, modules)
     assert result.returncode == 0, result.stderr
 
@@ -322,7 +323,7 @@ def test_the_word_for_zero_is_taken_and_told():
                     cli.parse([command, config.flag(field), spec.zero + "?"])
                 words[command, field] = spec.zero
     assert words["train", "epochs"] == "by steps" and words["denoise", "threads"] == "all"
-    assert "| `--epochs` | Epochs | `epochs` | 0 (by steps) |" in arguments.table(TrainConfig)
+    assert "| `--epochs` | Epochs | `epochs` | 0 (by steps) |" in readme_table.table(TrainConfig)
     # A word that is none for this option is no number, either.
     with pytest.raises(UserError, match="--epochs"):
         cli.parse(["train", "--epochs", "all"])
@@ -350,7 +351,7 @@ def test_std_needs_two_predictions():
 
 def test_readme_shows_the_current_arguments():
     readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    assert arguments.renewed(readme) == readme, "run: python -m f2fd_core.arguments README.md"
+    assert readme_table.renewed(readme) == readme, "run: make table"
 
 
 @pytest.mark.parametrize(("options", "shapes"), [

@@ -4,8 +4,8 @@ import pytest
 from conftest import data
 
 from f2fd_core import DenoiseConfig, SimulateConfig, denoise
-from f2fd_core.checkpoint import PRETRAINED  # a model that has learned from dark matter
-from f2fd_core.phantom import simulate_volumes
+from f2fd_core.network.checkpoint import PRETRAINED  # a model that has learned from dark matter
+from f2fd_core.simulation.microscope import simulate_volumes
 
 
 def tomogram(**change):

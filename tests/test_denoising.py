@@ -9,19 +9,12 @@ import pytest
 import torch
 from conftest import TINY, data
 
-from f2fd_core import (
-    DenoiseConfig,
-    TrainConfig,
-    UserError,
-    __version__,
-    checkpoint,
-    denoise,
-    denoising,
-    prediction,
-    train,
-)
-from f2fd_core.metrics import correlation
-from f2fd_core.prediction import Predictor, tiling
+from f2fd_core import DenoiseConfig, TrainConfig, UserError, __version__, denoise, train
+from f2fd_core.commands import denoise as denoising
+from f2fd_core.evaluation.metrics import correlation
+from f2fd_core.network import checkpoint
+from f2fd_core.prediction import predictor
+from f2fd_core.prediction.predictor import Predictor, tiling
 
 
 class Sum(torch.nn.Module):
@@ -307,7 +300,7 @@ def blind_model(phantom, tmp_path_factory):
         tomograms=(phantom["tomogram"],), output=str(tmp_path_factory.mktemp("blind")))))
 
 
-@pytest.mark.parametrize("options", [dict(tile_size=prediction.SMALLEST_TILE), dict(tile_size=48),
+@pytest.mark.parametrize("options", [dict(tile_size=predictor.SMALLEST_TILE), dict(tile_size=48),
                                      dict(precision="bfloat16")])
 def test_fast_paths_give_what_the_plain_one_gives(blind_model, phantom, tmp_path, options):
     """Tiles, the smallest that are taken without being asked for and smaller ones, against the
@@ -330,7 +323,7 @@ def test_reading_ahead_changes_nothing(tiny_model, small, write, tmp_path, monke
     second = write(data(small["tomogram"])[:, ::-1].copy(), "second.mrc")
     results = []
     for apart in (False, True):
-        for room in ("denoising", "prediction"):
+        for room in ("commands.denoise", "prediction.predictor"):
             monkeypatch.setattr("f2fd_core.%s.works_apart" % room,
                                 lambda device, apart=apart: apart)
         results.append(denoise(DenoiseConfig(

@@ -3,7 +3,8 @@ import os
 import pytest
 import torch
 
-from f2fd_core import UserError, device
+from f2fd_core import UserError
+from f2fd_core.runtime import device
 
 
 @pytest.mark.parametrize(("asked", "given", "cores", "used"), [

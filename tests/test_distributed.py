@@ -9,9 +9,12 @@ import pytest
 import torch
 from conftest import TINY, data
 
-from f2fd_core import TrainConfig, UserError, checkpoint, distributed, train, training
-from f2fd_core.device import cpu_threads
-from f2fd_core.distributed import Group
+from f2fd_core import TrainConfig, UserError, train
+from f2fd_core.commands import train as training
+from f2fd_core.network import checkpoint
+from f2fd_core.runtime import distributed
+from f2fd_core.runtime.device import cpu_threads
+from f2fd_core.runtime.distributed import Group
 
 # Slow steps: what differs in the last bits grows with the way that the weights go.
 OPTIONS = dict(TINY, batch_size=4, seed=3, schedule="constant",

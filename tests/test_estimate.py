@@ -5,8 +5,8 @@ import pytest
 
 from f2fd_core import TrainConfig, train
 from f2fd_core.cli import main
-from f2fd_core.prediction import batch_and_tile, tiling
-from f2fd_core.report import duration
+from f2fd_core.prediction.predictor import batch_and_tile, tiling
+from f2fd_core.runtime.console import duration
 from f2fd_core.training.eta import predicted_voxels
 
 
@@ -64,7 +64,7 @@ def test_training_tells_what_it_will_take(phantom, tmp_path, capsys):
 
 
 def test_machine_is_measured(monkeypatch, capsys):
-    monkeypatch.setattr("f2fd_core.estimate.MEASURED_SECONDS", 0.1)
+    monkeypatch.setattr("f2fd_core.commands.measure.MEASURED_SECONDS", 0.1)
     small, large = ([], [])
     for shape, found in (((64, 64, 64), small), ((640, 640, 640), large)):
         assert main(["info", "--benchmark", "--shape", *map(str, shape), "--device", "cpu"]) == 0

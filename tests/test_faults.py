@@ -23,16 +23,14 @@ from f2fd_core import (
     TrainConfig,
     UserError,
     benchmark,
-    checkpoint,
-    deconvolution,
     deconvolve,
-    figures,
-    lock,
     simulate,
     train,
-    train_log,
 )
 from f2fd_core.cli import ENDING, main
+from f2fd_core.filters import deconvolution
+from f2fd_core.network import checkpoint
+from f2fd_core.runtime import figures, lock, train_log
 
 POINTS = int(os.environ.get("F2FD_TEST_POINTS", 3))
 """How often a training, and a denoising, is hit by a signal at a random moment."""

@@ -3,8 +3,9 @@ import os
 import pytest
 from conftest import TINY, data
 
-from f2fd_core import DeconvolveConfig, DenoiseConfig, TrainConfig, UserError, denoise, files, train
-from f2fd_core.deconvolution import deconvolve
+from f2fd_core import DeconvolveConfig, DenoiseConfig, TrainConfig, UserError, denoise, train
+from f2fd_core.commands.deconvolve import deconvolve
+from f2fd_core.runtime import files
 
 
 @pytest.mark.parametrize(("path", "name"), [

@@ -4,9 +4,11 @@ import pytest
 import torch
 from conftest import TINY, assert_same_weights, data
 
-from f2fd_core import DenoiseConfig, TrainConfig, denoise, denoising, prediction, train
-from f2fd_core.device import moved
-from f2fd_core.metrics import correlation
+from f2fd_core import DenoiseConfig, TrainConfig, denoise, train
+from f2fd_core.commands import denoise as denoising
+from f2fd_core.evaluation.metrics import correlation
+from f2fd_core.prediction import predictor
+from f2fd_core.runtime.device import moved
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 ON_GPU = dict(TINY, device="cuda")
@@ -60,20 +62,20 @@ def test_compiled_training_equals_eager(phantom, tmp_path):
 
 def test_tiles_are_chosen_for_the_free_memory(tiny_model, write, tmp_path, monkeypatch):
     sizes = set()
-    moments = prediction.Predictor.moments
+    moments = predictor.Predictor.moments
 
     def noted(self, perturbation, start, size):
         sizes.add((size, self.batch_size))
         return moments(self, perturbation, start, size)
 
-    monkeypatch.setattr(prediction.Predictor, "moments", noted)
+    monkeypatch.setattr(predictor.Predictor, "moments", noted)
     monkeypatch.setattr(denoising, "refined", lambda *_: None)
     tomogram = write(np.random.default_rng(0).standard_normal((48, 208, 112)))
 
     def tiles_with(voxels):
         sizes.clear()
         per_voxel = 100.0
-        monkeypatch.setattr(prediction.Predictor, "bytes_per_voxel", lambda self: per_voxel)
+        monkeypatch.setattr(predictor.Predictor, "bytes_per_voxel", lambda self: per_voxel)
         monkeypatch.setattr(denoising, "free_memory",
                             lambda device: voxels * per_voxel / denoising.MEMORY_SHARE)
         denoised(tiny_model / "model.pt", {"tomogram": tomogram}, tmp_path / str(voxels))

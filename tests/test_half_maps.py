@@ -8,11 +8,15 @@ import pytest
 import torch
 from conftest import TINY, data, whole
 
-from f2fd_core import TrainConfig, UserError, checkpoint, cli, evaluate, mrc, train
+from f2fd_core import TrainConfig, UserError, cli, evaluate, train
+from f2fd_core.commands.denoise import denoise
+from f2fd_core.commands.inputs import open_volumes
 from f2fd_core.config import DenoiseConfig, EvaluateConfig, SimulateConfig
-from f2fd_core.denoising import denoise
-from f2fd_core.phantom import simulate_volumes
-from f2fd_core.volume import HalfMaps, Volume, open_volumes
+from f2fd_core.data import mrc
+from f2fd_core.data.half_maps import HalfMaps
+from f2fd_core.data.volume import Volume
+from f2fd_core.network import checkpoint
+from f2fd_core.simulation.microscope import simulate_volumes
 
 
 @pytest.fixture

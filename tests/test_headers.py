@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mrcfile.dtypes import HEADER_DTYPE
 
-from f2fd_core import mrc
 from f2fd_core.cli import main
 from f2fd_core.config import UserError
-from f2fd_core.metrics import fourier_shell_correlation
-from f2fd_core.volume import Volume
+from f2fd_core.data import mrc
+from f2fd_core.data.volume import Volume
+from f2fd_core.evaluation.metrics import fourier_shell_correlation
 
 CASES = int(os.environ.get("F2FD_TEST_CASES", 1000))
 PLAIN_MEMORY, MEMORY_FACTOR = 3 << 20, 60

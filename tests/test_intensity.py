@@ -4,10 +4,10 @@ import pytest
 from conftest import coloured, synthesised
 
 from f2fd_core import TrainConfig
-from f2fd_core.batches import sampled_patches
-from f2fd_core.intensity import Intensities, constant, local_regression, opened
+from f2fd_core.data.batches import sampled_patches
+from f2fd_core.data.intensity import Intensities, constant, local_regression, opened
+from f2fd_core.data.volume import Volume
 from f2fd_core.noise import estimate_noise
-from f2fd_core.volume import Volume
 
 SHAPE = (48, 64, 64)
 

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from f2fd_core import UserError, mrc
-from f2fd_core.large import DiskArray, sections_of, spectrum_of
+from f2fd_core import UserError
+from f2fd_core.data import mrc
+from f2fd_core.data.out_of_core import DiskArray, sections_of, spectrum_of
 
 SHAPES = [(9, 12, 10), (16, 7, 11)]
 

@@ -2,7 +2,8 @@ import errno
 
 import pytest
 
-from f2fd_core import DeconvolveConfig, DenoiseConfig, TrainConfig, UserError, memory
+from f2fd_core import DeconvolveConfig, DenoiseConfig, TrainConfig, UserError
+from f2fd_core.runtime import memory
 
 
 @pytest.mark.parametrize("error", [

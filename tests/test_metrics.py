@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from f2fd_core import loss, metrics
 from f2fd_core.config import TrainConfig
+from f2fd_core.evaluation import membranes, metrics
+from f2fd_core.training import loss
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_average_precision_against_a_loop():
         new_recall = truth[found].sum() / truth.sum()
         expected += (new_recall - recall) * truth[found].mean()
         recall = new_recall
-    assert metrics.average_precision(scores, truth) == pytest.approx(expected)
+    assert membranes.average_precision(scores, truth) == pytest.approx(expected)
 
 
 def test_eigenvalues_against_numpy():
@@ -87,7 +88,7 @@ def test_eigenvalues_against_numpy():
     matrices = matrices + matrices.transpose(0, 2, 1)
     parts = [torch.from_numpy(matrices[:, i, j])
              for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))]
-    found = torch.stack(metrics._symmetric_eigenvalues(*parts), -1).numpy()
+    found = torch.stack(membranes._symmetric_eigenvalues(*parts), -1).numpy()
     np.testing.assert_allclose(found[:, ::-1], np.linalg.eigvalsh(matrices), atol=1e-6)
 
 
@@ -97,9 +98,9 @@ def test_ridge_filter_answers_to_sheets_not_to_lines_or_balls():
     line = torch.exp(-(x ** 2 + y ** 2) / 8)
     ball = torch.exp(-(x ** 2 + y ** 2 + z ** 2) / 8)
     centre = (16, 16, 16)
-    answers = [float(metrics.sheetness(volume, 2.0)[centre]) for volume in (sheet, line, ball)]
+    answers = [float(membranes.sheetness(volume, 2.0)[centre]) for volume in (sheet, line, ball)]
     assert answers[0] > 10 * max(answers[1:])
-    assert float(metrics.sheetness(-sheet, 2.0)[centre]) == 0
+    assert float(membranes.sheetness(-sheet, 2.0)[centre]) == 0
 
 
 @pytest.mark.parametrize("contrast", [1, -1])
@@ -108,9 +109,9 @@ def test_membrane_precision_works_in_either_contrast(contrast):
     x = torch.arange(-16.0, 16.0)
     sheet = contrast * torch.exp(-x ** 2 / 8).expand(32, 32, 32)
     membrane = (x.abs() < 3).expand(32, 32, 32)
-    membranes = metrics.Membranes(sheet, membrane)
-    noisy = membranes.precision(sheet + 3 * torch.randn(32, 32, 32))
-    assert membranes.precision(sheet) > 0.95 > noisy
+    known = membranes.Membranes(sheet, membrane)
+    noisy = known.precision(sheet + 3 * torch.randn(32, 32, 32))
+    assert known.precision(sheet) > 0.95 > noisy
 
 
 @pytest.mark.parametrize(("distance", "half", "scale"), [(2.0, 1.5, 1.5), (8.0, 6.0, 5.0)])
@@ -122,10 +123,10 @@ def test_membranes_are_told_at_the_scale_that_suits_the_reference(distance, half
     dots = torch.zeros(48, 48, 48)
     dots[tuple(torch.randint(48, (3, 200)))] = 4.0
     reference = leaflets.expand(48, 48, 48) + dots
-    membranes = metrics.Membranes(reference, (x.abs() < half).expand(48, 48, 48))
-    assert membranes.scale == scale
-    noisy = membranes.precision(reference + torch.randn(48, 48, 48))
-    assert membranes.precision(reference) > noisy
+    known = membranes.Membranes(reference, (x.abs() < half).expand(48, 48, 48))
+    assert known.scale == scale
+    noisy = known.precision(reference + torch.randn(48, 48, 48))
+    assert known.precision(reference) > noisy
 
 
 def test_losses_against_their_definitions():

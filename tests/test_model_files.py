@@ -15,18 +15,12 @@ from conftest import data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from f2fd_core import (
-    DenoiseConfig,
-    TrainConfig,
-    checkpoint,
-    denoise,
-    mrc,
-    train,
-    train_log,
-    unet,
-)
+from f2fd_core import DenoiseConfig, TrainConfig, denoise, train
 from f2fd_core.cli import main
 from f2fd_core.config import UserError
+from f2fd_core.data import mrc
+from f2fd_core.network import checkpoint, unet
+from f2fd_core.runtime import train_log
 
 MODELS = pathlib.Path(__file__).parent / "models"
 RELEASES = sorted(path.name.split("_")[0] for path in MODELS.glob("*_model.pt"))

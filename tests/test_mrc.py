@@ -4,9 +4,10 @@ import mrcfile
 import numpy as np
 import pytest
 
-from f2fd_core import __version__, mrc
+from f2fd_core import __version__
 from f2fd_core.config import UserError
-from f2fd_core.volume import Volume
+from f2fd_core.data import mrc
+from f2fd_core.data.volume import Volume
 
 RAMP = np.arange(10 * 12 * 14).reshape(10, 12, 14) % 100
 

@@ -4,12 +4,14 @@ import pytest
 import torch
 from conftest import Memory, back_projected_noise, coloured, synthesised
 
-from f2fd_core import BenchmarkConfig, UserError, fourier, mrc
-from f2fd_core.cases import simulated_case
+from f2fd_core import BenchmarkConfig, UserError, fourier
+from f2fd_core.benchmarking.cases import simulated_case
 from f2fd_core.config.tools import BENCHMARK_CASES
+from f2fd_core.data import mrc
+from f2fd_core.data.half_maps import HalfMaps
+from f2fd_core.data.volume import Volume
 from f2fd_core.noise import NoiseSettings, estimate_noise, noise_of_half_maps, periodogram, spectrum
 from f2fd_core.noise.model import without_matter
-from f2fd_core.volume import HalfMaps, Volume
 
 SIZES = [(40, 40, 40), (32, 48, 41)]
 

@@ -7,7 +7,7 @@ from f2fd_core.config import TrainConfig
 from f2fd_core.noise import NoiseProfile, estimate_noise, periodogram
 from f2fd_core.noise.model import PROFILE_WINDOW
 from f2fd_core.noise.profile import _to_the_faces
-from f2fd_core.perturbation.spectrum import Spectrum
+from f2fd_core.perturbation.noise_matched import Spectrum
 
 SHAPE = (64, 96, 112)
 

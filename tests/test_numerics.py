@@ -9,19 +9,12 @@ import torch
 from conftest import TINY, assert_same_weights, data, weights
 from scipy import ndimage
 
-from f2fd_core import (
-    DenoiseConfig,
-    TrainConfig,
-    UserError,
-    checkpoint,
-    denoise,
-    distributed,
-    mrc,
-    train,
-    train_log,
-    training,
-)
-from f2fd_core.schedule import WARMUP_STEPS
+from f2fd_core import DenoiseConfig, TrainConfig, UserError, denoise, train
+from f2fd_core.commands import train as training
+from f2fd_core.data import mrc
+from f2fd_core.network import checkpoint
+from f2fd_core.runtime import distributed, train_log
+from f2fd_core.training.schedule import WARMUP_STEPS
 
 TOLERANCE = 2e-3
 """Of equivariance, in standard deviations of the result, in float32."""

@@ -3,8 +3,10 @@ import pytest
 import torch
 from conftest import TINY
 
-from f2fd_core import TrainConfig, UserError, checkpoint, optimizer, train, unet
-from f2fd_core.optimizer import CHANGE, MOMENTUM, Muon, orthogonalised
+from f2fd_core import TrainConfig, UserError, train
+from f2fd_core.network import checkpoint, unet
+from f2fd_core.training import optimizer
+from f2fd_core.training.optimizer import CHANGE, MOMENTUM, Muon, orthogonalised
 
 
 @pytest.mark.parametrize("shape", [(8, 27), (16, 216), (216, 16), (24, 24)])

@@ -6,15 +6,16 @@ import pytest
 import torch
 from conftest import Memory, data
 
-from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, fourier, mrc
-from f2fd_core.batches import batch_of
+from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, fourier
+from f2fd_core.commands.inputs import open_volumes
+from f2fd_core.data import mrc
+from f2fd_core.data.batches import batch_of
+from f2fd_core.data.orientation import back, turned
+from f2fd_core.data.patches import all_patches
 from f2fd_core.noise import NoiseSettings, axes_of_volume, estimate_noise
-from f2fd_core.noise.orientation import back, turned
-from f2fd_core.patches import all_patches
 from f2fd_core.perturbation.base import Pairs
-from f2fd_core.phantom import simulate_volumes
-from f2fd_core.stopping import HeldOut
-from f2fd_core.volume import open_volumes
+from f2fd_core.simulation.microscope import simulate_volumes
+from f2fd_core.training.stopping import HeldOut
 
 ORDERS = list(permutations(range(3)))
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from f2fd_core.patches import PatchOrder, Tiling, all_patches, augment, patch_grid, shifted
-from f2fd_core.volume import reflected
+from f2fd_core.data.patches import PatchOrder, all_patches, augment, patch_grid, shifted
+from f2fd_core.data.regions import reflected
+from f2fd_core.data.tiles import Tiling
 
 RAGGED = [(32, 32, 32), (37, 50, 91), (9, 64, 33), (40, 41, 130)]
 

@@ -5,14 +5,14 @@ from conftest import Memory, back_projected_noise, coloured
 
 from f2fd_core import fourier
 from f2fd_core.config import TrainConfig
-from f2fd_core.loss import training_loss
 from f2fd_core.noise import NoiseModel
 from f2fd_core.noise import Spectrum as NoiseSpectrum
-from f2fd_core.perturbation.halves import Halves
-from f2fd_core.perturbation.masks import PREDICTION, Masks
+from f2fd_core.perturbation.fourier_masks import PREDICTION, Masks
+from f2fd_core.perturbation.half_maps import Halves
+from f2fd_core.perturbation.noise_matched import Spectrum
 from f2fd_core.perturbation.real_space import BlindSpot, Points
-from f2fd_core.perturbation.spectrum import Spectrum
-from f2fd_core.randomness import derived_seed
+from f2fd_core.runtime.randomness import derived_seed
+from f2fd_core.training.loss import training_loss
 
 SHAPES = [(16, 24, 40), (17, 21, 33)]
 

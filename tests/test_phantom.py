@@ -4,21 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from f2fd_core import phantom, specimen
 from f2fd_core.config import SimulateConfig
-from f2fd_core.metrics import correlation
+from f2fd_core.evaluation.metrics import correlation
+from f2fd_core.simulation import microscope, specimen
 
 SMALL = dict(shape=(32, 48, 56), snr=0.5, seed=5)
 
 
 @pytest.fixture(scope="module")
 def volumes():
-    return phantom.simulate_volumes(SimulateConfig(**SMALL))
+    return microscope.simulate_volumes(SimulateConfig(**SMALL))
 
 
 def test_untilted_projection_is_the_sum_along_z():
     volume = torch.rand(12, 10, 14)
-    torch.testing.assert_close(phantom.project(volume, [0.0])[0], volume.sum(0), rtol=1e-5,
+    torch.testing.assert_close(microscope.project(volume, [0.0])[0], volume.sum(0), rtol=1e-5,
                                atol=1e-5)
 
 
@@ -29,7 +29,7 @@ def test_projection_keeps_the_mass_and_moves_a_ball_as_geometry_says(degrees):
                              indexing="ij")
     centre = (27.0, 9.0, 16.0)
     ball = torch.exp(-((z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2) / 8)
-    image = phantom.project(ball, [angle])[0]
+    image = microscope.project(ball, [angle])[0]
     assert float(image.sum()) == pytest.approx(float(ball.sum()), rel=0.02)
     found = float((image.sum(0) * torch.arange(48)).sum() / image.sum())
     u = (centre[2] - 23.5) * math.cos(angle) + (centre[0] - 19.5) * math.sin(angle)
@@ -41,7 +41,7 @@ def test_back_projection_puts_a_ball_where_it_was():
                              indexing="ij")
     ball = torch.exp(-((z - 20) ** 2 + (y - 11) ** 2 + (x - 13) ** 2) / 8)
     angles = [math.radians(step) for step in range(-60, 61, 3)]
-    volume = phantom.back_project(phantom.project(ball, angles), angles, 32)
+    volume = microscope.back_project(microscope.project(ball, angles), angles, 32)
     assert np.unravel_index(int(volume.argmax()), volume.shape) == (20, 11, 13)
     assert correlation(volume, ball) > 0.7
 
@@ -56,7 +56,7 @@ def test_tomogram_is_the_mean_of_halves_with_independent_noise(volumes):
 
 
 def test_noise_follows_the_signal_to_noise_ratio(volumes):
-    noisier = phantom.simulate_volumes(SimulateConfig(**dict(SMALL, snr=0.05)))
+    noisier = microscope.simulate_volumes(SimulateConfig(**dict(SMALL, snr=0.05)))
     np.testing.assert_allclose(noisier["clean"], volumes["clean"], atol=1e-6)
     ratio = (noisier["tomogram"] - noisier["clean"]).var() \
         / (volumes["tomogram"] - volumes["clean"]).var()
@@ -64,7 +64,7 @@ def test_noise_follows_the_signal_to_noise_ratio(volumes):
 
 
 def test_detector_noise_has_unit_power():
-    noise = phantom.filtered(torch.randn(20, 96, 95), phantom.noise_transfer((96, 95)))
+    noise = microscope.filtered(torch.randn(20, 96, 95), microscope.noise_transfer((96, 95)))
     assert float(noise.var()) == pytest.approx(1, rel=0.02)
 
 
@@ -87,15 +87,15 @@ def test_particles_are_turned_evenly_and_never_mirrored():
 
 
 def test_the_same_seed_gives_the_same_volumes(volumes):
-    again = phantom.simulate_volumes(SimulateConfig(**SMALL))
-    other = phantom.simulate_volumes(SimulateConfig(**dict(SMALL, seed=6)))
-    for name in phantom.FILES:
+    again = microscope.simulate_volumes(SimulateConfig(**SMALL))
+    other = microscope.simulate_volumes(SimulateConfig(**dict(SMALL, seed=6)))
+    for name in microscope.FILES:
         np.testing.assert_array_equal(again[name], volumes[name])
         assert not np.array_equal(other[name], volumes[name])
 
 
 def test_spheres_have_no_membranes():
-    volumes = phantom.simulate_volumes(SimulateConfig(**dict(SMALL, specimen="spheres")))
+    volumes = microscope.simulate_volumes(SimulateConfig(**dict(SMALL, specimen="spheres")))
     assert volumes["membrane"].max() == 0
     assert volumes["density"].max() > 0.7
 
@@ -125,7 +125,7 @@ def test_distance_to_an_ellipsoid(scale):
 
 
 def test_contrast_transfer_is_phase_flipped_and_rises_from_the_amplitude_contrast():
-    transfer = phantom.phase_flipped_transfer((64, 64), 10.0, 3.0)
+    transfer = microscope.phase_flipped_transfer((64, 64), 10.0, 3.0)
     assert float(transfer.max()) <= 0
     assert float(transfer[0, 0]) == pytest.approx(-0.07, abs=1e-6)
     assert float(transfer.min()) == pytest.approx(-1, abs=0.05)
@@ -142,14 +142,14 @@ def test_a_crowded_cell_fills_a_third():
 
 
 def test_an_empty_specimen_is_nothing_but_noise():
-    volumes = phantom.simulate_volumes(SimulateConfig(**dict(SMALL, specimen="empty")))
+    volumes = microscope.simulate_volumes(SimulateConfig(**dict(SMALL, specimen="empty")))
     for name in ("clean", "density", "membrane"):
         assert not volumes[name].any()
     odd, even = volumes["odd"], volumes["even"]
     assert volumes["tomogram"].std() > 0
     assert abs(np.corrcoef(odd.ravel(), even.ravel())[0, 1]) < 0.05
     # Of the strength that the signal-to-noise ratio asks for with a signal of variance 1.
-    fainter = phantom.simulate_volumes(SimulateConfig(**dict(SMALL, specimen="empty", snr=5.0)))
+    fainter = microscope.simulate_volumes(SimulateConfig(**dict(SMALL, specimen="empty", snr=5.0)))
     ratio = volumes["tomogram"].var() / fainter["tomogram"].var()
     assert ratio == pytest.approx(10, rel=0.01)
 
@@ -161,7 +161,8 @@ def test_sirt_like_filter_lets_through_what_sirt_does(iterations):
     width = 200
     number = torch.tensor([1.0, 2, 5, 20, 60])
     rows = torch.cos(2 * math.pi * number[:, None] * torch.arange(width) / width + 0.3)
-    plain, sirt = (phantom.back_project(rows[None], [0.0], 8, count) for count in (0, iterations))
+    plain, sirt = (microscope.back_project(rows[None], [0.0], 8, count)
+                   for count in (0, iterations))
     frequency = number / width
     expected = 1 - (1 - 0.00195 / frequency) ** iterations
     torch.testing.assert_close(sirt, plain * expected[:, None], rtol=1e-3,

@@ -1,6 +1,6 @@
 import torch
 
-from f2fd_core.randomness import GLOBAL, Randomness
+from f2fd_core.runtime.randomness import GLOBAL, Randomness
 
 
 def test_draws_depend_on_the_numbers_alone():

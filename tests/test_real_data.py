@@ -3,7 +3,8 @@ import mrcfile
 import numpy as np
 import pytest
 
-from f2fd_core import DenoiseConfig, TrainConfig, denoise, mrc, train
+from f2fd_core import DenoiseConfig, TrainConfig, denoise, train
+from f2fd_core.data import mrc
 
 
 @pytest.mark.parametrize("name", ["microtubule_13pf.mrc", "microtubule_14pf.mrc"])

@@ -5,13 +5,13 @@ import pytest
 from matplotlib import image
 from matplotlib.figure import Figure
 
-from f2fd_core import figures, report, train_log
+from f2fd_core.runtime import console, figures, train_log
 
 
 def test_progress_where_there_is_no_terminal_is_a_line_now_and_then(capsys, monkeypatch):
     seconds = iter(range(0, 1000, 8))
-    monkeypatch.setattr(report, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
-    with report.progress(9, "step", 2) as bar:
+    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    with console.progress(9, "step", 2) as bar:
         for number in range(7):
             bar.set_postfix(loss="%d" % number, refresh=False)
             bar.update()
@@ -24,7 +24,7 @@ def test_progress_where_there_is_no_terminal_is_a_line_now_and_then(capsys, monk
 
 
 def test_progress_without_a_known_end(capsys):
-    with report.progress(None, "step") as bar:
+    with console.progress(None, "step") as bar:
         bar.update()
     assert "1step" in capsys.readouterr().err.splitlines()[-1]
 

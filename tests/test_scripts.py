@@ -13,13 +13,15 @@ import pytest
 import torch
 from conftest import TINY, data
 
-from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, checkpoint, denoise, mrc
-from f2fd_core.benchmarking import write_tables
-from f2fd_core.metrics import correlation
-from f2fd_core.phantom import simulate_volumes
-from f2fd_core.run_folder import prepare_folder
-from f2fd_core.training import fit_and_write
-from f2fd_core.volume import open_volumes
+from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise
+from f2fd_core.benchmarking.compare import write_tables
+from f2fd_core.commands.inputs import open_volumes
+from f2fd_core.commands.train import fit_and_write
+from f2fd_core.data import mrc
+from f2fd_core.evaluation.metrics import correlation
+from f2fd_core.network import checkpoint
+from f2fd_core.runtime.run_folder import prepare_folder
+from f2fd_core.simulation.microscope import simulate_volumes
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SHAPE = (32, 48, 48)
@@ -188,7 +190,7 @@ def test_steps_on_another_tomogram(printed):
 def test_the_start_is_made_of_shapes(script, monkeypatch, tmp_path):
     """Of the default network, and the closer to what is noise-free the more steps it learned; what
     it learns from is standardised."""
-    start = script("start")
+    start = script("make_pretrained")
     networks = []
     for steps in (1, 12):
         path = str(tmp_path / ("%d.pt" % steps))
@@ -215,7 +217,7 @@ def test_the_start_is_made_of_shapes(script, monkeypatch, tmp_path):
 
 def test_patches_of_the_start_are_parts_of_their_tomograms(script):
     """Of the specimen and kind that were asked for, and turned only by mirroring."""
-    start = script("start")
+    start = script("make_pretrained")
     futures = [concurrent.futures.Future() for _ in range(2)]
     shape = (6, 7, 8)
     for number, future in enumerate(futures):
@@ -254,8 +256,8 @@ def test_a_watched_training_knows_how_good_it_is(script, phantom, tmp_path, monk
     """What is noted at a check is what its model makes of the tomogram, and where the rule ends,
     beyond which it goes on."""
     stopping = script("stopping")
-    monkeypatch.setattr("f2fd_core.stopping.LEAST_STEPS", 30)
-    monkeypatch.setattr("f2fd_core.stopping.MOST_EPOCHS", 1)
+    monkeypatch.setattr("f2fd_core.training.stopping.LEAST_STEPS", 30)
+    monkeypatch.setattr("f2fd_core.training.stopping.MOST_EPOCHS", 1)
     config = TrainConfig(tomograms=(phantom["tomogram"],), output=str(tmp_path / "run"),
                          **dict(TINY, steps=0, checkpoint_every=50))
     prepare_folder(config)
@@ -314,7 +316,7 @@ def test_work_is_set_against_the_published_cost(script, phantom, tmp_path, monke
 
 def test_reliability_shows_the_worst_of_all_outcomes(script):
     """A test that failed once has failed, however often it passed."""
-    shown = script("reliability").Table()
+    shown = script("reliability_table").Table()
     shown.marks = {"one": ("Ctrl-C", "goes on"), "two": ("full disk", "nothing lost")}
     for test, when, outcome, times in (
             ("one", "call", "passed", 3), ("one", "call", "failed", 4),

@@ -6,21 +6,16 @@ import torch
 from conftest import TINY
 from test_training import assert_same_weights
 
-from f2fd_core import (
-    TrainConfig,
-    checkpoint,
-    fourier,
-    schedule,
-    stopping,
-    train,
-    train_log,
-    training,
-)
+from f2fd_core import TrainConfig, fourier, train
+from f2fd_core.commands import train as training
+from f2fd_core.data.patches import all_patches
+from f2fd_core.data.regions import crop
+from f2fd_core.network import checkpoint
 from f2fd_core.noise import NoiseModel, Spectrum
-from f2fd_core.patches import all_patches
-from f2fd_core.randomness import Randomness
-from f2fd_core.stopping import Best, HeldOut
-from f2fd_core.volume import crop
+from f2fd_core.runtime import train_log
+from f2fd_core.runtime.randomness import Randomness
+from f2fd_core.training import schedule, state, stopping
+from f2fd_core.training.stopping import Best, HeldOut
 
 SHAPES = [(40, 48, 64), (12, 40, 32)]
 SIDE = 16
@@ -232,7 +227,7 @@ def test_the_most_steps_are_where_a_training_ends_whatever_its_loss(phantom, opt
 @pytest.fixture
 def hasty(monkeypatch):
     """Checks every third step, and stops after few."""
-    monkeypatch.setattr(training.state, "CHECK_EVERY", 3)
+    monkeypatch.setattr(state, "CHECK_EVERY", 3)
     for name, value in (("LEAST_STEPS", 6), ("LEAST_PATIENCE", 3), ("MOST_STEPS", 12)):
         monkeypatch.setattr(stopping, name, value)
 

@@ -10,25 +10,19 @@ import torch
 from conftest import TINY, Memory, assert_same_weights, data, weights
 from skimage.filters import gaussian
 
-from f2fd_core import (
-    DenoiseConfig,
-    TrainConfig,
-    UserError,
-    checkpoint,
-    denoise,
-    fourier,
-    mrc,
-    run_folder,
-    schedule,
-    train,
-    training,
-)
-from f2fd_core.batches import batch_of
+from f2fd_core import DenoiseConfig, TrainConfig, UserError, denoise, fourier, train
 from f2fd_core.cli import main
+from f2fd_core.commands import train as training
 from f2fd_core.config import START_NETWORK
-from f2fd_core.metrics import correlation
+from f2fd_core.data import mrc
+from f2fd_core.data.batches import batch_of
+from f2fd_core.evaluation.metrics import correlation
+from f2fd_core.network import checkpoint
+from f2fd_core.network.unet import FoldedUNet
 from f2fd_core.perturbation.real_space import Points
-from f2fd_core.schedule import (
+from f2fd_core.runtime import run_folder
+from f2fd_core.training import schedule, state, writer
+from f2fd_core.training.schedule import (
     FIRST_RATE,
     HALVING_EPOCHS,
     LEARNED_RATE,
@@ -36,7 +30,6 @@ from f2fd_core.schedule import (
     Schedule,
     course,
 )
-from f2fd_core.unet import FoldedUNet
 
 
 def test_outputs(tiny_model, phantom):
@@ -70,7 +63,7 @@ def test_outputs(tiny_model, phantom):
     dict(perturbation="masks", samples_per_patch=2, pool_size=5)])
 def test_batches_prepared_in_the_background_are_the_same(phantom, tmp_path, options, monkeypatch):
     for apart in (False, True):
-        monkeypatch.setattr(training.state, "works_apart", lambda device, apart=apart: apart)
+        monkeypatch.setattr(state, "works_apart", lambda device, apart=apart: apart)
         train(TrainConfig(output=str(tmp_path / str(apart)), tomograms=(phantom["tomogram"],),
                           **dict(TINY, **options)))
     assert_same_weights(tmp_path / "False" / "model.pt", tmp_path / "True" / "model.pt")
@@ -99,7 +92,7 @@ def test_compiled_equals_eager(small, tmp_path, monkeypatch):
     dict(perturbation="masks", schedule="plateau", loss="l2norm", samples_per_patch=2, pool_size=5),
 ])
 def test_resumed_equals_uninterrupted_bit_for_bit(small, tmp_path, options, capsys, monkeypatch):
-    monkeypatch.setattr(training.writer, "PAUSE_OF_DRAWING", 0)
+    monkeypatch.setattr(writer, "PAUSE_OF_DRAWING", 0)
     options = dict(TINY, tomograms=(small["tomogram"],), checkpoint_every=3, seed=4, **options)
     train(TrainConfig(output=str(tmp_path / "whole"), **options))
     parts = tmp_path / "parts"
@@ -177,7 +170,7 @@ def test_pictures_take_no_more_than_a_tenth_of_the_time(small, tmp_path, monkeyp
         drawn.append(self.training.step)
         seconds[0] += 2
 
-    monkeypatch.setattr(training.writer.time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(writer.time, "monotonic", lambda: seconds[0])
     monkeypatch.setattr(training.Training, "take_step", step)
     monkeypatch.setattr(training.Writer, "draw", draw)
     train(TrainConfig(tomograms=(small["tomogram"],), output=str(tmp_path),

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from f2fd_core import unet
 from f2fd_core.config import TrainConfig
+from f2fd_core.network import unet
 
 
 def test_published_network_has_the_published_number_of_parameters():

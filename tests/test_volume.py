@@ -5,7 +5,8 @@ import pytest
 import torch
 from conftest import whole
 
-from f2fd_core.volume import Volume, crop
+from f2fd_core.data.regions import crop
+from f2fd_core.data.volume import Volume
 
 
 @pytest.mark.parametrize("start", [(0, 0, 0), (-3, 2, 5), (4, -7, 1), (2, 3, 8)])

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from f2fd_core import workers
+from f2fd_core.runtime import workers
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

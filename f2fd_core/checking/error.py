@@ -15,8 +15,8 @@ explain of the signal, then, is C. So the best of several networks tells of all.
 """
 import numpy as np
 
-from f2fd_core import metrics
 from f2fd_core.checking.shells import PROBE, TOMOGRAM
+from f2fd_core.evaluation import metrics
 
 TINY = 1e-30
 # Less than this share of a shell's power counts as no signal.

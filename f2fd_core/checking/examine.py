@@ -8,8 +8,8 @@ from f2fd_core.checking.error import UNEXPLAINED, Estimate, resolution
 from f2fd_core.checking.parts import inner_of, parts_of
 from f2fd_core.checking.places import Places, cell_means, smoothed
 from f2fd_core.checking.shells import DIFFERENCE, PROBE, TOMOGRAM, Whole, Windowed
-from f2fd_core.randomness import Randomness
-from f2fd_core.volume import HalfMaps
+from f2fd_core.data.half_maps import HalfMaps
+from f2fd_core.runtime.randomness import Randomness
 
 PROBE_STREAM, NULL_STREAM = 9, 10
 # The probes' part of the noise: small, as a response is a derivative.

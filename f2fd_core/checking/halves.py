@@ -5,10 +5,11 @@ import os
 import numpy as np
 import torch
 
-from f2fd_core import metrics, mrc
+from f2fd_core.commands.denoise import denoise
+from f2fd_core.commands.train import train
 from f2fd_core.config import DenoiseConfig
-from f2fd_core.denoising import denoise
-from f2fd_core.training import train
+from f2fd_core.data import mrc
+from f2fd_core.evaluation import metrics
 
 SIDES = ("odd", "even")
 # The usual threshold for the correlation between half-maps (Rosenthal & Henderson, 2003).

@@ -3,10 +3,11 @@ import base64
 import os
 from html import escape
 
-from f2fd_core import __version__, files
+from f2fd_core import __version__
 from f2fd_core.checking import pictures
 from f2fd_core.checking.examine import DENOISED, GAUSSIAN, REFERENCE, START
 from f2fd_core.checking.shells import TOMOGRAM
+from f2fd_core.runtime import files
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; margin: 0 auto; max-width: 62rem;

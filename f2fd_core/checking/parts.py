@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from f2fd_core.config import NETWORK_MULTIPLE
-from f2fd_core.device import moved
+from f2fd_core.data.regions import crop
 from f2fd_core.noise import periodogram
 from f2fd_core.perturbation import Perturbation, perturbation_for_prediction
-from f2fd_core.prediction import Predictor, denoised_region, with_context
-from f2fd_core.randomness import GLOBAL
-from f2fd_core.volume import crop
+from f2fd_core.prediction.predictor import Predictor, denoised_region, with_context
+from f2fd_core.runtime.device import moved
+from f2fd_core.runtime.randomness import GLOBAL
 
 # A tomogram of up to so many voxels is checked as a whole, of a larger one as many cubes with sides
 # of PART as have so many.
@@ -52,7 +52,7 @@ class Denoiser:
     """What a model makes of a standardised tomogram, as :func:`~f2fd_core.denoise` would."""
 
     def __init__(self, predictor, perturbation, tile_size, network):
-        """``network``: its name, see :func:`~f2fd_core.prediction.tiling`."""
+        """``network``: its name, see :func:`~f2fd_core.prediction.predictor.tiling`."""
         self.predictor, self.perturbation = predictor, perturbation
         self.tile_size, self.network = tile_size, network
 

@@ -3,9 +3,9 @@ import os
 
 import numpy as np
 
-from f2fd_core import figures
 from f2fd_core.checking.halves import THRESHOLD
 from f2fd_core.checking.planted import RECOVERED
+from f2fd_core.runtime import figures
 
 # The widest and the thinnest part of a tomogram that a picture shows, in voxels.
 WIDEST, DEPTH = 256, 8

@@ -1,7 +1,7 @@
 """Maps: what is found in cells of some parts of a tomogram, for each of its voxels."""
 import numpy as np
 
-from f2fd_core import mrc
+from f2fd_core.data import mrc
 
 CELL = 16
 TINY = 1e-30
@@ -42,7 +42,7 @@ class Places:
 
     def write(self, path, source, done):
         """Write the map, interpolated between the cells' middles, as an MRC file like ``source``,
-        an :class:`~f2fd_core.mrc.MrcVolume`. Cells of no part have the value of the nearest."""
+        an :class:`~f2fd_core.data.mrc.MrcVolume`. Cells without parts take the nearest value."""
         cells = _filled(self.cells)
         with mrc.new_volume(path, *source.header((0, 0, 0), self.shape), source.labels,
                             done) as output:

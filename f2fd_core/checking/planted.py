@@ -10,7 +10,7 @@ import torch
 
 from f2fd_core import fourier
 from f2fd_core.checking.parts import inner_of
-from f2fd_core.specimen import LEAFLET_DISTANCE, LEAFLET_WIDTH, random_rotation
+from f2fd_core.simulation.specimen import LEAFLET_DISTANCE, LEAFLET_WIDTH, random_rotation
 
 # In standard deviations of the tomogram, which are mostly noise.
 CONTRASTS = (0.1, 0.25, 0.5, 1.0, 2.0)

@@ -1,6 +1,6 @@
 """What a network learns in short from a tomogram: what a model is compared with."""
-from f2fd_core.training.fitting import fit
 from f2fd_core.training.state import Training
+from f2fd_core.training.trainer import fit
 
 
 def reference(volume, settings, device, dtype, step):

@@ -3,7 +3,7 @@ import json
 import math
 import os
 
-from f2fd_core import __version__, checkpoint, files, lock, report
+from f2fd_core import __version__
 from f2fd_core.checking import page, pictures
 from f2fd_core.checking.examine import DENOISED, REFERENCE, START, count_of, examine
 from f2fd_core.checking.halves import independent_halves
@@ -11,22 +11,24 @@ from f2fd_core.checking.parts import LEAST_VOXELS, denoiser_of
 from f2fd_core.checking.reference import reference
 from f2fd_core.checking.start import settings_of, start_of
 from f2fd_core.checking.verdict import verdict
+from f2fd_core.commands.inputs import open_as_they_are, warn_of_voxel_sizes
 from f2fd_core.config import UserError
-from f2fd_core.contrast import in_contrast
-from f2fd_core.deconvolution import preparation
-from f2fd_core.device import arithmetic, choose_devices, prepare_cpu, repeatable
-from f2fd_core.perturbation.spectrum import noise_of
-from f2fd_core.volume import open_as_they_are, warn_of_voxel_sizes
+from f2fd_core.filters.deconvolution import preparation
+from f2fd_core.network import checkpoint
+from f2fd_core.perturbation.noise_matched import noise_of
+from f2fd_core.runtime import console, files, lock
+from f2fd_core.runtime.device import arithmetic, choose_devices, prepare_cpu, repeatable
+from f2fd_core.training.contrast import in_contrast
 
 REPORT, PAGE = "report.json", "report.html"
 
 
 def check(config):
-    """Check a model on tomograms; returns the path of report.html.
+    """Check a model on tomograms; returns the path of console.html.
 
-    ``config``: a CheckConfig. For each tomogram there is a folder with report.json, error.mrc (the
+    ``config``: a CheckConfig. For each tomogram there is a folder with console.json, error.mrc (the
     relative error by place), removed.mrc (how much the residual is like the result, by place) and
-    pictures; report.json of all holds {tomogram: numbers}. Raises UserError for bad input, before
+    pictures; console.json of all holds {tomogram: numbers}. Raises UserError for bad input, before
     anything is written.
     """
     prepare_cpu(config.threads)
@@ -37,7 +39,7 @@ def check(config):
     network.to(device)
     config.refuse_model(trained)
     left_out = files.results_among(config.names())
-    report.tell_left_out(left_out)
+    console.tell_left_out(left_out)
     config = config.without(left_out)
     folders = _folders(config)
     results = [os.path.join(config.output, name) for name in (REPORT, PAGE)]
@@ -55,21 +57,21 @@ def check(config):
                for name, paths in zip(config.names(), config.inputs())}
     warn_of_voxel_sizes(volumes, state["voxel_size"], "the model was trained at")
     files.make_folder(config.output)
-    report.announce_devices([device], dtype, "checking")
+    console.announce_devices([device], dtype, "checking")
     with lock.held(results[0]), repeatable():
         for volume, (name, folder) in zip(volumes, folders.items()):
             if config.resume and _made_of(folder) == made_of[name]:
-                report.say("%s was checked: skipped" % name)
+                console.say("%s was checked: skipped" % name)
                 continue
             volume = volume.prepared_by(preparation(trained, config.defocus))
             numbers = _check_one(config, volume, network, trained, device, dtype, folder)
             numbers.update(about=_about(config, state, volume), made_of=made_of[name])
             _write_json(os.path.join(folder, REPORT), numbers)
-            report.say("%s: %s" % (name, numbers["verdict"][0]["sentence"]))
+            console.say("%s: %s" % (name, numbers["verdict"][0]["sentence"]))
         found = {name: _read(folder) for name, folder in folders.items()}
         _write_json(results[0], found)
         page.write(results[1], {name: (numbers, folders[name]) for name, numbers in found.items()})
-    report.say("report written to %s" % results[1])
+    console.say("report written to %s" % results[1])
     return results[1]
 
 
@@ -109,9 +111,9 @@ def _check_one(config, volume, network, trained, device, dtype, folder):
     files.make_folder(folder)
     settings = settings_of(config, folder)
     noise = noise_of(volume, trained, device)
-    report.say("%s: %s" % (volume.source.path, noise.describe()))
+    console.say("%s: %s" % (volume.source.path, noise.describe()))
     with in_contrast([network], volume, trained, device, dtype) as opposite:
-        with report.progress(settings.steps + count_of(volume, 3), "step") as bar:
+        with console.progress(settings.steps + count_of(volume, 3), "step") as bar:
             networks = {START: start_of(volume, settings, device, dtype),
                         REFERENCE: reference(volume, settings, device, dtype, bar.update)}
             denoisers = {DENOISED: denoiser_of(volume, network, trained, device, dtype,

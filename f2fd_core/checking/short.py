@@ -3,18 +3,19 @@ import json
 import math
 import os
 
-from f2fd_core import checkpoint, files, report
 from f2fd_core.checking.examine import DENOISED, GAUSSIAN, START, correlations, shells_of
 from f2fd_core.checking.parts import LEAST_VOXELS, denoiser_of
 from f2fd_core.checking.shells import TOMOGRAM, Whole
 from f2fd_core.checking.start import settings_of, start_of
 from f2fd_core.checking.verdict import WORSE
+from f2fd_core.commands.inputs import open_silently
 from f2fd_core.config import START_PERTURBATIONS
-from f2fd_core.contrast import in_contrast
-from f2fd_core.deconvolution import preparation
-from f2fd_core.device import arithmetic, choose_devices, repeatable
-from f2fd_core.perturbation.spectrum import noise_of
-from f2fd_core.volume import open_silently
+from f2fd_core.filters.deconvolution import preparation
+from f2fd_core.network import checkpoint
+from f2fd_core.perturbation.noise_matched import noise_of
+from f2fd_core.runtime import console, files
+from f2fd_core.runtime.device import arithmetic, choose_devices, repeatable
+from f2fd_core.training.contrast import in_contrast
 
 # The side (voxels) of the part.
 SIDE = 64
@@ -74,7 +75,7 @@ def tell(model, config, volumes=None, write=False):
     ``write`` the numbers also go to ``<name>_check.json`` in its output folder."""
     for name, found in judged(model, config, volumes):
         words, worse = sentence(name, found)
-        (report.warn if worse else report.say)(words)
+        (console.warn if worse else console.say)(words)
         if write:
             path = os.path.join(config.output, files.stem(name) + files.VERDICT)
             with files.replaced(path) as partial, open(partial, "w", encoding="utf-8") as stream:

@@ -5,16 +5,9 @@ environment that has neither torch nor numpy.
 """
 from f2fd_core.config.check import CheckConfig
 from f2fd_core.config.denoise import DenoiseConfig
-from f2fd_core.config.parameter import (
-    UserError,
-    brief,
-    flag,
-    item_type,
-    parameters,
-    read_json,
-)
+from f2fd_core.config.migrations import GONE, recorded, todays
+from f2fd_core.config.parameter import UserError, brief, flag, item_type, parameters, read_json
 from f2fd_core.config.shared import MINIMUM_SIDE, VOXEL_SIZES
-from f2fd_core.config.stored import GONE, recorded, todays
 from f2fd_core.config.tools import (
     FILTERS,
     BenchmarkConfig,

@@ -3,6 +3,7 @@ from dataclasses import dataclass
 from typing import Tuple
 
 from f2fd_core.config import shared
+from f2fd_core.config.migrations import todays
 from f2fd_core.config.parameter import (
     DECONVOLUTION,
     INPUT,
@@ -13,7 +14,6 @@ from f2fd_core.config.parameter import (
     UserError,
     param,
 )
-from f2fd_core.config.stored import todays
 
 SAMPLE_RUN = dict(
     epochs=50, inversion_probability=0.1, mask_probability=0.5, dropout=0.8, block_size=8,

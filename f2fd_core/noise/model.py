@@ -8,12 +8,7 @@ from f2fd_core import fourier
 from f2fd_core.noise import periodogram
 from f2fd_core.noise.orientation import axes_of
 from f2fd_core.noise.profile import NoiseProfile
-from f2fd_core.noise.spectrum import (
-    Spectrum,
-    band_end,
-    censored_exponential_mean,
-    told_from_signal,
-)
+from f2fd_core.noise.spectrum import Spectrum, band_end, censored_exponential_mean, told_from_signal
 
 # Sides (voxels) of the windows that measure the noise's profile, and how many at most.
 PROFILE_WINDOW, PROFILE_WINDOWS = 16, 8192
@@ -119,7 +114,7 @@ def axes_of_volume(volume, settings=NoiseSettings()):
 
 def noise_of_half_maps(volume, settings=NoiseSettings(), device="cpu"):
     """The :class:`NoiseModel` of the mean of two half-maps: their halved difference is such noise,
-    without signal. ``volume``: a :class:`~f2fd_core.volume.HalfMaps`."""
+    without signal. ``volume``: a :class:`~f2fd_core.data.half_maps.HalfMaps`."""
     model = _estimated(volume, volume.difference, settings, device, signal=False)
     model.total = _window_power(volume, volume.region, model.window, model.profile, device)[1]
     return model

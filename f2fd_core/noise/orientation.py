@@ -1,15 +1,11 @@
-"""How a tomogram lies: along which axes its depth and its tilt axis are, told by the missing wedge.
-
-The network has learned from tomograms with the depth along Z and the tilt axis along Y, where the
-noise has its form, too. Others are turned for both, and what is made of them is turned back.
-"""
+"""How a tomogram lies: along which axes its depth and its tilt axis are, by its missing wedge."""
 from itertools import permutations
 
 import torch
 
 from f2fd_core import fourier
+from f2fd_core.data.orientation import USUAL
 
-USUAL = (0, 1, 2)
 # The power of a missing wedge's coefficients, over the mean of their Fourier shells, at most.
 MISSING = 0.1
 # Where it is looked for: from which share of the band's end on, and how many times flatter than
@@ -38,14 +34,3 @@ def axes_of(power, size, end):
                                 / grid.weights[wedge].sum()), axes))
     least, axes = min(found, default=(1.0, None))
     return axes if least < MISSING else None
-
-
-def turned(values, axes):
-    """A tensor (..., Z, Y, X) with the ``axes`` in the order given."""
-    first = values.ndim - 3
-    return values.permute(*range(first), *(first + axis for axis in axes))
-
-
-def back(axes):
-    """The axes that undo what :func:`turned` does."""
-    return tuple(map(axes.index, USUAL))

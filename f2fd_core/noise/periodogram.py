@@ -9,8 +9,8 @@ from itertools import product
 import numpy as np
 import torch
 
-from f2fd_core.device import moved
 from f2fd_core.fourier import AXES
+from f2fd_core.runtime.device import moved
 
 # How many windows, and voxels in them, an estimate looks at.
 MAXIMUM_WINDOWS, MAXIMUM_VALUES = 2048, 1 << 26

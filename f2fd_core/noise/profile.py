@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from f2fd_core import fourier
-from f2fd_core.device import moved
+from f2fd_core.runtime.device import moved
 
 LEAST_FREQUENCY = 0.15
 POLISHES = 3

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from f2fd_core.data.orientation import USUAL, back
 from f2fd_core.fourier import axis_frequencies, grid_of, turned_power
-from f2fd_core.noise.orientation import USUAL, axes_of, back
+from f2fd_core.noise.orientation import axes_of
 
 TINY = 1e-30
 # Share of the highest power in a shell that has none: where a low-pass filter ends.

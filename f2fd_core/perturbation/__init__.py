@@ -3,15 +3,15 @@
 A perturbation belongs to one tomogram and gives regions of its perturbed copies: ``pairs`` for
 training (:class:`~f2fd_core.perturbation.base.Pairs`), ``copies`` for prediction (inputs only).
 ``at_step`` brings it to its state at a training step. Random numbers come from the
-:class:`~f2fd_core.randomness.Randomness` given, by default from PyTorch's own generators.
+:class:`~f2fd_core.runtime.randomness.Randomness` given, by default from PyTorch's own generators.
 """
 from f2fd_core.config import UserError
+from f2fd_core.data.half_maps import HalfMaps
 from f2fd_core.perturbation.base import Perturbation
-from f2fd_core.perturbation.halves import Halves
-from f2fd_core.perturbation.masks import PREDICTION, Masks
+from f2fd_core.perturbation.fourier_masks import PREDICTION, Masks
+from f2fd_core.perturbation.half_maps import Halves
+from f2fd_core.perturbation.noise_matched import Spectrum
 from f2fd_core.perturbation.real_space import BlindSpot, Points
-from f2fd_core.perturbation.spectrum import Spectrum
-from f2fd_core.volume import HalfMaps
 
 KINDS = {"spectrum": Spectrum, "masks": Masks, "points": Points, "blindspot": BlindSpot,
          "halves": Halves}

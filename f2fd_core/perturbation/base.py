@@ -4,8 +4,8 @@ from typing import NamedTuple, Optional
 
 import torch
 
-from f2fd_core.device import moved
-from f2fd_core.randomness import GLOBAL
+from f2fd_core.runtime.device import moved
+from f2fd_core.runtime.randomness import GLOBAL
 
 
 class Pairs(NamedTuple):
@@ -26,12 +26,12 @@ class Perturbation:
     haste = 1.0
 
     def __init__(self, volume, config, device="cpu"):
-        """``volume``: standardised, see :mod:`f2fd_core.volume`; ``config``: the TrainConfig."""
+        """``volume``: a :class:`~f2fd_core.data.volume.Standardised`; ``config``: a TrainConfig."""
         self.volume, self.config, self.device = volume, config, device
 
     @property
     def axes(self):
-        """How the tomogram lies, see :class:`~f2fd_core.volume.Standardised`."""
+        """How the tomogram lies, see :class:`~f2fd_core.data.volume.Standardised`."""
         return self.volume.axes
 
     def _region(self, start, size):

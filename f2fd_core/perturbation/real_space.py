@@ -3,7 +3,7 @@ import torch
 
 from f2fd_core import fourier
 from f2fd_core.perturbation.base import Pairs, Perturbation
-from f2fd_core.randomness import GLOBAL
+from f2fd_core.runtime.randomness import GLOBAL
 
 
 class Points(Perturbation):

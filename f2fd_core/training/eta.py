@@ -3,8 +3,8 @@ import math
 
 import torch
 
-from f2fd_core.prediction import tiling
-from f2fd_core.report import duration
+from f2fd_core.prediction.predictor import tiling
+from f2fd_core.runtime.console import duration
 
 WARMING_STEPS, TIMED_STEPS = 2, 5
 FORWARD_SHARE = 1 / 3

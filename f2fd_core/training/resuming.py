@@ -1,21 +1,22 @@
 """Going on with a training from a checkpoint."""
 import os
 
-from f2fd_core import checkpoint, report
 from f2fd_core.config import UserError
-from f2fd_core.run_folder import compare, model_in
+from f2fd_core.network import checkpoint
+from f2fd_core.runtime import console
+from f2fd_core.runtime.run_folder import compare, model_in
 
 
 def resume(training):
     """Bring a :class:`~f2fd_core.training.state.Training` to the newest checkpoint of its folder,
     if there is one. Raises UserError if it can't go on from that."""
-    path, state = checkpoint.newest(training.checkpoints, report.warn)
+    path, state = checkpoint.newest(training.checkpoints, console.warn)
     if state is None:
         model = model_in(training.config.output)
         if os.path.exists(model):
             raise UserError("%s is there, but no checkpoint to resume from; expected one, or "
                             "--overwrite to start anew" % model)
-        report.say("no checkpoint in %s yet: starting from the beginning"
+        console.say("no checkpoint in %s yet: starting from the beginning"
                    % training.config.output)
         return
     if "network" not in state:
@@ -29,4 +30,4 @@ def resume(training):
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise UserError("%s is damaged: it is not the state of a training (%s)"
                         % (path, (str(error).splitlines() or [type(error).__name__])[0]))
-    report.say("resuming from %s" % path)
+    console.say("resuming from %s" % path)

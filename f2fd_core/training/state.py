@@ -10,19 +10,22 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from f2fd_core import checkpoint, distributed, fourier, metrics, optimizer, report, unet
-from f2fd_core.batches import batch_of, sampled_patches
+from f2fd_core import fourier
 from f2fd_core.config import START_PERTURBATIONS, UserError
-from f2fd_core.device import autocast, compiled, seed_dropout, works_apart
-from f2fd_core.loss import training_loss
-from f2fd_core.patches import PatchOrder
+from f2fd_core.data.batches import batch_of, sampled_patches
+from f2fd_core.data.patches import PatchOrder
+from f2fd_core.evaluation import metrics
+from f2fd_core.network import checkpoint, unet
 from f2fd_core.perturbation import perturbation_for_training
-from f2fd_core.randomness import Randomness, derived_seed
-from f2fd_core.run_folder import scales
-from f2fd_core.schedule import Schedule, averaging_over
-from f2fd_core.stopping import CHECK_EVERY, MOST_STEPS, Best, HeldOut, limits, too_much
-from f2fd_core.volume import warn_of_voxel_sizes
-from f2fd_core.workers import Ahead
+from f2fd_core.runtime import console, distributed
+from f2fd_core.runtime.device import autocast, compiled, seed_dropout, works_apart
+from f2fd_core.runtime.randomness import Randomness, derived_seed
+from f2fd_core.runtime.run_folder import scales
+from f2fd_core.runtime.workers import Ahead
+from f2fd_core.training import optimizer
+from f2fd_core.training.loss import training_loss
+from f2fd_core.training.schedule import Schedule, averaging_over
+from f2fd_core.training.stopping import CHECK_EVERY, MOST_STEPS, Best, HeldOut, limits, too_much
 
 STEP_STREAM = 3
 INITIAL_STREAM = 4
@@ -70,13 +73,17 @@ class Training:
         self.step, self.stopped, self.setbacks = 0, False, 0
 
     def begin(self):
-        """Take over what the network is to know beforehand; raises UserError if it can't."""
+        """Take over the weights to start from.
+
+        Returns the voxel size (Å) at which the initial model was trained, None without one. Raises
+        UserError if its network is another one.
+        """
         if self.config.initial_model:
-            trained = self.start_from(self.config.initial_model)
-            warn_of_voxel_sizes(self.volumes, trained, "the initial model was trained at")
-        elif self.config.starts_from_shapes():
+            return self.start_from(self.config.initial_model)
+        if self.config.starts_from_shapes():
             self.start_from(checkpoint.PRETRAINED)
             self.choose_contrast()
+        return None
 
     def start_from(self, path):
         """Begin with the weights of a model file; returns the voxel size (Å) of its training.
@@ -179,7 +186,7 @@ class Training:
         return self.step % self.config.checkpoint_every == 0 or self.finished()
 
     def validated(self, everywhere=False):
-        """The model's :class:`~f2fd_core.stopping.Check` on parts that are held out."""
+        """The model's :class:`~f2fd_core.training.stopping.Check` on parts that are held out."""
         return self.group.agreed(self.validation.check(self.model(), self.perturbations,
                                                        self.device, self.dtype, everywhere))
 
@@ -211,7 +218,7 @@ class Training:
         perturbation.lower(torch.from_numpy(np.interp(own, frequencies, factors)))
         if self.group.rank == 0:
             wrong = frequencies[factors < 1]
-            report.say("%s: between %.2f and %.2f cycles per voxel the noise was taken for too "
+            console.say("%s: between %.2f and %.2f cycles per voxel the noise was taken for too "
                        "much; it is lowered there, to %.2f times at least"
                        % (perturbation.volume.source.name, wrong[0], wrong[-1], factors.min()))
 

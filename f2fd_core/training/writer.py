@@ -2,9 +2,10 @@
 import os
 import time
 
-from f2fd_core import checkpoint, figures, report, train_log
-from f2fd_core.prediction import Predictor, preview
-from f2fd_core.run_folder import model_in
+from f2fd_core.network import checkpoint
+from f2fd_core.prediction.predictor import Predictor, preview
+from f2fd_core.runtime import console, figures, train_log
+from f2fd_core.runtime.run_folder import model_in
 from f2fd_core.training import eta
 
 PREVIEW_PREDICTIONS = 2
@@ -22,7 +23,7 @@ class Writer:
     def __init__(self, training):
         self.training, self.folder = training, training.config.output
         self.log = train_log.TrainLog(self._path("log.csv"), bool(training.truths), training.step)
-        self.bar = report.progress(training.steps, "step", training.step)
+        self.bar = console.progress(training.steps, "step", training.step)
         self.first, self.entered = training.step, time.monotonic()
         self.draw_from, self.timed = 0.0, []
 
@@ -45,13 +46,13 @@ class Writer:
     def _tell_the_start(self):
         training = self.training
         if training.step == 0:
-            report.say("starting from %s" % training.config.origin())
+            console.say("starting from %s" % training.config.origin())
         if training.matched():
             scales = sorted({"%.2f" % perturbation.scale
                              for perturbation in training.perturbations})
-            report.say("noise scale: %s" % " to ".join(sorted({scales[0], scales[-1]})))
+            console.say("noise scale: %s" % " to ".join(sorted({scales[0], scales[-1]})))
             for perturbation in training.perturbations:
-                report.say("%s: %s" % (perturbation.volume.source.name,
+                console.say("%s: %s" % (perturbation.volume.source.name,
                                        perturbation.noise.describe()))
 
     def after_step(self, row, seconds):
@@ -61,7 +62,7 @@ class Writer:
         if done > eta.WARMING_STEPS:
             self.timed.append(seconds)
         if len(self.timed) == eta.TIMED_STEPS and done == eta.WARMING_STEPS + eta.TIMED_STEPS:
-            report.say(eta.of_training(training, sum(self.timed) / eta.TIMED_STEPS))
+            console.say(eta.of_training(training, sum(self.timed) / eta.TIMED_STEPS))
         self.log.write(step=training.step - 1, seconds=self.log.seconds + now - self.entered,
                        voxels_per_second=row.pop("voxels") / seconds,
                        seconds_left=(training.most_steps() - training.step)
@@ -94,13 +95,13 @@ class Writer:
         noise = [perturbation.noise.by_shell() for perturbation in training.perturbations] \
             if training.matched() else []
         checkpoint.save(path, weights, training.config, step, training.voxel_size, noise=noise)
-        report.say("model of step %d written to %s after %d steps" % (step, path, training.step))
+        console.say("model of step %d written to %s after %d steps" % (step, path, training.step))
         if step == 0 < training.step:
-            report.warn("the training did not make the network better than the weights that it "
+            console.warn("the training did not make the network better than the weights that it "
                         "began with, as far as the tomograms tell: these are the model")
         if training.steps is None and not (training.stopped or training.schedule.stops()
                                            or best.waited(training.step)):
-            report.say("--steps auto ends after %d steps, %d epochs of the %d patches, though the "
+            console.say("--steps auto ends after %d steps, %d epochs of the %d patches, though the "
                        "loss may not be flat yet; --resume with a larger number of --steps goes on"
                        % (training.step, training.order.epochs_before(training.step),
                           len(training.order.patches)))

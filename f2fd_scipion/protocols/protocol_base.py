@@ -17,7 +17,7 @@ from pyworkflow.protocol import (
 from tomo.objects import Tomogram
 
 from f2fd_core.config import MINIMUM_SIDE, UserError, parameters
-from f2fd_core.ctf import VOLTAGE_KV
+from f2fd_core.filters.ctf import VOLTAGE_KV
 from f2fd_scipion import ctf, engine
 from f2fd_scipion.form import add_parameters, in_form_words, shown_values, within_bounds
 

@@ -7,7 +7,7 @@ from pyworkflow import BETA
 from pyworkflow.protocol import PathParam, PointerParam, StringParam
 from pyworkflow.utils import Message
 
-from f2fd_core import files
+from f2fd_core.runtime import files
 from f2fd_scipion.objects import citations_of
 
 

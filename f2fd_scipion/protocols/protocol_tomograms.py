@@ -12,7 +12,7 @@ from pyworkflow.utils import Message, cleanPath, makePath, redStr
 from tomo.objects import SetOfTomograms, Tomogram
 
 from f2fd_core.config import UserError, read_json
-from f2fd_core.files import replaced, stem
+from f2fd_core.runtime.files import replaced, stem
 from f2fd_scipion.engine import EngineError
 from f2fd_scipion.protocols.protocol_base import (
     ProtF2FdBase,

@@ -10,9 +10,9 @@ from pyworkflow.protocol import LEVEL_ADVANCED, MODE_RESUME, BooleanParam, Point
 from pyworkflow.utils import Message
 
 import f2fd_scipion
-from f2fd_core import report, train_log
 from f2fd_core.config import TrainConfig, UserError, recorded
-from f2fd_core.run_folder import compare_settings
+from f2fd_core.runtime import console, train_log
+from f2fd_core.runtime.run_folder import compare_settings
 from f2fd_scipion import engine
 from f2fd_scipion.objects import F2FdModel, citations
 from f2fd_scipion.protocols.protocol_base import (
@@ -260,7 +260,7 @@ class ProtF2FdTrain(ProtF2FdBase):
         rows = train_log.read_log(self._getExtraPath(LOG_FILE))
         if not rows:
             return ["No training step yet."]
-        left = report.duration(train_log.column(rows, "seconds_left")[-1])
+        left = console.duration(train_log.column(rows, "seconds_left")[-1])
         told = ["Training step *%d*, at most *%s* left." % (int(rows[-1]["step"]) + 1, left)]
         explained = train_log.signal_explained(rows)
         return told + ["The network explains *%.0f %%* of the signal." % (100 * share)

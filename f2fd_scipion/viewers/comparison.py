@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.widgets import RadioButtons, Slider
 from pwem.viewers import EmPlotter
 
-from f2fd_core import mrc
+from f2fd_core.data import mrc
 
 DIRECTIONS = ("XY", "XZ", "YZ")  # the sections across Z, Y and X
 QUANTILES = (0.01, 0.99)

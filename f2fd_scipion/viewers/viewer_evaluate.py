@@ -4,7 +4,7 @@ from pwem.viewers import EmPlotter
 from pyworkflow.protocol.params import EnumParam, LabelParam
 from pyworkflow.viewer import DESKTOP_TKINTER, ProtocolViewer
 
-from f2fd_core.figures import literal
+from f2fd_core.runtime.figures import literal
 from f2fd_scipion.protocols import ProtF2FdEvaluate
 from f2fd_scipion.protocols.protocol_evaluate import STATES
 

@@ -6,7 +6,7 @@ from pwem.viewers import EmPlotter
 from pyworkflow.protocol.params import LabelParam
 from pyworkflow.viewer import DESKTOP_TKINTER, ProtocolViewer
 
-from f2fd_core import figures, train_log
+from f2fd_core.runtime import figures, train_log
 from f2fd_scipion.protocols import ProtF2FdTrain
 from f2fd_scipion.protocols.protocol_train import LOG_FILE
 from f2fd_scipion.viewers.picture import Pictures

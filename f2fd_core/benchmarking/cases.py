@@ -1,0 +1,157 @@
+"""The tomograms on which methods are compared: simulated ones, each with its own difficulty."""
+import dataclasses
+import os
+from typing import NamedTuple, Optional
+
+import numpy as np
+import torch
+
+from f2fd_core import fourier
+from f2fd_core.config import SimulateConfig, UserError
+from f2fd_core.data import mrc
+from f2fd_core.runtime import files
+from f2fd_core.simulation.microscope import simulate_volumes
+
+SIRT_ITERATIONS = 10
+DENSE_STEP = 0.5
+LOW_PASS, LOW_PASS_WIDTH = 0.25, 0.03
+INT8_RANGE = 4.0
+# A lamella such as the real one among the test data; how many times as thick as the volume it is,
+# and its signal-to-noise ratio over that of the other cases, at which its halves agree so well.
+IN_SITU = dict(voxel_size=14.56, defocus=2.0, half_maps="tilts", tilt_range=57.0,
+               specimen="crowded")
+THICKER = 2.5
+IN_SITU_SNR = 15.0
+# Real boxes: how many, their side, their signal's variance over that of the noise, and the
+# environment variable that names their folder.
+BOXES, BOX, REAL_SNR, REAL_DATA = 5, 64, 0.07, "F2FD_TEST_DATA"
+
+
+class Case(NamedTuple):
+    """One tomogram to denoise: paths of MRC files, None or () where there is none."""
+    name: str
+    snr: Optional[float]
+    seed: Optional[int]
+    tomogram: str
+    halves: tuple = ()
+    reference: Optional[str] = None
+    membrane: Optional[str] = None
+
+
+def voxels(path):
+    """A volume whose voxel size does not matter, (Z, Y, X), to be read by indexing."""
+    return mrc.open_volume(path, 1.0)
+
+
+def uneven_strength(shape):
+    """What the noise of the case ``uneven`` is multiplied by, an array (Z, Y, X).
+
+    It is 1.6 times as strong in one half of the depth and falls towards the borders.
+    """
+    z, y, x = (np.linspace(-1, 1, side, dtype=np.float32) for side in shape)
+    return ((1 + 0.3 * np.tanh(3 * z))[:, None, None] * (1 - 0.4 * y ** 4)[None, :, None]
+            * (1 - 0.4 * x ** 4)[None, None, :])
+
+
+def _uneven(volumes):
+    strength = uneven_strength(volumes["clean"].shape)
+    for name in ("odd", "even", "tomogram"):
+        volumes[name] = volumes["clean"] + strength * (volumes[name] - volumes["clean"])
+
+
+def _low_pass(volumes):
+    radius = fourier.radial_frequency(volumes["clean"].shape)
+    transfer = torch.sigmoid((LOW_PASS - radius) / LOW_PASS_WIDTH * 4)
+    transfer[radius > LOW_PASS + LOW_PASS_WIDTH] = 0
+    for name in ("odd", "even", "tomogram", "clean"):
+        spectrum = torch.fft.rfftn(torch.from_numpy(volumes[name])) * transfer
+        volumes[name] = torch.fft.irfftn(spectrum, s=volumes[name].shape).numpy()
+
+
+def _bin(volumes):
+    for name, volume in volumes.items():
+        z, y, x = (side // 2 for side in volume.shape)
+        volumes[name] = volume.reshape(z, 2, y, 2, x, 2).mean((1, 3, 5))
+
+
+def _round(volumes):
+    for name in ("odd", "even", "tomogram"):
+        step = INT8_RANGE * volumes[name].std() / 127
+        volumes[name] = np.clip(np.round(volumes[name] / step), -128, 127).astype(np.float32)
+
+
+def _take_noise_away(volumes):
+    for name in ("odd", "even", "tomogram"):
+        volumes[name] = volumes["clean"]
+
+
+CHANGES = {"uneven": _uneven, "lowpass": _low_pass, "binned": _bin, "int8": _round,
+           "noisefree": _take_noise_away}
+
+
+def _simulation(name, config, snr, seed):
+    """The SimulateConfig of a case."""
+    shape, voxel_size = config.shape, 10.0
+    if name == "real-noise":
+        return SimulateConfig(shape=(BOX,) * 3, snr=snr, seed=seed, voxel_size=14.56, defocus=2.0,
+                              specimen="crowded", tilt_range=57.0)
+    if name == "in-situ":
+        return SimulateConfig(shape=shape, snr=IN_SITU_SNR * snr, seed=seed,
+                              thickness=round(THICKER * shape[0]), **IN_SITU)
+    if name == "binned":
+        shape, voxel_size = tuple(2 * side for side in shape), 5.0
+    elif name == "thick":
+        shape = (3 * shape[0], shape[1] // 2, 3 * shape[2])
+    return SimulateConfig(
+        shape=shape, voxel_size=voxel_size, snr=snr, seed=seed, defocus=config.defocus,
+        specimen=name if name in ("spheres", "crowded", "empty") else "cell",
+        sirt_iterations=SIRT_ITERATIONS if name == "sirt" else 0)
+
+
+def _put_into_real_noise(volumes, snr, seed):
+    """Noise of a real cell, half the difference of a box's reconstructions from every other tilt.
+
+    Of two boxes a and b: a is that of the tomogram, a + b and a - b, which don't correlate, are
+    those of the halves. Raises UserError without the data.
+    """
+    folder = os.path.join(os.environ.get(REAL_DATA, ""), "lamella")
+    if not os.path.isdir(folder):
+        raise UserError("--cases names real-noise and %s is '%s'; expected a folder that holds the "
+                        "folder lamella with real half-maps"
+                        % (REAL_DATA, os.environ.get(REAL_DATA, "")))
+    noises = []
+    for number in (seed % BOXES, (seed + 1) % BOXES):
+        even, odd = (voxels(os.path.join(folder, "box%d_%s.mrc" % (number, half)))[:]
+                     for half in ("even", "odd"))
+        noise = np.asarray(even, np.float32) - np.asarray(odd, np.float32)
+        noises.append(noise / noise.std())
+    clean, (first, second) = volumes["clean"], noises
+    strength = np.float32(clean.std() / np.sqrt(REAL_SNR * snr / 0.1))
+    for name, noise in (("tomogram", first), ("odd", first + second), ("even", first - second)):
+        volumes[name] = clean + strength * noise
+
+
+def simulated_case(name, config, snr, seed, folder):
+    """Simulate a case's volumes into ``folder``."""
+    files.make_folder(folder)
+    simulation = _simulation(name, config, snr, seed)
+    volumes = simulate_volumes(simulation)
+    if name in ("thick", "in-situ"):
+        # Where slices don't overlap, much of a noise-free reconstruction is the streaks of what
+        # lies above and below: it can't tell what is right.
+        dense = dataclasses.replace(simulation, tilt_step=DENSE_STEP)
+        volumes["clean"] = simulate_volumes(dense)["clean"]
+    if name == "real-noise":
+        _put_into_real_noise(volumes, snr, seed)
+    if name in CHANGES:
+        CHANGES[name](volumes)
+    voxel_size = simulation.voxel_size * simulation.shape[0] / volumes["clean"].shape[0]
+    paths = {}
+    for key in ("tomogram", "odd", "even", "clean", "membrane"):
+        paths[key] = os.path.join(folder, key + ".mrc")
+        mrc.write_volume(paths[key], volumes[key], voxel_size)
+    # Without noise both halves are the same volume, which is no pair of half-maps.
+    halves = () if name == "noisefree" else (paths["odd"], paths["even"])
+    return Case(name, snr, seed, paths["tomogram"], halves,
+                paths["clean"] if volumes["clean"].std() > 0 else None,
+                paths["membrane"] if volumes["membrane"].any() else None)

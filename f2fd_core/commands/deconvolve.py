@@ -1,0 +1,46 @@
+"""``f2fd deconvolve``: tomograms through the Wiener-like filter."""
+import dataclasses
+import os
+
+import numpy as np
+
+from f2fd_core.data import mrc
+from f2fd_core.filters.deconvolution import deconvolved
+from f2fd_core.runtime import console, figures, files, lock
+from f2fd_core.runtime.device import prepare_cpu
+
+
+def deconvolve(config):
+    """Filter the tomograms of a DeconvolveConfig; returns the paths of the results.
+
+    Each ``<name>_deconvolved.mrc`` is float32 with the input's mean, standard deviation, voxel
+    size, origin and start indices. Everything is checked before the first is computed; raises
+    UserError.
+    """
+    prepare_cpu(config.threads)
+    left_out = files.results_among(config.tomograms)
+    console.tell_left_out(left_out)
+    config = dataclasses.replace(config, tomograms=tuple(
+        path for path in config.tomograms if path not in left_out))
+    paths = files.output_paths(config.tomograms, config.output, files.DECONVOLVED)
+    pictures = {path: os.path.splitext(path)[0] + files.PICTURE for path in paths.values()}
+    files.refuse_existing([*pictures, *pictures.values()], config.overwrite)
+    sources = [mrc.open_volume(name, config.voxel_size) for name in config.tomograms]
+    for source in sources:
+        mrc.refuse_bad_voxels(source)
+        for doubt in source.doubts():
+            console.warn(doubt)
+    files.refuse_inputs([*pictures, *pictures.values()],
+                        [*config.tomograms, *mrc.originals(left_out)])
+    files.make_folder(config.output)
+    for source in sources:
+        path = paths[source.path]
+        with lock.held(path), mrc.new_volume(path, *source.header(), source.labels,
+                                             "deconvolved") as data:
+            deconvolved(source, source.true_voxel_size[0], config, data)
+            before, after = ([np.array(values[index], dtype=np.float32)
+                              for index in figures.central_slices(source.shape)]
+                             for values in (source, data))
+        figures.draw_slices(before, after, pictures[path], source.name)
+        console.say("written to %s" % path)
+    return list(paths.values())

@@ -1,0 +1,133 @@
+"""Training, from top to bottom: tomograms -> pairs of perturbed patches -> network -> model file.
+
+:mod:`~f2fd_core.training.state` is what a training consists of and what a step does to it,
+:mod:`~f2fd_core.training.trainer` takes the steps, :mod:`~f2fd_core.training.writer` writes and
+says what there is to see of them, and :mod:`~f2fd_core.training.resuming` goes on from a
+checkpoint.
+"""
+import contextlib
+import gc
+
+import torch
+
+from f2fd_core.commands.inputs import open_ground_truth, open_volumes, warn_of_voxel_sizes
+from f2fd_core.config import NETWORK_MULTIPLE, UserError
+from f2fd_core.network import checkpoint
+from f2fd_core.runtime import console, distributed, files
+from f2fd_core.runtime.device import arithmetic, choose_devices, prepare_cpu, repeatable
+from f2fd_core.runtime.run_folder import (
+    model_in,
+    prepare_folder,
+    present_results,
+    record,
+    sole_run,
+    withdraw_stop,
+)
+from f2fd_core.training.resuming import resume
+from f2fd_core.training.state import SETBACK_RATE, Diverged, Training
+from f2fd_core.training.trainer import fit
+from f2fd_core.training.writer import Writer
+
+MOST_SETBACKS = 3
+
+
+def open_for_training(config, group=distributed.ALONE, resumes=False):
+    """A :class:`Training` at its first step, in the process's own random state.
+
+    ``group``: the processes that train together; ``resumes``: whether there is a checkpoint to go
+    on from, which is not opened yet. Raises UserError for bad input, before anything is written.
+    """
+    device = group.device(choose_devices(config.device), config.device)
+    dtype = arithmetic(config.precision, device,
+                       config.patch_size // NETWORK_MULTIPLE[config.network])
+    volumes = open_volumes(config)
+    warn_of_voxel_sizes(volumes, volumes[0].voxel_size, "%s has" % volumes[0].source.path)
+    training = Training(config, volumes, open_ground_truth(config, volumes), device, dtype, group)
+    if not resumes:
+        trained_at = training.begin()
+        if trained_at:
+            warn_of_voxel_sizes(volumes, trained_at, "the initial model was trained at")
+    return training
+
+
+def train(config, finished=None):
+    """Train a model and write it, its log, checkpoints and pictures into ``config.output``.
+
+    With several devices it starts a process for each; started by torchrun or srun, it joins the
+    others. Returns the path of model.pt. Raises UserError for bad input (see config for the
+    options), if another run writes there, and when the loss does not stay finite: from such a step
+    it goes back to the newest checkpoint, with a lower learning rate, MOST_SETBACKS times. At the
+    end ``finished(volumes)`` is called with the standardised tomograms, or None where other
+    processes have opened them.
+    """
+    devices = choose_devices(config.device)
+    with distributed.joined(devices[0].type == "cuda") as group:
+        size = group.size if group.size > 1 else len(devices)
+        config.check_devices(size)
+        if group.size < size:
+            distributed.start(train, config, size)
+            volumes = None
+        else:
+            volumes = _train_in(group, config)
+        if finished and group.rank == 0:
+            finished(volumes)
+    return model_in(config.output)
+
+
+def _train_in(group, config):
+    """The whole of a training in one of its processes; returns its tomograms."""
+    prepare_cpu(config.threads)
+    results = files.results_among(config.tomograms)
+    if results:
+        raise UserError("%s is, by its name, a result of another of the tomograms; expected it "
+                        "left out" % results[0])
+    if group.rank == 0:
+        present_results(config)
+    with repeatable(config.deterministic), contextlib.ExitStack() as stack:
+        training = open_for_training(config, group,
+                                     config.resume and checkpoint.present(config.output))
+        if group.rank == 0:
+            stack.enter_context(sole_run(config))
+            prepare_folder(config)
+        group.agreed(None)  # nobody looks into the folder before it is prepared
+        console.announce_devices([training.device], training.dtype, "training")
+        if config.resume:
+            resume(training)
+        if group.rank == 0:
+            record(config)
+        while True:
+            try:
+                fit_and_write(training)
+                break
+            except Diverged as error:
+                setbacks = training.setbacks + 1
+                if setbacks > MOST_SETBACKS:
+                    raise UserError("%s, after %d lower learning rates; expected finite ones: try "
+                                    "--precision float32 or a lower --learning-rate than %g"
+                                    % (error, MOST_SETBACKS, config.learning_rate))
+                if group.rank == 0:
+                    console.warn("%s; going back, with a learning rate of %g times %g"
+                                % (error, SETBACK_RATE ** setbacks, config.learning_rate))
+            except torch.cuda.OutOfMemoryError:
+                raise UserError("the memory of %s does not suffice for a step of %d patches of %d "
+                                "voxels; expected a smaller --batch-size, --samples-per-patch or "
+                                "--patch-size" % (training.device, config.batch_size
+                                                  * config.samples_per_patch, config.patch_size))
+            training = None  # there may be no room for two; it refers to itself
+            gc.collect()
+            training = open_for_training(config, group, checkpoint.present(config.output))
+            resume(training)
+            training.slow_down(setbacks)
+        if group.rank == 0:
+            withdraw_stop(config.output)
+        return training.volumes
+
+
+def fit_and_write(training):
+    """All remaining steps; one process writes."""
+    if training.group.rank:
+        fit(training)
+        return
+    with Writer(training) as writer:
+        fit(training, writer)
+    writer.save_model()

@@ -1,0 +1,81 @@
+"""What a training learns from: its patches, and the batch of each step, a pair of every patch."""
+import itertools
+from typing import NamedTuple, Optional
+
+import torch
+
+from f2fd_core.config import UserError
+from f2fd_core.data import mrc
+from f2fd_core.data.orientation import turned
+from f2fd_core.data.patches import all_patches, augment, shifted
+from f2fd_core.runtime.device import moved
+from f2fd_core.runtime.randomness import GLOBAL
+
+# The least share of a patch that is no constant part.
+LEAST_CONTENT = 0.5
+
+
+def sampled_patches(config, volumes):
+    """The grid patches (see :func:`~f2fd_core.data.patches.all_patches`) that a training draws;
+    none that is mostly a constant part, as long as there are others.
+
+    Raises UserError for sampling masks that don't fit the tomograms or leave nothing of one.
+    """
+    masks = [mrc.open_volume(path, config.voxel_size or 1.0) for path in config.sampling_masks]
+    for mask, volume in zip(masks, volumes):
+        if mask.shape != volume.shape:
+            raise UserError("the sampling mask %s has shape %s; expected %s (Z, Y, X) as its "
+                            "tomogram has" % (mask.path, mask.shape, volume.shape))
+    patches = all_patches([volume.shape for volume in volumes], config.patch_size, masks)
+    drawn = {index for index, _ in patches}
+    for index, mask in enumerate(masks):
+        if index not in drawn:
+            raise UserError("--sampling-masks: no patch of %d voxels has a twentieth inside %s, "
+                            "whose values are %g to %g; expected a mask with more voxels above 0.5"
+                            % (config.patch_size, mask.path, mask.data.min(), mask.data.max()))
+    size = (config.patch_size,) * 3
+    return [(index, start) for index, start in patches
+            if volumes[index].content(start, size) >= LEAST_CONTENT] or patches
+
+
+class Batch(NamedTuple):
+    """What a step learns from, each (patches x pairs, 1, Z, Y, X).
+
+    ``weights`` and the ground ``truth`` are None where there are none.
+    """
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    weights: Optional[torch.Tensor]
+    truth: Optional[torch.Tensor]
+
+
+def batch_of(patches, volumes, perturbations, truths, config, held_out=None, randoms=None):
+    """The :class:`Batch` of some patches, all parts of a patch turned alike: so that the depth is
+    along Z and the tilt axis along Y, and then at random.
+
+    ``held_out``: what is not to be learned from, a :class:`~f2fd_core.training.stopping.HeldOut`;
+    ``randoms``: a :class:`~f2fd_core.runtime.randomness.Randomness` for each patch; None:
+    PyTorch's own generators.
+    """
+    side, count = (config.patch_size,) * 3, config.samples_per_patch
+    stacks = []
+    for (index, grid_start), random in zip(patches, randoms or itertools.repeat(GLOBAL)):
+        start = shifted(grid_start, volumes[index].shape, config.patch_size, config.patch_shift,
+                        random)
+        pairs = perturbations[index].pairs(start, side, count, random)
+        device = pairs.inputs.device
+        if held_out:
+            allowed = moved(held_out.weights(index, start), device).expand(count, *side)
+            pairs = pairs._replace(weights=allowed if pairs.weights is None
+                                   else allowed * pairs.weights)
+        truth = None
+        if truths:
+            truth = moved(torch.from_numpy(truths[index].region(start, side)), device)
+            truth = truth.expand(count, *side)
+        parts = Batch(*pairs, truth)
+        stack = turned(torch.stack([part for part in parts if part is not None]),
+                       volumes[index].axes)
+        given = iter(augment(stack, config.augmentation, random))
+        stacks.append([part if part is None else next(given) for part in parts])
+    return Batch(*(None if parts[0] is None else torch.cat(parts).unsqueeze(1)
+                   for parts in zip(*stacks)))

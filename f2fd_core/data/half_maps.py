@@ -1,0 +1,108 @@
+"""Two half-maps of one tomogram, which have their signal in common and not their noise."""
+import dataclasses
+import os
+
+import numpy as np
+
+from f2fd_core.config import UserError
+from f2fd_core.data.volume import Standardised, within
+
+VOXEL_SIZE_TOLERANCE = 0.01
+# A Fourier shell correlation that is higher everywhere is that of copies.
+COPIES = 0.999
+
+
+def refuse_other_files(odd, even, sizes):
+    """Raise UserError if two MrcVolumes, with voxels of these ``sizes`` (Å), can't be half-maps of
+    one tomogram whatever they hold."""
+    if odd.shape != even.shape:
+        raise UserError("the half-maps %s and %s have shapes %s and %s; expected the same (Z, Y, X)"
+                        % (odd.path, even.path, odd.shape, even.shape))
+    if abs(sizes[0] - sizes[1]) > VOXEL_SIZE_TOLERANCE * max(sizes):
+        raise UserError("the half-maps %s and %s have voxels of %g and %g Å; expected the same"
+                        % ((odd.path, even.path) + tuple(sizes)))
+    if os.path.samefile(odd.path, even.path):
+        raise UserError("%s is given as both half-maps; expected two files, odd and even"
+                        % odd.path)
+
+
+def refuse_copies(odd, even, curve):
+    """Raise UserError if the files ``odd`` and ``even`` have the Fourier shell correlation of one
+    volume with itself."""
+    if min(curve) > COPIES:
+        raise UserError("the half-maps %s and %s are the same but for their scale; expected noise "
+                        "of its own in each" % (odd, even))
+
+
+class _Mean:
+    """The mean of two volumes (Z, Y, X), read by indexing."""
+
+    def __init__(self, first, second):
+        self.first, self.second = first, second
+        self.shape, self.size = first.shape, first.size
+
+    def __getitem__(self, index):
+        return (np.asarray(self.first[index], np.float64) + self.second[index]) / 2
+
+
+class HalfMaps(Standardised):
+    """Two half-maps of one tomogram, standardised on one scale.
+
+    Stands where a :class:`Volume` does; ``region`` is the mean of both halves, :meth:`half` one of
+    them, and :meth:`difference` the noise of the mean.
+    """
+
+    def __init__(self, halves, path="", for_mean=False):
+        """``halves``: two Volumes; ``path``: the tomogram's, by which the result is called;
+        ``for_mean``: the unit is the standard deviation of the mean, as in the tomogram of all
+        tilts or frames, instead of a half's.
+
+        Raises UserError if they don't belong together.
+        """
+        odd, even = self.halves = halves
+        refuse_other_files(odd.source, even.source, (odd.voxel_size, even.voxel_size))
+        self.source = dataclasses.replace(odd.source, path=path or odd.source.path)
+        self.shape, self.voxel_size = odd.shape, odd.voxel_size
+        self.warnings = odd.warnings + even.warnings
+        self.for_mean = for_mean
+        if for_mean:
+            self.whole = odd.prepared_by(lambda *_: _Mean(odd.data, even.data))
+            self.mean, self.std = self.whole.mean, self.whole.std
+        else:
+            self.mean, self.std = (odd.mean + even.mean) / 2, (odd.std + even.std) / 2
+
+    def prepared_by(self, prepare):
+        """See :meth:`Volume.prepared_by`."""
+        other = HalfMaps([half.prepared_by(prepare) for half in self.halves], self.source.path,
+                         self.for_mean)
+        other.axes_found = self.axes_found
+        return other
+
+    def restore(self, values, start=(0, 0, 0)):
+        """See :class:`Standardised`."""
+        if self.for_mean:
+            return self.whole.restore(values, start)
+        halves = [half.restored_freely(values * (self.std / half.std), start)
+                  for half in self.halves]
+        return within(*np.mean(halves, 0))
+
+    def content(self, start, size):
+        """See :class:`Standardised`."""
+        return min(half.content(start, size) for half in self.halves)
+
+    def half(self, number, start, size):
+        """Standardised voxels of the odd (0) or even (1) half-map; see :meth:`Volume.region`."""
+        volume = self.halves[number]
+        return volume.region(start, size) * np.float32(volume.std / self.std)
+
+    def region(self, start, size):
+        """Mean of both halves; see :meth:`Volume.region`."""
+        if self.for_mean:
+            for half in self.halves:
+                half.refuse_changed()
+            return self.whole.region(start, size)
+        return (self.half(0, start, size) + self.half(1, start, size)) / 2
+
+    def difference(self, start, size):
+        """Half the difference of both halves: noise such as the mean has, without signal."""
+        return (self.half(0, start, size) - self.half(1, start, size)) / 2

@@ -1,0 +1,183 @@
+"""A tomogram as the network sees it: clipped, standardised and read region by region."""
+import copy
+import dataclasses
+
+import numpy as np
+
+from f2fd_core.config import MINIMUM_SIDE, UserError
+from f2fd_core.data import mrc
+from f2fd_core.data.intensity import Intensities, opened
+from f2fd_core.data.orientation import USUAL
+from f2fd_core.data.regions import crop
+
+# So many voxels around it tell which of a region are outliers or lie in constant parts.
+AROUND = 2
+LEAST_CONTRAST = 1e-7
+
+
+def within(result, voxels):
+    """Of what it never learned a network makes anything: but nothing beyond what is there."""
+    return np.clip(result, voxels.min(), voxels.max())
+
+
+class Standardised:
+    """What volumes in units of their standard deviation have in common.
+
+    ``shape`` (Z, Y, X); ``std`` in the file's units; ``region(start, size)`` gives standardised
+    voxels as float32, reflected where outside the volume; ``restore(values, start)`` brings such
+    voxels back into the file's intensities; ``content(start, size)`` is the share of a region that
+    is no constant part.
+    """
+
+    axes_found = None
+    """The axes as the missing wedge shows them, set by who has looked for it; None: not shown."""
+
+    @property
+    def axes(self):
+        """The axes (Z is 0, Y 1, X 2) along which the depth, the tilt axis and the direction across
+        both lie, by which the network sees it; as usual where the spectrum doesn't show them."""
+        return self.axes_found or USUAL
+
+    def orientation(self):
+        """A sentence on how it lies, if it is not as expected; else ""."""
+        if self.axes_found is None and self.shape[0] > min(self.shape):
+            return ("%s has %d x %d x %d voxels (Z, Y, X), and its spectrum has no missing wedge "
+                    "that tells how it lies; expected the depth along Z and the tilt axis along Y: "
+                    "if it lies otherwise, turn it before" % ((self.source.path,) + self.shape))
+        if self.axes == USUAL:
+            return ""
+        return ("%s has its depth along %s and its tilt axis along %s, as its missing wedge tells; "
+                "expected Z and Y: it is turned for the network, and the result turned back"
+                % (self.source.path, *("ZYX"[axis] for axis in self.axes[:2])))
+
+    def central_sections(self, first=(0, 0, 0), shape=None):
+        """The central XY, XZ and YZ sections in the file's units, arrays of two dimensions; of the
+        whole or of the box of ``shape`` at the voxel ``first`` (Z, Y, X)."""
+        sections = []
+        for axis in range(3):
+            start, size = list(first), list(shape or self.shape)
+            start[axis] += size[axis] // 2
+            size[axis] = 1
+            sections.append(self.restore(self.region(start, size), start).take(0, axis))
+        return sections
+
+
+class Volume(Standardised):
+    """A standardised tomogram (mean 0, standard deviation 1, see
+    :class:`~f2fd_core.data.intensity.Intensities`), memory-mapped.
+
+    Attributes: ``source`` (the :class:`~f2fd_core.data.mrc.MrcVolume`), ``shape`` (Z, Y, X),
+    ``voxel_size`` (Å, as stated by the user, else by the header along X), ``warnings`` (sentences
+    on what looks odd), and ``intensities``, in the file's units.
+    """
+
+    def __init__(self, path, clip=True, voxel_size=0.0):
+        """Open and measure; raises UserError for unusable content, naming the file."""
+        self.source = mrc.open_volume(path, voxel_size)
+        self.shape = self.source.shape
+        for axis, length in zip("ZYX", self.shape):
+            if length < MINIMUM_SIDE:
+                raise UserError("%s has %d voxels along %s; expected at least %d"
+                                % (path, length, axis, MINIMUM_SIDE))
+        self.warnings = self.source.doubts()
+        self.voxel_size = self.source.true_voxel_size[0]
+        mrc.refuse_bad_voxels(self.source)
+        self.clip, self.prepared = clip, None
+        self._measure()
+        if self.intensities.abrupt:
+            self.warnings.append("the background of %s changes abruptly, as at the edge of a "
+                                 "carbon film; near there the result is less reliable: leave that "
+                                 "part out, with --sampling-masks or --region" % path)
+        if not self.std > LEAST_CONTRAST * abs(self.mean):
+            raise UserError("%s is constant: every voxel is %g; expected a tomogram with contrast"
+                            % (path, self.mean))
+
+    def prepared_by(self, prepare):
+        """This tomogram, with the voxels that ``prepare(voxels, voxel size)`` makes of its own.
+
+        ``prepare`` None: as it is.
+        """
+        if prepare is None:
+            return self
+        other = copy.copy(self)
+        other.prepared = prepare(self.source, self.voxel_size)
+        other._measure()
+        return other
+
+    @property
+    def data(self):
+        """The voxels as the intensity scale finds them, (Z, Y, X), to be read by indexing."""
+        return self.source if self.prepared is None else self.prepared
+
+    def _measure(self):
+        self.intensities = (Intensities.measured if self.clip else Intensities.plain)(self.data)
+
+    @property
+    def mean(self):
+        return self.intensities.offset + self.intensities.mean
+
+    @property
+    def std(self):
+        return self.intensities.std
+
+    def refuse_changed(self):
+        """Raise UserError if the file has other content than when it was measured."""
+        if self.prepared is not None or not self.source.changed():
+            return
+        before = self.mean, self.std
+        self.source = dataclasses.replace(self.source, state=mrc.state(self.source.path))
+        self._measure()
+        if (self.mean, self.std) != before:
+            raise UserError("%s was overwritten while it was being read: its mean and standard "
+                            "deviation were %g and %g and are %g and %g; expected a file that "
+                            "stays as it is" % ((self.source.path,) + before
+                                                + (self.mean, self.std)))
+
+    def _parts(self, start, size):
+        """A region's voxels, the background below them, which are outliers that lie close together
+        and which are in constant parts: four arrays (Z, Y, X).
+
+        Raises UserError if the file was cut or overwritten since.
+        """
+        self.refuse_changed()
+        scale = self.intensities
+        margin = AROUND if self.clip else 0
+        start, size = [at - margin for at in start], [side + 2 * margin for side in size]
+        voxels = crop(self.data, start, size).astype(np.float64)
+        background = scale.offset + scale.background(start, size)
+        outliers = (voxels < background + scale.low) | (voxels > background + scale.high)
+        if outliers.any():
+            outliers = opened(outliers)
+        inner = tuple(slice(margin, side - margin) for side in size)
+        return tuple(np.broadcast_to(part, voxels.shape)[inner] for part in (
+            voxels, background, outliers, scale.constant(voxels)))
+
+    def region(self, start, size):
+        """Standardised voxels as float32, shape ``size``; reflected where outside the volume.
+
+        Raises UserError if the file was cut or overwritten since.
+        """
+        voxels, background, _, constant = self._parts(start, size)
+        scale = self.intensities
+        values = (np.clip(voxels - background, scale.low, scale.high) - scale.mean) / scale.std
+        values[constant] = 0
+        return values.astype(np.float32)
+
+    def restore(self, values, start=(0, 0, 0)):
+        """Standardised voxels (Z, Y, X) of the region at ``start`` in the file's intensities, with
+        the background, beads and constant parts that it has there."""
+        return within(*self.restored_freely(values, start))
+
+    def restored_freely(self, values, start):
+        """The same, whatever the values, and the voxels that the region has."""
+        voxels, background, outliers, constant = self._parts(start, values.shape)
+        scale = self.intensities
+        result = background + values * scale.std + scale.mean
+        limited = np.clip(voxels, background + scale.low, background + scale.high)
+        result[outliers] += (voxels - limited)[outliers]
+        result[constant] = voxels[constant]
+        return result, voxels
+
+    def content(self, start, size):
+        """See :class:`Standardised`."""
+        return self.intensities.content(start, size)

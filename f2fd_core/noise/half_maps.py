@@ -1,0 +1,149 @@
+"""Whether files can be two half-maps of one tomogram, and that tomogram.
+
+Half-maps have their signal in common, and not their noise. What volumes have in common is told by
+the Fourier shells of windows, and what of each is signal by :mod:`f2fd_core.noise`.
+"""
+
+import numpy as np
+import torch
+
+from f2fd_core import fourier
+from f2fd_core.config import UserError
+from f2fd_core.data.half_maps import refuse_copies
+from f2fd_core.noise import NoiseSettings, periodogram
+from f2fd_core.noise.spectrum import TINY, censored_exponential_mean, told_from_signal
+
+WINDOWS = 64
+# What is common tells something where signal, below LOW (cycles per voxel), is as much of the power
+# as TELLS (the mean square of its share), in at least as many coefficients as LEAST, or noise of
+# all. Of signal, below ODD hardly any is common, and below STRANGE none; noise of their own has
+# less in common than COMMON_NOISE.
+LOW, TELLS, LEAST, ODD, STRANGE, COMMON_NOISE = 0.15, 0.15, 200, 0.2, 0.15, 0.25
+# A cross-correlation that is no chance, in standard deviations of all its values, and the
+# frequencies (cycles per voxel) that it is made of.
+OUTSTANDING, CORRELATED = 9.0, (0.02, 0.25)
+# The ratio of two half-maps' standard deviations from which it is odd.
+UNEQUAL = 1.5
+
+
+class Likeness:
+    """What two standardised volumes (``shape``, ``region(start, size)``) have in common.
+
+    Attributes: ``curve``, the Fourier shell correlation of their windows; ``signal`` and ``noise``,
+    the common part of either: 1 for the same, 0 for independent ones, -1 for the negative. The
+    latter is 0 where there is too little noise; ``tells``: whether there is enough signal.
+    ``correlation``: their cross-correlation as they lie, ``highest`` the largest anywhere, in
+    standard deviations, and ``shift``, how many voxels (Z, Y, X) away that is.
+    """
+
+    def __init__(self, first, second, offset=(0, 0, 0)):
+        """``offset``: by how many voxels (Z, Y, X) the second one is moved before."""
+        def moved(start, size):
+            return second.region(tuple(np.add(start, offset)), size)
+
+        settings = NoiseSettings()
+        size = periodogram.window_size(first.shape, settings.window)
+        corners = periodogram.window_corners(first.shape, size, WINDOWS)
+        grid = fourier.grid_of(size)
+        shells = grid.frequencies < 0.5
+        count = grid.sums(torch.ones_like(grid.radius))[shells]
+
+        def by_shell(values):
+            return grid.ratio(values, torch.ones_like(values))[shells]
+
+        totals, noises, least_noises = [], [], []
+        for region in (first.region, moved):
+            windows = periodogram.window_power(region, corners, size)
+            total = windows.mean(0)
+            spectrum, noise = told_from_signal(censored_exponential_mean(windows, settings.share),
+                                               total, size, settings.lowest_frequency)
+            totals.append(by_shell(total))
+            noises.append(torch.minimum(by_shell(noise), totals[-1]))
+            least_noises.append(torch.minimum(spectrum.lower[shells], totals[-1]))
+        cross = periodogram.window_power(first.region, corners, size, moved).mean(0)
+
+        def mean(values):
+            return torch.sqrt(values[0] * values[1])
+
+        def rest(values):
+            return mean([total - value for total, value in zip(totals, values)])
+
+        power, common = mean(totals).clamp(min=TINY), by_shell(cross)
+        self.curve = common / power
+        share = rest(noises) / power
+        weights = count * (grid.frequencies[shells] < LOW)
+        square = float((weights * share ** 2).sum())
+        independent = min(len(corners), np.prod(first.shape) / np.prod(size))
+        self.tells = square > max(TELLS * float(weights.sum()), LEAST / independent)
+        self.signal = float((weights * share * self.curve).sum()) / max(square, TINY)
+        noise, excess = (float((values * count).sum())
+                         for values in (mean(least_noises), common - rest(least_noises)))
+        self.noise = excess / noise if noise > TELLS * float((power * count).sum()) else 0.0
+        self._correlate(cross, power, grid)
+
+    def _correlate(self, cross, power, grid):
+        """Find the correlation and the shift; all Fourier shells count alike."""
+        low, high = CORRELATED
+        band = (grid.radius > low) & (grid.radius < high)
+        level = power[grid.shell.clamp(max=len(power) - 1)].float()
+        correlation = torch.fft.irfftn(cross * band / level, s=grid.size)
+        correlation /= correlation.std().clamp(min=TINY)
+        place = np.unravel_index(int(correlation.abs().argmax()), grid.size)
+        self.correlation, self.highest = float(correlation[0, 0, 0]), float(correlation[place])
+        # Only the real part of the cross-spectrum is known: it may be the other way round.
+        self.shift = tuple((int(at) + side // 2) % side - side // 2
+                           for at, side in zip(place, grid.size))
+
+    def odd(self):
+        """Whether there is hardly any signal in common."""
+        return self.tells and self.signal < ODD and self.correlation < OUTSTANDING
+
+
+def strange(first, second, found):
+    """What about two volumes, of whose Likeness this is ``found``, can't be of one tomogram, in
+    words; "" if nothing."""
+    if found.highest > 2 * abs(found.correlation):
+        for shift in (found.shift, tuple(-at for at in found.shift)):
+            moved = Likeness(first, second, shift)
+            if moved.correlation > OUTSTANDING and moved.signal > max(ODD, 1.5 * found.signal):
+                return "are %d, %d and %d voxels (Z, Y, X) apart" % tuple(map(abs, shift))
+    if found.correlation < -OUTSTANDING or found.tells and found.signal < -ODD:
+        return "have opposite contrast"
+    return "have no signal in common" if found.odd() and found.signal < STRANGE else ""
+
+
+def check(halves, whole=None):
+    """Sentences on what is odd about the HalfMaps ``halves``, and ``whole``, the Volume that is
+    given as their tomogram.
+
+    Raises UserError for what can't be half-maps of one tomogram, or not of that.
+    """
+    odd, even = halves.halves
+    paths = odd.source.path, even.source.path
+    found = Likeness(odd, even)
+    problem = strange(odd, even, found)
+    if problem:
+        raise UserError("the half-maps %s and %s %s; expected both of one tomogram, one after the "
+                        "other: the odd and the even one of the first tomogram, then those of the "
+                        "next" % (*paths, problem))
+    refuse_copies(*paths, found.curve)
+    if found.noise > COMMON_NOISE:
+        raise UserError("the half-maps %s and %s have %.0f %% of their noise in common; expected "
+                        "them to be of different frames or tilts (is one of them the whole "
+                        "tomogram?)" % (*paths, 100 * found.noise))
+    warnings = ["the half-maps %s and %s have hardly any signal in common; are they of one "
+                "tomogram?" % paths] if found.odd() else []
+    if max(odd.std, even.std) > UNEQUAL * min(odd.std, even.std):
+        warnings.append("the half-maps %s and %s have standard deviations of %g and %g; expected "
+                        "about the same: were they reconstructed alike?"
+                        % (*paths, odd.std, even.std))
+    if whole is not None:
+        if whole.shape != halves.shape:
+            raise UserError("%s has shape %s; expected %s (Z, Y, X) as its half-maps %s and %s"
+                            % (whole.source.path, whole.shape, halves.shape, *paths))
+        problem = strange(halves, whole, Likeness(halves, whole))
+        if problem:
+            raise UserError("%s and the mean of its half-maps %s and %s %s; expected the half-maps "
+                            "of each tomogram, in the order of the tomograms"
+                            % (whole.source.path, *paths, problem))
+    return warnings

@@ -1,0 +1,83 @@
+"""The default: noise-matched pairs."""
+import math
+
+import torch
+
+from f2fd_core.data.half_maps import HalfMaps
+from f2fd_core.noise import NoiseSettings, estimate_noise, noise_of_half_maps
+from f2fd_core.noise.spectrum import filled_share
+from f2fd_core.perturbation.base import Pairs, Perturbation
+from f2fd_core.runtime.randomness import GLOBAL
+
+# The noise scale where there are enough Fourier coefficients of noise, and the largest.
+USUAL_SCALE, LARGEST_SCALE, ENOUGH_VALUES = 0.75, 1.0, 4.8e5
+
+
+def noise_of(volume, config, device):
+    """The NoiseModel of a volume: read off its half-maps, if it has some."""
+    settings = NoiseSettings(window=config.spectrum_window, profile=config.noise_gain)
+    estimate = noise_of_half_maps if isinstance(volume, HalfMaps) else estimate_noise
+    return estimate(volume, settings, device)
+
+
+class Spectrum(Perturbation):
+    """Noise-matched pairs (X + a n, X - n / a), n synthetic noise of the tomogram's own spectrum.
+
+    If X = S + m with Gaussian noise m of that spectrum, the noises of the pair, m + a n and
+    m - n / a, are uncorrelated, so training from one to the other is Noise2Noise although only
+    one X exists (Recorrupted-to-Recorrupted, Pang et al., CVPR 2021, in Fourier space). n is
+    stationary noise times a smooth profile, so it is made region by region: nothing of the
+    tomogram's size is held. With half-maps X is their mean, and the noise is known.
+    """
+
+    def __init__(self, volume, config, device="cpu", noise=None):
+        """``noise``: a :class:`~f2fd_core.noise.NoiseModel`; None: estimated here."""
+        super().__init__(volume, config, device)
+        self.noise = noise or noise_of(volume, config, device)
+        self.lowered = torch.ones_like(self.noise.lower)
+        automatic = self._automatic_scale()
+        self.scale = config.noise_scale or automatic
+        self.haste = (LARGEST_SCALE - automatic) / (LARGEST_SCALE - USUAL_SCALE)
+
+    def _automatic_scale(self):
+        """The noise scale that suits a training on as many tomograms like this as there were.
+
+        The fewer Fourier coefficients of noise there are, the sooner a network overfits, and the
+        less a fast start of the training suits it (docs/method.md has what was measured).
+        """
+        count = len(self.config.tomograms) or len(self.config.half_maps) // 2
+        values = (math.prod(self.volume.shape) * max(count, 1)
+                  * filled_share(self.noise.power, self.noise.window))
+        return min(max(USUAL_SCALE * (ENOUGH_VALUES / max(values, 1)) ** (1 / 3), USUAL_SCALE),
+                   LARGEST_SCALE)
+
+    def state_dict(self):
+        """What :meth:`load_state_dict` restores: by how much the noise was lowered."""
+        return {"lowered": self.lowered}
+
+    def load_state_dict(self, state):
+        """Take it over; raises ValueError for what is no such state. Those of earlier versions hold
+        a noise, which is estimated otherwise by now: of them nothing is taken."""
+        if "power" in state:
+            return
+        lowered = state["lowered"]
+        if lowered.shape != self.lowered.shape:
+            raise ValueError("noise lowered in %d shells, not %d"
+                             % (len(lowered), len(self.lowered)))
+        self.lower(lowered / self.lowered)
+
+    def lower(self, factors):
+        """Multiply the noise's power by these ``factors``, one a Fourier shell."""
+        self.lowered = self.lowered * factors
+        self.noise = self.noise.scaled(factors)
+
+    def _noise(self, start, size, count, random):
+        return self.noise.sample(start, size, count, random, self.device)
+
+    def pairs(self, start, size, count, random=GLOBAL):
+        region, noise = self._region(start, size), self._noise(start, size, count, random)
+        return Pairs(region + self.scale * noise, region - noise / self.scale)
+
+    def copies(self, start, size, count, first=0, random=GLOBAL):
+        """``count`` perturbed copies of a region, (count, Z, Y, X)."""
+        return self._region(start, size) + self.scale * self._noise(start, size, count, random)

@@ -1,0 +1,197 @@
+"""Prediction: the mean over perturbed copies of a tile, and a tomogram's region from its tiles.
+
+z = 1 / (K T) sum_k sum_t f_t(p_k): p_k are perturbed copies of the tomogram and f_t the network
+under dropout masks; here every copy meets a new mask, so K = T = the number of predictions. What
+the network has learned to turn with it is also shown turned, and what it predicts is turned back.
+"""
+import contextlib
+import threading
+
+import numpy as np
+import torch
+
+from f2fd_core.config import HALF_TURNS, NETWORK_MULTIPLE
+from f2fd_core.data.orientation import back, turned
+from f2fd_core.data.tiles import Tiling
+from f2fd_core.network import unet
+from f2fd_core.runtime import console
+from f2fd_core.runtime.device import autocast, compiled, on_its_way, seed_dropout, works_apart
+from f2fd_core.runtime.randomness import Randomness, derived_seed
+from f2fd_core.runtime.workers import in_order
+
+TILE_STREAM = 5
+LEAST_OVERLAP, OVERLAP_SHARE = 16, 6
+PREVIEW_SIDE = 256
+# The smallest tile that is chosen without being asked for, a multiple that suits any network: in
+# smaller ones all voxels are near a face, and what they give correlates with the whole volume's to
+# less than 0.999.
+SMALLEST_TILE, PROBE_SIDE = 64, 64
+# The steps in which tiles are tried, down from the largest.
+LARGER_BY = 32
+HANDS_OF_A_GPU = 3
+
+
+class Predictor:
+    """Averages predictions of a network over perturbed copies, with dropout on."""
+
+    def __init__(self, network, device, dtype, predictions, batch_size, seed=0, compile=False,
+                 turns=HALF_TURNS[:1], spread=False):
+        """``turns``: as TrainConfig.prediction_turns gives them; ``spread``: whether the variance
+        over the predictions is wanted, too."""
+        self.network, self.device, self.dtype = network, device, dtype
+        self.predictions, self.batch_size, self.seed = predictions, batch_size, seed
+        self.turns, self.spread = turns, spread
+        self.forward = compiled(network, device) if compile else network
+        self.abandoned, self.dismissed = threading.Event(), threading.Event()
+        # Several threads may have tiles in hand, and all draw dropout from the device's generator:
+        # one computes at a time.
+        self.computing = threading.Lock()
+
+    def hands(self):
+        """How many tiles to take in hand at once: while a GPU computes one, others are read."""
+        return HANDS_OF_A_GPU if works_apart(self.device) else 1
+
+    @torch.inference_mode()
+    def moments(self, perturbation, start, size):
+        """Mean over the predictions of a tile, and their variance where that is wanted, a list of
+        numpy arrays (Z, Y, X).
+
+        Ends early, with an error, once another thread sets ``abandoned``, for what is under way
+        now, or ``dismissed``, for good.
+        """
+        place = (self.seed, TILE_STREAM, *(at % 2 ** 32 for at in start))
+        random = Randomness.of(self.device, *place)
+
+        axes = perturbation.axes
+
+        def draw(done):
+            """The network's next inputs, (count, 1, Z, Y, X), and the axes to flip each about."""
+            count = min(self.batch_size, self.predictions - done)
+            turns = [self.turns[number % len(self.turns)] for number in range(done, done + count)]
+            copies = turned(perturbation.copies(start, size, count, done, random), axes)
+            flipped = torch.stack([copy.flip(turn) for copy, turn in zip(copies, turns)])
+            return flipped.unsqueeze(1).contiguous(memory_format=torch.channels_last_3d), turns
+
+        drawn = None
+        # Where there is no room for them yet, they are drawn when this tile is computed, or fewer.
+        with contextlib.suppress(torch.cuda.OutOfMemoryError):
+            drawn = draw(0)
+        with self.computing:
+            seed_dropout(self.device, derived_seed(*place))
+            results = [on_its_way(turned(values, back(axes)).contiguous()) for values
+                       in self._moments([size[axis] for axis in axes], drawn, draw)]
+        return [arrived() for arrived in results]
+
+    def _moments(self, size, drawn, draw):
+        """The same on the device, of ``size`` as the network sees it, from what is ``drawn``
+        already and what ``draw(done)`` gives."""
+        self.network.eval()
+        unet.enable_dropout(self.network)
+        mean = torch.zeros(size, device=self.device)
+        squares = torch.zeros(size, device=self.device) if self.spread else None
+        done = 0
+        while done < self.predictions:
+            if self.abandoned.is_set() or self.dismissed.is_set():
+                raise RuntimeError("nobody waits for this tile any more")
+            try:
+                inputs, turns = drawn or draw(done)
+                drawn = None
+                with autocast(self.dtype, self.device):
+                    predicted = self.forward(inputs)
+            except torch.cuda.OutOfMemoryError:
+                count = min(self.batch_size, self.predictions - done)
+                if count == 1:
+                    raise
+                self.batch_size = count // 2
+                console.warn("the memory of %s does not suffice for %d predictions at once; going "
+                            "on with %d" % (self.device, count, self.batch_size))
+                continue
+            for sample, turn in zip(predicted[:, 0].float(), turns):
+                sample = sample.flip(turn)
+                done += 1  # Welford's recurrence: no cancellation however small the spread
+                difference = sample - mean
+                mean += difference / done
+                if self.spread:
+                    squares += difference * (sample - mean)
+        return [mean, squares / max(done - 1, 1)] if self.spread else [mean]
+
+    @torch.inference_mode()
+    def bytes_per_voxel(self):
+        """GPU memory that a prediction takes for each voxel, measured on a small tile."""
+        self.network.eval()
+        values = torch.zeros((1, 1) + (PROBE_SIDE,) * 3, device=self.device)
+        before = torch.cuda.memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        with autocast(self.dtype, self.device):
+            self.network(values.contiguous(memory_format=torch.channels_last_3d))
+        return (torch.cuda.max_memory_allocated(self.device) - before) / values.numel()
+
+
+def tiling(shape, side, network):
+    """The tiles of a region of ``shape`` for a network's name.
+
+    Near a tile's faces the network misses context; they overlap by what that takes to fade out.
+    """
+    overlap = min(max(LEAST_OVERLAP, side // OVERLAP_SHARE), side // 2)
+    return Tiling(shape, side, overlap, NETWORK_MULTIPLE[network], SMALLEST_TILE)
+
+
+def batch_and_tile(voxels, side, most, multiple, largest=0):
+    """How many predictions at once, at most ``most``, and tiles of which side, for a memory of so
+    many ``voxels``.
+
+    Larger ones than ``side``, up to ``largest``, where ``most`` predictions fit; smaller ones only
+    where not even one does.
+    """
+    for larger in range(largest, side, -LARGER_BY):
+        if most * larger ** 3 <= voxels:
+            return most, larger
+    while side > SMALLEST_TILE and side ** 3 > voxels:
+        side = halved(side, multiple)
+    return max(1, min(most, int(voxels) // side ** 3)), side
+
+
+def halved(side, multiple):
+    """The next smaller tile."""
+    return max(SMALLEST_TILE, side // 2 // multiple * multiple)
+
+
+def with_context(box, volume):
+    """A box (first voxel, size) with the voxels around it by which the network knows its faces."""
+    first = tuple(max(at - LEAST_OVERLAP, 0) for at in box[0])
+    return first, tuple(min(at + side + LEAST_OVERLAP, length) - start for at, side, start, length
+                        in zip(*box, first, volume.shape))
+
+
+def denoised_region(predictor, perturbation, start, size, tile_size, network):
+    """A small region, denoised, standardised: array (Z, Y, X) of shape ``size``."""
+    region = np.zeros(size, dtype=np.float32)
+
+    tiles = tiling(size, tile_size, network)
+    corners = [[first + offset for first, offset in zip(start, at)] for at in tiles.starts()]
+    results = in_order(lambda predictor, corner: predictor.moments(perturbation, corner,
+                                                                   tiles.size),
+                       corners, [predictor] * predictor.hands())
+    for _ in tiles.blend(results, [region]):
+        pass
+    return region
+
+
+def preview(predictor, perturbation, volume, config):
+    """Central XY, XZ and YZ slices (at most 256 voxels a side) before and after denoising.
+
+    Each slice is cut from a denoised slab of one patch's thickness. ``config`` is the TrainConfig.
+    Returns two lists of three 2D arrays, in the tomogram's units.
+    """
+    shape = tuple(min(side, PREVIEW_SIDE) for side in volume.shape)
+    before, after = [], []
+    for axis in range(3):
+        size = list(shape)
+        half = min(config.patch_size, volume.shape[axis]) // 2
+        size[axis] = 2 * half
+        start = [length // 2 - side // 2 for length, side in zip(volume.shape, size)]
+        slab = denoised_region(predictor, perturbation, start, size, 2 * config.patch_size,
+                               config.network)
+        before.append(volume.restore(volume.region(start, size), start).take(half, axis))
+        after.append(volume.restore(slab, start).take(half, axis))
+    return before, after

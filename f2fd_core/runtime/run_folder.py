@@ -1,0 +1,123 @@
+"""The folder of a training: what an earlier run left, what may be resumed, and what ends a run."""
+import contextlib
+import glob
+import os
+import shutil
+
+from f2fd_core.config import TrainConfig, UserError, brief, flag
+from f2fd_core.runtime import files, lock
+
+RESULTS = ("model.pt", "log.csv", "checkpoints", "previews", "loss.png", "slices.png",
+           "histogram.png", "spectrum.png")
+STOP = "stop"
+TRAINING = "training"
+SAME_INTENSITY = 1e-5
+CHANGEABLE = ("tomograms", "half_maps", "ground_truth", "sampling_masks", "initial_model", "output",
+              "voxel_size", "steps", "epochs", "preset", "learning_rate", "stop_patience",
+              "checkpoint_every", "resume", "overwrite", "device", "threads", "precision",
+              "deterministic", "compile")
+"""What a resumed run may change. Tomograms may have moved; their sizes are compared."""
+
+
+def present_results(config):
+    """Names of what an earlier run left in the output folder.
+
+    Raises UserError if there is something and neither resume nor overwrite is set.
+    """
+    present = [name for name in RESULTS if os.path.exists(os.path.join(config.output, name))]
+    if present and not (config.resume or config.overwrite):
+        raise UserError("%s already holds a training (%s); expected an empty folder, --resume to "
+                        "continue it or --overwrite to replace it"
+                        % (config.output, ", ".join(present)))
+    return present
+
+
+@contextlib.contextmanager
+def sole_run(config):
+    """Create the output folder and let no other run into it while the context lasts.
+
+    Raises UserError if that can't be done or another run is there.
+    """
+    files.make_folder(config.output)
+    with lock.held(os.path.join(config.output, TRAINING)):
+        yield
+
+
+def prepare_folder(config):
+    """Refuse or clear what an earlier run left in the output folder; create what is missing.
+
+    Raises UserError if it can't be written or holds results, see :func:`present_results`, or
+    volumes that the training reads.
+    """
+    files.make_folder(config.output)
+    present = present_results(config)
+    files.refuse_inputs([os.path.join(config.output, name) for name in RESULTS],
+                        config.tomograms + config.half_maps + config.ground_truth
+                        + config.sampling_masks)
+    if config.overwrite:
+        for name in present:
+            path = os.path.join(config.output, name)
+            shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+    withdraw_stop(config.output)
+    for name in ("checkpoints", "previews"):
+        os.makedirs(os.path.join(config.output, name), exist_ok=True)
+    for pattern in [*RESULTS, "train.json", "checkpoints/step_*", "previews/step_*"]:
+        files.sweep(os.path.join(glob.escape(config.output), pattern))
+
+
+def model_in(output):
+    """The model of a training in the folder ``output``."""
+    return os.path.join(output, "model.pt")
+
+
+def stop_file(output):
+    """The file whose presence ends a training after its step, with a model."""
+    return os.path.join(output, STOP)
+
+
+def withdraw_stop(output):
+    """Remove the :func:`stop_file`, if there is one."""
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(stop_file(output))
+
+
+def record(config):
+    """Write train.json, the full configuration, into the output folder."""
+    path = os.path.join(config.output, "train.json")
+    with files.replaced(path) as partial, open(partial, "w", encoding="utf-8") as stream:
+        stream.write(config.to_json())
+
+
+def scales(volumes):
+    """By which tomograms are known again: [[mean, standard deviation]]."""
+    return [[float(volume.mean), float(volume.std)] for volume in volumes]
+
+
+def compare_settings(earlier, config, path):
+    """Refuse to resume with settings with which the training of ``earlier``, the TrainConfig in
+    ``path``, can't go on; raises UserError."""
+    for name in config.to_dict():
+        if name not in CHANGEABLE and getattr(earlier, name) != getattr(config, name):
+            raise UserError("%s is %s; expected %s as in %s, from which the training resumes"
+                            % (flag(name), getattr(config, name), getattr(earlier, name), path))
+
+
+def compare(state, config, volumes, path):
+    """Refuse to resume with settings, or on tomograms, with which the checkpoint's training can't
+    go on.
+
+    Returns the checkpoint's TrainConfig.
+    """
+    shapes = [list(volume.shape) for volume in volumes]
+    earlier = TrainConfig.create(state["config"])
+    compare_settings(earlier, config, path)
+    if shapes != state["shapes"]:
+        raise UserError("the tomograms have shapes %s; expected %s as in %s, from which the "
+                        "training resumes" % (brief(shapes), brief(state["shapes"]), path))
+    # Checkpoints of older versions have none, or others in another place.
+    for volume, found, known in zip(volumes, scales(volumes), state.get("scales", [])):
+        if max(abs(one - other) for one, other in zip(found, known)) > SAME_INTENSITY * known[1]:
+            raise UserError("%s has mean %g and standard deviation %g; expected %g and %g as in "
+                            "%s, from which the training resumes"
+                            % ((volume.source.path, *found, *known, path)))
+    return earlier

@@ -1,0 +1,152 @@
+"""Synthetic tomograms with ground truth: tilt series of a specimen, noise, back-projection.
+
+Volumes are (Z, Y, X), tilt series (tilts, Y, X); the tilt axis is Y. Density is positive for
+matter; projections and reconstructions have the contrast of the microscope, matter dark.
+"""
+import math
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from f2fd_core.filters.ctf import contrast_transfer
+from f2fd_core.runtime.randomness import derived_seed
+from f2fd_core.simulation.specimen import build_specimen
+
+SIRT_STEP = 0.00195
+FILES = ("tomogram", "odd", "even", "clean", "density", "membrane")
+
+
+def project(volume, angles):
+    """Projections (tilts, Y, X) of a volume (Z, Y, X) tilted about Y by ``angles`` (radians).
+
+    A detector pixel u sums the volume along z = s, x = u / cos(a) - s tan(a), with steps of at
+    most one voxel along the ray and bilinear interpolation; outside the volume is nothing.
+    """
+    depth, _, width = volume.shape
+    slices = volume.permute(1, 0, 2)[None]
+    detector = torch.arange(width) - (width - 1) / 2
+    projections = []
+    for angle in angles:
+        cosine, tangent = math.cos(angle), math.tan(angle)
+        samples = depth * math.ceil(1 / cosine)
+        height = (torch.arange(samples) + 0.5) * depth / samples - depth / 2
+        x = detector[None, :] / cosine - height[:, None] * tangent
+        grid = torch.stack([2 * x / width, (2 * height / depth)[:, None].expand_as(x)], -1)
+        rays = functional.grid_sample(slices, grid[None], align_corners=False)
+        projections.append(rays[0].sum(1) * (depth / samples / cosine))
+    return torch.stack(projections)
+
+
+def phase_flipped_transfer(shape, voxel_size, defocus):
+    """Phase-flipped CTF (negative: matter is dark) on the rfft grid of projections (Y, X).
+
+    ``voxel_size`` in Å, ``defocus`` in µm.
+    """
+    y, x = torch.fft.fftfreq(shape[0]), torch.fft.rfftfreq(shape[1])
+    frequency = torch.sqrt(y[:, None] ** 2 + x[None, :] ** 2) / voxel_size
+    return -contrast_transfer(frequency, defocus).abs()
+
+
+def filtered(images, transfer):
+    """Images (..., Y, X) times a transfer function on their rfft grid."""
+    return torch.fft.irfftn(torch.fft.rfftn(images, dim=(-2, -1)) * transfer,
+                            s=images.shape[-2:], dim=(-2, -1))
+
+
+def noise_transfer(shape):
+    """Amplitude of the detector noise on the rfft grid of projections (Y, X), mean power 1.
+
+    Shot noise is white up to the detector's and the interpolation's gentle fall towards Nyquist:
+    so it is in the halves of a real cell, and nothing rises at low frequencies there.
+    """
+    y, x = torch.fft.fftfreq(shape[0]), torch.fft.rfftfreq(shape[1])
+    amplitude = torch.exp(-1.2 * (y[:, None] ** 2 + x[None, :] ** 2))
+    full = torch.cat([amplitude, amplitude[:, 1:(shape[1] + 1) // 2]], 1)
+    return amplitude / full.square().mean().sqrt()
+
+
+def back_project(series, angles, depth, sirt_iterations=0):
+    """Weighted back-projection of (..., tilts, Y, X) to (..., Z, Y, X) with ``depth`` sections.
+
+    The weight is the ramp |k| across the tilt axis with a Gaussian roll-off from 0.4 cycles per
+    pixel (Radermacher, in Electron Tomography, 1992). With ``sirt_iterations`` n above 0 it is
+    multiplied by 1 - (1 - a / |k|)^n, what n iterations of SIRT let through (IMOD's SIRT-like
+    filter).
+    """
+    width = series.shape[-1]
+    frequency = torch.fft.rfftfreq(width)
+    ramp = frequency.clamp(min=0.25 / width) * torch.exp(
+        -0.5 * ((frequency - 0.4).clamp(min=0) / 0.05) ** 2)
+    if sirt_iterations:
+        left = (1 - SIRT_STEP / frequency.clamp(min=SIRT_STEP)) ** sirt_iterations
+        ramp = ramp * (1 - left)
+    weighted = torch.fft.irfft(torch.fft.rfft(series) * ramp, n=width)
+    z = torch.arange(depth)[:, None] - (depth - 1) / 2
+    x = torch.arange(width)[None, :] - (width - 1) / 2
+    flat = weighted.new_zeros(series.shape[:-3] + (series.shape[-2], depth * width))
+    for number, angle in enumerate(angles):
+        position = (x * math.cos(angle) + z * math.sin(angle) + (width - 1) / 2).flatten()
+        below = position.floor().long().clamp(0, width - 2)
+        weight = position - below
+        inside = (position >= 0) & (position <= width - 1)
+        image = weighted[..., number, :, :]
+        flat += (image[..., below] * ((1 - weight) * inside)
+                 + image[..., below + 1] * (weight * inside))
+    volume = flat.unflatten(-1, (depth, width)) * (math.pi / len(angles))
+    return volume.transpose(-3, -2)
+
+
+def tilt_angles(config):
+    """Tilt angles in radians, symmetric about zero."""
+    count = int(config.tilt_range / config.tilt_step + 1e-6)
+    return [math.radians(step * config.tilt_step) for step in range(-count, count + 1)]
+
+
+def _beyond_the_volume(config):
+    """(voxels above and below, voxels to the left and right) of the volume that the specimen
+    fills, too: as far as the rays through the volume go in it."""
+    above = max(config.thickness - config.shape[0], 0) // 2
+    return above, math.ceil(above * math.tan(math.radians(config.tilt_range)))
+
+
+def simulate_volumes(config):
+    """The simulated volumes as numpy arrays: {name: (Z, Y, X)} for the names in FILES.
+
+    clean is the reconstruction of the projections without noise. With ``half_maps`` "noise", odd
+    and even are reconstructions of all tilts with independent noise of twice the variance, and
+    tomogram is their mean; with "tilts", they are reconstructions of every other tilt, and tomogram
+    of all.
+    """
+    above, beside = _beyond_the_volume(config)
+    depth, height, width = config.shape
+    specimen = build_specimen((depth + 2 * above, height, width + 2 * beside), config.voxel_size,
+                              config.specimen, config.seed)
+    angles = tilt_angles(config)
+    density = torch.from_numpy(specimen.density)
+    shape = specimen.shape[1:]
+    clean = filtered(project(density, angles),
+                     phase_flipped_transfer(shape, config.voxel_size, config.defocus))
+    sigma = (float(clean[len(angles) // 2].std()) or 1.0) / math.sqrt(config.snr)
+    # Fewer electrons come through the longer path of a tilted specimen.
+    sigmas = torch.tensor([sigma / math.sqrt(math.cos(angle)) for angle in angles])
+    generator = torch.Generator().manual_seed(derived_seed(config.seed))
+    noise = torch.randn((2,) + clean.shape, generator=generator)
+    noise = filtered(noise, noise_transfer(shape)) * (math.sqrt(2) * sigmas[:, None, None])
+
+    def reconstructed(series, every=slice(None)):
+        volumes = back_project(series[..., every, :, :], angles[every], depth,
+                               config.sirt_iterations)
+        return volumes[..., beside:beside + width].numpy()
+
+    if config.half_maps == "tilts":
+        series = clean + noise[0] / math.sqrt(2)
+        clean, tomogram = reconstructed(torch.stack([clean, series]))
+        even, odd = (reconstructed(series, slice(first, None, 2)) for first in (0, 1))
+    else:
+        clean, odd, even = reconstructed(torch.cat([clean[None], clean + noise]))
+        tomogram = (odd + even) / 2
+    inside = (slice(above, above + depth), slice(None), slice(beside, beside + width))
+    return {"tomogram": tomogram, "odd": odd, "even": even, "clean": clean,
+            "density": specimen.density[inside],
+            "membrane": specimen.membrane[inside].astype(np.float32)}

@@ -1,0 +1,60 @@
+"""Whether matter is dark or bright in a tomogram, as it was where a network has learned."""
+import contextlib
+
+import numpy as np
+
+from f2fd_core.config import START_PERTURBATIONS
+from f2fd_core.data.patches import all_patches
+from f2fd_core.noise import NoiseSettings, estimate_noise
+from f2fd_core.perturbation.noise_matched import Spectrum
+from f2fd_core.runtime import console
+from f2fd_core.training.stopping import HeldOut
+
+PATCHES = 8
+# What the inverted network has to explain of the power, and how much more than the network itself,
+# as a share of that.
+EXPLAINED, MORE = 0.01, 0.03
+
+
+def is_opposite(network, volume, config, device, dtype):
+    """Whether a network, trained as the TrainConfig ``config`` says, suits a standardised tomogram
+    clearly better inverted, by Stein's estimate of the error in some patches.
+
+    False for networks that can't be inverted, or that have not learned to denoise whole patches.
+    """
+    if not hasattr(network, "invert") or config.perturbation not in START_PERTURBATIONS:
+        return False
+    settings = NoiseSettings(window=config.spectrum_window, profile=False, matter_free=False)
+    perturbation = Spectrum(volume, config, device, estimate_noise(volume, settings, device))
+    patches = all_patches([volume.shape], config.patch_size)
+    chosen = np.linspace(0, len(patches) - 1, min(len(patches), PATCHES)).round().astype(int)
+    held_out = HeldOut([volume.shape], [patches[number] for number in chosen], config.patch_size,
+                       config.seed)
+    gains = []
+    for _ in range(2):
+        found = held_out.check(network, [perturbation], device, dtype, everywhere=True)
+        gains.append((found.power - found.loss) / max(found.power, 1e-30))
+        network.invert()
+    as_it_is, inverted = gains
+    return inverted > EXPLAINED and inverted - as_it_is > MORE * inverted
+
+
+@contextlib.contextmanager
+def in_contrast(networks, volume, config, device, dtype, silent=False):
+    """Within the context the ``networks``, copies of one, are inverted, if the tomogram's contrast
+    is not that of those they have learned from; yields whether it is not. See :func:`is_opposite`.
+
+    ``silent``: without a warning.
+    """
+    opposite = is_opposite(networks[0], volume, config, device, dtype)
+    if opposite and not silent:
+        console.warn("%s has the opposite contrast of what the model has learned from (matter is "
+                    "bright in one and dark in the other); the network is inverted for it"
+                    % volume.source.path)
+    try:
+        for network in networks * opposite:
+            network.invert()
+        yield opposite
+    finally:
+        for network in networks * opposite:
+            network.invert()

@@ -1,0 +1,59 @@
+"""The README's table of arguments, written from the configuration classes.
+
+``python tools/readme_table.py README.md`` renews what stands between the two marks.
+"""
+import sys
+
+from f2fd_core import config
+
+BEGIN, END = "<!-- arguments: begin -->", "<!-- arguments: end -->"
+HEAD = ("| option | form label | original's name | default | published | unit |",
+        "|---|---|---|---|---|---|")
+
+
+def _shown(value):
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return "" if value == "" else "%g" % value if isinstance(value, float) else str(value)
+
+
+def table(config_class):
+    """One Markdown row for every parameter of a configuration class."""
+    published = config_class.presets().get("published", {})
+    rows = list(HEAD)
+    for name, _, default, spec in config.parameters(config_class):
+        option = name.upper() if spec.positional else config.flag(name)
+        shown = _shown(default)
+        if spec.zero and default == 0:
+            shown += " (%s)" % spec.zero
+        sample = published.get(name)
+        if config_class is config.DenoiseConfig:
+            sample = config.PREDICTION_DEFAULTS["published"].get(name)
+        rows.append("| `%s` | %s | %s | %s | %s | %s |" % (
+            option, spec.label, "`%s`" % spec.original if spec.original else "", shown,
+            "" if sample is None else _shown(sample), spec.unit))
+    return "\n".join(rows)
+
+
+def section():
+    """Everything between the marks."""
+    parts = [BEGIN]
+    for command, config_class in (("train", config.TrainConfig), ("denoise", config.DenoiseConfig)):
+        parts += ["### `f2fd %s`" % command, table(config_class)]
+    return "\n\n".join(parts + [END])
+
+
+def renewed(text):
+    """A document with the part between the marks replaced by the current table."""
+    before, rest = text.split(BEGIN)
+    return before + section() + rest.split(END)[1]
+
+
+if __name__ == "__main__":
+    path = sys.argv[1]
+    with open(path, encoding="utf-8") as stream:
+        document = renewed(stream.read())
+    with open(path, "w", encoding="utf-8") as stream:
+        stream.write(document)
