@@ -4,6 +4,7 @@ needs the configuration.
 What the engine needs beyond that is the extra [engine], since it usually lives in an environment of
 its own: there f2fd_core/pyproject.toml installs it, without anything of Scipion.
 """
+
 import re
 from pathlib import Path
 
@@ -21,8 +22,16 @@ setup(
     author="The F2Fd for Scipion developers",
     url="https://github.com/scipion-em/scipion-em-f2fd",
     project_urls={"Original program": "https://github.com/Fickincool/F2Fd"},
-    keywords=["scipion", "cryo-em", "cryo-et", "electron-tomography", "tomogram", "denoising",
-              "image-processing", "scipion-3.0"],
+    keywords=[
+        "scipion",
+        "cryo-em",
+        "cryo-et",
+        "electron-tomography",
+        "tomogram",
+        "denoising",
+        "image-processing",
+        "scipion-3.0",
+    ],
     license="GPL-3.0-or-later",
     classifiers=[
         "Intended Audience :: Science/Research",
@@ -33,16 +42,27 @@ setup(
     ],
     python_requires=">=3.8",
     packages=find_packages(include=["f2fd*"]),
-    package_data={"f2fd_core": ["network/pretrained.pt", "pyproject.toml", "requirements.txt"],
-                  "f2fd_scipion": ["*.png", "protocols.conf", "templates/*.json.template"]},
+    package_data={
+        "f2fd_core": ["network/pretrained.pt", "pyproject.toml", "requirements.txt"],
+        "f2fd_scipion": ["*.png", "protocols.conf", "templates/*.json.template"],
+    },
     # scipion-em-tomo 3.12 imports what pyworkflow has since 3.11.6, but asks for less.
     install_requires=["scipion-pyworkflow>=3.11.6", "scipion-em>=3.11", "scipion-em-tomo>=3.12"],
     extras_require={
         "engine": (here / "f2fd_core/requirements.txt").read_text().split(),
         "benchmark": ["scikit-image"],
-        "test": ["pytest", "pytest-xdist", "hypothesis", "ruff", "scikit-image", "scipion-app",
-                 "scipion-em-aretomo", "scipion-em-membrain", "scipion-em-tomosegmemtv",
-                 "setuptools<81"],
+        "test": [
+            "pytest",
+            "pytest-xdist",
+            "hypothesis",
+            "ruff",
+            "scikit-image",
+            "scipion-app",
+            "scipion-em-aretomo",
+            "scipion-em-membrain",
+            "scipion-em-tomosegmemtv",
+            "setuptools<81",
+        ],
     },
     entry_points={
         "console_scripts": ["f2fd = f2fd_core.cli:main"],

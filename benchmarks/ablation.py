@@ -11,6 +11,7 @@ these.
     python benchmarks/ablation.py --steps 400 --seed 1 [--variants 'default' 'half-maps' ...]
         [--cases cell crowded ...] [--predictions]
 """
+
 import argparse
 import contextlib
 import tempfile
@@ -124,45 +125,60 @@ def read(path):
 def true_power(noise, window):
     """Mean power of the windows of a volume of pure noise, a numpy array."""
     corners = periodogram.window_corners(noise.shape, window)
-    return periodogram.window_power(lambda start, size: crop(noise, start, size), corners,
-                                    window).mean(0)
+    return periodogram.window_power(
+        lambda start, size: crop(noise, start, size), corners, window
+    ).mean(0)
 
 
 def use(perturbation, power):
     """Let a perturbation take this power for its noise's."""
     window = perturbation.noise.window
     level = fourier.grid_of(window).ratio(power, torch.ones_like(power))
-    perturbation.noise = NoiseModel(window, spectrum.Spectrum(power, level, level),
-                                    perturbation.noise.total)
+    perturbation.noise = NoiseModel(
+        window, spectrum.Spectrum(power, level, level), perturbation.noise.total
+    )
 
 
 def power_ratios(perturbation, truth):
     """The estimated over the true power, means over the shells of SHELLS."""
     frequency, found = fourier.shell_means(perturbation.noise.power, perturbation.noise.window)
     ratio = found / fourier.shell_means(truth, perturbation.noise.window)[1]
-    return ["%.2f" % float(ratio[(frequency >= low) & (frequency < high)].mean())
-            for low, high in SHELLS.values()]
+    return [
+        f"{float(ratio[(frequency >= low) & (frequency < high)].mean()):.2f}"
+        for low, high in SHELLS.values()
+    ]
 
 
 def denoised(run, predictions=0, noisy=False, turns=None):
     """The tomogram, denoised by the model of a Training: by default as ``f2fd denoise`` does."""
     turns = turns or run.config.prediction_turns()
     predictions = predictions or len(turns)
-    perturbation, = run.perturbations
+    (perturbation,) = run.perturbations
     if not noisy:
         perturbation = perturbation.for_prediction(predictions)
     predictor = Predictor(run.model(), run.device, run.dtype, predictions, 1, turns=turns)
     volume = perturbation.volume
-    return torch.from_numpy(volume.restore(denoised_region(
-        predictor, perturbation, (0, 0, 0), volume.shape, 96, run.config.network))).float()
+    return torch.from_numpy(
+        volume.restore(
+            denoised_region(
+                predictor, perturbation, (0, 0, 0), volume.shape, 96, run.config.network
+            )
+        )
+    ).float()
 
 
 def trained(name, case, folder, steps):
     """Train a variant on a Case; returns (the Training, power ratios, seconds)."""
-    settings = dict(VARIANTS[name], tomograms=(case.tomogram,), steps=steps, output=folder,
-                    checkpoint_every=steps)
-    constants = [(*CONSTANTS[setting], settings.pop(setting))
-                 for setting in set(settings) & set(CONSTANTS)]
+    settings = dict(
+        VARIANTS[name],
+        tomograms=(case.tomogram,),
+        steps=steps,
+        output=folder,
+        checkpoint_every=steps,
+    )
+    constants = [
+        (*CONSTANTS[setting], settings.pop(setting)) for setting in set(settings) & set(CONSTANTS)
+    ]
     halves = settings.get("perturbation") == "halves"
     if halves:
         settings["half_maps"] = case.halves
@@ -172,7 +188,7 @@ def trained(name, case, folder, steps):
         for constant in constants:
             stack.enter_context(mock.patch.object(*constant))
         run = training.open_for_training(config)
-        perturbation, = run.perturbations
+        (perturbation,) = run.perturbations
         if not halves:
             noise = (read(case.tomogram) - read(case.reference)).numpy() / perturbation.volume.std
             truth = true_power(noise, perturbation.noise.window)
@@ -197,16 +213,20 @@ def main(argv=None):
     parser.add_argument("--snr", type=float, default=0.1)
     parser.add_argument("--cases", nargs="+", default=["cell"], choices=CASES)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
-    parser.add_argument("--predictions", action="store_true",
-                        help="denoise in other ways with the default's model, too")
+    parser.add_argument(
+        "--predictions",
+        action="store_true",
+        help="denoise in other ways with the default's model, too",
+    )
     options = parser.parse_args(argv)
     prepare_cpu(0)
     columns = [*SCORES, *("noise, " + name for name in SHELLS), "seconds"]
-    print("| case | variant | %s |\n%s|" % (" | ".join(columns), "|---" * (2 + len(columns))))
+    print(f"| case | variant | {' | '.join(columns)} |\n{'|---' * (2 + len(columns))}|")
     for name in options.cases:
         with tempfile.TemporaryDirectory() as folder:
-            case = simulated_case(name, BenchmarkConfig(shape=tuple(options.shape)), options.snr,
-                                  options.seed, folder)
+            case = simulated_case(
+                name, BenchmarkConfig(shape=tuple(options.shape)), options.snr, options.seed, folder
+            )
             compare(case, options, folder)
 
 
@@ -217,17 +237,17 @@ def compare(case, options, folder):
 
     def show(name, volume, *rest):
         scores = score(volume, clean, membranes)
-        cells = ["%.3f" % scores[column] if column in scores else "" for column in SCORES]
-        print("| %s | %s | %s |" % (case.name, name, " | ".join([*cells, *rest])), flush=True)
+        cells = [f"{scores[column]:.3f}" if column in scores else "" for column in SCORES]
+        print(f"| {case.name} | {name} | {' | '.join([*cells, *rest])} |", flush=True)
 
     for number, name in enumerate(options.variants):
         run, ratios, seconds = trained(name, case, str(Path(folder) / str(number)), options.steps)
-        show(name, denoised(run), *ratios, "%.0f" % seconds)
+        show(name, denoised(run), *ratios, f"{seconds:.0f}")
         if name == "default" and options.predictions:
             for name, settings in PREDICTIONS.items():
                 began = time.monotonic()
                 volume = denoised(run, *settings)
-                show(name, volume, "", "", "", "%.0f" % (time.monotonic() - began))
+                show(name, volume, "", "", "", f"{time.monotonic() - began:.0f}")
 
 
 if __name__ == "__main__":

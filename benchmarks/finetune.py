@@ -7,6 +7,7 @@ noise-free reconstruction after each number of steps.
 
     python benchmarks/finetune.py --steps 50 100 200
 """
+
 import argparse
 import tempfile
 
@@ -18,19 +19,29 @@ from f2fd_core.network.checkpoint import PRETRAINED
 
 
 def simulated(folder, options, seed):
-    return simulate(SimulateConfig(output="%s/seed%d" % (folder, seed), seed=seed,
-                                   shape=tuple(options.shape), snr=options.snr))
+    return simulate(
+        SimulateConfig(
+            output=f"{folder}/seed{seed}", seed=seed, shape=tuple(options.shape), snr=options.snr
+        )
+    )
 
 
 def trained(paths, output, steps, **start):
     """Path of a model trained on a simulated tomogram."""
-    return train(TrainConfig(tomograms=(paths["tomogram"],), output=output, steps=steps,
-                             checkpoint_every=steps, **start))
+    return train(
+        TrainConfig(
+            tomograms=(paths["tomogram"],),
+            output=output,
+            steps=steps,
+            checkpoint_every=steps,
+            **start,
+        )
+    )
 
 
 def quality(model, paths, output):
     """Correlation of the tomogram, denoised by the model, with its noise-free reconstruction."""
-    result, = denoise(DenoiseConfig(model=model, tomograms=(paths["tomogram"],), output=output))
+    (result,) = denoise(DenoiseConfig(model=model, tomograms=(paths["tomogram"],), output=output))
     return correlation(read(result), read(paths["clean"]))
 
 
@@ -44,21 +55,35 @@ def main(argv=None):
     with tempfile.TemporaryDirectory() as folder:
         first, second = (simulated(folder, options, seed) for seed in (1, 2))
         model = trained(first, folder + "/first", options.first)
-        rows = [(0, correlation(read(second["tomogram"]), read(second["clean"])),
-                 *(quality(start, second, "%s/unchanged%d" % (folder, number))
-                   for number, start in enumerate((PRETRAINED, model))))]
+        rows = [
+            (
+                0,
+                correlation(read(second["tomogram"]), read(second["clean"])),
+                *(
+                    quality(start, second, f"{folder}/unchanged{number}")
+                    for number, start in enumerate((PRETRAINED, model))
+                ),
+            )
+        ]
         for steps in options.steps:
             row = [steps]
-            for name, start in (("random", {"start": "random"}), ("shapes", {"start": "shapes"}),
-                                ("model", {"initial_model": model})):
-                place = "%s/%s%d" % (folder, name, steps)
+            for name, start in (
+                ("random", {"start": "random"}),
+                ("shapes", {"start": "shapes"}),
+                ("model", {"initial_model": model}),
+            ):
+                place = f"{folder}/{name}{steps}"
                 row.append(quality(trained(second, place, steps, **start), second, place + "/out"))
             rows.append(row)
-    print("| steps on the second | from random weights | from shapes | from the first's model |\n"
-          "|---|---|---|---|")
+    print(
+        "| steps on the second | from random weights | from shapes | from the first's model |\n"
+        "|---|---|---|---|"
+    )
     for steps, *scores in rows:
-        print("| %s | %s |" % (steps or "0 (the input; the models unchanged)",
-                               " | ".join("%.3f" % score for score in scores)))
+        print(
+            f"| {steps or '0 (the input; the models unchanged)'} | "
+            f"{' | '.join(f'{score:.3f}' for score in scores)} |"
+        )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ in Fourier shell correlation with odd over that of the input in shells 5 to 12 (
 change in shells 1 to 12, and these shells. --left-out denoises the even half of each box by a model
 that half-maps of the other four have made, by noise-matched pairs and by Noise2Noise.
 """
+
 import argparse
 import os
 import tempfile
@@ -30,8 +31,10 @@ def read(path):
 def correlation(first, second):
     """Correlation in the central part of all boxes together."""
     inner = (slice(MARGIN, SIDE - MARGIN),) * 3
-    pair = [np.concatenate([(box - box.mean())[inner].ravel() for box in boxes])
-            for boxes in (first, second)]
+    pair = [
+        np.concatenate([(box - box.mean())[inner].ravel() for box in boxes])
+        for boxes in (first, second)
+    ]
     return np.corrcoef(*pair)[0, 1]
 
 
@@ -40,13 +43,17 @@ def shell_correlation(first, second):
     hann = np.hanning(SIDE + 2)[1:-1]
     taper = hann[:, None, None] * hann[:, None] * hann
     frequency = np.fft.fftfreq(SIDE) * SIDE
-    shell = np.rint(np.sqrt(frequency[:, None, None] ** 2 + frequency[:, None] ** 2
-                            + frequency ** 2)).astype(int).ravel()
+    shell = (
+        np.rint(np.sqrt(frequency[:, None, None] ** 2 + frequency[:, None] ** 2 + frequency**2))
+        .astype(int)
+        .ravel()
+    )
     sums = np.zeros((3, shell.max() + 1))
     for pair in zip(first, second):
         one, other = (np.fft.fftn((box - box.mean()) * taper).ravel() for box in pair)
-        for number, values in enumerate(((one * other.conj()).real, abs(one) ** 2,
-                                         abs(other) ** 2)):
+        for number, values in enumerate(
+            ((one * other.conj()).real, abs(one) ** 2, abs(other) ** 2)
+        ):
             sums[number] += np.bincount(shell, values)
     return (sums[0] / np.sqrt(sums[1] * sums[2]))[1:13]
 
@@ -58,28 +65,48 @@ class Scores:
         self.odd = odd
         self.ceiling = np.sqrt(correlation(even, odd))
         self.input = shell_correlation(even, odd)
-        print("| | with the truth (estimated) | gain, shells 5 to 12 | worst, 1 to 12 | shells |\n"
-              "|---|---|---|---|---|")
+        print(
+            "| | with the truth (estimated) | gain, shells 5 to 12 | worst, 1 to 12 | shells |\n"
+            "|---|---|---|---|---|"
+        )
         self.row("even as it is", even)
 
     def row(self, name, boxes):
         shells = shell_correlation(boxes, self.odd)
         gain = shells - self.input
-        print("| %s | %.3f | %+.3f | %+.3f | %s |" % (
-            name, correlation(boxes, self.odd) / self.ceiling, gain[4:].mean(), gain.min(),
-            " ".join("%.2f" % value for value in shells)), flush=True)
+        print(
+            (
+                f"| {name} | {correlation(boxes, self.odd) / self.ceiling:.3f} | "
+                f"{gain[4:].mean():+.3f} | {gain.min():+.3f} | "
+                f"{' '.join(f'{value:.2f}' for value in shells)} |"
+            ),
+            flush=True,
+        )
 
 
 def settings(folder, names, output, steps, seed):
-    even, odd = ([os.path.join(folder, "box%d_%s.mrc" % (name, half)) for name in names]
-                 for half in ("even", "odd"))
-    return even, odd, dict(output=output, steps=0 if steps == "auto" else int(steps), seed=seed,
-                           checkpoint_every=10 ** 6, device="cpu", threads=1)
+    even, odd = (
+        [os.path.join(folder, f"box{name}_{half}.mrc") for name in names]
+        for half in ("even", "odd")
+    )
+    return (
+        even,
+        odd,
+        dict(
+            output=output,
+            steps=0 if steps == "auto" else int(steps),
+            seed=seed,
+            checkpoint_every=10**6,
+            device="cpu",
+            threads=1,
+        ),
+    )
 
 
 def denoised(model, paths, output):
-    results = denoise(DenoiseConfig(model=model, tomograms=tuple(paths), output=output,
-                                    device="cpu", threads=1))
+    results = denoise(
+        DenoiseConfig(model=model, tomograms=tuple(paths), output=output, device="cpu", threads=1)
+    )
     return [read(path) for path in results]
 
 
@@ -87,18 +114,30 @@ def start_as_it_is(folder, output):
     """The even boxes by the weights that a training begins with."""
     even, _, options = settings(folder, range(BOXES), output, 1, 0)
     run = open_for_training(TrainConfig(tomograms=tuple(even), **options))
-    predictor = Predictor(run.model(), run.device, run.dtype, 4, 2,
-                          turns=run.config.prediction_turns())
-    return [perturbation.volume.restore(denoised_region(
-        predictor, perturbation.for_prediction(4), (0, 0, 0), perturbation.volume.shape, 96,
-        run.config.network)) for perturbation in run.perturbations]
+    predictor = Predictor(
+        run.model(), run.device, run.dtype, 4, 2, turns=run.config.prediction_turns()
+    )
+    return [
+        perturbation.volume.restore(
+            denoised_region(
+                predictor,
+                perturbation.for_prediction(4),
+                (0, 0, 0),
+                perturbation.volume.shape,
+                96,
+                run.config.network,
+            )
+        )
+        for perturbation in run.perturbations
+    ]
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder")
-    parser.add_argument("--steps", nargs="+", default=["auto", "25", "50", "100", "200", "500",
-                                                       "1000"])
+    parser.add_argument(
+        "--steps", nargs="+", default=["auto", "25", "50", "100", "200", "500", "1000"]
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--left-out", action="store_true")
     options = parser.parse_args(argv)
@@ -112,24 +151,30 @@ def main(argv=None):
                     results = []
                     for box in boxes:
                         output = os.path.join(folder, perturbation + steps + str(box))
-                        even, odd, given = settings(options.folder, [other for other in boxes
-                                                                     if other != box],
-                                                    output, steps, options.seeds[0])
+                        even, odd, given = settings(
+                            options.folder,
+                            [other for other in boxes if other != box],
+                            output,
+                            steps,
+                            options.seeds[0],
+                        )
                         pairs = tuple(path for pair in zip(odd, even) for path in pair)
-                        model = train(TrainConfig(half_maps=pairs, perturbation=perturbation,
-                                                  **given))
+                        model = train(
+                            TrainConfig(half_maps=pairs, perturbation=perturbation, **given)
+                        )
                         left_out, _, _ = settings(options.folder, [box], "", 1, 0)
                         results += denoised(model, left_out, output)
-                    scores.row("half-maps of the other four, %s, %s steps" % (perturbation, steps),
-                               results)
+                    scores.row(
+                        f"half-maps of the other four, {perturbation}, {steps} steps", results
+                    )
             return
         scores.row("the weights it begins with", start_as_it_is(options.folder, folder))
         for seed in options.seeds:
             for steps in options.steps:
-                output = os.path.join(folder, "%s_%d" % (steps, seed))
+                output = os.path.join(folder, f"{steps}_{seed}")
                 even, _, given = settings(options.folder, boxes, output, steps, seed)
                 model = train(TrainConfig(tomograms=tuple(even), **given))
-                scores.row("%s steps, seed %d" % (steps, seed), denoised(model, even, output))
+                scores.row(f"{steps} steps, seed {seed}", denoised(model, even, output))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ strength: it knows noise, but not this one, as a network that was trained on oth
     python benchmarks/quality.py --output out
     python benchmarks/membranes.py out [--foreign-noise]
 """
+
 import argparse
 import glob
 import os
@@ -41,8 +42,12 @@ def training_volumes(shape, noisy):
     pairs = []
     for seed in SEEDS:
         for number, ratio in enumerate(RATIOS if noisy else RATIOS[:1]):
-            volumes = {name: torch.from_numpy(volume) for name, volume in simulate_volumes(
-                SimulateConfig(shape=shape, snr=ratio, seed=seed)).items()}
+            volumes = {
+                name: torch.from_numpy(volume)
+                for name, volume in simulate_volumes(
+                    SimulateConfig(shape=shape, snr=ratio, seed=seed)
+                ).items()
+            }
             mask = (volumes["membrane"] > 0.5).float()
             names = ("tomogram",) * noisy + (() if number else (CLEAN,))
             pairs += [(standardised(volumes[name]), mask) for name in names]
@@ -80,8 +85,11 @@ def train(pairs, steps, white, device, dtype):
         with autocast(dtype, device):
             logits = network(volumes)
         logits = logits.float()
-        loss = functional.binary_cross_entropy_with_logits(logits, masks) + 1 - soft_dice(logits,
-                                                                                          masks)
+        loss = (
+            functional.binary_cross_entropy_with_logits(logits, masks)
+            + 1
+            - soft_dice(logits, masks)
+        )
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), LONGEST)
@@ -115,27 +123,35 @@ def main(argv=None):
     parser.add_argument("--foreign-noise", action="store_true")
     options = parser.parse_args(argv)
     prepare_cpu(options.threads)
-    device, = choose_devices("auto")
+    (device,) = choose_devices("auto")
     cases = {case: paths for case, paths in places(options.folders).items() if "membrane" in paths}
     shape = tuple(read(next(iter(cases.values()))[CLEAN]).shape)
     foreign = options.foreign_noise
     pairs = training_volumes(shape, not foreign)
-    network = train(pairs, options.steps, MOST_WHITE if foreign else 0.0, device,
-                    arithmetic("auto", device))
+    network = train(
+        pairs, options.steps, MOST_WHITE if foreign else 0.0, device, arithmetic("auto", device)
+    )
     # Now and then a training goes wrong, and then the table tells nothing.
-    print("Dice on what it learned from: %s\n" % ", ".join(
-        "%.3f" % dice(network, volume, mask > 0.5, device) for volume, mask in pairs))
-    methods = [name for name in dict.fromkeys(name for paths in cases.values() for name in paths)
-               if name not in PARTS]
+    known = [dice(network, volume, mask > 0.5, device) for volume, mask in pairs]
+    print(f"Dice on what it learned from: {', '.join(f'{value:.3f}' for value in known)}\n")
+    methods = [
+        name
+        for name in dict.fromkeys(name for paths in cases.values() for name in paths)
+        if name not in PARTS
+    ]
     methods.sort(key=lambda name: (name != "tomogram", name == CLEAN))
     titles = {"tomogram": "noisy", CLEAN: "noise-free"}
-    print("| case | %s |\n%s|" % (" | ".join(titles.get(name, name) for name in methods),
-                                  "|---" * (1 + len(methods))))
+    print(
+        f"| case | {' | '.join(titles.get(name, name) for name in methods)} "
+        f"|\n{'|---' * (1 + len(methods))}|"
+    )
     for case, paths in cases.items():
         mask = read(paths["membrane"]) > 0.5
-        print("| %s | %s |" % (case, " | ".join(
-            "%.3f" % dice(network, read(paths[name]), mask, device) if name in paths else ""
-            for name in methods)), flush=True)
+        cells = [
+            f"{dice(network, read(paths[name]), mask, device):.3f}" if name in paths else ""
+            for name in methods
+        ]
+        print(f"| {case} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ since their number does not matter to memory. "bound" is 3 times the tomogram's 
 
     python benchmarks/memory.py --shapes 256,256,256 256,512,512 [--denoise-only 320,1024,1024]
 """
+
 import argparse
 import math
 import os
@@ -23,8 +24,14 @@ COMMANDS = {
     "train, masks, pool of 20": ["train", "{tomogram}", "--steps", "2", "--perturbation", "masks"],
     "train, deconvolved": ["train", "{tomogram}", "--steps", "3", "--deconvolve", "--defocus", "3"],
     "denoise": ["denoise", "{model}", "{tomogram}", "--predictions", "1"],
-    "denoise, standard deviation": ["denoise", "{model}", "{tomogram}", "--predictions", "2",
-                                    "--std"],
+    "denoise, standard deviation": [
+        "denoise",
+        "{model}",
+        "{tomogram}",
+        "--predictions",
+        "2",
+        "--std",
+    ],
     "deconvolve": ["deconvolve", "{tomogram}", "--defocus", "3"],
 }
 
@@ -32,13 +39,14 @@ COMMANDS = {
 def peak(arguments):
     """(peak resident GiB, seconds) of a run of the engine."""
     began = time.monotonic()
-    process = subprocess.Popen([sys.executable, "-m", "f2fd_core", *arguments],
-                               stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "f2fd_core", *arguments], stderr=subprocess.PIPE, text=True
+    )
     said = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit("%s failed: %s" % (" ".join(arguments), said[-500:]))
-    return usage.ru_maxrss / 2 ** 20, time.monotonic() - began
+        raise SystemExit(f"{' '.join(arguments)} failed: {said[-500:]}")
+    return usage.ru_maxrss / 2**20, time.monotonic() - began
 
 
 def write_noise(path, shape):
@@ -54,14 +62,17 @@ def sides(text):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shapes", type=sides, nargs="+", default=[(256,) * 3, (256, 512, 512)],
-                        metavar="Z,Y,X")
+    parser.add_argument(
+        "--shapes", type=sides, nargs="+", default=[(256,) * 3, (256, 512, 512)], metavar="Z,Y,X"
+    )
     parser.add_argument("--denoise-only", type=sides, nargs="+", default=[], metavar="Z,Y,X")
     parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS))
     parser.add_argument("--folder", help="where the volumes are written, which may be large")
     options = parser.parse_args(argv)
-    print("| shape (Z, Y, X) | tomogram, GiB | command | peak, GiB | bound, GiB | share of the "
-          "bound | seconds |\n|---|---|---|---|---|---|---|")
+    print(
+        "| shape (Z, Y, X) | tomogram, GiB | command | peak, GiB | bound, GiB | share of the "
+        "bound | seconds |\n|---|---|---|---|---|---|---|"
+    )
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         small, model = folder + "/small.mrc", folder + "/model/model.pt"
         write_noise(small, (48,) * 3)
@@ -69,14 +80,17 @@ def main(argv=None):
         for shape in options.shapes + options.denoise_only:
             tomogram = folder + "/tomogram.mrc"
             write_noise(tomogram, shape)
-            size = 4 * math.prod(shape) / 2 ** 30
+            size = 4 * math.prod(shape) / 2**30
             names = ["denoise"] if shape in options.denoise_only else options.commands
             for name in names:
                 words = [word.format(tomogram=tomogram, model=model) for word in COMMANDS[name]]
                 found, seconds = peak([*words, "--output", folder + "/out", "--overwrite"])
                 bound = 3 * size + 1.5
-                print("| %d x %d x %d | %.2f | %s | %.2f | %.2f | %.2f | %.0f |" % (
-                    *shape, size, name, found, bound, found / bound, seconds), flush=True)
+                print(
+                    f"| {' x '.join(map(str, shape))} | {size:.2f} | {name} | {found:.2f} | "
+                    f"{bound:.2f} | {found / bound:.2f} | {seconds:.0f} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ lowest where noise is more than half of the power, above 0.1 cycles per voxel.
 
 CASE@SNR is a case at another signal-to-noise ratio than 0.1.
 """
+
 import argparse
 import contextlib
 import tempfile
@@ -23,10 +24,28 @@ from f2fd_core.benchmarking.cases import simulated_case
 from f2fd_core.data.volume import Volume
 from f2fd_core.noise import estimate_noise, spectrum
 
-CASES = ("cell", "cell@1", "crowded", "crowded@1", "sirt", "binned", "lowpass", "spheres@0.3",
-         "thick", "in-situ")
-BANDS = ((0.03, 0.06), (0.06, 0.1), (0.1, 0.14), (0.14, 0.18), (0.18, 0.22), (0.22, 0.27),
-         (0.27, 0.33), (0.33, 0.42))
+CASES = (
+    "cell",
+    "cell@1",
+    "crowded",
+    "crowded@1",
+    "sirt",
+    "binned",
+    "lowpass",
+    "spheres@0.3",
+    "thick",
+    "in-situ",
+)
+BANDS = (
+    (0.03, 0.06),
+    (0.06, 0.1),
+    (0.1, 0.14),
+    (0.14, 0.18),
+    (0.18, 0.22),
+    (0.22, 0.27),
+    (0.27, 0.33),
+    (0.33, 0.42),
+)
 KNOWN_FROM = 0.1
 VARIANTS = {
     "no signal told by its angles": {"noise_share": all_noise},
@@ -41,9 +60,13 @@ VARIANTS = {
 def bands(power, size):
     """Mean power in each of BANDS."""
     grid = fourier.grid_of(size)
-    return np.array([float((power * inside * grid.weights).sum() / (inside * grid.weights).sum())
-                     for low, high in BANDS
-                     for inside in [(grid.radius >= low) & (grid.radius < high)]])
+    return np.array(
+        [
+            float((power * inside * grid.weights).sum() / (inside * grid.weights).sum())
+            for low, high in BANDS
+            for inside in [(grid.radius >= low) & (grid.radius < high)]
+        ]
+    )
 
 
 def estimated(path, settings):
@@ -61,21 +84,28 @@ def main(argv=None):
     parser.add_argument("--seeds", type=int, nargs="+", default=(2, 3, 5))
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    print("cycles per voxel: %s\n" % ", ".join("%g to %g" % band for band in BANDS))
-    print("| case, seed | noise over all | %s |\n|%s" % (" | ".join(VARIANTS),
-                                                       "---|" * (2 + len(VARIANTS))))
+    print(f"cycles per voxel: {', '.join(f'{low:g} to {high:g}' for low, high in BANDS)}\n")
+    print(
+        f"| case, seed | noise over all | {' | '.join(VARIANTS)} |\n|{'---|' * (2 + len(VARIANTS))}"
+    )
     highest, lowest = ({name: [] for name in VARIANTS} for _ in range(2))
     above = np.array([low >= KNOWN_FROM for low, _ in BANDS])
     for seed in options.seeds:
         for given in options.cases:
             case, _, snr = given.partition("@")
             with tempfile.TemporaryDirectory() as folder:
-                made = simulated_case(case, BenchmarkConfig(shape=tuple(options.shape)),
-                                      float(snr or 0.1), seed, folder)
+                made = simulated_case(
+                    case,
+                    BenchmarkConfig(shape=tuple(options.shape)),
+                    float(snr or 0.1),
+                    seed,
+                    folder,
+                )
                 noise = (read(made.tomogram) - read(made.reference)).numpy()
                 noise /= Volume(made.tomogram).std
-                models = {name: estimated(made.tomogram, settings)
-                          for name, settings in VARIANTS.items()}
+                models = {
+                    name: estimated(made.tomogram, settings) for name, settings in VARIANTS.items()
+                }
             first = models["default"]
             truth = bands(true_power(noise, first.window), first.window)
             share = truth / bands(first.total, first.window)
@@ -85,12 +115,11 @@ def main(argv=None):
                 highest[name] += ratio[above].tolist()
                 lowest[name] += ratio[above & (share > 0.5)].tolist()
                 cells.append(ratio)
-            print("| %s, %d | %s |" % (given, seed, " | ".join(
-                " ".join("%.2f" % value for value in cell) for cell in [share, *cells])),
-                flush=True)
+            shown = [" ".join(f"{value:.2f}" for value in cell) for cell in [share, *cells]]
+            print(f"| {given}, {seed} | {' | '.join(shown)} |", flush=True)
     for title, function, values in (("highest", max, highest), ("lowest", min, lowest)):
-        print("| %s | | %s |" % (title, " | ".join(
-            "%.2f" % function(values[name], default=1.0) for name in VARIANTS)))
+        shown = [f"{function(values[name], default=1.0):.2f}" for name in VARIANTS]
+        print(f"| {title} | | {' | '.join(shown)} |")
 
 
 if __name__ == "__main__":

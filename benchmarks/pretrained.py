@@ -6,6 +6,7 @@ MODEL: files such as f2fd_core/network/pretrained.pt, the default, with which th
 denoised; matter is dark in the cases, as where these have learned. Prints the correlation with the
 noise-free reconstruction.
 """
+
 import argparse
 import contextlib
 import os
@@ -21,8 +22,19 @@ from f2fd_core.data import mrc
 from f2fd_core.evaluation.metrics import correlation
 from f2fd_core.network.checkpoint import PRETRAINED
 
-CASES = ("cell", "crowded", "in-situ", "thick", "sirt", "lowpass", "uneven", "binned", "int8",
-         "spheres", "noisefree")
+CASES = (
+    "cell",
+    "crowded",
+    "in-situ",
+    "thick",
+    "sirt",
+    "lowpass",
+    "uneven",
+    "binned",
+    "int8",
+    "spheres",
+    "noisefree",
+)
 
 
 def read(path):
@@ -38,22 +50,30 @@ def main(argv=None):
     parser.add_argument("--shape", type=int, nargs=3, default=(64, 128, 128))
     options = parser.parse_args(argv)
     names = ["gaussian", "tv", *map(os.path.basename, options.models)]
-    print("| case | seed | %s |\n|---|---|%s" % (" | ".join(names), "---|" * len(names)))
+    print(f"| case | seed | {' | '.join(names)} |\n|---|---|{'---|' * len(names)}")
     for seed in options.seeds:
         for name in options.cases:
             with tempfile.TemporaryDirectory() as folder:
                 config = BenchmarkConfig(shape=tuple(options.shape))
                 case = simulated_case(name, config, options.snr, seed, folder)
-                results = [run_filter(method, config, case, os.path.join(folder, method)).path
-                           for method in names[:2]]
+                results = [
+                    run_filter(method, config, case, os.path.join(folder, method)).path
+                    for method in names[:2]
+                ]
                 for number, model in enumerate(options.models):
                     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
-                        results += denoise(DenoiseConfig(
-                            model=model, tomograms=(case.tomogram,), device="cpu", threads=1,
-                            output=os.path.join(folder, str(number))))
+                        results += denoise(
+                            DenoiseConfig(
+                                model=model,
+                                tomograms=(case.tomogram,),
+                                device="cpu",
+                                threads=1,
+                                output=os.path.join(folder, str(number)),
+                            )
+                        )
                 reference = read(case.reference)
-                print("| %s | %d | %s |" % (name, seed, " | ".join(
-                    "%.3f" % correlation(read(path), reference) for path in results)), flush=True)
+                shown = [f"{correlation(read(path), reference):.3f}" for path in results]
+                print(f"| {name} | {seed} | {' | '.join(shown)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@
 
 Any further option goes to 'f2fd benchmark' and wins, for example --cases, --snr, --seeds, --steps.
 """
+
 import argparse
 import csv
 import os
@@ -18,11 +19,46 @@ from f2fd_core.benchmarking.compare import MEASURED, draw, means
 from f2fd_core.cli import main as f2fd
 
 QUICK = []
-FULL = ["--shape", "96", "160", "160", "--snr", "0.1", "0.3", "1", "--seeds", "1", "2",
-        "--cases", "cell", "spheres", "crowded", "sirt", "uneven", "lowpass", "binned", "int8",
-        "empty", "noisefree", "thick", "--steps", "600",
-        "--methods", "gaussian", "tv", "nlm", "deconvolve", "spectrum", "masks", "points",
-        "blindspot", "halves", "published", "--published-steps", "as the others"]
+FULL = [
+    "--shape",
+    "96",
+    "160",
+    "160",
+    "--snr",
+    "0.1",
+    "0.3",
+    "1",
+    "--seeds",
+    "1",
+    "2",
+    "--cases",
+    "cell",
+    "spheres",
+    "crowded",
+    "sirt",
+    "uneven",
+    "lowpass",
+    "binned",
+    "int8",
+    "empty",
+    "noisefree",
+    "thick",
+    "--steps",
+    "600",
+    "--methods",
+    "gaussian",
+    "tv",
+    "nlm",
+    "deconvolve",
+    "spectrum",
+    "masks",
+    "points",
+    "blindspot",
+    "halves",
+    "published",
+    "--published-steps",
+    "as the others",
+]
 COMPACT = ("correlation", "ssim", "fsc_mean", "membrane_average_precision")
 JOINED = (*COMPACT, "contrast")
 
@@ -38,7 +74,7 @@ def read_rows(folders):
             for row in csv.DictReader(stream):
                 row.update((name, float(row[name]) if row[name] else None) for name in MEASURED)
                 row["snr"] = float(row["snr"])
-                place = "%s_snr%g_seed%s" % (row["case"], row["snr"], row["seed"])
+                place = f"{row['case']}_snr{row['snr']:g}_seed{row['seed']}"
                 row["folder"] = os.path.join(folder, place)
                 rows[row["case"], row["snr"], row["seed"], row["method"]] = row
     return rows
@@ -47,22 +83,27 @@ def read_rows(folders):
 def table(title, rows, methods, scores):
     """Markdown: a row a case, a column a method, in each cell the ``scores`` that are known."""
     found = {(row["case"], row["snr"], row["method"]): row for row in means(rows.values())}
-    lines = ["| %s | %s |" % (title, " | ".join(methods)), "|---" * (1 + len(methods)) + "|"]
+    lines = [f"| {title} | {' | '.join(methods)} |", "|---" * (1 + len(methods)) + "|"]
     for case, snr in dict.fromkeys((case, snr) for case, snr, *_ in rows):
         own = [found.get((case, snr, method), {}) for method in methods]
-        cells = [" / ".join("%.3f" % row[score] for score in scores if row.get(score) is not None)
-                 for row in own]
+        cells = [
+            " / ".join(f"{row[score]:.3f}" for score in scores if row.get(score) is not None)
+            for row in own
+        ]
         if any(cells):
-            lines.append("| %s, SNR %g | %s |" % (case, snr, " | ".join(cells)))
+            lines.append(f"| {case}, SNR {snr:g} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def joined(rows):
     """One table for each score of JOINED, with the methods that have it."""
-    scored = {score: list(dict.fromkeys(row["method"] for row in rows.values()
-                                        if row[score] is not None)) for score in JOINED}
-    return "\n\n".join(table(score, rows, methods, [score])
-                       for score, methods in scored.items() if methods)
+    scored = {
+        score: list(dict.fromkeys(row["method"] for row in rows.values() if row[score] is not None))
+        for score in JOINED
+    }
+    return "\n\n".join(
+        table(score, rows, methods, [score]) for score, methods in scored.items() if methods
+    )
 
 
 def draw_joined(rows, path):
@@ -70,8 +111,7 @@ def draw_joined(rows, path):
     pictures, references = {}, {}
     for (case, snr, _, method), row in rows.items():
         name = "tomogram" if method == "input" else method
-        volume, reference = (os.path.join(row["folder"], name + ".mrc")
-                             for name in (name, "clean"))
+        volume, reference = (os.path.join(row["folder"], name + ".mrc") for name in (name, "clean"))
         if os.path.exists(volume):
             pictures.setdefault((case, snr), {}).setdefault(method, volume)
             references.setdefault((case, snr), reference)
@@ -93,8 +133,11 @@ def main(argv=None):
     options, rest = parser.parse_known_args(argv)
     if options.join:
         rows = read_rows(options.join)
-        print(table(" / ".join(COMPACT), rows, options.compact, COMPACT) if options.compact
-              else joined(rows))
+        print(
+            table(" / ".join(COMPACT), rows, options.compact, COMPACT)
+            if options.compact
+            else joined(rows)
+        )
         if options.picture:
             draw_joined(rows, options.picture)
         return 0

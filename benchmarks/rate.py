@@ -7,6 +7,7 @@ be set against the device's.
 
     python benchmarks/rate.py [--device cuda] [--compile]
 """
+
 import argparse
 import tempfile
 import time
@@ -103,16 +104,18 @@ def training_rows(training, repeats):
         training.take_step()
         training.step += 1
 
-    numbers = iter(range(10 ** 9))
+    numbers = iter(range(10**9))
     training.network.train()
     whole = seconds_of(step, device, repeats)
-    yield "training step of %d patches of %d³" % (config.batch_size, config.patch_size), whole
+    yield f"training step of {config.batch_size} patches of {config.patch_size}³", whole
     training.ahead.wait()
     ahead, training.ahead = training.ahead, Again(batch)
     yield "- the same from one batch again and again", seconds_of(step, device, repeats)
     training.ahead = ahead
-    yield "- its data: perturbation, sampling, augmentation", seconds_of(
-        lambda: training.prepare(next(numbers)), device, repeats)
+    yield (
+        "- its data: perturbation, sampling, augmentation",
+        seconds_of(lambda: training.prepare(next(numbers)), device, repeats),
+    )
     yield "- the network forwards and backwards", seconds_of(passes, device, repeats)
     with torch.no_grad():
         yield "- the network forwards", seconds_of(lambda: passes(False), device, repeats)
@@ -134,39 +137,53 @@ def main(argv=None):
     parser.add_argument("--patch-size", type=int, default=TrainConfig.patch_size)
     parser.add_argument("--tile-size", type=int, default=96)
     parser.add_argument("--predictions", type=int, default=4)
-    parser.add_argument("--batch-size", type=int, default=0,
-                        help="predictions at once; 0: as 'f2fd denoise' does, all of them on a GPU "
-                             "(if its memory has room)")
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=0,
+        help="predictions at once; 0: as 'f2fd denoise' does, all of them on a GPU "
+        "(if its memory has room)",
+    )
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args(argv)
     prepare_cpu(options.threads)
-    device, = choose_devices(options.device)
-    print("%s, PyTorch %s\n" % (device_name(device), torch.__version__))
+    (device,) = choose_devices(options.device)
+    print(f"{device_name(device)}, PyTorch {torch.__version__}\n")
     with tempfile.TemporaryDirectory() as folder:
         path = folder + "/noise.mrc"
         write_noise(path, options.shape)
-        config = TrainConfig(tomograms=(path,), output=folder + "/run", steps=10 ** 6,
-                             patch_size=options.patch_size, device=options.device)
+        config = TrainConfig(
+            tomograms=(path,),
+            output=folder + "/run",
+            steps=10**6,
+            patch_size=options.patch_size,
+            device=options.device,
+        )
         prepare_folder(config)
         training = open_for_training(config)
-        volume, = training.volumes
+        (volume,) = training.volumes
         print("| part | seconds | share of the step |\n|---|---|---|")
         whole = None
         for name, seconds in training_rows(training, options.repeats):
             whole = whole or seconds
-            print("| %s | %.4f | %.0f %% |" % (name, seconds, 100 * seconds / whole), flush=True)
+            print(f"| {name} | {seconds:.4f} | {100 * seconds / whole:.0f} % |", flush=True)
 
         network, dtype = training.network, arithmetic("auto", device)
         side = tiling(volume.shape, options.tile_size, config.network).size
-        shown = "%d x %d x %d" % side
-        batch = options.batch_size or (options.predictions if works_apart(device)
-                                       else config.prediction_defaults()["batch_size"])
+        shown = " x ".join(map(str, side))
+        batch = options.batch_size or (
+            options.predictions
+            if works_apart(device)
+            else config.prediction_defaults()["batch_size"]
+        )
         tile = (batch, 1) + side
-        bare = network_seconds(network, dtype, torch.channels_last_3d, device, tile,
-                               options.repeats)
-        predictor = Predictor(network, device, dtype, options.predictions, batch,
-                              turns=config.prediction_turns())
+        bare = network_seconds(
+            network, dtype, torch.channels_last_3d, device, tile, options.repeats
+        )
+        predictor = Predictor(
+            network, device, dtype, options.predictions, batch, turns=config.prediction_turns()
+        )
         began = waited(device)
         noisy = perturbation_for_training(volume, config, device)
         first = waited(device) - began
@@ -182,47 +199,71 @@ def main(argv=None):
 
         def all_tiles():
             computed.clear()
-            denoised_region(predictor, perturbation, (0, 0, 0), volume.shape, options.tile_size,
-                            config.network)
+            denoised_region(
+                predictor, perturbation, (0, 0, 0), volume.shape, options.tile_size, config.network
+            )
 
         # A GPU's memory, and the one beside it that it is filled from, are got in the first round.
         seconds = seconds_of(all_tiles, device, 1)
         rate, least = sum(computed) / seconds, torch.Size(tile).numel() / bare
         print("\n| denoising | |\n|---|---|")
-        print("| network on %d of one tile of %s, million voxels/s | %.2f |"
-              % (batch, shown, least / 1e6))
-        print("| tiles of the tomogram, million voxels/s | %.2f |" % (rate / 1e6))
-        print("| ratio | %.2f |" % (rate / least))
-        print("| voxels computed for each voxel and prediction | %.2f |"
-              % (sum(computed) / options.predictions / torch.Size(volume.shape).numel()))
-        print("| all tiles, seconds | %.2f |" % seconds)
-        print("| the estimate of the noise, for more predictions than positions, "
-              "seconds | %.2f |" % first)
+        print(
+            f"| network on {batch} of one tile of {shown}, million voxels/s | {least / 1e6:.2f} |"
+        )
+        print(f"| tiles of the tomogram, million voxels/s | {rate / 1e6:.2f} |")
+        print(f"| ratio | {rate / least:.2f} |")
+        each = sum(computed) / options.predictions / torch.Size(volume.shape).numel()
+        print(f"| voxels computed for each voxel and prediction | {each:.2f} |")
+        print(f"| all tiles, seconds | {seconds:.2f} |")
+        print(
+            "| the estimate of the noise, for more predictions than positions, seconds | "
+            f"{first:.2f} |"
+        )
 
-        print("\n| network forwards, %d of a tile of %s | seconds | ratio | 10⁹ operations/s |\n"
-              "|---|---|---|---|" % (batch, shown))
+        print(
+            f"\n| network forwards, {batch} of a tile of {shown} | seconds | ratio | 10⁹ "
+            "operations/s |\n|---|---|---|---|"
+        )
         operations, moved = work_a_voxel(unet.build(config), (1, 1) + side)
         count = operations * torch.Size(tile).numel()
         plain = None
         # Where bfloat16 is not fast it is emulated, in minutes a tile.
-        variants = [(number_type, layout, False)
-                    for number_type in dict.fromkeys((torch.float32, dtype))
-                    for layout in (torch.contiguous_format, torch.channels_last_3d)]
+        variants = [
+            (number_type, layout, False)
+            for number_type in dict.fromkeys((torch.float32, dtype))
+            for layout in (torch.contiguous_format, torch.channels_last_3d)
+        ]
         if options.compile:
             variants.append((dtype, torch.channels_last_3d, True))
         for number_type, layout, compiled in variants:
             own = unet.build(config)
-            seconds = network_seconds(torch.compile(own) if compiled else own, number_type, layout,
-                                      device, tile, options.repeats)
+            seconds = network_seconds(
+                torch.compile(own) if compiled else own,
+                number_type,
+                layout,
+                device,
+                tile,
+                options.repeats,
+            )
             plain = plain or seconds
-            name = "%s, %s%s" % (
-                str(number_type).replace("torch.", ""),
-                "channels last" if layout is torch.channels_last_3d else "default layout",
-                ", compiled" if compiled else "")
-            print("| %s | %.4f | %.2f | %.0f |" % (name, seconds, plain / seconds,
-                                                   count / seconds / 1e9), flush=True)
-        print("\nfor each voxel: %.1f thousand operations, %.0f bytes read and written (bfloat16)"
-              % (operations / 1e3, moved))
+            name = ", ".join(
+                [
+                    str(number_type).replace("torch.", ""),
+                    "channels last" if layout is torch.channels_last_3d else "default layout",
+                    *(["compiled"] if compiled else []),
+                ]
+            )
+            print(
+                (
+                    f"| {name} | {seconds:.4f} | {plain / seconds:.2f} | "
+                    f"{count / seconds / 1e9:.0f} |"
+                ),
+                flush=True,
+            )
+        print(
+            f"\nfor each voxel: {operations / 1e3:.1f} thousand operations, {moved:.0f} "
+            "bytes read and written (bfloat16)"
+        )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ and is told apart.
 
     python benchmarks/scaling.py --threads 1
 """
+
 import argparse
 import math
 import tempfile
@@ -25,22 +26,32 @@ from f2fd_core.runtime.run_folder import prepare_folder
 
 def denoising_seconds(training, path, predictions):
     """(seconds of the noise's estimate, seconds of all tiles) of a tomogram."""
-    volume, = open_as_they_are(DenoiseConfig(tomograms=(path,)), training.config)
+    (volume,) = open_as_they_are(DenoiseConfig(tomograms=(path,)), training.config)
     began = time.monotonic()
     config = training.config
     perturbation = perturbation_for_prediction(volume, config, training.device, predictions, 4)
     estimated = time.monotonic()
-    predictor = Predictor(training.model(), training.device, training.dtype, predictions,
-                          config.prediction_defaults()["batch_size"],
-                          turns=config.prediction_turns())
+    predictor = Predictor(
+        training.model(),
+        training.device,
+        training.dtype,
+        predictions,
+        config.prediction_defaults()["batch_size"],
+        turns=config.prediction_turns(),
+    )
     denoised_region(predictor, perturbation, (0, 0, 0), volume.shape, 96, config.network)
     return estimated - began, time.monotonic() - estimated
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shapes", type=sides, nargs="+", metavar="Z,Y,X",
-                        default=[(96, 176, 176), (96, 256, 256), (96, 336, 336)])
+    parser.add_argument(
+        "--shapes",
+        type=sides,
+        nargs="+",
+        metavar="Z,Y,X",
+        default=[(96, 176, 176), (96, 256, 256), (96, 336, 336)],
+    )
     parser.add_argument("--steps", type=int, nargs="+", default=(25, 50, 100))
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", default="auto")
@@ -50,29 +61,45 @@ def main(argv=None):
     with tempfile.TemporaryDirectory() as folder:
         paths = {}
         for number, shape in enumerate(options.shapes):
-            paths[shape] = "%s/noise%d.mrc" % (folder, number)
+            paths[shape] = f"{folder}/noise{number}.mrc"
             write_noise(paths[shape], shape)
         first = next(iter(paths))
-        config = TrainConfig(tomograms=(paths[first],), output=folder + "/run", steps=10,
-                             device=options.device, threads=options.threads)
+        config = TrainConfig(
+            tomograms=(paths[first],),
+            output=folder + "/run",
+            steps=10,
+            device=options.device,
+            threads=options.threads,
+        )
         prepare_folder(config)
         training = open_for_training(config)
         cases = [(shape, 4) for shape in paths] + [(first, count) for count in (8, 16)]
         for shape, predictions in cases:
             estimates, seconds = denoising_seconds(training, paths[shape], predictions)
             million = math.prod(shape) / 1e6
-            print("| denoising, %d predictions | %.1f million voxels | %.1f | %.3f for a million "
-                  "voxels and a prediction | %.1f |"
-                  % (predictions, million, seconds, seconds / million / predictions, estimates),
-                  flush=True)
+            print(
+                f"| denoising, {predictions} predictions | {million:.1f} million voxels | "
+                f"{seconds:.1f} | {seconds / million / predictions:.3f} for a million voxels "
+                f"and a prediction | {estimates:.1f} |",
+                flush=True,
+            )
         for steps in options.steps:
             began = time.monotonic()
-            train(TrainConfig(tomograms=(paths[first],), output=folder + "/steps%d" % steps,
-                              steps=steps, checkpoint_every=10 ** 6,
-                              device=options.device, threads=options.threads))
+            train(
+                TrainConfig(
+                    tomograms=(paths[first],),
+                    output=folder + f"/steps{steps}",
+                    steps=steps,
+                    checkpoint_every=10**6,
+                    device=options.device,
+                    threads=options.threads,
+                )
+            )
             seconds = time.monotonic() - began
-            print("| training | %d steps | %.1f | %.3f a step | |" % (steps, seconds,
-                                                                    seconds / steps), flush=True)
+            print(
+                (f"| training | {steps} steps | {seconds:.1f} | {seconds / steps:.3f} a step | |"),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ Scores are those of the publication, over the whole volume, both volumes clipped
 The published preset with its 50 epochs takes many hours even on a GPU; --methods default leaves it
 out, --published-epochs and --features shorten it, and then it is no longer the published one.
 """
+
 import argparse
 import sys
 import time
@@ -26,8 +27,14 @@ from f2fd_core.evaluation.metrics import correlation, min_max, psnr, structural_
 # What the publication clips before it scores.
 CLIP_QUANTILES = (0.0005, 0.9995)
 NAMES = ("reconstruction.mrc", "grandmodel.mrc")
-PUBLISHED = (("raw", 0.06, 5.89), ("Wiener-like", 0.09, 6.89), ("Noise2Void", 0.06, 5.90),
-             ("Self2Self with dropout", 0.06, 6.05), ("IsoNet", 0.13, 8.65), ("F2Fd", 0.10, 6.98))
+PUBLISHED = (
+    ("raw", 0.06, 5.89),
+    ("Wiener-like", 0.09, 6.89),
+    ("Noise2Void", 0.06, 5.90),
+    ("Self2Self with dropout", 0.06, 6.05),
+    ("IsoNet", 0.13, 8.65),
+    ("F2Fd", 0.10, 6.98),
+)
 """The publication's own rows for SHREC 2021: (method, SSIM, PSNR)."""
 
 
@@ -37,9 +44,11 @@ def find(folder):
         paths = [place / name for name in NAMES]
         if all(path.exists() for path in paths):
             return [str(path) for path in paths]
-    raise UserError("%s holds no %s; expected model 0 of the SHREC 2021 data set (Gubins et al., "
-                    "doi 10.2312/3dor.20211307), to be had from www.shrec.net/cryo-et"
-                    % (folder, " and ".join(NAMES)))
+    raise UserError(
+        f"{folder} holds no {' and '.join(NAMES)}; expected model 0 of the SHREC 2021 "
+        "data set (Gubins et al., doi 10.2312/3dor.20211307), to be had from "
+        "www.shrec.net/cryo-et"
+    )
 
 
 def read(path):
@@ -51,24 +60,28 @@ def read(path):
 def same_depth(volume, depth):
     """The central ``depth`` sections: the reconstructions are deeper than the specimen."""
     first = (volume.shape[0] - depth) // 2
-    return volume[first:first + depth]
+    return volume[first : first + depth]
 
 
 def scores(volume, truth):
     """(SSIM, PSNR, correlation) against the grand model, over the sections that both have."""
     depth = min(len(volume), len(truth))
     volume, truth = (min_max(same_depth(part, depth)) for part in (volume, truth))
-    return (structural_similarity(volume, truth, 1.0), psnr(volume, truth, 1.0),
-            correlation(volume, truth))
+    return (
+        structural_similarity(volume, truth, 1.0),
+        psnr(volume, truth, 1.0),
+        correlation(volume, truth),
+    )
 
 
 def run(reconstruction, folder, settings, options):
     """Train and denoise; returns (path of the result, seconds)."""
     began = time.monotonic()
-    shared = dict(tomograms=(reconstruction,), output=str(folder), device=options.device,
-                  overwrite=True)
+    shared = dict(
+        tomograms=(reconstruction,), output=str(folder), device=options.device, overwrite=True
+    )
     model = train(TrainConfig.create(dict(shared, **settings)))
-    result, = denoise(DenoiseConfig(model=model, **shared))
+    (result,) = denoise(DenoiseConfig(model=model, **shared))
     return result, time.monotonic() - began
 
 
@@ -76,15 +89,19 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder")
     parser.add_argument("--output", required=True, help="folder for models and volumes")
-    parser.add_argument("--methods", nargs="+", default=("default", "published"),
-                        choices=("default", "published"))
-    parser.add_argument("--same-contrast", action="store_true",
-                        help="the grand model's contrast is that of the reconstruction, not its "
-                             "inverse")
+    parser.add_argument(
+        "--methods", nargs="+", default=("default", "published"), choices=("default", "published")
+    )
+    parser.add_argument(
+        "--same-contrast",
+        action="store_true",
+        help="the grand model's contrast is that of the reconstruction, not its inverse",
+    )
     parser.add_argument("--steps", type=int, default=0, help="steps of the default; 0: its own")
     parser.add_argument("--published-epochs", type=int, default=50)
-    parser.add_argument("--features", type=int, default=48,
-                        help="features of the published network")
+    parser.add_argument(
+        "--features", type=int, default=48, help="features of the published network"
+    )
     parser.add_argument("--device", default="auto")
     options = parser.parse_args(argv)
     try:
@@ -92,22 +109,28 @@ def main(argv=None):
         truth = read(grand_model)
         if not options.same_contrast:
             truth = -truth
-        settings = {"default": {"steps": options.steps} if options.steps else {},
-                    "published": {"preset": "published", "epochs": options.published_epochs,
-                                  "features": options.features}}
+        settings = {
+            "default": {"steps": options.steps} if options.steps else {},
+            "published": {
+                "preset": "published",
+                "epochs": options.published_epochs,
+                "features": options.features,
+            },
+        }
         rows = [("input", scores(read(reconstruction), truth), 0.0)]
         for name in options.methods:
-            path, seconds = run(reconstruction, Path(options.output) / name, settings[name],
-                                options)
+            path, seconds = run(
+                reconstruction, Path(options.output) / name, settings[name], options
+            )
             rows.append((name, scores(read(path), truth), seconds))
     except UserError as error:
-        print("error: %s" % error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     print("| method | SSIM | PSNR | correlation | seconds |\n|---|---|---|---|---|")
-    for name, values, seconds in rows:
-        print("| %s | %.3f | %.2f | %.3f | %.0f |" % (name, *values, seconds))
+    for name, (ssim, ratio, correlated), seconds in rows:
+        print(f"| {name} | {ssim:.3f} | {ratio:.2f} | {correlated:.3f} | {seconds:.0f} |")
     for name, ssim, ratio in PUBLISHED:
-        print("| publication: %s | %.2f | %.2f | | |" % (name, ssim, ratio))
+        print(f"| publication: {name} | {ssim:.2f} | {ratio:.2f} | | |")
     return 0
 
 

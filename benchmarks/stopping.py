@@ -6,6 +6,7 @@ denoised tomogram; then the best step by either, and where the rule stops.
 
     python benchmarks/stopping.py --steps 1500
 """
+
 import argparse
 import tempfile
 
@@ -36,12 +37,19 @@ class Watched(Training):
 
     def check(self):
         found = super().check()
-        perturbation, = self.perturbations
+        (perturbation,) = self.perturbations
         turns = self.config.prediction_turns()
         predictor = Predictor(self.model(), self.device, self.dtype, len(turns), 1, turns=turns)
-        denoised = perturbation.volume.restore(denoised_region(
-            predictor, perturbation.for_prediction(len(turns)), (0, 0, 0), self.clean.shape, 96,
-            self.config.network))
+        denoised = perturbation.volume.restore(
+            denoised_region(
+                predictor,
+                perturbation.for_prediction(len(turns)),
+                (0, 0, 0),
+                self.clean.shape,
+                96,
+                self.config.network,
+            )
+        )
         self.network.train()
         scores = score(torch.from_numpy(denoised).float(), self.clean)
         self.rows.append((self.step, found.loss, scores["correlation"], scores["ssim"]))
@@ -56,28 +64,33 @@ def main(argv=None):
     parser.add_argument("--steps", type=int, default=1500)
     options = parser.parse_args(argv)
     if options.steps < CHECK_EVERY:
-        parser.error("--steps is %d; expected at least %d, a check"
-                     % (options.steps, CHECK_EVERY))
+        parser.error(f"--steps is {options.steps}; expected at least {CHECK_EVERY}, a check")
     prepare_cpu(0)
-    device, = choose_devices("auto")
+    (device,) = choose_devices("auto")
     with tempfile.TemporaryDirectory() as folder:
-        paths = simulate(SimulateConfig(output=folder, shape=tuple(options.shape),
-                                        seed=options.seed, snr=options.snr))
-        config = TrainConfig(tomograms=(paths["tomogram"],), output=folder + "/run",
-                             checkpoint_every=options.steps)
+        paths = simulate(
+            SimulateConfig(
+                output=folder, shape=tuple(options.shape), seed=options.seed, snr=options.snr
+            )
+        )
+        config = TrainConfig(
+            tomograms=(paths["tomogram"],), output=folder + "/run", checkpoint_every=options.steps
+        )
         prepare_folder(config)
         training = Watched(config, open_volumes(config), [], device, arithmetic("auto", device))
         training.begin()
         training.watch(read(paths["clean"]), options.steps)
         fit_and_write(training)
     print("| step | loss on held-out parts | correlation | SSIM |\n|---|---|---|---|")
-    for row in training.rows:
-        print("| %d | %.4f | %.3f | %.3f |" % row)
-    print("\nlowest loss: step %d; highest correlation: step %d"
-          % (min(training.rows, key=lambda row: row[1])[0],
-             max(training.rows, key=lambda row: row[2])[0]))
+    for step, loss, validated, correlation in training.rows:
+        print(f"| {step} | {loss:.4f} | {validated:.3f} | {correlation:.3f} |")
+    print(
+        f"\nlowest loss: step {min(training.rows, key=lambda row: row[1])[0]}; highest "
+        f"correlation: step {max(training.rows, key=lambda row: row[2])[0]}"
+    )
     if training.ended:
-        print("the rule stops at step %d and takes the model of step %d" % training.ended)
+        stopped, taken = training.ended
+        print(f"the rule stops at step {stopped} and takes the model of step {taken}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ axis and along it, and its spread over the tomogram (1 and 0 if all is known).
 
     python benchmarks/strength.py [--cases uneven cell ...] [--windows 24 16 12]
 """
+
 import argparse
 import functools
 import tempfile
@@ -26,8 +27,12 @@ BORDER = 8
 
 def to_the_centres(gain):
     """The same profiles, constant beyond the outermost windows' centres."""
-    return NoiseProfile([(places[1:-1], amplitudes[1:-1]) if len(places) > 2
-                         else (places, amplitudes) for places, amplitudes in gain.profiles])
+    return NoiseProfile(
+        [
+            (places[1:-1], amplitudes[1:-1]) if len(places) > 2 else (places, amplitudes)
+            for places, amplitudes in gain.profiles
+        ]
+    )
 
 
 def main(argv=None):
@@ -35,8 +40,9 @@ def main(argv=None):
     parser.add_argument("--shape", type=int, nargs=3, default=(64, 128, 128))
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--snr", type=float, default=0.1)
-    parser.add_argument("--cases", nargs="+", default=["uneven", "cell", "sirt"],
-                        choices=BENCHMARK_CASES)
+    parser.add_argument(
+        "--cases", nargs="+", default=["uneven", "cell", "sirt"], choices=BENCHMARK_CASES
+    )
     parser.add_argument("--windows", type=int, nargs="+", default=(24, 16, 12))
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
@@ -44,8 +50,9 @@ def main(argv=None):
     print("| case | windows | profiles end at | borders, mean | spread |\n|---|---|---|---|---|")
     for name in options.cases:
         with tempfile.TemporaryDirectory() as folder:
-            case = simulated_case(name, BenchmarkConfig(shape=shape), options.snr, options.seed,
-                                  folder)
+            case = simulated_case(
+                name, BenchmarkConfig(shape=shape), options.snr, options.seed, folder
+            )
             volume = np.array(mrc.open_volume(case.tomogram)[:], dtype=np.float32)
         truth = uneven_strength(shape) if name == "uneven" else np.ones(shape)
         for side in options.windows:
@@ -58,8 +65,13 @@ def main(argv=None):
                 ratio /= np.median(ratio)
                 outside = np.ones(shape, bool)
                 outside[:, BORDER:-BORDER, BORDER:-BORDER] = False
-                print("| %s | %d | %s | %.2f | %.3f |"
-                      % (name, side, end, ratio[outside].mean(), ratio.std()), flush=True)
+                print(
+                    (
+                        f"| {name} | {side} | {end} | {ratio[outside].mean():.2f} | "
+                        f"{ratio.std():.3f} |"
+                    ),
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

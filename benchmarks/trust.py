@@ -14,6 +14,7 @@ FOLDER holds box0_even.mrc ... box4_odd.mrc: models that learn from the even hal
 these, and the odd ones judge, by the correlation in the middle of all boxes together over the root
 of that between both halves.
 """
+
 import argparse
 import glob
 import itertools
@@ -40,8 +41,21 @@ from f2fd_core.runtime import figures
 from f2fd_core.runtime.device import arithmetic
 
 SHAPE = (64, 96, 96)
-CASES = ("cell@0.05", "cell", "cell@0.3", "crowded", "in-situ", "thick", "sirt", "uneven",
-         "lowpass", "binned", "int8", "spheres", "real-noise")
+CASES = (
+    "cell@0.05",
+    "cell",
+    "cell@0.3",
+    "crowded",
+    "in-situ",
+    "thick",
+    "sirt",
+    "uneven",
+    "lowpass",
+    "binned",
+    "int8",
+    "spheres",
+    "real-noise",
+)
 FEW, MANY = 25, 200
 AUTOMATIC, LAMELLA = "until it ends", "lamella"
 LEAST_CORRELATION, DIFFERENT = 0.3, 0.01
@@ -52,11 +66,18 @@ def models_of(tomograms, folder):
     """{words: path} of the models to check."""
     settings = dict(tomograms=tuple(tomograms), device="cpu", threads=1, overwrite=True)
     automatic = train(TrainConfig(output=os.path.join(folder, "auto"), **settings))
-    train(TrainConfig(output=os.path.join(folder, "many"), steps=MANY, checkpoint_every=FEW,
-                      **settings))
+    train(
+        TrainConfig(
+            output=os.path.join(folder, "many"), steps=MANY, checkpoint_every=FEW, **settings
+        )
+    )
     few, *_, many = sorted(glob.glob(os.path.join(folder, "many", "checkpoints", "*.pt")))
-    return {"pretrained": PRETRAINED, "%d steps" % FEW: few, AUTOMATIC: automatic,
-            "%d steps" % MANY: many}
+    return {
+        "pretrained": PRETRAINED,
+        f"{FEW} steps": few,
+        AUTOMATIC: automatic,
+        f"{MANY} steps": many,
+    }
 
 
 class Checked:
@@ -64,22 +85,32 @@ class Checked:
 
     def __init__(self, tomogram, models, folder, half_maps=()):
         dtype = arithmetic("auto", CPU)
-        loaded = {name: checkpoint.restore(checkpoint.load(path), path)
-                  for name, path in models.items()}
+        loaded = {
+            name: checkpoint.restore(checkpoint.load(path), path) for name, path in models.items()
+        }
         self.models, (_, trained) = models, next(iter(loaded.values()))
-        self.volume, = open_as_they_are(TrainConfig(
-            output=folder, tomograms=(tomogram,), half_maps=half_maps), trained)
+        (self.volume,) = open_as_they_are(
+            TrainConfig(output=folder, tomograms=(tomogram,), half_maps=half_maps), trained
+        )
         noise = noise_of(self.volume, trained, CPU)
         settings = settings_of(CheckConfig(device="cpu", threads=1), folder)
-        denoisers = {name: denoiser_of(self.volume, *made, CPU, dtype)
-                     for name, made in loaded.items()}
-        for name, network in ((START, start_of(self.volume, settings, CPU, dtype)), (
-                REFERENCE, reference(self.volume, settings, CPU, dtype, lambda: None))):
+        denoisers = {
+            name: denoiser_of(self.volume, *made, CPU, dtype) for name, made in loaded.items()
+        }
+        for name, network in (
+            (START, start_of(self.volume, settings, CPU, dtype)),
+            (REFERENCE, reference(self.volume, settings, CPU, dtype, lambda: None)),
+        ):
             denoisers[name] = denoiser_of(self.volume, network, settings, CPU, dtype)
         self.arrays = {}
-        self.shells = shells_of(denoisers, noise, 0, lambda: None,
-                                parts_of(self.volume.shape),
-                                lambda part, arrays: self.arrays.update(arrays))
+        self.shells = shells_of(
+            denoisers,
+            noise,
+            0,
+            lambda: None,
+            parts_of(self.volume.shape),
+            lambda part, arrays: self.arrays.update(arrays),
+        )
 
     def estimated(self, name):
         return correlations(self.shells[Whole], [name, START, REFERENCE])[name]
@@ -90,8 +121,9 @@ class Checked:
         pairs = [("truth", "truth"), ("result", "result"), ("result", "truth")]
         true.add({"truth": truth, "result": self.arrays[name]}, pairs)
         curve = true[pairs[2]] / np.sqrt(true[pairs[0]] * true[pairs[1]])
-        estimate = np.array(curves(self.shells[Windowed], [name, START, REFERENCE],
-                                   self.volume.voxel_size)["fsc"])
+        estimate = np.array(
+            curves(self.shells[Windowed], [name, START, REFERENCE], self.volume.voxel_size)["fsc"]
+        )
         below = np.flatnonzero(curve < LEAST_CORRELATION)
         seen = slice(0, below[0] if len(below) else None)
         return float(np.abs(estimate - curve)[seen].mean()) if len(curve[seen]) else 0.0
@@ -108,13 +140,21 @@ def rows_of(case, seed, folder):
     for source, words in ((checked, ""), (with_halves, ", half-maps")):
         for name in source.models:
             true = float(np.corrcoef(truth.ravel(), source.arrays[name].ravel())[0, 1])
-            yield dict(case=case, seed=seed, model=name + words, true=true,
-                       shells=source.shell_error(name, truth), **source.estimated(name))
+            yield dict(
+                case=case,
+                seed=seed,
+                model=name + words,
+                true=true,
+                shells=source.shell_error(name, truth),
+                **source.estimated(name),
+            )
 
 
 def rows_of_lamella(source, folder):
-    even, odd = ([os.path.join(source, "box%d_%s.mrc" % (number, half)) for number in range(BOXES)]
-                 for half in ("even", "odd"))
+    even, odd = (
+        [os.path.join(source, f"box{number}_{half}.mrc") for number in range(BOXES)]
+        for half in ("even", "odd")
+    )
     models = models_of(even, folder)
     boxes = [Checked(path, models, folder) for path in even]
     judges = [read(path) for path in odd]
@@ -122,10 +162,17 @@ def rows_of_lamella(source, folder):
     for name in models:
         results = [box.arrays[name].astype(float) * box.volume.std for box in boxes]
         estimates = [box.estimated(name) for box in boxes]
-        yield dict(case=LAMELLA, seed="", model=name, shells=float("nan"),
-                   true=correlation(results, judges) / ceiling,
-                   **{key: float(np.mean([one[key] for one in estimates]))
-                      for key in ("estimate", "low", "high")})
+        yield dict(
+            case=LAMELLA,
+            seed="",
+            model=name,
+            shells=float("nan"),
+            true=correlation(results, judges) / ceiling,
+            **{
+                key: float(np.mean([one[key] for one in estimates]))
+                for key in ("estimate", "low", "high")
+            },
+        )
 
 
 def ranked(rows):
@@ -146,16 +193,22 @@ def plot(rows, path):
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
     for words, chosen in (
-            ("without half-maps",
-             lambda row: "half" not in row["model"] and row["case"] != LAMELLA),
-            ("with half-maps", lambda row: "half" in row["model"]),
-            ("a real cell", lambda row: row["case"] == LAMELLA)):
+        ("without half-maps", lambda row: "half" not in row["model"] and row["case"] != LAMELLA),
+        ("with half-maps", lambda row: "half" in row["model"]),
+        ("a real cell", lambda row: row["case"] == LAMELLA),
+    ):
         some = [row for row in rows if chosen(row)]
-        true, value, low, high = (np.array([row[key] for row in some])
-                                  for key in ("true", "estimate", "low", "high"))
+        true, value, low, high = (
+            np.array([row[key] for row in some]) for key in ("true", "estimate", "low", "high")
+        )
         axes.errorbar(true, value, (value - low, high - value), fmt=".", linewidth=0.8, label=words)
-    axes.set(xlabel="correlation with the truth", ylabel="estimate without the truth",
-             xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.set(
+        xlabel="correlation with the truth",
+        ylabel="estimate without the truth",
+        xlim=(0, 1),
+        ylim=(0, 1),
+        aspect="equal",
+    )
     axes.legend(frameon=False)
     figures.save(figure, path)
 
@@ -169,14 +222,20 @@ def main():
     parser.add_argument("--plot", help="picture of the estimates against the truth")
     arguments = parser.parse_args()
     rows = []
-    print("| case | seed | model | true | estimated | interval | shells |\n"
-          "|---|---|---|---|---|---|---|")
+    print(
+        "| case | seed | model | true | estimated | interval | shells |\n"
+        "|---|---|---|---|---|---|---|"
+    )
 
     def take(found):
         for row in found:
             rows.append(row)
-            print("| %(case)s | %(seed)s | %(model)s | %(true).3f | %(estimate).3f | %(low).3f to "
-                  "%(high).3f | %(shells).3f |" % row, flush=True)
+            print(
+                f"| {row['case']} | {row['seed']} | {row['model']} | {row['true']:.3f} | "
+                f"{row['estimate']:.3f} | {row['low']:.3f} to {row['high']:.3f} | "
+                f"{row['shells']:.3f} |",
+                flush=True,
+            )
 
     for seed in arguments.seeds:
         for case in arguments.cases:
@@ -191,10 +250,12 @@ def main():
             continue
         error = np.abs([row["estimate"] - row["true"] for row in some])
         held = np.mean([row["low"] <= row["true"] <= row["high"] for row in some])
-        print("\n%s: %d rows, mean error %.3f, largest %.3f; %.0f %% of the intervals hold the "
-              "truth" % (words, len(some), error.mean(), error.max(), 100 * held))
-    print("of %d of %d pairs the better is known"
-          % ranked([row for row in rows if "half-maps" not in row["model"]]))
+        print(
+            f"\n{words}: {len(some)} rows, mean error {error.mean():.3f}, largest "
+            f"{error.max():.3f}; {100 * held:.0f} % of the intervals hold the truth"
+        )
+    right, pairs = ranked([row for row in rows if "half-maps" not in row["model"]])
+    print(f"of {right} of {pairs} pairs the better is known")
     if arguments.plot:
         plot(rows, arguments.plot)
     if arguments.output:

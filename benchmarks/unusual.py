@@ -7,6 +7,7 @@ case and seed, the correlation with the noise-free reconstruction where the spec
 result minus what was laid over it: by a model trained on this very tomogram, and by one trained on
 another that has nothing unusual.
 """
+
 import argparse
 import contextlib
 import os
@@ -29,14 +30,14 @@ def balls(shape, count, radius, random, faces=False):
     for centre in random.uniform(radius, np.array(shape) - radius, (count, 3)):
         if faces:
             centre[0] = shape[0] * (centre[0] > shape[0] / 2)
-        inside |= ((z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2
-                   < radius ** 2)
+        inside |= (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2 < radius**2
     return inside
 
 
 class Case(NamedTuple):
     """A tomogram, (Z, Y, X) as the rest: its ``truth``, where that is ``scored``, and what was laid
     over the specimen."""
+
     values: np.ndarray
     truth: np.ndarray
     scored: np.ndarray
@@ -45,22 +46,30 @@ class Case(NamedTuple):
 
 def laid(where, level):
     """``level`` (standard deviations) ``where`` that holds; there is nothing to score."""
-    return lambda unit, clean: Case(np.where(where(unit), level, unit), clean, ~where(unit),
-                                    0 * unit)
+    return lambda unit, clean: Case(
+        np.where(where(unit), level, unit), clean, ~where(unit), 0 * unit
+    )
 
 
 def above(added):
     """``added`` to every voxel."""
-    return lambda unit, clean: Case(unit + added(unit), clean, np.ones(unit.shape, bool),
-                                    added(unit) + 0 * unit)
+    return lambda unit, clean: Case(
+        unit + added(unit), clean, np.ones(unit.shape, bool), added(unit) + 0 * unit
+    )
 
 
 def within(pad, level):
     """In a constant border."""
+
     def made(unit, clean):
         padded = np.pad(clean, pad)
-        return Case(np.pad(unit, pad, constant_values=level), padded,
-                    np.pad(np.ones(unit.shape, bool), pad), 0 * padded)
+        return Case(
+            np.pad(unit, pad, constant_values=level),
+            padded,
+            np.pad(np.ones(unit.shape, bool), pad),
+            0 * padded,
+        )
+
     return made
 
 
@@ -71,8 +80,9 @@ def in_vacuum(unit, clean):
 
 def changed(change):
     """Tomogram and specimen, both changed."""
-    return lambda unit, clean: Case(change(unit), change(clean), change(0 * unit) == 0,
-                                    change(0 * unit))
+    return lambda unit, clean: Case(
+        change(unit), change(clean), change(0 * unit) == 0, change(0 * unit)
+    )
 
 
 def beads(count, faces=False, radius=5):
@@ -80,8 +90,9 @@ def beads(count, faces=False, radius=5):
 
 
 def edge(height, width):
-    return lambda unit: height / (1 + np.exp(
-        -(np.arange(unit.shape[2]) - unit.shape[2] / 2) / width))
+    return lambda unit: (
+        height / (1 + np.exp(-(np.arange(unit.shape[2]) - unit.shape[2] / 2) / width))
+    )
 
 
 def cubes(unit):
@@ -106,11 +117,22 @@ CASES = {
     "border at -5": within(ALONG_Y, -5.0),
     "border at -100": within(ALONG_Y, -100.0),
     "half the depth": within(DEPTH, -5.0),
-    "masked slab": laid(lambda unit: np.abs(np.arange(len(unit)) - len(unit) / 2)[:, None, None]
-                        + 0 * unit > len(unit) / 4, -5.0),
+    "masked slab": laid(
+        lambda unit: (
+            np.abs(np.arange(len(unit)) - len(unit) / 2)[:, None, None] + 0 * unit > len(unit) / 4
+        ),
+        -5.0,
+    ),
     "ramp": above(lambda unit: np.linspace(-5, 5, unit.shape[2])),
-    "lens": above(lambda unit: 6 * (np.linspace(-1, 1, unit.shape[2]) ** 2
-                                    + np.linspace(-1, 1, unit.shape[1])[:, None] ** 2)),
+    "lens": above(
+        lambda unit: (
+            6
+            * (
+                np.linspace(-1, 1, unit.shape[2]) ** 2
+                + np.linspace(-1, 1, unit.shape[1])[:, None] ** 2
+            )
+        )
+    ),
     "carbon": above(edge(-6.0, 2.0)),
     "vacuum": in_vacuum,
     "tilt axis along X": changed(lambda values: values.swapaxes(1, 2)),
@@ -124,14 +146,14 @@ def correlation(first, second):
 
 
 def trained_on(path, folder, steps):
-    train(TrainConfig(tomograms=(path,), output=folder, steps=steps, threads=1,
-                      overwrite=True))
+    train(TrainConfig(tomograms=(path,), output=folder, steps=steps, threads=1, overwrite=True))
     return os.path.join(folder, "model.pt")
 
 
 def denoised(model, path, folder):
-    result, = denoise(DenoiseConfig(model=model, tomograms=(path,), output=folder, threads=1,
-                                    overwrite=True))
+    (result,) = denoise(
+        DenoiseConfig(model=model, tomograms=(path,), output=folder, threads=1, overwrite=True)
+    )
     return np.array(mrc.open_volume(result).data, np.float64)
 
 
@@ -147,17 +169,22 @@ def main(argv=None):
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--seeds", type=int, nargs="+", default=[5])
-    parser.add_argument("--own", action=argparse.BooleanOptionalAction, default=True,
-                        help="with a model of each case's own")
+    parser.add_argument(
+        "--own",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="with a model of each case's own",
+    )
     options = parser.parse_args(argv)
-    print("| case | seed | %sother tomogram's model |\n|---|---|%s---|"
-          % (("own model | ", "---|") if options.own else ("", "")))
+    columns = ["case", "seed", *["own model"] * options.own, "other tomogram's model"]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "tomogram.mrc")
 
         def quietly(function, *arguments):
-            with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), \
-                    contextlib.redirect_stderr(nowhere):
+            with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(
+                nowhere
+            ), contextlib.redirect_stderr(nowhere):
                 return function(*arguments)
 
         for seed in options.seeds:
@@ -169,12 +196,18 @@ def main(argv=None):
                 mrc.write_volume(path, case.values.astype(np.float32), VOXEL_SIZE)
                 models = [other]
                 if options.own:
-                    models.insert(0, quietly(trained_on, path, os.path.join(folder, "own"),
-                                             options.steps))
-                print("| %s | %d | %s |" % (name, seed, " | ".join(
-                    "%.3f" % correlation(
+                    models.insert(
+                        0, quietly(trained_on, path, os.path.join(folder, "own"), options.steps)
+                    )
+                found = [
+                    correlation(
                         (quietly(denoised, model, path, folder) - case.laid_over)[case.scored],
-                        case.truth[case.scored]) for model in models)), flush=True)
+                        case.truth[case.scored],
+                    )
+                    for model in models
+                ]
+                shown = [f"{value:.3f}" for value in found]
+                print(f"| {name} | {seed} | {' | '.join(shown)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Good: trained on this tomogram, with default options. Bad: of another specimen, 
 random weights on a small tomogram), of the other contrast, with tiles so small that they show; and,
 with --lamella (box0_even.mrc ...) and a checkout of version 1.1, what that made of a real cell.
 """
+
 import argparse
 import os
 import subprocess
@@ -26,23 +27,40 @@ OVERTRAINED = 1500
 
 
 def simulated(name, shape, folder, seed=3):
-    place = os.path.join(folder, "%s_%d" % (name, shape[0]))
+    place = os.path.join(folder, f"{name}_{shape[0]}")
     return simulated_case(name, BenchmarkConfig(output=place, shape=shape), 0.1, seed, place)
 
 
 def trained(tomograms, folder, **settings):
-    return train(TrainConfig(tomograms=tuple(tomograms), output=folder, device="cpu", threads=1,
-                             overwrite=True, **settings))
+    return train(
+        TrainConfig(
+            tomograms=tuple(tomograms),
+            output=folder,
+            device="cpu",
+            threads=1,
+            overwrite=True,
+            **settings,
+        )
+    )
 
 
 def tell(words, model, tomogram, folder, half_maps=(), **settings):
     output = os.path.join(folder, "check")
-    check(CheckConfig(model=model, tomograms=(tomogram,), half_maps=half_maps, output=output,
-                      device="cpu", threads=1, overwrite=True, **settings))
-    numbers, = read_json(os.path.join(output, "report.json")).values()
+    check(
+        CheckConfig(
+            model=model,
+            tomograms=(tomogram,),
+            half_maps=half_maps,
+            output=output,
+            device="cpu",
+            threads=1,
+            overwrite=True,
+            **settings,
+        )
+    )
+    (numbers,) = read_json(os.path.join(output, "report.json")).values()
     marks = [entry["mark"] for entry in numbers["verdict"]]
-    print("| %s | %s | %s |" % (words, " | ".join(marks), numbers["verdict"][0]["sentence"]),
-          flush=True)
+    print(f"| {words} | {' | '.join(marks)} | {numbers['verdict'][0]['sentence']} |", flush=True)
 
 
 def negative(path, folder):
@@ -52,9 +70,25 @@ def negative(path, folder):
 
 
 def of_version(code, tomograms, folder):
-    subprocess.run([sys.executable, "-m", "f2fd_core", "train", *tomograms, "--output", folder,
-                    "--device", "cpu", "--threads", "1", "--overwrite"], check=True,
-                   env=dict(os.environ, PYTHONPATH=code), cwd=folder)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "f2fd_core",
+            "train",
+            *tomograms,
+            "--output",
+            folder,
+            "--device",
+            "cpu",
+            "--threads",
+            "1",
+            "--overwrite",
+        ],
+        check=True,
+        env=dict(os.environ, PYTHONPATH=code),
+        cwd=folder,
+    )
     return os.path.join(folder, "model.pt")
 
 
@@ -78,16 +112,17 @@ def main():
         tell("with tiles of 16 voxels", good, cell.tomogram, folder, tile_size=16)
         small = simulated("cell", SMALL, folder)
         over = trained([small.tomogram], places["small"], start="random", steps=OVERTRAINED)
-        tell("overtrained, %d steps" % OVERTRAINED, over, small.tomogram, folder)
+        tell(f"overtrained, {OVERTRAINED} steps", over, small.tomogram, folder)
         if arguments.lamella:
-            boxes = [os.path.join(arguments.lamella, "box%d_even.mrc" % number)
-                     for number in range(BOXES)]
+            boxes = [
+                os.path.join(arguments.lamella, f"box{number}_even.mrc") for number in range(BOXES)
+            ]
             tell("a real cell, trained on it", trained(boxes, places["cell"]), boxes[0], folder)
             if arguments.other:
                 os.makedirs(places["old"])
                 old = of_version(arguments.other, boxes, places["old"])
                 for number, box in enumerate(boxes):
-                    tell("the same, version 1.1, box %d" % number, old, box, folder)
+                    tell(f"the same, version 1.1, box {number}", old, box, folder)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ with the noise-free reconstruction, the lowest change of the Fourier shell corre
 the noisy tomogram's, the shell of that, and the seconds that the training took. Without a reference
 (empty): the standard deviation that is left.
 """
+
 import argparse
 import os
 import subprocess
@@ -25,8 +26,19 @@ from f2fd_core.data import mrc
 from f2fd_core.evaluation.metrics import correlation, fourier_shell_correlation
 
 HERE = os.path.dirname(os.path.dirname(f2fd_core.__file__))
-CASES = ("cell", "crowded", "in-situ", "thick", "sirt", "uneven", "lowpass", "binned", "spheres",
-         "empty", "noisefree")
+CASES = (
+    "cell",
+    "crowded",
+    "in-situ",
+    "thick",
+    "sirt",
+    "uneven",
+    "lowpass",
+    "binned",
+    "spheres",
+    "empty",
+    "noisefree",
+)
 
 
 def read(path):
@@ -35,10 +47,15 @@ def read(path):
 
 def result_of(code, tomogram, folder):
     """(the denoised tomogram, seconds of the training) of the version in the folder ``code``."""
+
     def run(*words):
-        subprocess.run([sys.executable, "-m", "f2fd_core", *words, "--device", "cpu", "--threads",
-                        "1"], check=True, capture_output=True, cwd=folder,
-                       env=dict(os.environ, PYTHONPATH=code, OMP_NUM_THREADS="1"))
+        subprocess.run(
+            [sys.executable, "-m", "f2fd_core", *words, "--device", "cpu", "--threads", "1"],
+            check=True,
+            capture_output=True,
+            cwd=folder,
+            env=dict(os.environ, PYTHONPATH=code, OMP_NUM_THREADS="1"),
+        )
 
     began = time.monotonic()
     run("train", tomogram, "--output", "run", "--overwrite")
@@ -50,11 +67,12 @@ def result_of(code, tomogram, folder):
 def row(result, case):
     noisy = read(case.tomogram)
     if not case.reference:
-        return "%.3f of the contrast | |" % float(result.std() / noisy.std())
+        return f"{float(result.std() / noisy.std()):.3f} of the contrast | |"
     clean = read(case.reference)
-    change = np.subtract(*(fourier_shell_correlation(volume, clean)[1].numpy()
-                           for volume in (result, noisy)))
-    return "%.3f | %+.3f (%d) |" % (correlation(result, clean), change.min(), change.argmin())
+    change = np.subtract(
+        *(fourier_shell_correlation(volume, clean)[1].numpy() for volume in (result, noisy))
+    )
+    return f"{correlation(result, clean):.3f} | {change.min():+.3f} ({change.argmin()}) |"
 
 
 def main(argv=None):
@@ -65,17 +83,22 @@ def main(argv=None):
     parser.add_argument("--snr", type=float, default=0.1)
     parser.add_argument("--shape", type=int, nargs=3, default=(64, 128, 128))
     options = parser.parse_args(argv)
-    print("| case | seed | version | correlation | worst change (shell) | s |\n"
-          "|---|---|---|---|---|---|")
+    print(
+        "| case | seed | version | correlation | worst change (shell) | s |\n"
+        "|---|---|---|---|---|---|"
+    )
     for seed in options.seeds:
         for name in options.cases:
             with tempfile.TemporaryDirectory() as folder:
-                case = simulated_case(name, BenchmarkConfig(shape=tuple(options.shape)),
-                                      options.snr, seed, folder)
+                case = simulated_case(
+                    name, BenchmarkConfig(shape=tuple(options.shape)), options.snr, seed, folder
+                )
                 for version, code in (("other", options.code), ("this", HERE)):
                     result, seconds = result_of(os.path.abspath(code), case.tomogram, folder)
-                    print("| %s | %d | %s | %s %.0f |" % (name, seed, version, row(result, case),
-                                                          seconds), flush=True)
+                    print(
+                        f"| {name} | {seed} | {version} | {row(result, case)} {seconds:.0f} |",
+                        flush=True,
+                    )
 
 
 if __name__ == "__main__":

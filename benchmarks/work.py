@@ -12,6 +12,7 @@ what the further tomogram takes, against the cost of the published settings on i
 
     python benchmarks/work.py --steps 150 300 600 3000 --further-steps 0 50 100 --threads 1
 """
+
 import argparse
 import csv
 import math
@@ -42,9 +43,16 @@ def seconds_of(function):
 
 def published_cost(tomogram, folder, options):
     """(seconds of a step, number of steps, seconds of a patch's prediction, number of patches)."""
-    config = TrainConfig.create(dict(
-        preset="published", tomograms=(tomogram,), output=folder, device=options.device,
-        threads=options.threads, precision="float32"))
+    config = TrainConfig.create(
+        dict(
+            preset="published",
+            tomograms=(tomogram,),
+            output=folder,
+            device=options.device,
+            threads=options.threads,
+            precision="float32",
+        )
+    )
     training = open_for_training(config)
     training.network.train()
     side = (config.patch_size,) * 3
@@ -52,47 +60,73 @@ def published_cost(tomogram, folder, options):
     predictor = Predictor(training.model(), training.device, training.dtype, batch, batch)
     calls = config.prediction_defaults()["predictions"] // batch
     patches = len(patch_grid(training.shapes[0], config.patch_size))
-    return (seconds_of(training.take_step), training.steps, calls * seconds_of(
-        lambda: predictor.moments(training.perturbations[0], (0, 0, 0), side)), patches)
+    return (
+        seconds_of(training.take_step),
+        training.steps,
+        calls * seconds_of(lambda: predictor.moments(training.perturbations[0], (0, 0, 0), side)),
+        patches,
+    )
 
 
 class Work:
     """Trains and denoises one simulated tomogram, and sets that against the published ``cost``."""
 
     def __init__(self, folder, seed, options):
-        self.paths = simulate(SimulateConfig(output=folder + "/sim", shape=tuple(options.shape),
-                                             snr=options.snr, seed=seed))
+        self.paths = simulate(
+            SimulateConfig(
+                output=folder + "/sim", shape=tuple(options.shape), snr=options.snr, seed=seed
+            )
+        )
         self.folder, self.clean = folder, read(self.paths["clean"])
         self.start = options.start
-        self.run = dict(tomograms=(self.paths["tomogram"],), device=options.device,
-                        threads=options.threads)
+        self.run = dict(
+            tomograms=(self.paths["tomogram"],), device=options.device, threads=options.threads
+        )
 
     def train(self, steps, initial=""):
         """Path of the model at each number of ``steps``, and the seconds to there; at 0 it is
         ``initial``."""
         models = {0: (initial, 0.0)}
         if max(steps):
-            train(TrainConfig(output=self.folder + "/run", steps=max(steps),
-                              checkpoint_every=math.gcd(*steps), initial_model=initial,
-                              start="automatic" if initial else self.start, **self.run))
+            train(
+                TrainConfig(
+                    output=self.folder + "/run",
+                    steps=max(steps),
+                    checkpoint_every=math.gcd(*steps),
+                    initial_model=initial,
+                    start="automatic" if initial else self.start,
+                    **self.run,
+                )
+            )
             with open(self.folder + "/run/log.csv", newline="", encoding="utf-8") as stream:
                 seconds = [float(row["seconds"]) for row in csv.DictReader(stream)]
-            models.update((step, (path_of(self.folder + "/run/checkpoints", step),
-                                  seconds[step - 1])) for step in steps if step)
+            models.update(
+                (step, (path_of(self.folder + "/run/checkpoints", step), seconds[step - 1]))
+                for step in steps
+                if step
+            )
         return {step: models[step] for step in sorted(steps)}
 
     def print_table(self, models, cost):
-        print("| steps | training, s | denoising, s | published cost over both | correlation |\n"
-              "|---|---|---|---|---|\n| (input) | | | | %.3f |"
-              % correlation(read(self.paths["tomogram"]), self.clean))
+        print(
+            "| steps | training, s | denoising, s | published cost over both | correlation "
+            "|\n|---|---|---|---|---|\n| (input) | | | | "
+            f"{correlation(read(self.paths['tomogram']), self.clean):.3f} |"
+        )
         for step, (model, trained) in models.items():
             began = time.monotonic()
-            result, = denoise(DenoiseConfig(model=model, output=self.folder + "/out",
-                                            overwrite=True, **self.run))
+            (result,) = denoise(
+                DenoiseConfig(model=model, output=self.folder + "/out", overwrite=True, **self.run)
+            )
             denoised = time.monotonic() - began
-            print("| %d | %.0f | %.0f | %.0f | %.3f |" % (
-                step, trained, denoised, cost / (trained + denoised),
-                correlation(read(result), self.clean)), flush=True)
+            print(
+                (
+                    f"| {step} | {trained:.0f} | {denoised:.0f} | "
+                    f"{cost / (trained + denoised):.0f} | "
+                    f"{correlation(read(result), self.clean):.3f} |"
+                ),
+                flush=True,
+            )
         print(flush=True)
 
 
@@ -103,25 +137,33 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, nargs="+", default=(150, 300, 600, 3000))
     parser.add_argument("--further-steps", type=int, nargs="+", default=(0, 50, 100))
-    parser.add_argument("--start", default=TrainConfig.start,
-                        choices=("automatic", "random", "pretrained"),
-                        help="what the first tomogram's model starts from")
+    parser.add_argument(
+        "--start",
+        default=TrainConfig.start,
+        choices=("automatic", "random", "pretrained"),
+        help="what the first tomogram's model starts from",
+    )
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args(argv)
     choose_devices(options.device)
     prepare_cpu(options.threads)
     with tempfile.TemporaryDirectory() as folder:
-        first, further = (Work("%s/%d" % (folder, seed), seed, options)
-                          for seed in (options.seed, options.seed + 1))
-        step, steps, patch, patches = published_cost(first.paths["tomogram"],
-                                                     folder + "/published", options)
+        first, further = (
+            Work(f"{folder}/{seed}", seed, options) for seed in (options.seed, options.seed + 1)
+        )
+        step, steps, patch, patches = published_cost(
+            first.paths["tomogram"], folder + "/published", options
+        )
         cost = step * steps + patch * patches
-        print("published settings: %.1f s a step x %d steps + %.0f s a patch x %d patches = %.1f h"
-              "\n" % (step, steps, patch, patches, cost / 3600), flush=True)
+        print(
+            f"published settings: {step:.1f} s a step x {steps} steps + {patch:.0f} s a patch "
+            f"x {patches} patches = {cost / 3600:.1f} h\n",
+            flush=True,
+        )
         models = first.train(options.steps)
         first.print_table(models, cost)
-        print("A further tomogram, from the model of %d steps:\n" % max(options.steps))
+        print(f"A further tomogram, from the model of {max(options.steps)} steps:\n")
         model, _ = models[max(options.steps)]
         further.print_table(further.train(options.further_steps, model), cost)
 

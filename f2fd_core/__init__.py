@@ -3,6 +3,7 @@
 The public names are loaded on first use, so that ``f2fd_core.config`` (all that the Scipion
 plugin needs) imports without torch, numpy or mrcfile.
 """
+
 import importlib
 
 __version__ = "1.1.0"
@@ -29,5 +30,5 @@ __all__ = sorted(_PUBLIC)
 
 def __getattr__(name):
     if name not in _PUBLIC:
-        raise AttributeError("module 'f2fd_core' has no attribute '%s'" % name)
+        raise AttributeError(f"module 'f2fd_core' has no attribute '{name}'")
     return getattr(importlib.import_module("f2fd_core." + _PUBLIC[name]), name)

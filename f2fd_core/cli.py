@@ -2,6 +2,7 @@
 
 Heavy imports happen inside the commands, so that ``--help`` and bad options answer at once.
 """
+
 import argparse
 import contextlib
 import io
@@ -21,11 +22,12 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
-        raise UserError("%s (see '%s --help')" % (message, self.prog))
+        raise UserError(f"{message} (see '{self.prog} --help')")
 
 
 def _number(kind, zero):
     """A converter that also takes the word for what 0 stands for."""
+
     def convert(text):
         return kind(0 if text == zero else text)
 
@@ -46,7 +48,7 @@ def add_arguments(parser, config_class):
         text = spec.full_help()
         if default not in ("", ()):
             shown = " ".join(map(str, default)) if item else default
-            text += " Default: %s." % (str(shown).lower() if kind is bool else shown)
+            text += f" Default: {(str(shown).lower() if kind is bool else shown)}."
         options = {"help": text.replace("%", "%%"), "default": argparse.SUPPRESS}
         if spec.positional:
             options.update(nargs="*" if item else "?", metavar=name.upper())
@@ -54,8 +56,11 @@ def add_arguments(parser, config_class):
             continue
         options["dest"] = name
         names = [config.flag(name)]
-        names += ["--" + other for other in (spec.original, spec.alias)
-                  if other and "--" + other not in names]
+        names += [
+            "--" + other
+            for other in (spec.original, spec.alias)
+            if other and "--" + other not in names
+        ]
         if kind is bool:
             # Both spellings work; the help shows the one that changes something.
             negative = dict(options, help=options["help"] if default else argparse.SUPPRESS)
@@ -67,7 +72,7 @@ def add_arguments(parser, config_class):
         options["type"] = _number(kind, spec.zero) if spec.zero else item or kind
         options["metavar"] = (item or kind).__name__.upper()
         if spec.choices:
-            options["metavar"] = "{%s}" % ",".join(spec.choices)
+            options["metavar"] = f"{{{','.join(spec.choices)}}}"
         if item:
             options["nargs"] = spec.length or "+"
         group.add_argument(*names, **options)
@@ -75,23 +80,32 @@ def add_arguments(parser, config_class):
 
 def _parsers():
     """The parser of ``f2fd`` itself, and those of the commands, {name: parser}."""
-    parser = _Parser(prog="f2fd", description="Denoise cryo-electron tomograms from one "
-                     "reconstructed volume.")
+    parser = _Parser(
+        prog="f2fd", description="Denoise cryo-electron tomograms from one reconstructed volume."
+    )
     parser.add_argument("--version", action="version", version="f2fd " + __version__)
     listed = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     for name, (config_class, _) in COMMANDS.items():
         summary = config_class.__doc__.splitlines()[0]
         # No abbreviated options: --p is an original name, not short for --patch-size.
         command = listed.add_parser(name, help=summary, description=summary, allow_abbrev=False)
-        if config_class in (config.TrainConfig, config.DenoiseConfig, config.CheckConfig,
-                            config.DeconvolveConfig):
-            command.add_argument("--config", metavar="FILE", help="JSON file with any of these "
-                                 "parameters; options given beside it win")
+        if config_class in (
+            config.TrainConfig,
+            config.DenoiseConfig,
+            config.CheckConfig,
+            config.DeconvolveConfig,
+        ):
+            command.add_argument(
+                "--config",
+                metavar="FILE",
+                help="JSON file with any of these parameters; options given beside it win",
+            )
         add_arguments(command, config_class)
         if config_class is config.TrainConfig:
             for gone in config.GONE:  # so that commands of earlier versions go on working
-                command.add_argument(config.flag(gone), dest=gone, help=argparse.SUPPRESS,
-                                     default=argparse.SUPPRESS)
+                command.add_argument(
+                    config.flag(gone), dest=gone, help=argparse.SUPPRESS, default=argparse.SUPPRESS
+                )
     return parser, listed.choices
 
 
@@ -101,20 +115,22 @@ def _parsed(argv):
     if argv and argv[0] in commands:
         # After "--" there are files only; argparse does not keep to that everywhere.
         cut = argv.index("--") if "--" in argv else len(argv)
-        names = [os.path.join(".", name) if name.startswith("-") else name
-                 for name in argv[cut + 1:]]
-        return argv[0], vars(commands[argv[0]].parse_intermixed_args(argv[1:cut + 1] + names))
+        names = [
+            os.path.join(".", name) if name.startswith("-") else name for name in argv[cut + 1 :]
+        ]
+        return argv[0], vars(commands[argv[0]].parse_intermixed_args(argv[1 : cut + 1] + names))
     parser.parse_args(argv)
-    raise UserError("no command given; expected one of %s (see 'f2fd --help')"
-                    % ", ".join(COMMANDS))
+    raise UserError(f"no command given; expected one of {', '.join(COMMANDS)} (see 'f2fd --help')")
 
 
 def _require(settings, *names):
     for name in names:
         if not getattr(settings, name):
             spec = type(settings).__dataclass_fields__[name].metadata["param"]
-            raise UserError("%s is missing; expected: %s"
-                            % (name.upper() if spec.positional else config.flag(name), spec.help))
+            raise UserError(
+                f"{(name.upper() if spec.positional else config.flag(name))} is "
+                f"missing; expected: {spec.help}"
+            )
 
 
 def _train(settings):
@@ -122,6 +138,7 @@ def _train(settings):
     from f2fd_core.checking.short import tell
     from f2fd_core.commands.train import train
     from f2fd_core.runtime.run_folder import model_in
+
     train(settings, lambda volumes: tell(model_in(settings.output), settings, volumes))
 
 
@@ -129,41 +146,48 @@ def _denoise(settings):
     _require(settings, "model", *(() if settings.half_maps else ("tomograms",)), "output")
     from f2fd_core.checking.short import tell
     from f2fd_core.commands.denoise import denoise
+
     denoise(settings, lambda volumes: tell(settings.model, settings, volumes, write=True))
 
 
 def _check(settings):
     _require(settings, "model", *(() if settings.half_maps else ("tomograms",)), "output")
     from f2fd_core.checking.run import check
+
     check(settings)
 
 
 def _deconvolve(settings):
     _require(settings, "tomograms", "output")
     from f2fd_core.commands.deconvolve import deconvolve
+
     deconvolve(settings)
 
 
 def _simulate(settings):
     _require(settings, "output")
     from f2fd_core.commands.simulate import simulate
+
     simulate(settings)
 
 
 def _evaluate(settings):
     _require(settings, "denoised", *(() if settings.half_map else ("reference",)))
     from f2fd_core.commands.evaluate import evaluate
+
     print(json.dumps(evaluate(settings), indent=2))
 
 
 def _benchmark(settings):
     _require(settings, "output")
     from f2fd_core.benchmarking.compare import benchmark
+
     print(benchmark(settings))
 
 
 def _info(settings):
     from f2fd_core.commands.info import describe
+
     print(json.dumps(describe(settings), indent=2))
 
 
@@ -189,8 +213,7 @@ def parse(argv):
     explicit = {name: value for name, value in explicit.items() if value != []}
     for name in [name for name in config.GONE if name in explicit]:
         del explicit[name]
-        _say("warning: %s is ignored: the noise is estimated without it by now"
-             % config.flag(name))
+        _say(f"warning: {config.flag(name)} is ignored: the noise is estimated without it by now")
     if path:
         base = config.todays(config.read_json(path), {})
         if command == "train":
@@ -229,6 +252,7 @@ class Ended(KeyboardInterrupt):
 def _ending_in_order():
     """Let the first of the ENDING signals raise :class:`Ended`, so that temporary files are
     removed; further ones are ignored from then on, until the process has ended."""
+
     def end(number, frame):
         for caught in before:
             signal.signal(caught, signal.SIG_IGN)
@@ -261,22 +285,23 @@ def main(argv=None):
             with memory.told(settings):
                 run(settings)
     except UserError as error:
-        _say("error: %s" % error)
+        _say(f"error: {error}")
         return 2
     except ImportError as error:
-        _say("error: %s (for %s); expected all packages of the engine: 'pip install ./f2fd_core' "
-             "in the folder of F2Fd's source, or 'scipion3 installb f2fd'"
-             % (error, sys.executable))
+        _say(
+            f"error: {error} (for {sys.executable}); expected all packages of the engine: 'pip "
+            "install ./f2fd_core' in the folder of F2Fd's source, or 'scipion3 installb f2fd'"
+        )
         return 1
     except OSError as error:
         # Our own have one sentence, the system's a number, too.
-        _say("error: %s" % (str(error) if error.errno is None else "%s: %s" % (
-            error.filename or "the system", error.strerror)))
+        place = error.filename or "the system"
+        _say(f"error: {error if error.errno is None else f'{place}: {error.strerror}'}")
         return 1
     except KeyboardInterrupt as error:
         number = getattr(error, "number", signal.SIGINT)
-        _say("%s; what was finished is kept" % (
-            "interrupted" if number == signal.SIGINT
-            else "ended by %s" % signal.Signals(number).name))
+        interrupted = number == signal.SIGINT
+        ended = "interrupted" if interrupted else f"ended by {signal.Signals(number).name}"
+        _say(f"{ended}; what was finished is kept")
         return 128 + number
     return 0

@@ -4,6 +4,7 @@ Layout: real volumes (..., Z, Y, X); spectra on the ``rfftn`` grid (..., Z, Y, X
 frequency at index 0. Frequencies are in cycles per voxel, 0.5 being Nyquist. Power is scaled so
 that white noise of variance 1 has power 1 at every frequency.
 """
+
 import functools
 import math
 
@@ -121,8 +122,10 @@ def resample_power(power, window, shape):
         else:
             below, above = below % window[axis], above % window[axis]
         weight = weight.reshape([-1 if other == axis else 1 for other in range(3)])
-        power = (power.index_select(axis, below) * (1 - weight)
-                 + power.index_select(axis, above) * weight)
+        power = (
+            power.index_select(axis, below) * (1 - weight)
+            + power.index_select(axis, above) * weight
+        )
     return power
 
 
@@ -130,10 +133,10 @@ def turned_power(power, size, axes):
     """The power spectrum (rfft grid) of a volume of ``size`` (Z, Y, X) with its ``axes`` in another
     order: (power, size)."""
     z, y = (-torch.arange(side) % side for side in size[:2])
-    rest = power[z][:, y][..., 1:(size[2] + 1) // 2].flip(-1)  # at -k it is what it is at k
+    rest = power[z][:, y][..., 1 : (size[2] + 1) // 2].flip(-1)  # at -k it is what it is at k
     whole = torch.cat([power, rest], -1).permute(axes)
     size = tuple(size[axis] for axis in axes)
-    return whole[..., :size[2] // 2 + 1], size
+    return whole[..., : size[2] // 2 + 1], size
 
 
 def synthesis_shape(size):
@@ -151,7 +154,7 @@ def synthesise(amplitude, box, size, count, generator=None):
     """
     white = torch.randn((count,) + tuple(box), generator=generator, device=amplitude.device)
     noise = torch.fft.irfftn(torch.fft.rfftn(white, dim=AXES) * amplitude, s=box, dim=AXES)
-    return noise[:, :size[0], :size[1], :size[2]]
+    return noise[:, : size[0], : size[1], : size[2]]
 
 
 def shell_index(shape, shells):

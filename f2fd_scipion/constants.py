@@ -1,9 +1,10 @@
 """Names that the plugin's modules share."""
+
 from f2fd_core import __version__
 
 F2FD = "f2fd"
-ENVIRONMENT = "%s-%s" % (F2FD, __version__)
-INSTALLED = "%s_installed" % ENVIRONMENT
+ENVIRONMENT = f"{F2FD}-{__version__}"
+INSTALLED = f"{ENVIRONMENT}_installed"
 
 # Variables of Scipion's configuration
 F2FD_HOME = "F2FD_HOME"

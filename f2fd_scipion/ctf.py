@@ -1,4 +1,5 @@
 """What the deconvolution filter takes from Scipion's CTFs: defocus and phase shift, by tsId."""
+
 import statistics
 
 from f2fd_core.config import UserError
@@ -9,8 +10,11 @@ ANGSTROM_PER_UM = 1e4
 def _estimates(series):
     """(Defocus in Å, phase shift in degrees) of the images of a tilt series that have been kept
     and whose CTF was found: the rest has a defocus of 0 or below."""
-    return [((ctf.getDefocusU() + ctf.getDefocusV()) / 2, ctf.getPhaseShift() or 0.0)
-            for ctf in series if ctf.isEnabled() and min(ctf.getDefocusU(), ctf.getDefocusV()) > 0]
+    return [
+        ((ctf.getDefocusU() + ctf.getDefocusV()) / 2, ctf.getPhaseShift() or 0.0)
+        for ctf in series
+        if ctf.isEnabled() and min(ctf.getDefocusU(), ctf.getDefocusV()) > 0
+    ]
 
 
 def without_ctf(ctfs, tsIds):
@@ -24,10 +28,13 @@ def filter_values(ctfs, tsId):
     They are the medians over its images, since those of high tilts are often far off. Raises
     UserError if there is none.
     """
-    found = [estimate for series in ctfs if series.getTsId() == tsId
-             for estimate in _estimates(series)]
+    found = [
+        estimate for series in ctfs if series.getTsId() == tsId for estimate in _estimates(series)
+    ]
     if not found:
-        raise UserError("CTFs: there is no defocus for %s" % tsId)
+        raise UserError(f"CTFs: there is no defocus for {tsId}")
     defoci, phase_shifts = zip(*found)
-    return {"defocus": statistics.median(defoci) / ANGSTROM_PER_UM,
-            "phase_shift": statistics.median(phase_shifts)}
+    return {
+        "defocus": statistics.median(defoci) / ANGSTROM_PER_UM,
+        "phase_shift": statistics.median(phase_shifts),
+    }

@@ -1,7 +1,8 @@
 """A real Scipion project from nothing: import a tomogram, train on it, denoise it, score it.
 
-    python -m f2fd_scipion.demo --folder demo [--tomogram path.mrc] [--steps N]
+python -m f2fd_scipion.demo --folder demo [--tomogram path.mrc] [--steps N]
 """
+
 import argparse
 import json
 import os
@@ -18,10 +19,12 @@ SIMULATED = "simulated"
 INPUT = "input"
 SHAPE = (96, 160, 160)
 GAIN = 2.0  # the correlation with the noise-free tomogram must grow by this factor
-SCORES = (("correlation", "correlation with the noise-free tomogram", "%.3f"),
-          ("psnr", "PSNR after intensity matching (dB)", "%.2f"),
-          ("ssim", "SSIM after intensity matching", "%.3f"),
-          ("membrane_average_precision", "average precision of the membrane map", "%.3f"))
+SCORES = (
+    ("correlation", "correlation with the noise-free tomogram", "%.3f"),
+    ("psnr", "PSNR after intensity matching (dB)", "%.2f"),
+    ("ssim", "SSIM after intensity matching", "%.3f"),
+    ("membrane_average_precision", "average precision of the membrane map", "%.3f"),
+)
 
 
 class DemoError(Exception):
@@ -29,13 +32,18 @@ class DemoError(Exception):
 
 
 def _arguments(argv):
-    parser = argparse.ArgumentParser(prog="python -m f2fd_scipion.demo",
-                                     description="Run the F2Fd protocols in a Scipion project.")
+    parser = argparse.ArgumentParser(
+        prog="python -m f2fd_scipion.demo",
+        description="Run the F2Fd protocols in a Scipion project.",
+    )
     parser.add_argument("--folder", default="demo", help="folder of the demo (default: demo)")
-    parser.add_argument("--tomogram", help="a tomogram of your own (MRC) instead of a simulated "
-                                           "one; there are no scores then")
-    parser.add_argument("--voxel-size", type=float, help="voxel size in Å of a tomogram whose "
-                                                         "header holds none")
+    parser.add_argument(
+        "--tomogram",
+        help="a tomogram of your own (MRC) instead of a simulated one; there are no scores then",
+    )
+    parser.add_argument(
+        "--voxel-size", type=float, help="voxel size in Å of a tomogram whose header holds none"
+    )
     parser.add_argument("--steps", type=int, default=100, help="training steps (default: 100)")
     parser.add_argument("--seed", type=int, default=1, help="seed of the simulation (default: 1)")
     return parser.parse_args(argv)
@@ -46,7 +54,7 @@ def _engine(*arguments):
     command = [sys.executable, "-m", "f2fd_core", *map(str, arguments)]
     result = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     if result.returncode:
-        raise DemoError("'f2fd %s' failed, see above" % arguments[0])
+        raise DemoError(f"'f2fd {arguments[0]}' failed, see above")
     return result.stdout
 
 
@@ -59,7 +67,7 @@ def _simulate(folder, seed):
 def _link(tomogram, folder):
     """Link a user's tomogram under a name that Scipion's import can take; returns the link."""
     if not os.path.isfile(tomogram):
-        raise DemoError("%s is no file; expected a tomogram (MRC)" % tomogram)
+        raise DemoError(f"{tomogram} is no file; expected a tomogram (MRC)")
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
     link = os.path.join(folder, re.sub(r"[^A-Za-z0-9_.-]", "_", stem(tomogram)) + ".mrc")
@@ -70,13 +78,14 @@ def _link(tomogram, folder):
 def _voxel_size(tomogram, given):
     """The voxel size in Å to import with."""
     import mrcfile
+
     try:
         with mrcfile.open(tomogram, permissive=True, header_only=True) as mrc:
             size = float(mrc.voxel_size.x)
     except ValueError as error:
-        raise DemoError("%s can't be read as MRC: %s" % (tomogram, error))
+        raise DemoError(f"{tomogram} can't be read as MRC: {error}")
     if not (given or size):
-        raise DemoError("%s holds no voxel size; give it with --voxel-size" % tomogram)
+        raise DemoError(f"{tomogram} holds no voxel size; give it with --voxel-size")
     return given or size
 
 
@@ -84,6 +93,7 @@ def _create_project():
     """A new, empty demo project in place of the earlier one; it becomes the working folder."""
     import pyworkflow
     from pyworkflow.project import Manager
+
     pyworkflow.Config.setDomain("pwem")
     manager = Manager()
     if manager.hasProject(PROJECT):
@@ -96,15 +106,16 @@ def _create_project():
 def _launch(project, protocol, label):
     """Run a protocol to its end; raises DemoError with the end of its log if it fails."""
     protocol.setObjLabel(label)
-    print("Scipion runs '%s' ..." % label, flush=True)
+    print(f"Scipion runs '{label}' ...", flush=True)
     errors = protocol.validate()
     if errors:
-        raise DemoError("'%s' can't run: %s" % (label, " ".join(errors)))
+        raise DemoError(f"'{label}' can't run: {' '.join(errors)}")
     project.launchProtocol(protocol, wait=True)
     if not protocol.isFinished():
-        logs = "\n".join(protocol.getLogsLastLines(20, logFile=0)
-                         + protocol.getLogsLastLines(20, logFile=1))
-        raise DemoError("'%s' failed: %s\n%s" % (label, protocol.getErrorMessage(), logs))
+        logs = "\n".join(
+            protocol.getLogsLastLines(20, logFile=0) + protocol.getLogsLastLines(20, logFile=1)
+        )
+        raise DemoError(f"'{label}' failed: {protocol.getErrorMessage()}\n{logs}")
     return protocol
 
 
@@ -116,49 +127,90 @@ def _run(project, tomogram, voxel_size, steps):
     from f2fd_scipion import engine
     from f2fd_scipion.protocols import ProtF2FdCheck, ProtF2FdDenoise, ProtF2FdTrain
     from f2fd_scipion.protocols.protocol_denoise import DENOISED, SLICES
+
     threads, on_gpu = os.cpu_count(), engine.usable_gpus([0]) > 0
-    imported = _launch(project, project.newProtocol(
-        ProtImportTomograms, filesPath=tomogram, filesPattern="", samplingRate=voxel_size),
-        "import tomogram")
-    train = _launch(project, project.newProtocol(
-        ProtF2FdTrain, inTomos=imported.Tomograms, steps=steps, checkpoint_every=max(1, steps // 3),
-        numberOfThreads=threads, useGpu=on_gpu), "train F2Fd")
-    denoise = _launch(project, project.newProtocol(
-        ProtF2FdDenoise, inTomos=imported.Tomograms, inModel=train.model, binThreads=threads,
-        useGpu=on_gpu), "denoise tomograms")
-    check = _launch(project, project.newProtocol(
-        ProtF2FdCheck, inTomos=imported.Tomograms, inModel=train.model, binThreads=threads,
-        useGpu=on_gpu), "check denoising")
+    imported = _launch(
+        project,
+        project.newProtocol(
+            ProtImportTomograms, filesPath=tomogram, filesPattern="", samplingRate=voxel_size
+        ),
+        "import tomogram",
+    )
+    train = _launch(
+        project,
+        project.newProtocol(
+            ProtF2FdTrain,
+            inTomos=imported.Tomograms,
+            steps=steps,
+            checkpoint_every=max(1, steps // 3),
+            numberOfThreads=threads,
+            useGpu=on_gpu,
+        ),
+        "train F2Fd",
+    )
+    denoise = _launch(
+        project,
+        project.newProtocol(
+            ProtF2FdDenoise,
+            inTomos=imported.Tomograms,
+            inModel=train.model,
+            binThreads=threads,
+            useGpu=on_gpu,
+        ),
+        "denoise tomograms",
+    )
+    check = _launch(
+        project,
+        project.newProtocol(
+            ProtF2FdCheck,
+            inTomos=imported.Tomograms,
+            inModel=train.model,
+            binThreads=threads,
+            useGpu=on_gpu,
+        ),
+        "check denoising",
+    )
     denoised = denoise.tomograms.getFirstItem().getFileName()
-    picture = denoised[:-len(DENOISED)] + SLICES
+    picture = denoised[: -len(DENOISED)] + SLICES
     return os.path.abspath(denoised), os.path.abspath(picture), check
 
 
 def _verdict(check):
     """Print what the check of the only tomogram says; returns its numbers and its page."""
-    (tsId, numbers), = check.getReports().items()
+    ((tsId, numbers),) = check.getReports().items()
     print("\nHow far can it be trusted? Without the truth, F2Fd says:")
     for entry in numbers["verdict"]:
-        print("  %-6s  %s %s" % (entry["mark"], entry["title"], entry["sentence"]))
+        print(f"  {entry['mark']:<6}  {entry['title']} {entry['sentence']}")
     return numbers, os.path.abspath(check.getPage(tsId))
 
 
 def _report(denoised, simulated, numbers):
     """Print the scores before and after, beside those that the check has estimated; returns the
     factor by which the correlation grew."""
-    scores = json.loads(_engine("evaluate", denoised,
-                                "--reference", os.path.join(simulated, "clean.mrc"),
-                                "--noisy", os.path.join(simulated, "tomogram.mrc"),
-                                "--membrane", os.path.join(simulated, "membrane.mrc")))
+    scores = json.loads(
+        _engine(
+            "evaluate",
+            denoised,
+            "--reference",
+            os.path.join(simulated, "clean.mrc"),
+            "--noisy",
+            os.path.join(simulated, "tomogram.mrc"),
+            "--membrane",
+            os.path.join(simulated, "membrane.mrc"),
+        )
+    )
     before, after = scores["noisy"], scores["denoised"]
-    print("\n%-45s %8s %8s" % ("", "before", "after"))
+    print(f"\n{'':<45} {'before':>8} {'after':>8}")
     for name, words, style in SCORES:
-        print("%-45s %8s %8s" % (words, style % before[name], style % after[name]))
+        print(f"{words:<45} {style % before[name]:>8} {style % after[name]:>8}")
         if name == "correlation":
             found = numbers["correlation"]
-            print("%-45s %8.3f %8.3f (%.3f to %.3f)" % (
-                "  the same, as estimated without it", found["tomogram"]["estimate"],
-                *(found["denoised"][key] for key in ("estimate", "low", "high"))))
+            value = found["denoised"]
+            print(
+                f"{'  the same, as estimated without it':<45} "
+                f"{found['tomogram']['estimate']:8.3f} {value['estimate']:8.3f} "
+                f"({value['low']:.3f} to {value['high']:.3f})"
+            )
     return after["correlation"] / before["correlation"]
 
 
@@ -172,22 +224,28 @@ def main(argv=None):
         if arguments.tomogram:
             tomogram = _link(arguments.tomogram, os.path.join(folder, INPUT))
         else:
-            print("Simulating a tomogram of %d x %d x %d voxels ..." % SHAPE, flush=True)
+            print(f"Simulating a tomogram of {' x '.join(map(str, SHAPE))} voxels ...", flush=True)
             tomogram = _simulate(simulated, arguments.seed)
         voxel_size = _voxel_size(tomogram, arguments.voxel_size)
         denoised, picture, check = _run(_create_project(), tomogram, voxel_size, arguments.steps)
         numbers, page = _verdict(check)
         gain = None if arguments.tomogram else _report(denoised, simulated, numbers)
     except DemoError as error:
-        print("demo: error: %s" % error, file=sys.stderr)
+        print(f"demo: error: {error}", file=sys.stderr)
         return 1
-    print("\nDenoised tomogram:         %s\nSlices before and after:   %s\n"
-          "How far to trust it:       %s\n"
-          "Open the Scipion project:  make gui  (or: python -m f2fd_scipion.gui --folder %s)"
-          % (denoised, picture, page, arguments.folder))
+    print(
+        f"\nDenoised tomogram:         {denoised}\nSlices before and after:   {picture}\nHow "
+        f"far to trust it:       {page}\nOpen the Scipion project:  make gui  (or: python -m "
+        f"f2fd_scipion.gui --folder {arguments.folder})"
+    )
     if gain is not None and gain < GAIN:
-        print("demo: error: the correlation grew by a factor of %.2f; expected at least %g"
-              % (gain, GAIN), file=sys.stderr)
+        print(
+            (
+                f"demo: error: the correlation grew by a factor of {gain:.2f}; expected at least "
+                f"{GAIN:g}"
+            ),
+            file=sys.stderr,
+        )
         return 1
     return 0
 

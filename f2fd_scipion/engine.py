@@ -1,4 +1,5 @@
 """Running the engine, ``python -m f2fd_core``, as a program in its own environment."""
+
 import glob
 import json
 import os
@@ -11,9 +12,11 @@ from pyworkflow.exceptions import PyworkflowException
 
 import f2fd_scipion
 
-CHECK = ("import importlib.util as util, json; found = util.find_spec('f2fd_core'); "
-         "version = found and __import__('f2fd_core').__version__; "
-         "print(json.dumps([version, util.find_spec('torch') is not None]))")
+CHECK = (
+    "import importlib.util as util, json; found = util.find_spec('f2fd_core'); "
+    "version = found and __import__('f2fd_core').__version__; "
+    "print(json.dumps([version, util.find_spec('torch') is not None]))"
+)
 COUNT_GPUS = "import torch; print(torch.cuda.device_count())"
 GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
@@ -37,9 +40,9 @@ def command(arguments, gpu):
     activate, python = _start()
     quoted = " ".join(shlex.quote(text) for text in arguments)
     if not gpu:
-        return "%s%s -m f2fd_core" % (activate, python), quoted
+        return f"{activate}{python} -m f2fd_core", quoted
     activate, python, quoted = (text.replace("%", "%%") for text in (activate, python, quoted))
-    return "%s%s=%%(GPU)s %s -m f2fd_core" % (activate, GPU_VARIABLE, python), quoted
+    return f"{activate}{GPU_VARIABLE}=%(GPU)s {python} -m f2fd_core", quoted
 
 
 def _sentence(texts, about=()):
@@ -47,8 +50,9 @@ def _sentence(texts, about=()):
 
     Steps may run side by side: sentences that name one of the files ``about`` go first.
     """
-    sentences = [sentence for text in texts
-                 for sentence in re.findall(r"f2fd: error: ([^\r\n]+)", text)]
+    sentences = [
+        sentence for text in texts for sentence in re.findall(r"f2fd: error: ([^\r\n]+)", text)
+    ]
     named = [sentence for sentence in sentences if any(name in sentence for name in about)]
     return (named or sentences or [""])[-1]
 
@@ -61,8 +65,9 @@ def _sizes(protocol):
     """{log of the protocol, or of one of its jobs in a queue: bytes}."""
     paths = glob.glob(glob.escape(protocol._getLogsPath()) + "/*")
     # Scipion's record of the steps is among them, beside which a journal comes and goes.
-    return {path: os.path.getsize(path) for path in paths
-            if ".sqlite" not in os.path.basename(path)}
+    return {
+        path: os.path.getsize(path) for path in paths if ".sqlite" not in os.path.basename(path)
+    }
 
 
 def _written(protocol, before):
@@ -96,21 +101,33 @@ def run(protocol, arguments, result, gpu=False, about=()):
     program, quoted = command(arguments, gpu)
     sizes, state = _sizes(protocol), _state(result)
     try:
-        protocol.runJob(program, quoted + " 2>&1", numberOfMpi=1,
-                        env=f2fd_scipion.Plugin.getEnviron())
+        protocol.runJob(
+            program, quoted + " 2>&1", numberOfMpi=1, env=f2fd_scipion.Plugin.getEnviron()
+        )
     except subprocess.CalledProcessError as error:
         written = _written(protocol, sizes)
-        raise EngineError(_sentence(written.values(), about) or _last_line(
-            written.get(protocol.getStdoutLog(), "")) or str(error)) from error
+        raise EngineError(
+            _sentence(written.values(), about)
+            or _last_line(written.get(protocol.getStdoutLog(), ""))
+            or str(error)
+        ) from error
     if _state(result) == state:  # runJob doesn't tell when a job in a queue fails
-        raise EngineError(_sentence(_written(protocol, sizes).values(), about)
-                          or "the engine ended without writing %s" % result)
+        raise EngineError(
+            _sentence(_written(protocol, sizes).values(), about)
+            or f"the engine ended without writing {result}"
+        )
 
 
 def _shell(text):
     """Run shell text in the engine's environment variables and keep what it prints."""
-    return subprocess.run(text, shell=True, check=False, capture_output=True, text=True,
-                          env=f2fd_scipion.Plugin.getEnviron())
+    return subprocess.run(
+        text,
+        shell=True,
+        check=False,
+        capture_output=True,
+        text=True,
+        env=f2fd_scipion.Plugin.getEnviron(),
+    )
 
 
 def _listed(numbers):
@@ -125,15 +142,18 @@ def call(arguments, gpus=()):
     text = " ".join(command(arguments, gpu=bool(gpus)))
     result = _shell(text % {"GPU": _listed(gpus)} if gpus else text)
     if result.returncode:
-        raise EngineError(_sentence([result.stderr]) or _last_line(result.stderr)
-                          or "the engine ended with %d" % result.returncode)
+        raise EngineError(
+            _sentence([result.stderr])
+            or _last_line(result.stderr)
+            or f"the engine ended with {result.returncode}"
+        )
     return result.stdout
 
 
 def ask(arguments):
     """The dictionary that the engine prints as JSON. Raises EngineError."""
     printed = call(arguments)
-    return json.loads(printed[printed.index("{"):])  # an activation may print something before
+    return json.loads(printed[printed.index("{") :])  # an activation may print something before
 
 
 def describe(model):
@@ -148,15 +168,19 @@ def gpus():
     except OSError:
         return None
     # Parts of a GPU (MIG) have lines of their own below it.
-    return None if result.returncode else sum(line.startswith("GPU ")
-                                              for line in result.stdout.splitlines())
+    return (
+        None
+        if result.returncode
+        else sum(line.startswith("GPU ") for line in result.stdout.splitlines())
+    )
 
 
 def usable_gpus(numbers):
     """How many of these GPUs PyTorch sees in the engine's environment. Takes some seconds."""
     activate, python = _start()
-    result = _shell("%s%s=%s %s -c %s" % (activate, GPU_VARIABLE, _listed(numbers), python,
-                                          shlex.quote(COUNT_GPUS)))
+    result = _shell(
+        f"{activate}{GPU_VARIABLE}={_listed(numbers)} {python} -c {shlex.quote(COUNT_GPUS)}"
+    )
     return 0 if result.returncode else int(result.stdout.splitlines()[-1])
 
 
@@ -164,17 +188,23 @@ def problem():
     """Why the engine can't be run, in one sentence; empty if it can. Takes a second at most."""
     activate, python = _start()
     place = f2fd_scipion.Plugin.getActivation() or sys.executable
-    advice = ("install it with 'scipion3 installb f2fd' or set F2FD_ENV_ACTIVATION in Scipion's "
-              "configuration")
-    result = _shell("%s%s -c %s" % (activate, python, shlex.quote(CHECK)))
+    advice = (
+        "install it with 'scipion3 installb f2fd' or set F2FD_ENV_ACTIVATION in Scipion's "
+        "configuration"
+    )
+    result = _shell(f"{activate}{python} -c {shlex.quote(CHECK)}")
     if result.returncode:
         said = (result.stderr.strip().splitlines() or ["no message"])[-1]
-        return "The engine's environment (%s) can't be used: %s; %s." % (place, said, advice)
+        return f"The engine's environment ({place}) can't be used: {said}; {advice}."
     version, torch = json.loads(result.stdout.splitlines()[-1])
     if version is None or not torch:
-        return ("The engine's environment (%s) has no %s; %s."
-                % (place, "f2fd_core" if version is None else "torch", advice))
+        return (
+            f"The engine's environment ({place}) has no "
+            f"{('f2fd_core' if version is None else 'torch')}; {advice}."
+        )
     if version != f2fd_scipion.__version__:
-        return ("The engine's environment (%s) has F2Fd %s, but this plugin is %s; %s."
-                % (place, version, f2fd_scipion.__version__, advice))
+        return (
+            f"The engine's environment ({place}) has F2Fd {version}, but this plugin is "
+            f"{f2fd_scipion.__version__}; {advice}."
+        )
     return ""

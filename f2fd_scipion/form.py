@@ -3,6 +3,7 @@
 Parameters keep the engine's names, so that the same word stands in the form, in train.json and
 on the command line. Choices are EnumParams, whose value is the index of the choice.
 """
+
 import math
 import operator
 import re
@@ -23,8 +24,9 @@ def governed_by_presets(config_class):
     """
     governed = {}
     for preset, values in config_class.presets().items():
-        switches = {name for name, others in config_class.implied().items()
-                    if set(others) & set(values)}
+        switches = {
+            name for name, others in config_class.implied().items() if set(others) & set(values)
+        }
         for name in set(values) | switches:
             governed.setdefault(name, set()).add(preset)
     for name, _, _, spec in config.parameters(config_class):
@@ -35,57 +37,69 @@ def governed_by_presets(config_class):
 
 def _left_open(presets, specs):
     """The terms of a condition that none of these presets is chosen."""
-    return ["%s != %d" % (PRESET, specs[PRESET].choices.index(preset)) for preset in presets]
+    return [f"{PRESET} != {specs[PRESET].choices.index(preset)}" for preset in presets]
 
 
 def _condition(name, specs, governed, instead):
     """Scipion's condition for a field: which presets leave it open, what it is only for, and that
     nothing was chosen ``instead``."""
     terms = _left_open(sorted(governed.get(name, ())), specs)
-    terms += ["%s is None" % instead[name]] if name in instead else []
+    terms += [f"{instead[name]} is None"] if name in instead else []
     if specs[name].only:
         other, *values = specs[name].only
-        terms.append(" or ".join("%s == %d" % (other, specs[other].choices.index(value))
-                                 for value in values) or other)
-    return " and ".join("(%s)" % term for term in terms) or None
+        terms.append(
+            " or ".join(f"{other} == {specs[other].choices.index(value)}" for value in values)
+            or other
+        )
+    return " and ".join(f"({term})" for term in terms) or None
 
 
 def _label(spec):
     """The label with the unit, unless it is in it already, and with what 0 stands for."""
     notes = [spec.unit] if spec.unit and spec.unit.lower() not in spec.label.lower() else []
     notes += ["0: " + spec.zero] if spec.zero else []
-    return "%s (%s)" % (spec.label, ", ".join(notes)) if notes else spec.label
+    return f"{spec.label} ({', '.join(notes)})" if notes else spec.label
 
 
 def _validator(holds, words, bound):
     """A validator for a bound; Scipion's own speaks of a field that was emptied, which is None."""
+
     def validate(value):
-        return [] if value is None or holds(value, bound) else ["must be %s %g" % (words, bound)]
+        return [] if value is None or holds(value, bound) else [f"must be {words} {bound:g}"]
+
     return validate
 
 
 def _validators(spec):
     """Validators for the bounds of a number."""
-    return [_validator(holds, words, bound)
-            for holds, words, bound in ((operator.ge, "at least", spec.ge),
-                                        (operator.gt, "above", spec.gt),
-                                        (operator.le, "at most", spec.le),
-                                        (operator.lt, "below", spec.lt))
-            if math.isfinite(bound)]
+    return [
+        _validator(holds, words, bound)
+        for holds, words, bound in (
+            (operator.ge, "at least", spec.ge),
+            (operator.gt, "above", spec.gt),
+            (operator.le, "at most", spec.le),
+            (operator.lt, "below", spec.lt),
+        )
+        if math.isfinite(bound)
+    ]
 
 
 def _kind(name, kind, default, spec):
     """(parameter class, its own arguments) of a field."""
     if spec.choices:
-        return params.EnumParam, {"choices": list(spec.choices),
-                                  "default": spec.choices.index(default),
-                                  "display": params.EnumParam.DISPLAY_HLIST}
+        return params.EnumParam, {
+            "choices": list(spec.choices),
+            "default": spec.choices.index(default),
+            "display": params.EnumParam.DISPLAY_HLIST,
+        }
     if kind in (int, float):
         return {int: params.IntParam, float: params.FloatParam}[kind], {
-            "default": default, "validators": _validators(spec)}
+            "default": default,
+            "validators": _validators(spec),
+        }
     if kind in (bool, str):
         return {bool: params.BooleanParam, str: params.StringParam}[kind], {"default": default}
-    raise TypeError("no form parameter for %s, a %s" % (name, kind))
+    raise TypeError(f"no form parameter for {name}, a {kind}")
 
 
 def add_parameters(form, config_class, supplied, instead):
@@ -105,28 +119,42 @@ def add_parameters(form, config_class, supplied, instead):
     for field in sorted(fields, key=lambda field: field[0] not in leading):
         sections.setdefault(field[3].section, []).append(field)
     continued = {section for section in sections if form.hasSection(section)}
-    folded = {section for section, members in sections.items()
-              if section not in continued and all(spec.advanced for *_, spec in members)}
+    folded = {
+        section
+        for section, members in sections.items()
+        if section not in continued and all(spec.advanced for *_, spec in members)
+    }
 
     for section, members in sorted(sections.items(), key=lambda item: item[0] in folded):
         closing = sorted(set.intersection(*(governed.get(name, set()) for name, *_ in members)))
         if section in folded:
-            place = form.addGroup(section, expertLevel=LEVEL_ADVANCED,
-                                  condition=" and ".join(_left_open(closing, specs)) or None)
+            place = form.addGroup(
+                section,
+                expertLevel=LEVEL_ADVANCED,
+                condition=" and ".join(_left_open(closing, specs)) or None,
+            )
         elif section in continued:
             place = form.getSection(section)
         else:
             place = form.addSection(label=section)
         for name, kind, default, spec in members:
             parameter, arguments = _kind(name, kind, default, spec)
-            place.addParam(name, parameter, label=_label(spec), help=spec.full_help(),
-                           condition=_condition(name, specs, governed, instead),
-                           expertLevel=LEVEL_ADVANCED if spec.advanced else LEVEL_NORMAL,
-                           **arguments)
+            place.addParam(
+                name,
+                parameter,
+                label=_label(spec),
+                help=spec.full_help(),
+                condition=_condition(name, specs, governed, instead),
+                expertLevel=LEVEL_ADVANCED if spec.advanced else LEVEL_NORMAL,
+                **arguments,
+            )
         for preset in closing if section not in folded | continued else ():
-            place.addParam("hint_%s_%s" % (section.lower(), preset), params.LabelParam,
-                           label="%s: set by the method '%s'." % (section, preset),
-                           condition="%s == %d" % (PRESET, specs[PRESET].choices.index(preset)))
+            place.addParam(
+                f"hint_{section.lower()}_{preset}",
+                params.LabelParam,
+                label=f"{section}: set by the method '{preset}'.",
+                condition=f"{PRESET} == {specs[PRESET].choices.index(preset)}",
+            )
 
 
 def shown_values(protocol, config_class, supplied):
@@ -141,13 +169,16 @@ def shown_values(protocol, config_class, supplied):
 
 def within_bounds(protocol, values):
     """Whether the form's own validators, which report for themselves, accept the values."""
-    return not any(protocol.getParam(name).validate(protocol.getAttributeValue(name))
-                   for name in values)
+    return not any(
+        protocol.getParam(name).validate(protocol.getAttributeValue(name)) for name in values
+    )
 
 
 def in_form_words(error, config_class):
     """The engine's sentence with the form's labels in place of the command line's options."""
-    labels = {config.flag(name): spec.label for name, _, _, spec in
-              config.parameters(config_class)}
-    return re.sub(r"--[a-z-]+", lambda found: "'%s'" % labels[found.group()]
-                  if found.group() in labels else found.group(), str(error))
+    labels = {config.flag(name): spec.label for name, _, _, spec in config.parameters(config_class)}
+    return re.sub(
+        r"--[a-z-]+",
+        lambda found: f"'{labels[found.group()]}'" if found.group() in labels else found.group(),
+        str(error),
+    )

@@ -1,4 +1,5 @@
 """Open the demo's project in the Scipion window: python -m f2fd_scipion.gui --folder demo"""
+
 import argparse
 import os
 import sys
@@ -12,9 +13,11 @@ VIEW = "Tomography"
 def open_window():
     """The project window of the demo's project, with the tree of tomography protocols."""
     import pyworkflow
+
     pyworkflow.Config.setDomain("pwem")
     from pyworkflow.gui.project import ProjectWindow
     from pyworkflow.project import Manager
+
     project = Manager().loadProject(PROJECT)
     settings = project.getSettings()
     settings.setProtocolView(VIEW)
@@ -24,13 +27,17 @@ def open_window():
 
 def main(argv=None):
     """Show the window until it is closed; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m f2fd_scipion.gui",
-                                     description="Open the demo's project in the Scipion window.")
+    parser = argparse.ArgumentParser(
+        prog="python -m f2fd_scipion.gui",
+        description="Open the demo's project in the Scipion window.",
+    )
     parser.add_argument("--folder", default="demo", help="folder of the demo (default: demo)")
     folder = parser.parse_args(argv).folder
     if not os.path.isdir(os.path.join(folder, "projects", PROJECT)):
-        print("gui: error: there is no demo project in %s; run the demo first (make demo)"
-              % folder, file=sys.stderr)
+        print(
+            f"gui: error: there is no demo project in {folder}; run the demo first (make demo)",
+            file=sys.stderr,
+        )
         return 1
     headless.set_environment(folder)
     open_window().show()

@@ -2,6 +2,7 @@
 
 Nothing of Scipion may be imported here: pyworkflow reads the environment when it is imported.
 """
+
 import os
 import sys
 
@@ -22,14 +23,16 @@ def set_environment(folder):
     os.makedirs(os.path.dirname(hosts), exist_ok=True)
     with open(hosts, "w") as stream:
         stream.write(HOSTS)
-    os.environ.update({
-        "SCIPION_HOME": folder,
-        "SCIPION_USER_DATA": folder,
-        "SCIPION_HOSTS": hosts,
-        "SCIPION_DOMAIN": "pwem",
-        "SCIPION_PYTHON": sys.executable,
-        "SCIPION_PRIORITY_PACKAGE_LIST": "pwem tomo",
-        "SCIPION_NOTIFY": "False",
-        "SCIPION_TEST_NOSYNC": "True",
-        "F2FD_ENV_ACTIVATION": "",
-    })
+    os.environ.update(
+        {
+            "SCIPION_HOME": folder,
+            "SCIPION_USER_DATA": folder,
+            "SCIPION_HOSTS": hosts,
+            "SCIPION_DOMAIN": "pwem",
+            "SCIPION_PYTHON": sys.executable,
+            "SCIPION_PRIORITY_PACKAGE_LIST": "pwem tomo",
+            "SCIPION_NOTIFY": "False",
+            "SCIPION_TEST_NOSYNC": "True",
+            "F2FD_ENV_ACTIVATION": "",
+        }
+    )

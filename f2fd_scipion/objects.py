@@ -1,4 +1,5 @@
 """What the plugin's protocols hand to each other."""
+
 import json
 
 from pwem.objects import EMObject
@@ -6,9 +7,13 @@ from pyworkflow.object import Float, Integer, String
 
 from f2fd_core.config import TrainConfig
 
-CITATIONS = {"spectrum": ("Lehtinen2018", "Pang2021"), "masks": ("Lehtinen2018", "Quan2020"),
-             "points": ("Quan2020",), "blindspot": ("Krull2019",),
-             "halves": ("Lehtinen2018", "Buchholz2019")}
+CITATIONS = {
+    "spectrum": ("Lehtinen2018", "Pang2021"),
+    "masks": ("Lehtinen2018", "Quan2020"),
+    "points": ("Quan2020",),
+    "blindspot": ("Krull2019",),
+    "halves": ("Lehtinen2018", "Buchholz2019"),
+}
 
 
 def citations(perturbation, deconvolve):
@@ -39,8 +44,9 @@ class F2FdModel(EMObject):
     def setInfo(self, info):
         """Take over what ``f2fd info`` printed about the model file (a dictionary)."""
         config = info["config"]
-        self._method.set("%s (%s, %s network)" % (config["preset"], config["perturbation"],
-                                                  config["network"]))
+        self._method.set(
+            f"{config['preset']} ({config['perturbation']}, {config['network']} network)"
+        )
         self._patchSize.set(config["patch_size"])
         self._samplingRate.set(info["voxel_size"])
         self._steps.set(info["step"])
@@ -75,14 +81,17 @@ class F2FdModel(EMObject):
     def describe(self):
         """What is worth knowing of the model, in lines for a summary."""
         config = self.getTrainConfig()
-        return ["Method: *%s*" % self.getMethod(),
-                "Training steps: *%d*, patches of *%d* voxels" % (self.getSteps(),
-                                                                  self.getPatchSize()),
-                "Started from: %s" % config.origin(),
-                "Tomograms: *%d* at *%.2f* Å/px" % (len(config.names()), self.getSamplingRate())]
+        return [
+            f"Method: *{self.getMethod()}*",
+            f"Training steps: *{self.getSteps()}*, patches of *{self.getPatchSize()}* voxels",
+            f"Started from: {config.origin()}",
+            f"Tomograms: *{len(config.names())}* at *{self.getSamplingRate():.2f}* Å/px",
+        ]
 
     def __str__(self):
         if self.getPath() is None:
             return "F2FdModel (no model yet)"
-        return "F2FdModel (%s, %d steps, patches of %d voxels, %.2f Å/px)" % (
-            self.getMethod(), self.getSteps(), self.getPatchSize(), self.getSamplingRate())
+        return (
+            f"F2FdModel ({self.getMethod()}, {self.getSteps()} steps, patches of "
+            f"{self.getPatchSize()} voxels, {self.getSamplingRate():.2f} Å/px)"
+        )

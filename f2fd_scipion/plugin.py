@@ -1,4 +1,5 @@
 """The plugin class: variables, the engine's environment and its installation."""
+
 import os
 import shlex
 import sys
@@ -35,14 +36,25 @@ class Plugin(pwem.Plugin):
 
     @classmethod
     def _defineVariables(cls):
-        cls._defineEmVar(F2FD_HOME, ENVIRONMENT, var_type=VarTypes.FOLDER,
-                         description="Folder that holds the environment of the F2Fd engine.")
-        cls._defineVar(F2FD_ENV_ACTIVATION, cls._installedActivation(),
-                       description="Shell command that activates the environment of the F2Fd "
-                       "engine. Empty: the engine runs with Scipion's own Python.")
-        cls._defineVar(F2FD_TORCH_INDEX, "", description="Package index from which the "
-                       "installation takes PyTorch, for the CUDA version of your driver. Empty: "
-                       "pip's own index, with PyTorch's default CUDA version.")
+        cls._defineEmVar(
+            F2FD_HOME,
+            ENVIRONMENT,
+            var_type=VarTypes.FOLDER,
+            description="Folder that holds the environment of the F2Fd engine.",
+        )
+        cls._defineVar(
+            F2FD_ENV_ACTIVATION,
+            cls._installedActivation(),
+            description="Shell command that activates the environment of the F2Fd "
+            "engine. Empty: the engine runs with Scipion's own Python.",
+        )
+        cls._defineVar(
+            F2FD_TORCH_INDEX,
+            "",
+            description="Package index from which the "
+            "installation takes PyTorch, for the CUDA version of your driver. Empty: "
+            "pip's own index, with PyTorch's default CUDA version.",
+        )
 
     @classmethod
     def _installedActivation(cls):
@@ -61,7 +73,7 @@ class Plugin(pwem.Plugin):
         """The user's or the default activation, with conda made known to the shell before."""
         activation = cls.getVar(F2FD_ENV_ACTIVATION).strip()
         if activation.startswith("conda ") and Config.CONDA_ACTIVATION_CMD:
-            return "%s %s" % (cls.getCondaActivationCmd(), activation)
+            return f"{cls.getCondaActivationCmd()} {activation}"
         return activation
 
     @classmethod
@@ -96,14 +108,28 @@ class Plugin(pwem.Plugin):
         index = cls.getVar(F2FD_TORCH_INDEX).strip()
         torch = ["pip install torch --index-url " + shlex.quote(index)] if index else []
         engine = shlex.quote(os.path.dirname(f2fd_core.__file__))
-        return " && ".join([create, cls._activation("./env"), *torch,
-                            # a copy, since pip builds where the source is
-                            "cp -R %s ." % engine, "pip install ./f2fd_core", "f2fd info",
-                            "touch " + INSTALLED])
+        return " && ".join(
+            [
+                create,
+                cls._activation("./env"),
+                *torch,
+                # a copy, since pip builds where the source is
+                f"cp -R {engine} .",
+                "pip install ./f2fd_core",
+                "f2fd info",
+                "touch " + INSTALLED,
+            ]
+        )
 
     @classmethod
     def defineBinaries(cls, env):
         # Scipion's PYTHONPATH would put its packages before those of the engine's environment.
         variables = {name: os.environ[name] for name in os.environ if name != "PYTHONPATH"}
-        env.addPackage(F2FD, version=f2fd_scipion.__version__, tar="void.tgz",
-                       commands=[(cls._installation(), INSTALLED)], vars=variables, default=True)
+        env.addPackage(
+            F2FD,
+            version=f2fd_scipion.__version__,
+            tar="void.tgz",
+            commands=[(cls._installation(), INSTALLED)],
+            vars=variables,
+            default=True,
+        )

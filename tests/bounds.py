@@ -1,4 +1,5 @@
 """The engine's requirements at their lowest or newest, as arguments of pip: see the Makefile."""
+
 import pathlib
 import sys
 
@@ -8,8 +9,10 @@ TOOLS = ["pytest", "pytest-xdist", "hypothesis", "scikit-image", "setuptools<81"
 
 def requirements(which):
     """A list such as ["numpy==1.23.2"] for 'lowest' and ["numpy"] for 'newest'."""
-    return [line.replace(">=", "==") if which == "lowest" else line.split(">=")[0]
-            for line in REQUIREMENTS.read_text().split()]
+    return [
+        line.replace(">=", "==") if which == "lowest" else line.split(">=")[0]
+        for line in REQUIREMENTS.read_text().split()
+    ]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """Small simulated tomograms and a model trained on one, made once for all engine tests."""
+
 import os
 import pathlib
 import signal
@@ -17,20 +18,29 @@ from f2fd_core.data.regions import crop
 from f2fd_core.network import checkpoint
 from f2fd_core.runtime import distributed, figures
 
-TINY = dict(steps=6, patch_size=16, batch_size=2, features=8, checkpoint_every=6, device="cpu",
-            spectrum_window=16)
+TINY = dict(
+    steps=6,
+    patch_size=16,
+    batch_size=2,
+    features=8,
+    checkpoint_every=6,
+    device="cpu",
+    spectrum_window=16,
+)
 
 
 @pytest.fixture(autouse=True)
 def usual_signals():
     """What nohup, or a test that was ended in this process, has it ignore, its runs would, too."""
     for number in ENDING:
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT
-                      else signal.SIG_DFL)
+        signal.signal(
+            number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        )
 
 
 class Memory:
     """A volume in memory with what the perturbations and the estimate ask of one."""
+
     axes = (0, 1, 2)
 
     def __init__(self, array):
@@ -46,7 +56,7 @@ class Memory:
 
 def coloured(k):
     """The power of coloured noise at |k| (cycles per voxel)."""
-    return 0.2 + 2 * torch.exp(-(k / 0.2) ** 2)
+    return 0.2 + 2 * torch.exp(-((k / 0.2) ** 2))
 
 
 def synthesised(power, shape, seed):
@@ -102,8 +112,11 @@ def small(tmp_path_factory):
 def tiny_model(phantom, tmp_path_factory):
     """Folder of a model that was hardly trained: fast, and good enough for what isn't quality."""
     folder = tmp_path_factory.mktemp("tiny")
-    train(TrainConfig(tomograms=(phantom["tomogram"],), output=str(folder),
-                      **dict(TINY, checkpoint_every=3)))
+    train(
+        TrainConfig(
+            tomograms=(phantom["tomogram"],), output=str(folder), **dict(TINY, checkpoint_every=3)
+        )
+    )
     return folder
 
 
@@ -128,19 +141,31 @@ def forked(monkeypatch):
 @pytest.fixture
 def quick_denoise(tiny_model):
     """Denoise one file with the tiny model: (path, output folder, options) -> result's path."""
+
     def run(path, output, **options):
-        return denoise(DenoiseConfig(model=str(tiny_model / "model.pt"), tomograms=(str(path),),
-                                     output=str(output), device="cpu", tile_size=32, **options))[0]
+        return denoise(
+            DenoiseConfig(
+                model=str(tiny_model / "model.pt"),
+                tomograms=(str(path),),
+                output=str(output),
+                device="cpu",
+                tile_size=32,
+                **options,
+            )
+        )[0]
+
     return run
 
 
 @pytest.fixture
 def write(tmp_path):
     """Write an array as a float32 MRC file in the test's folder; returns its path."""
+
     def to_file(array, name="volume.mrc", voxel_size=10.0):
         path = str(tmp_path / name)
         mrc.write_volume(path, np.asarray(array, dtype=np.float32), voxel_size)
         return path
+
     return to_file
 
 

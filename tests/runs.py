@@ -2,6 +2,7 @@
 
 They are forked from a server that has imported PyTorch already, so that each starts at once.
 """
+
 import contextlib
 import ctypes
 import mmap
@@ -20,8 +21,15 @@ from f2fd_core.network import checkpoint
 from f2fd_core.runtime import train_log
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["f2fd_core.commands.train", "f2fd_core.cli", "matplotlib.figure",
-                                "matplotlib.backends.backend_agg", "PIL.PngImagePlugin"])
+CONTEXT.set_forkserver_preload(
+    [
+        "f2fd_core.commands.train",
+        "f2fd_core.cli",
+        "matplotlib.figure",
+        "matplotlib.backends.backend_agg",
+        "PIL.PngImagePlugin",
+    ]
+)
 PATIENCE = 120
 CAPABILITIES = 0x20080522
 """Version 3 of the capget and capset system calls."""
@@ -52,6 +60,7 @@ def _main(arguments, log, bytes_a_file, more_memory, began):
             size = int(stream.read().split()[0]) * mmap.PAGESIZE + more_memory
         resource.setrlimit(resource.RLIMIT_AS, (size, size))
     from f2fd_core.cli import main
+
     began.set()
     raise SystemExit(main(arguments))
 
@@ -67,8 +76,10 @@ class Run:
             os.remove(self.log)
         began = CONTEXT.Event()
         self.process = CONTEXT.Process(
-            target=_main, daemon=True,
-            args=([str(word) for word in arguments], self.log, bytes_a_file, more_memory, began))
+            target=_main,
+            daemon=True,
+            args=([str(word) for word in arguments], self.log, bytes_a_file, more_memory, began),
+        )
         self.process.start()
         assert began.wait(PATIENCE)
         self.began = time.monotonic()
@@ -98,13 +109,16 @@ class Run:
 
     def sentences(self):
         """What it said beyond progress, warnings and news."""
-        return [line for line in self.told().replace("\r", "\n").splitlines()
-                if line.startswith("f2fd: error: ")]
+        return [
+            line
+            for line in self.told().replace("\r", "\n").splitlines()
+            if line.startswith("f2fd: error: ")
+        ]
 
     def refused(self, code, *words):
         """Assert that it ended with an exit code and one sentence that has the words."""
         assert self.wait() == code, self.told()
-        sentence, = self.sentences()
+        (sentence,) = self.sentences()
         assert "Traceback" not in self.told()
         for word in words:
             assert str(word) in sentence, sentence

@@ -1,4 +1,5 @@
 """The rule of CONTRIBUTING.md on what may import what."""
+
 import ast
 import re
 from pathlib import Path
@@ -13,8 +14,11 @@ def levels():
     """{room: its level}, from CONTRIBUTING.md."""
     text = (ENGINE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
     rule = RULE.search(text).group(1)
-    return {room: level for level, rooms in enumerate(rule.split("<"))
-            for room in re.findall(r"\w+", rooms)}
+    return {
+        room: level
+        for level, rooms in enumerate(rule.split("<"))
+        for room in re.findall(r"\w+", rooms)
+    }
 
 
 def imported(path):
@@ -31,27 +35,39 @@ def room_of(parts):
 
 def test_every_import_points_downwards():
     order = levels()
-    rooms = {path.stem for path in ENGINE.iterdir()
-             if path.suffix == ".py" or (path / "__init__.py").exists()}
+    rooms = {
+        path.stem
+        for path in ENGINE.iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
     assert {room for room in rooms if not room.startswith("__")} == set(order)
     upwards = []
     for path in sorted(ENGINE.rglob("*.py")):
         relative = path.relative_to(ENGINE)
         here = relative.with_suffix("").parts[0]
         if here in order:
-            upwards += ["%s imports %s" % (relative, ".".join(parts)) for parts in imported(path)
-                        if room_of(parts) in order and room_of(parts) != here
-                        and order[room_of(parts)] >= order[here]]
+            upwards += [
+                f"{relative} imports {'.'.join(parts)}"
+                for parts in imported(path)
+                if room_of(parts) in order
+                and room_of(parts) != here
+                and order[room_of(parts)] >= order[here]
+            ]
     assert not upwards
 
 
 def test_no_room_has_a_circle():
     """Nor do two modules import each other, directly or by way of others."""
-    files = {path.relative_to(ENGINE).with_suffix("").parts: path
-             for path in ENGINE.rglob("*.py")}
-    edges = {name: {parts[:length] for parts in imported(path)
-                    for length in (len(parts), len(parts) - 1) if parts[:length] in files}
-             for name, path in files.items()}
+    files = {path.relative_to(ENGINE).with_suffix("").parts: path for path in ENGINE.rglob("*.py")}
+    edges = {
+        name: {
+            parts[:length]
+            for parts in imported(path)
+            for length in (len(parts), len(parts) - 1)
+            if parts[:length] in files
+        }
+        for name, path in files.items()
+    }
 
     def reach(name, seen):
         for other in edges[name] - seen:
@@ -64,10 +80,13 @@ def test_no_room_has_a_circle():
 
 def test_files_are_short():
     """One job a file: none has more than 320 lines, but for the options of a training."""
-    lengths = {str(path.relative_to(ENGINE)): len(path.read_text(encoding="utf-8").splitlines())
-               for path in ENGINE.rglob("*.py")}
+    lengths = {
+        str(path.relative_to(ENGINE)): len(path.read_text(encoding="utf-8").splitlines())
+        for path in ENGINE.rglob("*.py")
+    }
     assert {name: length for name, length in lengths.items() if length > 320}.keys() <= {
-        "config/train.py"}
+        "config/train.py"
+    }
 
 
 def test_functions_are_short():
@@ -75,7 +94,9 @@ def test_functions_are_short():
     long = []
     for path in ENGINE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) \
-                    and node.end_lineno - node.lineno >= 60:
-                long.append("%s:%s" % (path.relative_to(ENGINE), node.name))
+            if (
+                isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+                and node.end_lineno - node.lineno >= 60
+            ):
+                long.append(f"{path.relative_to(ENGINE)}:{node.name}")
     assert not long

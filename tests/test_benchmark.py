@@ -34,14 +34,16 @@ def case(tmp_path_factory):
             one = simulated_case(name, config, 0.1, 1, str(folder))
             made[name] = one, {path.stem: read(str(path)) for path in folder.glob("*.mrc")}
         return made[name]
+
     return simulated
 
 
 def test_uneven_noise_changes_with_depth_and_the_specimen_does_not(case):
     (_, even), (_, uneven) = case("cell"), case("uneven")
     np.testing.assert_array_equal(even["clean"], uneven["clean"])
-    ratio = ((uneven["tomogram"] - uneven["clean"]).std((1, 2))
-             / (even["tomogram"] - even["clean"]).std((1, 2)))
+    ratio = (uneven["tomogram"] - uneven["clean"]).std((1, 2)) / (
+        even["tomogram"] - even["clean"]
+    ).std((1, 2))
     assert ratio[-1] / ratio[0] > 1.5
     np.testing.assert_allclose(uneven["tomogram"], (uneven["odd"] + uneven["even"]) / 2, atol=1e-5)
 
@@ -66,8 +68,12 @@ def test_thick_tomograms_are_scored_without_streaks(case):
     assert volumes["tomogram"].shape == (3 * SHAPE[0], SHAPE[1] // 2, 3 * SHAPE[2])
     noise_free = simulate_volumes(_simulation("thick", BenchmarkConfig(shape=SHAPE), 1e9, 1))
     streaks = noise_free["tomogram"] - volumes["clean"]
-    shells = [fourier.shell_means(torch.fft.rfftn(torch.from_numpy(volume).float()).abs() ** 2,
-                                  volume.shape) for volume in (streaks, volumes["clean"])]
+    shells = [
+        fourier.shell_means(
+            torch.fft.rfftn(torch.from_numpy(volume).float()).abs() ** 2, volume.shape
+        )
+        for volume in (streaks, volumes["clean"])
+    ]
     frequency, share = shells[0][0], shells[0][1] / shells[1][1]
     # Slices 3 degrees apart overlap up to 1 / (96 x 0.052) = 0.2 cycles per voxel.
     assert share[frequency < 0.1].max() < 0.03
@@ -103,20 +109,33 @@ def rows_of(folder):
 
 def test_all_kinds_of_methods_on_a_simulated_tomogram(tmp_path, without_processes):
     pytest.importorskip("skimage")
-    config = BenchmarkConfig(output=str(tmp_path), shape=SHAPE, cases=("cell",), steps=3,
-                             methods=("spectrum", "halves", "gaussian", "tv", "nlm", "deconvolve"),
-                             device="cpu")
+    config = BenchmarkConfig(
+        output=str(tmp_path),
+        shape=SHAPE,
+        cases=("cell",),
+        steps=3,
+        methods=("spectrum", "halves", "gaussian", "tv", "nlm", "deconvolve"),
+        device="cpu",
+    )
     table = benchmark(config)
     rows = {row["method"]: row for row in rows_of(tmp_path)}
     # Filters first, then the default method, whose time the others get.
-    assert list(rows) == ["input", "gaussian", "tv", "nlm", "deconvolve", "spectrum", "halves",
-                          "reference"]
+    assert list(rows) == [
+        "input",
+        "gaussian",
+        "tv",
+        "nlm",
+        "deconvolve",
+        "spectrum",
+        "halves",
+        "reference",
+    ]
     folder = tmp_path / "cell_snr0.1_seed1"
     told = float(rows.pop("reference")["membrane_average_precision"])
     assert 1 >= told > float(rows["input"]["membrane_average_precision"])
     clean = torch.from_numpy(read(str(folder / "clean.mrc")))
     for name, row in rows.items():
-        path = folder / ("%s.mrc" % ("tomogram" if name == "input" else name))
+        path = folder / (f"{('tomogram' if name == 'input' else name)}.mrc")
         found = correlation(torch.from_numpy(read(str(path))), clean)
         assert float(row["correlation"]) == pytest.approx(found, abs=1e-4)
         assert mrc.open_volume(str(path)).voxel_size[0] == pytest.approx(10.0)
@@ -132,8 +151,17 @@ def test_all_kinds_of_methods_on_a_simulated_tomogram(tmp_path, without_processe
 
 
 def test_equal_steps(tmp_path, without_processes):
-    benchmark(BenchmarkConfig(output=str(tmp_path), shape=SHAPE, cases=("cell",), steps=3,
-                              methods=("points", "spectrum"), equal="steps", device="cpu"))
+    benchmark(
+        BenchmarkConfig(
+            output=str(tmp_path),
+            shape=SHAPE,
+            cases=("cell",),
+            steps=3,
+            methods=("points", "spectrum"),
+            equal="steps",
+            device="cpu",
+        )
+    )
     assert [row["steps"] for row in rows_of(tmp_path)] == ["", "3", "3", ""]
 
 
@@ -143,11 +171,23 @@ def test_the_default_and_half_maps_start_from_shapes_alike(tmp_path, without_pro
     found = {}
     for start in ("random", "shapes"):
         folder = tmp_path / start
-        benchmark(BenchmarkConfig(output=str(folder), shape=SHAPE, steps=1, equal="steps",
-                                  start=start, cases=("cell",), device="cpu",
-                                  methods=("spectrum", "halves", "masks")))
-        found[start] = {row["method"]: float(row["correlation"]) for row in rows_of(folder)
-                        if row["correlation"]}
+        benchmark(
+            BenchmarkConfig(
+                output=str(folder),
+                shape=SHAPE,
+                steps=1,
+                equal="steps",
+                start=start,
+                cases=("cell",),
+                device="cpu",
+                methods=("spectrum", "halves", "masks"),
+            )
+        )
+        found[start] = {
+            row["method"]: float(row["correlation"])
+            for row in rows_of(folder)
+            if row["correlation"]
+        }
     assert found["shapes"]["masks"] == found["random"]["masks"]
     for method in ("spectrum", "halves"):
         assert found["shapes"][method] > found["random"][method] + 0.2
@@ -155,19 +195,36 @@ def test_the_default_and_half_maps_start_from_shapes_alike(tmp_path, without_pro
 
 def test_a_method_takes_memory_of_its_own(tmp_path):
     """In its process, so that what others took before does not count: a filter trains nothing."""
-    benchmark(BenchmarkConfig(output=str(tmp_path), shape=SHAPE, cases=("cell",), steps=3,
-                              methods=("points", "gaussian"), device="cpu"))
+    benchmark(
+        BenchmarkConfig(
+            output=str(tmp_path),
+            shape=SHAPE,
+            cases=("cell",),
+            steps=3,
+            methods=("points", "gaussian"),
+            device="cpu",
+        )
+    )
     _, filtered, learned, _ = rows_of(tmp_path)
     assert 0.05 < float(filtered["peak_gib"]) < float(learned["peak_gib"]) < 8
 
 
 def test_a_tomogram_of_ones_own_with_half_maps(phantom, tmp_path, without_processes):
-    benchmark(BenchmarkConfig(
-        output=str(tmp_path), tomogram=phantom["tomogram"], steps=2, device="cpu",
-        half_maps=(phantom["odd"], phantom["even"]), methods=("deconvolve",)))
+    benchmark(
+        BenchmarkConfig(
+            output=str(tmp_path),
+            tomogram=phantom["tomogram"],
+            steps=2,
+            device="cpu",
+            half_maps=(phantom["odd"], phantom["even"]),
+            methods=("deconvolve",),
+        )
+    )
     rows = {row["method"]: row for row in rows_of(tmp_path)}
-    odd, even = (torch.from_numpy(read(str(tmp_path / "volumes" / ("deconvolve_half_%d.mrc" % n))))
-                 for n in (0, 1))
+    odd, even = (
+        torch.from_numpy(read(str(tmp_path / "volumes" / (f"deconvolve_half_{n}.mrc"))))
+        for n in (0, 1)
+    )
     expected = crossing(*fourier_shell_correlation(odd.float(), even.float()), 0.143)
     assert float(rows["deconvolve"]["fsc_halves_0.143"]) == pytest.approx(expected, rel=1e-3)
     assert rows["deconvolve"]["correlation"] == ""
@@ -178,42 +235,72 @@ def test_columns_of_the_picture_are_one_method_each(monkeypatch):
     monkeypatch.setattr(compare, "_section", lambda path: path)
     drawn = []
     monkeypatch.setattr(compare.figures, "draw_grid", lambda grid, path: drawn.extend(grid))
-    rows = [dict(case=case, snr=1.0, seed=1, method=method, correlation=0.5)
-            for case in ("cell", "sirt") for method in ("input", "tv", "halves")]
-    compare.draw({("cell", 1.0): {"input": "a", "tv": "b", "reference": "c"},
-                       ("sirt", 1.0): {"input": "d", "halves": "e", "reference": "f"}}, rows, "")
+    rows = [
+        dict(case=case, snr=1.0, seed=1, method=method, correlation=0.5)
+        for case in ("cell", "sirt")
+        for method in ("input", "tv", "halves")
+    ]
+    compare.draw(
+        {
+            ("cell", 1.0): {"input": "a", "tv": "b", "reference": "c"},
+            ("sirt", 1.0): {"input": "d", "halves": "e", "reference": "f"},
+        },
+        rows,
+        "",
+    )
     assert [(label, [cell and cell[:2] for cell in cells]) for label, cells in drawn] == [
         ("cell, SNR 1", [("input", "a"), ("tv", "b"), None, ("reference", "c")]),
-        ("sirt, SNR 1", [("input", "d"), None, ("halves", "e"), ("reference", "f")])]
+        ("sirt, SNR 1", [("input", "d"), None, ("halves", "e"), ("reference", "f")]),
+    ]
 
 
 def test_means_are_over_the_seeds_only():
-    rows = [dict(case="cell", snr=snr, seed=seed, method=method, correlation=snr + seed, steps=seed)
-            for snr in (0.1, 1.0) for seed in (1, 2) for method in ("input", "spectrum")]
+    rows = [
+        dict(case="cell", snr=snr, seed=seed, method=method, correlation=snr + seed, steps=seed)
+        for snr in (0.1, 1.0)
+        for seed in (1, 2)
+        for method in ("input", "spectrum")
+    ]
     found = means(rows)
     assert [(row["snr"], row["method"], row["seeds"]) for row in found] == [
-        (0.1, "input", 2), (0.1, "spectrum", 2), (1.0, "input", 2), (1.0, "spectrum", 2)]
+        (0.1, "input", 2),
+        (0.1, "spectrum", 2),
+        (1.0, "input", 2),
+        (1.0, "spectrum", 2),
+    ]
     assert found[1]["correlation"] == pytest.approx(1.6)
     assert found[1]["psnr"] is None
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    (dict(reference="r.mrc"), "--reference is given without --tomogram"),
-    (dict(tomogram="t.mrc", half_maps=("a.mrc",)), "--half-maps names 1 files; expected two"),
-    (dict(tomogram="t.mrc", membrane="m.mrc"), "--membrane is given without --reference"),
-    (dict(cases=("cell", "sponge")), "--cases is 'sponge'; expected one of cell"),
-    (dict(methods=("magic",)), "--methods is 'magic'; expected one of"),
-])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(reference="r.mrc"), "--reference is given without --tomogram"),
+        (dict(tomogram="t.mrc", half_maps=("a.mrc",)), "--half-maps names 1 files; expected two"),
+        (dict(tomogram="t.mrc", membrane="m.mrc"), "--membrane is given without --reference"),
+        (dict(cases=("cell", "sponge")), "--cases is 'sponge'; expected one of cell"),
+        (dict(methods=("magic",)), "--methods is 'magic'; expected one of"),
+    ],
+)
 def test_bad_options(options, words):
     with pytest.raises(UserError, match=words):
         BenchmarkConfig(output="x", **options)
 
 
 def test_a_reference_of_another_size_is_refused_before_anything_runs(phantom, small, tmp_path):
-    with pytest.raises(UserError, match=r"clean.mrc has shape \(24, 40, 32\); expected "
-                                        r"\(48, 64, 72\)"):
-        benchmark(BenchmarkConfig(output=str(tmp_path), tomogram=phantom["tomogram"],
-                                  reference=small["clean"], methods=("deconvolve",)))
+    with pytest.raises(
+        UserError,
+        match=r"clean.mrc has shape \(24, 40, 32\); expected "
+        r"\(48, 64, 72\)",
+    ):
+        benchmark(
+            BenchmarkConfig(
+                output=str(tmp_path),
+                tomogram=phantom["tomogram"],
+                reference=small["clean"],
+                methods=("deconvolve",),
+            )
+        )
     assert not list(tmp_path.rglob("*.mrc"))
 
 
@@ -234,8 +321,12 @@ def test_a_tomogram_without_a_voxel_size(phantom, tmp_path, without_processes):
     mrc.write_volume(path, read(phantom["tomogram"]).astype(np.float32), 10.0)
     with mrcfile.open(path, mode="r+") as volume:
         volume.voxel_size = 0
-    options = dict(output=str(tmp_path / "out"), tomogram=path, reference=phantom["clean"],
-                   methods=("deconvolve",))
+    options = dict(
+        output=str(tmp_path / "out"),
+        tomogram=path,
+        reference=phantom["clean"],
+        methods=("deconvolve",),
+    )
     with pytest.raises(UserError, match="--voxel-size"):
         benchmark(BenchmarkConfig(**options))
     benchmark(BenchmarkConfig(voxel_size=12.0, **options))

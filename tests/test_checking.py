@@ -1,4 +1,5 @@
 """What a check measures, on signals and filters of which all is known; then the command itself."""
+
 import dataclasses
 import json
 import os
@@ -31,11 +32,11 @@ EVERYWHERE = ((0, 0, 0), SHAPE)
 
 
 def signal_power(k):
-    return 10 * torch.exp(-(k / 0.1) ** 2)
+    return 10 * torch.exp(-((k / 0.1) ** 2))
 
 
 def noise_power(k):
-    return 0.5 + 0.5 * torch.exp(-(k / 0.3) ** 2)
+    return 0.5 + 0.5 * torch.exp(-((k / 0.3) ** 2))
 
 
 def wiener(k):
@@ -91,9 +92,16 @@ def true(signal, result):
     return np.corrcoef(signal.ravel(), result.ravel())[0, 1]
 
 
-@pytest.mark.parametrize("gain", [
-    wiener, lambda k: wiener(k) ** 3, lambda k: wiener(k) ** 0.3, lambda k: 0.2 + 0 * k,
-    lambda k: -wiener(k)])
+@pytest.mark.parametrize(
+    "gain",
+    [
+        wiener,
+        lambda k: wiener(k) ** 3,
+        lambda k: wiener(k) ** 0.3,
+        lambda k: 0.2 + 0 * k,
+        lambda k: -wiener(k),
+    ],
+)
 def test_the_correlation_with_the_truth_is_estimated_without_it(known, gain):
     """Beside the best filter, those that smooth too much or too little, and the opposite sign."""
     volume, signal = known
@@ -113,8 +121,9 @@ def test_shells_tell_the_noise_and_where_the_result_is_right(known):
     k = torch.from_numpy(shells.frequencies)
     expected = noise_power(k).numpy() * shells.count
     np.testing.assert_allclose(estimate.noise[4:30], expected[4:30], rtol=0.1)
-    np.testing.assert_allclose(estimate.responses[DENOISED][2:20], wiener(k).numpy()[2:20],
-                               atol=0.03)
+    np.testing.assert_allclose(
+        estimate.responses[DENOISED][2:20], wiener(k).numpy()[2:20], atol=0.03
+    )
     curve, right = estimate.shell_correlation(DENOISED), np.sqrt(wiener(k).numpy())
     np.testing.assert_allclose(curve[2:8], right[2:8], atol=0.1)
     crossing = resolution(shells.frequencies, curve, 10.0)
@@ -126,7 +135,8 @@ class Halves(Memory):
 
 
 def test_half_maps_make_the_estimate_certain_unless_they_differ_by_more_than_noise(
-        known, monkeypatch):
+    known, monkeypatch
+):
     volume, signal = known
     halves = Halves(volume.array)
     halves.voxel_size = 10.0
@@ -176,8 +186,10 @@ def test_things_are_connected_across_faces_edges_and_corners():
 def test_planted_structures_have_their_size_and_contrast(name):
     values = planted.structure(name, 10.0, np.random.default_rng(1))
     assert 0.9 < values.max() <= 1 and values.min() >= 0
-    reach = [np.ptp(np.flatnonzero(values.max(tuple({0, 1, 2} - {axis})) > 0.3)) * 10
-             for axis in range(3)]
+    reach = [
+        np.ptp(np.flatnonzero(values.max(tuple({0, 1, 2} - {axis})) > 0.3)) * 10
+        for axis in range(3)
+    ]
     assert 0.6 * planted.SHAPES[name][0] < max(reach) <= planted.SHAPES[name][0] + 20
     for axis in range(3):  # room around it
         assert values.take([0, -1], axis).max() < 0.1
@@ -189,8 +201,15 @@ def test_what_is_planted_comes_out_of_what_keeps_all_and_not_of_what_keeps_nothi
     volume.voxel_size = 10.0
     steps = []
     kept, halved, none = (
-        planted.plant(Filter(volume, lambda k, gain=gain: gain + 0 * k), noise_model(), -1.0, 0,
-                      lambda: steps.append(1)) for gain in (1, 0.4, 0))
+        planted.plant(
+            Filter(volume, lambda k, gain=gain: gain + 0 * k),
+            noise_model(),
+            -1.0,
+            0,
+            lambda: steps.append(1),
+        )
+        for gain in (1, 0.4, 0)
+    )
     assert len(steps) == 3 * planted.predictions(volume)
     for name in planted.fitting(volume):
         np.testing.assert_allclose(kept[name]["recovered"], 1, atol=1e-4)
@@ -220,8 +239,9 @@ def test_large_tomograms_are_checked_in_parts():
     assert len({size for _, size in parts}) == 1 and len(set(parts)) == len(parts) > 5
     assert sum(np.prod(size) for _, size in parts) <= MOST_VOXELS
     for first, size in parts:
-        assert all(0 <= at <= length - side
-                   for at, side, length in zip(first, size, (200, 900, 1000)))
+        assert all(
+            0 <= at <= length - side for at, side, length in zip(first, size, (200, 900, 1000))
+        )
 
 
 def test_maps_have_each_place_its_value(tmp_path):
@@ -248,13 +268,27 @@ def test_maps_have_each_place_its_value(tmp_path):
 
 
 GOOD = {
-    "correlation": {name: {"estimate": value, "low": value - 0.05, "high": value + 0.05}
-                    for name, value in (("denoised", 0.8), ("start", 0.75), ("reference", 0.79),
-                                        ("tomogram", 0.3), ("gaussian", 0.5))},
-    "shells": {"resolution": 40.0, "noise_share": [0.3, 0.9], "removed_over_noise": [0.7, 1.0],
-               "response": [0.5, 0.1]},
-    "invention": {"contrast": 0.03, "rate": 0.0, "grid": 0.001}, "seams": 0.02, "half_maps": False,
-    "opposite": False, "planted": {"sphere": {"from": 0.5}},
+    "correlation": {
+        name: {"estimate": value, "low": value - 0.05, "high": value + 0.05}
+        for name, value in (
+            ("denoised", 0.8),
+            ("start", 0.75),
+            ("reference", 0.79),
+            ("tomogram", 0.3),
+            ("gaussian", 0.5),
+        )
+    },
+    "shells": {
+        "resolution": 40.0,
+        "noise_share": [0.3, 0.9],
+        "removed_over_noise": [0.7, 1.0],
+        "response": [0.5, 0.1],
+    },
+    "invention": {"contrast": 0.03, "rate": 0.0, "grid": 0.001},
+    "seams": 0.02,
+    "half_maps": False,
+    "opposite": False,
+    "planted": {"sphere": {"from": 0.5}},
 }
 
 
@@ -267,27 +301,36 @@ def changed(*path, value):
     return numbers
 
 
-@pytest.mark.parametrize(("path", "value", "place", "mark"), [
-    (("correlation", "start", "estimate"), 0.85, 0, "red"),
-    (("correlation", "gaussian", "estimate"), 0.9, 0, "red"),
-    (("correlation", "reference", "estimate"), 0.9, 0, "yellow"),
-    (("opposite",), True, 0, "yellow"),
-    (("invention", "contrast"), 0.3, 2, "yellow"), (("invention", "contrast"), 0.6, 2, "red"),
-    (("invention", "rate"), 0.05, 2, "yellow"), (("invention", "rate"), 0.2, 2, "red"),
-    (("planted", "sphere", "from"), 2.0, 3, "yellow"),
-    (("planted", "sphere", "from"), None, 3, "red"),
-    (("shells", "removed_over_noise"), [2.0, 1.0], 4, "yellow"),
-    (("shells", "removed_over_noise"), [3.0, 1.0], 4, "red"),
-    (("shells", "response"), [0.5, -0.2], 4, "red"),
-    (("invention", "grid"), 0.05, 4, "yellow"), (("invention", "grid"), 0.2, 4, "red"),
-    (("seams",), 0.15, 4, "yellow"), (("seams",), 0.4, 4, "red")])
+@pytest.mark.parametrize(
+    ("path", "value", "place", "mark"),
+    [
+        (("correlation", "start", "estimate"), 0.85, 0, "red"),
+        (("correlation", "gaussian", "estimate"), 0.9, 0, "red"),
+        (("correlation", "reference", "estimate"), 0.9, 0, "yellow"),
+        (("opposite",), True, 0, "yellow"),
+        (("invention", "contrast"), 0.3, 2, "yellow"),
+        (("invention", "contrast"), 0.6, 2, "red"),
+        (("invention", "rate"), 0.05, 2, "yellow"),
+        (("invention", "rate"), 0.2, 2, "red"),
+        (("planted", "sphere", "from"), 2.0, 3, "yellow"),
+        (("planted", "sphere", "from"), None, 3, "red"),
+        (("shells", "removed_over_noise"), [2.0, 1.0], 4, "yellow"),
+        (("shells", "removed_over_noise"), [3.0, 1.0], 4, "red"),
+        (("shells", "response"), [0.5, -0.2], 4, "red"),
+        (("invention", "grid"), 0.05, 4, "yellow"),
+        (("invention", "grid"), 0.2, 4, "red"),
+        (("seams",), 0.15, 4, "yellow"),
+        (("seams",), 0.4, 4, "red"),
+    ],
+)
 def test_each_defect_has_its_mark(path, value, place, mark):
     assert [entry["mark"] for entry in verdict(GOOD)] == ["green"] * 5
     marks = [entry["mark"] for entry in verdict(changed(*path, value=value))]
     assert marks[place] == mark
     # An estimate is worth nothing where much is invented.
-    expected = ["red" if (place, mark) == (2, "red") and number < 2 else "green"
-                for number in range(5)]
+    expected = [
+        "red" if (place, mark) == (2, "red") and number < 2 else "green" for number in range(5)
+    ]
     expected[place] = mark
     assert marks == expected
 
@@ -300,6 +343,7 @@ def test_a_poor_result_is_said_to_be_poor():
 
 
 # ------------------------------ The command -------------------------------------------------------
+
 
 @pytest.fixture
 def quick(monkeypatch):
@@ -347,10 +391,17 @@ def test_the_report_is_one_page_with_all_in_it(quick, phantom, tiny_model, tmp_p
 
 
 def test_half_maps_and_independent_halves(quick, phantom, tiny_model, tmp_path):
-    path = check(CheckConfig(
-        model=str(tiny_model / "model.pt"), half_maps=(phantom["odd"], phantom["even"]),
-        output=str(tmp_path / "out"), independent=True, device="cpu", threads=1))
-    numbers, = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8")).values()
+    path = check(
+        CheckConfig(
+            model=str(tiny_model / "model.pt"),
+            half_maps=(phantom["odd"], phantom["even"]),
+            output=str(tmp_path / "out"),
+            independent=True,
+            device="cpu",
+            threads=1,
+        )
+    )
+    (numbers,) = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8")).values()
     curve = np.array(numbers["halves"]["fsc"])
     assert np.abs(curve).max() <= 1.001 and curve[1:4].mean() > 0.5
     assert os.path.exists(os.path.join(tmp_path, "out", "odd", "odd", "model.pt"))
@@ -360,23 +411,33 @@ def test_half_maps_and_independent_halves(quick, phantom, tiny_model, tmp_path):
 
 def test_what_can_not_be_checked_is_refused(phantom, tiny_model, tmp_path):
     def config(**more):
-        return CheckConfig(**dict(dict(
-            model=str(tiny_model / "model.pt"), tomograms=(phantom["tomogram"],), device="cpu",
-            output=str(tmp_path / "out")), **more))
+        return CheckConfig(
+            **dict(
+                dict(
+                    model=str(tiny_model / "model.pt"),
+                    tomograms=(phantom["tomogram"],),
+                    device="cpu",
+                    output=str(tmp_path / "out"),
+                ),
+                **more,
+            )
+        )
 
     state = checkpoint.load(str(tiny_model / "model.pt"))
     masked = str(tmp_path / "masked.pt")
     network, trained = checkpoint.restore(state, "")
-    checkpoint.save(masked, network.state_dict(), dataclasses.replace(
-        trained, perturbation="points"), 1, 10.0)
+    checkpoint.save(
+        masked, network.state_dict(), dataclasses.replace(trained, perturbation="points"), 1, 10.0
+    )
     tiny = str(tmp_path / "tiny.mrc")
     mrc.write_volume(tiny, np.random.rand(24, 24, 40).astype(np.float32), 10.0)
     for settings, words in (
-            (config(model=masked), "the perturbation points.*expected a model of"),
-            (config(tomograms=(str(tmp_path / "none.mrc"),)), "none.mrc"),
-            (config(model=phantom["tomogram"]), "no F2Fd model"),
-            (config(tomograms=(tiny,)), "has 24 x 24 x 40 voxels .*; expected at least 32768"),
-            (config(tile_size=36), "--tile-size is 36; expected a multiple of")):
+        (config(model=masked), "the perturbation points.*expected a model of"),
+        (config(tomograms=(str(tmp_path / "none.mrc"),)), "none.mrc"),
+        (config(model=phantom["tomogram"]), "no F2Fd model"),
+        (config(tomograms=(tiny,)), "has 24 x 24 x 40 voxels .*; expected at least 32768"),
+        (config(tile_size=36), "--tile-size is 36; expected a multiple of"),
+    ):
         with pytest.raises(UserError, match=words):
             check(settings)
     assert not (tmp_path / "out").exists()
@@ -392,32 +453,63 @@ def test_what_can_not_be_checked_is_refused(phantom, tiny_model, tmp_path):
 
 def test_denoising_ends_with_a_verdict(phantom, tiny_model, tmp_path, capsys):
     """Numbers beside the result, and a warning where the model is worse than its start."""
-    arguments = ["denoise", str(tiny_model / "model.pt"), phantom["tomogram"], "--device", "cpu",
-                 "--threads", "1", "--output"]
+    arguments = [
+        "denoise",
+        str(tiny_model / "model.pt"),
+        phantom["tomogram"],
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--output",
+    ]
     assert main([*arguments, str(tmp_path)]) == 0
     said = capsys.readouterr().err
     found = json.loads((tmp_path / "tomogram_check.json").read_text(encoding="utf-8"))
-    assert found["worse"] == (found["denoised"]["estimate"] < max(
-        found[name]["estimate"] for name in ("tomogram", "gaussian", "start")) - 0.01)
-    assert ("warning: %s: the estimated" % phantom["tomogram"] in said) == found["worse"]
-    assert "%.2f (%.2f to %.2f)" % tuple(
-        found["denoised"][key] for key in ("estimate", "low", "high")) in said
+    assert found["worse"] == (
+        found["denoised"]["estimate"]
+        < max(found[name]["estimate"] for name in ("tomogram", "gaussian", "start")) - 0.01
+    )
+    assert (f"warning: {phantom['tomogram']}: the estimated" in said) == found["worse"]
+    value = found["denoised"]
+    assert f"{value['estimate']:.2f} ({value['low']:.2f} to {value['high']:.2f})" in said
     assert main([*arguments, str(tmp_path)]) == 2
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="Chromium is not installed")
 def test_the_page_opens_in_a_browser(quick, phantom, tiny_model, tmp_path):
-    path = check(CheckConfig(model=str(tiny_model / "model.pt"), tomograms=(phantom["tomogram"],),
-                             output=str(tmp_path / "out"), device="cpu", threads=1))
+    path = check(
+        CheckConfig(
+            model=str(tiny_model / "model.pt"),
+            tomograms=(phantom["tomogram"],),
+            output=str(tmp_path / "out"),
+            device="cpu",
+            threads=1,
+        )
+    )
     for width in (1200, 390):
-        picture = tmp_path / ("%d.png" % width)
+        picture = tmp_path / (f"{width}.png")
         subprocess.run(
-            ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-             "--disable-background-networking", "--disable-component-update", "--disable-sync",
-             "--user-data-dir=%s" % (tmp_path / "browser"), "--window-size=%d,3000" % width,
-             "--screenshot=%s" % picture, "file://" + path], check=True, capture_output=True,
-            timeout=120)
+            [
+                "chromium",
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                f"--user-data-dir={tmp_path / 'browser'}",
+                f"--window-size={width},3000",
+                f"--screenshot={picture}",
+                "file://" + path,
+            ],
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
         from matplotlib import image
+
         pixels = image.imread(str(picture))[..., :3]
         # The marks' colours and, of the pictures, many shades are there.
         assert len(np.unique((255 * pixels).astype(np.uint8).reshape(-1, 3), axis=0)) > 500

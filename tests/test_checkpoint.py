@@ -25,8 +25,13 @@ def test_round_trip(tmp_path):
 def test_newest_passes_over_a_broken_checkpoint(tmp_path):
     warnings = []
     for step in (10, 20):
-        checkpoint.save(checkpoint.path_of(str(tmp_path), step), unet.build(CONFIG).state_dict(),
-                        CONFIG, step, 1.0)
+        checkpoint.save(
+            checkpoint.path_of(str(tmp_path), step),
+            unet.build(CONFIG).state_dict(),
+            CONFIG,
+            step,
+            1.0,
+        )
     path, state = checkpoint.newest(str(tmp_path), warnings.append)
     assert state["step"] == 20 and not warnings
     with open(path, "r+b") as stream:
@@ -46,14 +51,27 @@ def test_models_of_version_1_are_read(tmp_path):
     torch.manual_seed(0)
     network = unet.build(CONFIG)
     for refine_at in (0.3, 0.0):
-        old = {name: value for name, value in CONFIG.to_dict().items()
-               if name not in ("noise_gain", "averaging")}
-        old.update(refine_at=refine_at, spectrum_quantile=0.25, spectrum_window=32, steps=1000,
-                   dropout=0.1)
+        old = {
+            name: value
+            for name, value in CONFIG.to_dict().items()
+            if name not in ("noise_gain", "averaging")
+        }
+        old.update(
+            refine_at=refine_at, spectrum_quantile=0.25, spectrum_window=32, steps=1000, dropout=0.1
+        )
         path = str(tmp_path / "checkpoints" / "step_00000007.pt")
         (tmp_path / "checkpoints").mkdir(exist_ok=True)
-        torch.save(dict(format="f2fd", version=1, config=old, step=7, voxel_size=10.0,
-                        model=network.state_dict()), path)
+        torch.save(
+            dict(
+                format="f2fd",
+                version=1,
+                config=old,
+                step=7,
+                voxel_size=10.0,
+                model=network.state_dict(),
+            ),
+            path,
+        )
         restored, config = checkpoint.restore(checkpoint.load(path), path)
         assert (config.steps, config.spectrum_window, config.dropout) == (1000, 32, 0.1)
         for one, other in zip(network.parameters(), restored.parameters()):
@@ -63,8 +81,20 @@ def test_models_of_version_1_are_read(tmp_path):
 def test_training_of_version_1_is_not_resumed(tmp_path, phantom):
     folder = tmp_path / "checkpoints"
     folder.mkdir()
-    torch.save(dict(format="f2fd", version=1, config=CONFIG.to_dict(), step=7, voxel_size=10.0,
-                    model=unet.build(CONFIG).state_dict()), str(folder / "step_00000007.pt"))
+    torch.save(
+        dict(
+            format="f2fd",
+            version=1,
+            config=CONFIG.to_dict(),
+            step=7,
+            voxel_size=10.0,
+            model=unet.build(CONFIG).state_dict(),
+        ),
+        str(folder / "step_00000007.pt"),
+    )
     with pytest.raises(UserError, match="written by an older F2Fd.*--initial-model"):
-        train(TrainConfig(tomograms=(phantom["tomogram"],), output=str(tmp_path), resume=True,
-                          features=2))
+        train(
+            TrainConfig(
+                tomograms=(phantom["tomogram"],), output=str(tmp_path), resume=True, features=2
+            )
+        )

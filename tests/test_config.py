@@ -20,11 +20,13 @@ from f2fd_core.config import (
     read_json,
 )
 
-BLOCK = ("import sys\n"
-         "class Block:\n"
-         "    def find_spec(self, name, path=None, target=None):\n"
-         "        if name.split('.')[0] in {blocked}: raise ImportError('blocked ' + name)\n"
-         "sys.meta_path.insert(0, Block())\n")
+BLOCK = (
+    "import sys\n"
+    "class Block:\n"
+    "    def find_spec(self, name, path=None, target=None):\n"
+    "        if name.split('.')[0] in {blocked}: raise ImportError('blocked ' + name)\n"
+    "sys.meta_path.insert(0, Block())\n"
+)
 
 
 def import_with_blocked(blocked, modules):
@@ -33,14 +35,18 @@ def import_with_blocked(blocked, modules):
 
 
 def test_config_needs_only_the_standard_library():
-    result = import_with_blocked({"torch", "numpy", "mrcfile", "matplotlib"},
-                                 ["f2fd_core.config", "f2fd_core.cli"])
+    result = import_with_blocked(
+        {"torch", "numpy", "mrcfile", "matplotlib"}, ["f2fd_core.config", "f2fd_core.cli"]
+    )
     assert result.returncode == 0, result.stderr
 
 
 def test_engine_never_imports_scipion():
-    modules = [module.name for module in pkgutil.walk_packages(f2fd_core.__path__, "f2fd_core.")
-               if not module.name.endswith("__main__")]
+    modules = [
+        module.name
+        for module in pkgutil.walk_packages(f2fd_core.__path__, "f2fd_core.")
+        if not module.name.endswith("__main__")
+    ]
     assert {"f2fd_core.commands.train", "f2fd_core.config.train"} <= set(modules)
     result = import_with_blocked({"pyworkflow", "pwem", "tomo"}, modules)
     assert result.returncode == 0, result.stderr
@@ -50,12 +56,15 @@ def test_the_block_of_these_tests_does_block():
     assert import_with_blocked({"json"}, ["json.tool"]).returncode == 1
 
 
-@pytest.mark.parametrize("values", [
-    {"tomograms": ["a b.mrc", "ü.mrc"], "output": "x", "steps": 7, "learning_rate": 1},
-    {"tomograms": [os.fsdecode(b"no UTF-8: \xff \\xff \xfc.mrc")]},
-    {"preset": "published", "steps": 3},
-    {"preset": "published"},
-])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"tomograms": ["a b.mrc", "ü.mrc"], "output": "x", "steps": 7, "learning_rate": 1},
+        {"tomograms": [os.fsdecode(b"no UTF-8: \xff \\xff \xfc.mrc")]},
+        {"preset": "published", "steps": 3},
+        {"preset": "published"},
+    ],
+)
 def test_json_round_trip(values):
     first = TrainConfig.create(values)
     assert TrainConfig.create(json.loads(first.to_json())) == first
@@ -76,24 +85,58 @@ def test_a_recorded_name_that_is_no_utf8_is_taken_up_again(tmp_path):
 
 def test_published_preset_sets_the_sample_run():
     published = TrainConfig.create({"preset": "published"})
-    expected = dict(epochs=50, inversion_probability=0.1, mask_probability=0.5, dropout=0.8,
-                    block_size=8, pool_size=20, samples_per_patch=6, batch_size=2, patch_size=64,
-                    optimizer="adam", learning_rate=1e-4, clip=True, tv_weight=0.0,
-                    perturbation="masks", network="published", renew_pool=False)
+    expected = dict(
+        epochs=50,
+        inversion_probability=0.1,
+        mask_probability=0.5,
+        dropout=0.8,
+        block_size=8,
+        pool_size=20,
+        samples_per_patch=6,
+        batch_size=2,
+        patch_size=64,
+        optimizer="adam",
+        learning_rate=1e-4,
+        clip=True,
+        tv_weight=0.0,
+        perturbation="masks",
+        network="published",
+        renew_pool=False,
+    )
     assert {name: getattr(published, name) for name in expected} == expected
     assert published.network_features() == 48
     filled = DenoiseConfig().for_model(published)
-    assert (filled.predictions, filled.batch_size, filled.pool_size, filled.tile_size) \
-        == (100, 10, 20, 64)
+    assert (filled.predictions, filled.batch_size, filled.pool_size, filled.tile_size) == (
+        100,
+        10,
+        20,
+        64,
+    )
 
 
 def test_explicit_options_win_over_preset_and_file(tmp_path):
     path = tmp_path / "train.json"
     path.write_text(json.dumps({"preset": "published", "patch_size": 96}))
-    settings, _ = cli.parse(["train", "a.mrc", "--output", "o", "--config", str(path),
-                             "--dropout", "0.3", "--steps", "5"])
-    assert (settings.patch_size, settings.dropout, settings.steps, settings.epochs) \
-        == (96, 0.3, 5, 0)
+    settings, _ = cli.parse(
+        [
+            "train",
+            "a.mrc",
+            "--output",
+            "o",
+            "--config",
+            str(path),
+            "--dropout",
+            "0.3",
+            "--steps",
+            "5",
+        ]
+    )
+    assert (settings.patch_size, settings.dropout, settings.steps, settings.epochs) == (
+        96,
+        0.3,
+        5,
+        0,
+    )
     assert settings.features == 48
 
 
@@ -109,17 +152,27 @@ def test_resume_takes_up_the_recorded_settings(tmp_path):
 
 def test_original_names_are_aliases():
     names = {
-        "train": {"epochs": ("epochs", 3), "p": ("inversion_probability", 0.2),
-                  "Vmask_pct": ("mask_probability", 0.4), "dropout_p": ("dropout", 0.6),
-                  "volumetric_scale_factor": ("block_size", 4), "total_samples": ("pool_size", 12),
-                  "n_bernoulli_samples": ("samples_per_patch", 5), "batch_size": ("batch_size", 3),
-                  "subtomo_length": ("patch_size", 96), "n_features": ("features", 16),
-                  "lr": ("learning_rate", 0.01), "alpha": ("tv_weight", 0.5),
-                  "Vmask_probability": ("block_probability", 0.25),
-                  "dataset": ("perturbation", "masks")},
-        "denoise": {"total_samples_prediction": ("pool_size", 9),
-                    "n_bernoulli_samples_prediction": ("batch_size", 3),
-                    "predict_N_times": ("predictions", 30)},
+        "train": {
+            "epochs": ("epochs", 3),
+            "p": ("inversion_probability", 0.2),
+            "Vmask_pct": ("mask_probability", 0.4),
+            "dropout_p": ("dropout", 0.6),
+            "volumetric_scale_factor": ("block_size", 4),
+            "total_samples": ("pool_size", 12),
+            "n_bernoulli_samples": ("samples_per_patch", 5),
+            "batch_size": ("batch_size", 3),
+            "subtomo_length": ("patch_size", 96),
+            "n_features": ("features", 16),
+            "lr": ("learning_rate", 0.01),
+            "alpha": ("tv_weight", 0.5),
+            "Vmask_probability": ("block_probability", 0.25),
+            "dataset": ("perturbation", "masks"),
+        },
+        "denoise": {
+            "total_samples_prediction": ("pool_size", 9),
+            "n_bernoulli_samples_prediction": ("batch_size", 3),
+            "predict_N_times": ("predictions", 30),
+        },
     }
     for command, aliases in names.items():
         for original, (field, value) in aliases.items():
@@ -150,7 +203,12 @@ def test_every_option_reaches_its_field():
     for command, (config_class, _) in cli.COMMANDS.items():
         for field, kind, default, spec in config.parameters(config_class):
             if spec.positional or field in (
-                    "ground_truth", "half_maps", "perturbation", "reference", "membrane"):
+                "ground_truth",
+                "half_maps",
+                "perturbation",
+                "reference",
+                "membrane",
+            ):
                 continue
             value = other_value(field, kind, default, spec)
             words = [config.flag(field)]
@@ -168,44 +226,77 @@ def test_every_option_reaches_its_field():
             assert getattr(settings, field) == value != default
 
 
-@pytest.mark.parametrize(("values", "words"), [
-    ({"perturbation": "points", "block_size": 49}, "--block-size is 49; expected at most "
-     "--patch-size, which is 48"),
-    ({"batch_size": 0}, "--batch-size is 0; expected at least 1"),
-    ({"steps": "many"}, "--steps is 'many'; expected a whole number"),
-    ({"steps": True}, "--steps is True; expected a whole number"),
-    ({"learning_rate": float("nan")}, "--learning-rate is nan; expected a finite number"),
-    ({"learning_rate": 0}, "--learning-rate is 0.0; expected above 0"),
-    ({"noise_scale": 0.01}, "--noise-scale is 0.01; expected 0 (automatic) or at least 0.05"),
-    ({"dropout": 1.0}, "--dropout is 1.0; expected below 1"),
-    ({"network": "huge"}, "--network is 'huge'; expected one of compact, published, folded"),
-    ({"patch_size": 50}, "--patch-size is 50; expected a multiple of 8"),
-    ({"network": "published", "patch_size": 48}, "--patch-size is 48; expected a multiple of 32"),
-    ({"start": "pretrained", "network": "compact"}, "--start is pretrained, with the network "
-     "compact of 8 features; expected folded of 16, or random"),
-    ({"start": "pretrained", "features": 24},
-     "--start is pretrained, with the network folded of 24 "),
-    ({"start": "pretrained", "initial_model": "model.pt"},
-     "--start is pretrained and --initial-model is model.pt; expected one of them"),
-    ({"tomograms": "a.mrc"}, "--tomograms is 'a.mrc'; expected a list"),
-    ({"perturbation": "masks", "samples_per_patch": 6, "pool_size": 11},
-     "--pool-size is 11; expected at least 12"),
-    ({"sphere_min": 0.2, "sphere_max": 0.1}, "--sphere-min is 0.2; expected at most"),
-    ({"resume": True, "overwrite": True}, "--resume and --overwrite exclude each other"),
-    ({"ground_truth": ["a"], "tomograms": ["a", "b"]}, "--ground-truth names 1 volumes"),
-    ({"half_maps": ["a", "b", "c"]}, "--half-maps names 3 files; expected two for each tomogram"),
-    ({"half_maps": ["a", "b"], "tomograms": ["c", "d"]}, "--half-maps names 2 files; expected two"),
-    ({"half_maps": ["a", "b"], "perturbation": "points"},
-     "--perturbation is points and --half-maps names 2 files; expected spectrum or halves with "),
-    ({"perturbation": "halves", "tomograms": ["a"]},
-     "--perturbation is halves and --half-maps names no files; expected two a tomogram"),
-    ({"half_maps": ["a", "b"], "ground_truth": ["c", "d"]},
-     "--ground-truth names 2 volumes; expected 1, one for each tomogram"),
-    ({"deconvolve": True, "tomograms": ["a"]}, "--defocus is 0; expected the tomograms' defocus"),
-    ({"point_probability": 0.0}, "--point-probability is 0.0; expected above 0"),
-    ({"blind_share": 0.6}, "--blind-share is 0.6; expected at most 0.5"),
-    ({"stpes": 3}, "'stpes' is no parameter of TrainConfig"),
-])
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (
+            {"perturbation": "points", "block_size": 49},
+            "--block-size is 49; expected at most --patch-size, which is 48",
+        ),
+        ({"batch_size": 0}, "--batch-size is 0; expected at least 1"),
+        ({"steps": "many"}, "--steps is 'many'; expected a whole number"),
+        ({"steps": True}, "--steps is True; expected a whole number"),
+        ({"learning_rate": float("nan")}, "--learning-rate is nan; expected a finite number"),
+        ({"learning_rate": 0}, "--learning-rate is 0.0; expected above 0"),
+        ({"noise_scale": 0.01}, "--noise-scale is 0.01; expected 0 (automatic) or at least 0.05"),
+        ({"dropout": 1.0}, "--dropout is 1.0; expected below 1"),
+        ({"network": "huge"}, "--network is 'huge'; expected one of compact, published, folded"),
+        ({"patch_size": 50}, "--patch-size is 50; expected a multiple of 8"),
+        (
+            {"network": "published", "patch_size": 48},
+            "--patch-size is 48; expected a multiple of 32",
+        ),
+        (
+            {"start": "pretrained", "network": "compact"},
+            "--start is pretrained, with the network "
+            "compact of 8 features; expected folded of 16, or random",
+        ),
+        (
+            {"start": "pretrained", "features": 24},
+            "--start is pretrained, with the network folded of 24 ",
+        ),
+        (
+            {"start": "pretrained", "initial_model": "model.pt"},
+            "--start is pretrained and --initial-model is model.pt; expected one of them",
+        ),
+        ({"tomograms": "a.mrc"}, "--tomograms is 'a.mrc'; expected a list"),
+        (
+            {"perturbation": "masks", "samples_per_patch": 6, "pool_size": 11},
+            "--pool-size is 11; expected at least 12",
+        ),
+        ({"sphere_min": 0.2, "sphere_max": 0.1}, "--sphere-min is 0.2; expected at most"),
+        ({"resume": True, "overwrite": True}, "--resume and --overwrite exclude each other"),
+        ({"ground_truth": ["a"], "tomograms": ["a", "b"]}, "--ground-truth names 1 volumes"),
+        (
+            {"half_maps": ["a", "b", "c"]},
+            "--half-maps names 3 files; expected two for each tomogram",
+        ),
+        (
+            {"half_maps": ["a", "b"], "tomograms": ["c", "d"]},
+            "--half-maps names 2 files; expected two",
+        ),
+        (
+            {"half_maps": ["a", "b"], "perturbation": "points"},
+            "--perturbation is points and --half-maps names 2 files; expected spectrum or halves "
+            "with ",
+        ),
+        (
+            {"perturbation": "halves", "tomograms": ["a"]},
+            "--perturbation is halves and --half-maps names no files; expected two a tomogram",
+        ),
+        (
+            {"half_maps": ["a", "b"], "ground_truth": ["c", "d"]},
+            "--ground-truth names 2 volumes; expected 1, one for each tomogram",
+        ),
+        (
+            {"deconvolve": True, "tomograms": ["a"]},
+            "--defocus is 0; expected the tomograms' defocus",
+        ),
+        ({"point_probability": 0.0}, "--point-probability is 0.0; expected above 0"),
+        ({"blind_share": 0.6}, "--blind-share is 0.6; expected at most 0.5"),
+        ({"stpes": 3}, "'stpes' is no parameter of TrainConfig"),
+    ],
+)
 def test_bad_values_get_one_sentence(values, words):
     with pytest.raises(UserError) as caught:
         TrainConfig.create(values)
@@ -213,12 +304,16 @@ def test_bad_values_get_one_sentence(values, words):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("config_class", [TrainConfig, DenoiseConfig, DeconvolveConfig,
-                                          SimulateConfig, BenchmarkConfig])
+@pytest.mark.parametrize(
+    "config_class", [TrainConfig, DenoiseConfig, DeconvolveConfig, SimulateConfig, BenchmarkConfig]
+)
 def test_a_defocus_in_angstrom_is_refused_with_the_unit(config_class):
     assert config_class.create({"defocus": 100.0}).defocus == 100
-    with pytest.raises(UserError, match=r"--defocus is 30000.0; expected at most 100 "
-                                        r"\(unit: µm\)"):
+    with pytest.raises(
+        UserError,
+        match=r"--defocus is 30000.0; expected at most 100 "
+        r"\(unit: µm\)",
+    ):
         config_class.create({"defocus": 30000})
 
 
@@ -232,8 +327,9 @@ def test_earlier_names_of_the_starting_weights_are_understood(config_class):
 def test_help_has_a_line_for_each_choice(config_class):
     for name, _, _, spec in config.parameters(config_class):
         lines = spec.full_help().splitlines()
-        assert [line.split(":")[0] for line in lines[1:len(spec.choices) + 1]] == list(
-            spec.choices), name
+        assert [line.split(":")[0] for line in lines[1 : len(spec.choices) + 1]] == list(
+            spec.choices
+        ), name
 
 
 def test_half_maps_are_for_noise_matched_pairs_or_for_noise2noise():
@@ -252,9 +348,10 @@ def test_half_maps_are_for_noise_matched_pairs_or_for_noise2noise():
 
 def test_recorded_half_maps_and_perturbation_are_taken_up(tmp_path):
     """A configuration file with half-maps, and one without to which they are given."""
-    for recorded, words in ((dict(half_maps=("a.mrc", "b.mrc"), perturbation="halves"), []),
-                            (dict(perturbation="masks"), ["--half-maps", "a.mrc", "b.mrc",
-                                                          "--perturbation", "halves"])):
+    for recorded, words in (
+        (dict(half_maps=("a.mrc", "b.mrc"), perturbation="halves"), []),
+        (dict(perturbation="masks"), ["--half-maps", "a.mrc", "b.mrc", "--perturbation", "halves"]),
+    ):
         path = tmp_path / "train.json"
         path.write_text(TrainConfig(**recorded).to_json())
         settings, _ = cli.parse(["train", "--config", str(path), *words])
@@ -262,7 +359,7 @@ def test_recorded_half_maps_and_perturbation_are_taken_up(tmp_path):
 
 
 def test_what_is_left_of_a_denoising_without_the_finished_tomograms():
-    halves = tuple("%s_%s" % (name, half) for name in "abc" for half in ("odd", "even"))
+    halves = tuple(f"{name}_{half}" for name in "abc" for half in ("odd", "even"))
     for tomograms in ((), ("a", "b", "c")):
         whole = DenoiseConfig(tomograms=tomograms, half_maps=halves, seed=7)
         names = whole.names()
@@ -277,27 +374,49 @@ def test_what_is_left_of_a_denoising_without_the_finished_tomograms():
     assert (plain.tomograms, plain.half_maps) == (("b",), ())
 
 
-@pytest.mark.parametrize(("trained", "values", "words"), [
-    ({"perturbation": "points"}, {"half_maps": ["a", "b"]}, "--half-maps names 2 files; expected "
-     "none for a model trained with the perturbation points"),
-    ({}, {"defocus": 2.5}, "--defocus is 2.5; expected 0, since the model was trained on tomograms "
-                           "that were not deconvolved"),
-    ({"network": "published", "patch_size": 64}, {"tile_size": 72},
-     "--tile-size is 72; expected a multiple of 32 for the model's published network"),
-])
+@pytest.mark.parametrize(
+    ("trained", "values", "words"),
+    [
+        (
+            {"perturbation": "points"},
+            {"half_maps": ["a", "b"]},
+            "--half-maps names 2 files; expected "
+            "none for a model trained with the perturbation points",
+        ),
+        (
+            {},
+            {"defocus": 2.5},
+            "--defocus is 2.5; expected 0, since the model was trained on tomograms "
+            "that were not deconvolved",
+        ),
+        (
+            {"network": "published", "patch_size": 64},
+            {"tile_size": 72},
+            "--tile-size is 72; expected a multiple of 32 for the model's published network",
+        ),
+    ],
+)
 def test_denoising_has_to_suit_the_model(trained, values, words):
     with pytest.raises(UserError) as caught:
         DenoiseConfig.create(values).for_model(TrainConfig.create(trained))
     assert str(caught.value) == words
 
 
-@pytest.mark.parametrize(("trained", "predictions"), [
-    ({}, 4), ({"augmentation": "none"}, 4), ({"perturbation": "points"}, 20),
-    ({"perturbation": "blindspot"}, 4), ({"perturbation": "blindspot", "augmentation": "none"}, 1),
-    ({"perturbation": "blindspot", "augmentation": "none", "dropout": 0.1}, 4),
-    ({"perturbation": "halves"}, 8), ({"perturbation": "halves", "augmentation": "none"}, 2),
-    ({"preset": "published"}, 100), ({"preset": "published", "perturbation": "points"}, 100),
-])
+@pytest.mark.parametrize(
+    ("trained", "predictions"),
+    [
+        ({}, 4),
+        ({"augmentation": "none"}, 4),
+        ({"perturbation": "points"}, 20),
+        ({"perturbation": "blindspot"}, 4),
+        ({"perturbation": "blindspot", "augmentation": "none"}, 1),
+        ({"perturbation": "blindspot", "augmentation": "none", "dropout": 0.1}, 4),
+        ({"perturbation": "halves"}, 8),
+        ({"perturbation": "halves", "augmentation": "none"}, 2),
+        ({"preset": "published"}, 100),
+        ({"preset": "published", "perturbation": "points"}, 100),
+    ],
+)
 def test_predictions_as_the_model_wants_them(trained, predictions):
     trained = TrainConfig.create(trained)
     halves = ("odd.mrc", "even.mrc") if trained.perturbation == "halves" else ()
@@ -309,7 +428,8 @@ def test_predictions_as_the_model_wants_them(trained, predictions):
 def test_half_maps_are_predicted_in_turn():
     with pytest.raises(UserError, match="--predictions is 3; expected an even number"):
         DenoiseConfig(half_maps=("a.mrc", "b.mrc"), predictions=3).for_model(
-            TrainConfig(perturbation="halves"))
+            TrainConfig(perturbation="halves")
+        )
 
 
 def test_the_word_for_zero_is_taken_and_told():
@@ -319,7 +439,7 @@ def test_the_word_for_zero_is_taken_and_told():
             if spec.zero:
                 settings, _ = cli.parse([command, config.flag(field), spec.zero])
                 assert getattr(settings, field) == 0 and type(getattr(settings, field)) is kind
-                with pytest.raises(UserError, match="invalid %s value" % kind.__name__):
+                with pytest.raises(UserError, match=f"invalid {kind.__name__} value"):
                     cli.parse([command, config.flag(field), spec.zero + "?"])
                 words[command, field] = spec.zero
     assert words["train", "epochs"] == "by steps" and words["denoise", "threads"] == "all"
@@ -345,8 +465,9 @@ def test_std_needs_two_predictions():
     with pytest.raises(UserError, match="--predictions is 1; expected at least 2 for --std"):
         DenoiseConfig(predictions=1, std=True).for_model(TrainConfig())
     with pytest.raises(UserError, match="--predictions is 1; expected at least 2 for --std"):
-        DenoiseConfig(std=True).for_model(TrainConfig(perturbation="blindspot",
-                                                      augmentation="none"))
+        DenoiseConfig(std=True).for_model(
+            TrainConfig(perturbation="blindspot", augmentation="none")
+        )
 
 
 def test_readme_shows_the_current_arguments():
@@ -354,11 +475,20 @@ def test_readme_shows_the_current_arguments():
     assert readme_table.renewed(readme) == readme, "run: make table"
 
 
-@pytest.mark.parametrize(("options", "shapes"), [
-    ({}, True), ({"patch_size": 40}, False), ({"patch_size": 40, "start": "shapes"}, True),
-    ({"start": "random"}, False), ({"features": 8}, False), ({"network": "compact"}, False),
-    ({"perturbation": "masks"}, False), ({"preset": "published"}, False),
-    ({"initial_model": "model.pt"}, False)])
+@pytest.mark.parametrize(
+    ("options", "shapes"),
+    [
+        ({}, True),
+        ({"patch_size": 40}, False),
+        ({"patch_size": 40, "start": "shapes"}, True),
+        ({"start": "random"}, False),
+        ({"features": 8}, False),
+        ({"network": "compact"}, False),
+        ({"perturbation": "masks"}, False),
+        ({"preset": "published"}, False),
+        ({"initial_model": "model.pt"}, False),
+    ],
+)
 def test_what_the_automatic_start_suits(options, shapes):
     """The network, method and patches that learned from shapes, unless a model is given; both
     have learned before."""

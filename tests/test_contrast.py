@@ -1,4 +1,5 @@
 """Tomograms of the other contrast than those that a model has learned from."""
+
 import numpy as np
 import pytest
 from conftest import data
@@ -14,8 +15,16 @@ def tomogram(**change):
 
 
 def denoised(path, output):
-    result, = denoise(DenoiseConfig(model=PRETRAINED, tomograms=(path,), output=str(output),
-                                    device="cpu", precision="float32", predictions=2))
+    (result,) = denoise(
+        DenoiseConfig(
+            model=PRETRAINED,
+            tomograms=(path,),
+            output=str(output),
+            device="cpu",
+            precision="float32",
+            predictions=2,
+        )
+    )
     return data(result)
 
 
@@ -24,14 +33,22 @@ def test_the_network_is_inverted_for_a_tomogram_of_the_other_contrast(write, tmp
     usual = denoised(write(values, "dark.mrc"), tmp_path / "one")
     assert "contrast" not in capsys.readouterr().err
     other = denoised(write(-values, "bright.mrc"), tmp_path / "two")
-    assert "bright.mrc has the opposite contrast of what the model has learned from" \
+    assert (
+        "bright.mrc has the opposite contrast of what the model has learned from"
         in capsys.readouterr().err
+    )
     np.testing.assert_allclose(other, -usual, atol=2e-3 * usual.std())
 
 
-@pytest.mark.parametrize("change", (dict(specimen="empty"), dict(snr=0.02),
-                                    dict(specimen="spheres"),
-                                    dict(specimen="crowded", sirt_iterations=10)))
+@pytest.mark.parametrize(
+    "change",
+    (
+        dict(specimen="empty"),
+        dict(snr=0.02),
+        dict(specimen="spheres"),
+        dict(specimen="crowded", sirt_iterations=10),
+    ),
+)
 def test_no_false_alarm(change, write, tmp_path, capsys):
     denoised(write(tomogram(**change)), tmp_path)
     assert "contrast" not in capsys.readouterr().err

@@ -30,6 +30,7 @@ class Sum(torch.nn.Module):
 
 class Counting:
     """A perturbation whose k-th copy is the constant k."""
+
     axes = (0, 1, 2)
 
     def __init__(self):
@@ -72,8 +73,9 @@ class Placed(torch.nn.Module):
 def test_turned_predictions_against_a_loop(batch_size, perturbation):
     """Every half-map in each of the four positions; the outputs are turned back."""
     turns = TrainConfig(perturbation=perturbation).prediction_turns()
-    predictor = Predictor(Placed(), torch.device("cpu"), torch.float32, 10, batch_size, turns=turns,
-                          spread=True)
+    predictor = Predictor(
+        Placed(), torch.device("cpu"), torch.float32, 10, batch_size, turns=turns, spread=True
+    )
     mean, variance = predictor.moments(Counting(), (0, 0, 0), (2, 3, 4))
     place = np.arange(24).reshape(2, 3, 4)
     positions = [place, place[::-1, :, ::-1], place[::-1, ::-1], place[:, ::-1, ::-1]]
@@ -85,13 +87,24 @@ def test_turned_predictions_against_a_loop(batch_size, perturbation):
 
 def test_a_turned_tomogram_gives_the_turned_result(tiny_model, phantom, write, tmp_path):
     """With all four positions, whatever the network has learned; with one it does not."""
+
     def difference(predictions):
         values = data(phantom["tomogram"])
         paths = [write(values, name="as-it-is"), write(values[::-1, :, ::-1].copy(), name="turned")]
-        one, other = (data(path) for path in denoise(DenoiseConfig(
-            model=str(tiny_model / "model.pt"), tomograms=tuple(paths), predictions=predictions,
-            output=str(tmp_path / str(predictions)), device="cpu", precision="float32",
-            tile_size=96)))
+        one, other = (
+            data(path)
+            for path in denoise(
+                DenoiseConfig(
+                    model=str(tiny_model / "model.pt"),
+                    tomograms=tuple(paths),
+                    predictions=predictions,
+                    output=str(tmp_path / str(predictions)),
+                    device="cpu",
+                    precision="float32",
+                    tile_size=96,
+                )
+            )
+        )
         return np.abs(one - other[::-1, :, ::-1]).max() / one.std()
 
     assert difference(4) < 1e-3 < 0.05 < difference(1)
@@ -99,14 +112,31 @@ def test_a_turned_tomogram_gives_the_turned_result(tiny_model, phantom, write, t
 
 def test_no_noise_is_estimated_or_added_where_the_positions_suffice(small, tmp_path, monkeypatch):
     # Of the compact network, which hardly trained, too, does about the same with noise added.
-    model = train(TrainConfig(**dict(TINY, network="compact", features=4, schedule="constant",
-                                     learning_rate=1e-3, output=str(tmp_path),
-                                     tomograms=(small["tomogram"],))))
+    model = train(
+        TrainConfig(
+            **dict(
+                TINY,
+                network="compact",
+                features=4,
+                schedule="constant",
+                learning_rate=1e-3,
+                output=str(tmp_path),
+                tomograms=(small["tomogram"],),
+            )
+        )
+    )
 
     def denoised(seed, predictions):
-        path, = denoise(DenoiseConfig(
-            model=model, tomograms=(small["tomogram"],), device="cpu", seed=seed,
-            predictions=predictions, output=str(tmp_path / ("%d-%d" % (seed, predictions)))))
+        (path,) = denoise(
+            DenoiseConfig(
+                model=model,
+                tomograms=(small["tomogram"],),
+                device="cpu",
+                seed=seed,
+                predictions=predictions,
+                output=str(tmp_path / (f"{seed}-{predictions}")),
+            )
+        )
         return data(path)
 
     more = [denoised(seed, 5) for seed in (1, 2)]
@@ -126,30 +156,34 @@ def test_header_and_intensities_are_the_inputs(quick_denoise, small, tmp_path):
         stream.voxel_size = (8.5, 8.5, 8.5)
         for axis, value in zip("xyz", (10, 20, 30)):
             stream.header.origin[axis] = value
-            stream.header["n%sstart" % axis] = -value
+            stream.header[f"n{axis}start"] = -value
     result = quick_denoise(source, tmp_path / "out", std=True)
     assert result == str(tmp_path / "out" / "own name_denoised.mrc")
     assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == [
-        "own name_denoised.mrc", "own name_slices.png", "own name_std.mrc"]
+        "own name_denoised.mrc",
+        "own name_slices.png",
+        "own name_std.mrc",
+    ]
     for path in (result, str(tmp_path / "out" / "own name_std.mrc")):
         assert mrcfile.validate(path)
         with mrcfile.open(path) as stream:
             assert stream.data.dtype == np.float32 and stream.data.shape == values.shape
             assert float(stream.voxel_size.x) == pytest.approx(8.5)
             assert [float(stream.header.origin[axis]) for axis in "xyz"] == [10, 20, 30]
-            assert [int(stream.header["n%sstart" % axis]) for axis in "xyz"] == [-10, -20, -30]
+            assert [int(stream.header[f"n{axis}start"]) for axis in "xyz"] == [-10, -20, -30]
             *_, label, made_of = stream.get_labels()
             assert made_of.startswith("F2Fd model=")
-            assert label.startswith("F2Fd %s: denoised by " % __version__)
+            assert label.startswith(f"F2Fd {__version__}: denoised by ")
             assert label.rstrip().endswith("/model.pt")
     assert abs(data(result).mean() - values.mean()) < values.std()
     assert data(str(tmp_path / "out" / "own name_std.mrc")).min() >= 0
 
 
 def test_same_seed_same_result_other_seed_other(quick_denoise, small, tmp_path):
-    results = [data(quick_denoise(small["tomogram"], tmp_path / str(number), seed=seed,
-                                  predictions=5))
-               for number, seed in enumerate((1, 1, 2))]
+    results = [
+        data(quick_denoise(small["tomogram"], tmp_path / str(number), seed=seed, predictions=5))
+        for number, seed in enumerate((1, 1, 2))
+    ]
     np.testing.assert_array_equal(results[0], results[1])
     assert not np.array_equal(results[0], results[2])
 
@@ -162,7 +196,8 @@ def test_no_seams_between_tiles(quick_denoise, phantom, tmp_path):
         faces = {start for start, _ in tiles} | {start + 32 for start, _ in tiles}
         faces = sorted(faces - {0, length})
         steps = np.abs(np.diff(result, axis=axis)).mean(
-            tuple(other for other in range(3) if other != axis))
+            tuple(other for other in range(3) if other != axis)
+        )
         assert faces
         at_faces = steps[[face - 1 for face in faces]]
         assert at_faces.mean() < 1.15 * np.median(steps[4:-4])
@@ -170,19 +205,26 @@ def test_no_seams_between_tiles(quick_denoise, phantom, tmp_path):
 
 def test_a_region_is_denoised_like_the_whole(blind_model, phantom, tmp_path):
     """Up to its faces, since the network sees what is around them; its place is told."""
-    config = DenoiseConfig(model=blind_model, tomograms=(phantom["tomogram"],),
-                           device="cpu", output=str(tmp_path / "whole"), predictions=1,
-                           precision="float32")
-    whole, = denoise(config)
+    config = DenoiseConfig(
+        model=blind_model,
+        tomograms=(phantom["tomogram"],),
+        device="cpu",
+        output=str(tmp_path / "whole"),
+        predictions=1,
+        precision="float32",
+    )
+    (whole,) = denoise(config)
     first, shape = (8, 16, 10), (24, 32, 40)
-    part, = denoise(dataclasses.replace(config, region=first + shape,
-                                        output=str(tmp_path / "part")))
+    (part,) = denoise(
+        dataclasses.replace(config, region=first + shape, output=str(tmp_path / "part"))
+    )
     box = tuple(slice(at, at + side) for at, side in zip(first, shape))
     assert data(part).shape == shape
     np.testing.assert_allclose(data(part), data(whole)[box], atol=0.05 * data(whole).std())
     with mrcfile.open(whole) as one, mrcfile.open(part) as other:
-        moved = [int(other.header["n%sstart" % axis]) - int(one.header["n%sstart" % axis])
-                 for axis in "zyx"]
+        moved = [
+            int(other.header[f"n{axis}start"]) - int(one.header[f"n{axis}start"]) for axis in "zyx"
+        ]
         assert float(other.voxel_size.x) == float(one.voxel_size.x)
     assert tuple(moved) == first
 
@@ -202,21 +244,28 @@ def test_existing_results_are_kept_overwritten_or_skipped(quick_denoise, small, 
     capsys.readouterr()
     quick_denoise(small["tomogram"], tmp_path, batch_size=1, resume=True)
     assert os.stat(result).st_mtime_ns == made
-    assert "%s is finished: skipped" % result in capsys.readouterr().err
+    assert f"{result} is finished: skipped" in capsys.readouterr().err
     quick_denoise(small["tomogram"], tmp_path, predictions=1, overwrite=True)
     assert not np.array_equal(data(result), before)
 
 
-@pytest.mark.reliability("denoising resumed with another model, tomogram or other settings",
-                         "one sentence, exit code 2; the earlier result is kept")
+@pytest.mark.reliability(
+    "denoising resumed with another model, tomogram or other settings",
+    "one sentence, exit code 2; the earlier result is kept",
+)
 def test_a_result_of_something_else_is_not_resumed(tiny_model, small, tmp_path):
     """Of another model, another tomogram of that name, other settings, or of nobody knows what."""
     tomogram = shutil.copyfile(small["tomogram"], tmp_path / "tomogram.mrc")
     other = shutil.copyfile(tiny_model / "model.pt", tmp_path / "other.pt")
-    config = DenoiseConfig(model=str(tiny_model / "model.pt"), tomograms=(str(tomogram),),
-                           output=str(tmp_path / "out"), device="cpu", region=(0, 0, 0, 8, 16, 16),
-                           resume=True)
-    result, = denoise(config)
+    config = DenoiseConfig(
+        model=str(tiny_model / "model.pt"),
+        tomograms=(str(tomogram),),
+        output=str(tmp_path / "out"),
+        device="cpu",
+        region=(0, 0, 0, 8, 16, 16),
+        resume=True,
+    )
+    (result,) = denoise(config)
     before = data(result)
     denoise(dataclasses.replace(config, model=str(other)))  # a copy is no other one
     state = checkpoint.load(str(other))
@@ -224,8 +273,9 @@ def test_a_result_of_something_else_is_not_resumed(tiny_model, small, tmp_path):
     checkpoint.save(str(other), network.state_dict(), trained, 7, state["voxel_size"])
 
     def refused(words, **changes):
-        with pytest.raises(UserError, match="tomogram_denoised.mrc was made of %s; it is kept"
-                                            % words):
+        with pytest.raises(
+            UserError, match=(f"tomogram_denoised.mrc was made of {words}; it is kept")
+        ):
             denoise(dataclasses.replace(config, **changes))
         np.testing.assert_array_equal(data(result), before)
 
@@ -238,21 +288,33 @@ def test_a_result_of_something_else_is_not_resumed(tiny_model, small, tmp_path):
     refused("what it does not tell")
 
 
-@pytest.mark.reliability("results that would replace an input, with --overwrite",
-                         "one sentence, exit code 2; the input is kept")
+@pytest.mark.reliability(
+    "results that would replace an input, with --overwrite",
+    "one sentence, exit code 2; the input is kept",
+)
 def test_no_input_is_replaced(tiny_model, small, tmp_path):
     """Not even with --overwrite, by whatever path."""
-    paths = [str(shutil.copyfile(small["tomogram"], tmp_path / name))
-             for name in ("x.mrc", "x_denoised.mrc")]
+    paths = [
+        str(shutil.copyfile(small["tomogram"], tmp_path / name))
+        for name in ("x.mrc", "x_denoised.mrc")
+    ]
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(UserError, match="the input .*x_denoised.mrc would be replaced"):
-        denoise(DenoiseConfig(model=str(tiny_model / "model.pt"), tomograms=tuple(paths),
-                              output=str(tmp_path / "link"), overwrite=True))
+        denoise(
+            DenoiseConfig(
+                model=str(tiny_model / "model.pt"),
+                tomograms=tuple(paths),
+                output=str(tmp_path / "link"),
+                overwrite=True,
+            )
+        )
     np.testing.assert_array_equal(data(paths[1]), data(small["tomogram"]))
 
 
-@pytest.mark.reliability("picture of the user's that has the name of a result",
-                         "one sentence, exit code 2; the picture is kept")
+@pytest.mark.reliability(
+    "picture of the user's that has the name of a result",
+    "one sentence, exit code 2; the picture is kept",
+)
 @pytest.mark.pictures
 def test_pictures_of_the_user_are_kept(quick_denoise, small, tmp_path):
     picture = tmp_path / "tomogram_slices.png"
@@ -269,49 +331,90 @@ def test_pictures_of_the_user_are_kept(quick_denoise, small, tmp_path):
 
 def test_a_bad_tomogram_is_found_before_anything_is_computed(tiny_model, phantom, tmp_path):
     with pytest.raises(UserError, match="missing.mrc does not exist"):
-        denoise(DenoiseConfig(model=str(tiny_model / "model.pt"), output=str(tmp_path / "out"),
-                              tomograms=(phantom["tomogram"], "missing.mrc")))
+        denoise(
+            DenoiseConfig(
+                model=str(tiny_model / "model.pt"),
+                output=str(tmp_path / "out"),
+                tomograms=(phantom["tomogram"], "missing.mrc"),
+            )
+        )
     assert not (tmp_path / "out").exists()
 
 
 def test_two_tomograms_of_one_name_are_refused(tiny_model, phantom, tmp_path):
     with pytest.raises(UserError, match="two tomograms are called tomogram"):
-        denoise(DenoiseConfig(model=str(tiny_model / "model.pt"), output=str(tmp_path / "out"),
-                              tomograms=(phantom["tomogram"], "other/tomogram.mrc")))
+        denoise(
+            DenoiseConfig(
+                model=str(tiny_model / "model.pt"),
+                output=str(tmp_path / "out"),
+                tomograms=(phantom["tomogram"], "other/tomogram.mrc"),
+            )
+        )
 
 
-def test_another_voxel_size_than_the_models_is_told(quick_denoise, small, write, tmp_path,
-                                                    capsys):
+def test_another_voxel_size_than_the_models_is_told(quick_denoise, small, write, tmp_path, capsys):
     quick_denoise(write(data(small["tomogram"]), voxel_size=14.0), tmp_path / "out")
     assert "14 Å, but the model was trained at 10 Å" in capsys.readouterr().err
 
 
 def test_tile_size_must_suit_the_network(tiny_model, phantom, tmp_path):
     with pytest.raises(UserError, match="--tile-size is 20; expected a multiple of 8"):
-        denoise(DenoiseConfig(model=str(tiny_model / "model.pt"), output=str(tmp_path),
-                              tomograms=(phantom["tomogram"],), tile_size=20))
+        denoise(
+            DenoiseConfig(
+                model=str(tiny_model / "model.pt"),
+                output=str(tmp_path),
+                tomograms=(phantom["tomogram"],),
+                tile_size=20,
+            )
+        )
 
 
 @pytest.fixture(scope="module")
 def blind_model(phantom, tmp_path_factory):
     """A model whose predictions have nothing random."""
-    return train(TrainConfig(**dict(
-        TINY, steps=60, checkpoint_every=60, perturbation="blindspot", patch_size=48,
-        tomograms=(phantom["tomogram"],), output=str(tmp_path_factory.mktemp("blind")))))
+    return train(
+        TrainConfig(
+            **dict(
+                TINY,
+                steps=60,
+                checkpoint_every=60,
+                perturbation="blindspot",
+                patch_size=48,
+                tomograms=(phantom["tomogram"],),
+                output=str(tmp_path_factory.mktemp("blind")),
+            )
+        )
+    )
 
 
-@pytest.mark.parametrize("options", [dict(tile_size=predictor.SMALLEST_TILE), dict(tile_size=48),
-                                     dict(precision="bfloat16")])
+@pytest.mark.parametrize(
+    "options",
+    [dict(tile_size=predictor.SMALLEST_TILE), dict(tile_size=48), dict(precision="bfloat16")],
+)
 def test_fast_paths_give_what_the_plain_one_gives(blind_model, phantom, tmp_path, options):
     """Tiles, the smallest that are taken without being asked for and smaller ones, against the
     whole volume at once, bfloat16 against float32.
 
     (Networks that have learned from smaller patches than these know nothing but faces.)
     """
-    results = [denoise(DenoiseConfig(**dict(
-        dict(model=blind_model, tomograms=(phantom["tomogram"],), tile_size=96,
-             device="cpu", precision="float32", output=str(tmp_path / str(number))), **own)))[0]
-        for number, own in enumerate((dict(), options))]
+    results = [
+        denoise(
+            DenoiseConfig(
+                **dict(
+                    dict(
+                        model=blind_model,
+                        tomograms=(phantom["tomogram"],),
+                        tile_size=96,
+                        device="cpu",
+                        precision="float32",
+                        output=str(tmp_path / str(number)),
+                    ),
+                    **own,
+                )
+            )
+        )[0]
+        for number, own in enumerate((dict(), options))
+    ]
     plain, fast = (torch.from_numpy(data(path)) for path in results)
     assert plain.std() > 0.05 * data(phantom["tomogram"]).std()
     assert not torch.equal(plain, fast)
@@ -324,11 +427,19 @@ def test_reading_ahead_changes_nothing(tiny_model, small, write, tmp_path, monke
     results = []
     for apart in (False, True):
         for room in ("commands.denoise", "prediction.predictor"):
-            monkeypatch.setattr("f2fd_core.%s.works_apart" % room,
-                                lambda device, apart=apart: apart)
-        results.append(denoise(DenoiseConfig(
-            model=str(tiny_model / "model.pt"), tomograms=(small["tomogram"], second),
-            output=str(tmp_path / str(apart)), predictions=5, tile_size=16, device="cpu")))
+            monkeypatch.setattr(f"f2fd_core.{room}.works_apart", lambda device, apart=apart: apart)
+        results.append(
+            denoise(
+                DenoiseConfig(
+                    model=str(tiny_model / "model.pt"),
+                    tomograms=(small["tomogram"], second),
+                    output=str(tmp_path / str(apart)),
+                    predictions=5,
+                    tile_size=16,
+                    device="cpu",
+                )
+            )
+        )
     for plain, ahead in zip(*results):
         np.testing.assert_array_equal(data(plain), data(ahead))
 
@@ -336,39 +447,58 @@ def test_reading_ahead_changes_nothing(tiny_model, small, write, tmp_path, monke
 def test_two_devices_give_what_one_gives(tiny_model, small, tmp_path):
     results = []
     for device in ("cpu", "cpu,cpu"):
-        path, = denoise(DenoiseConfig(
-            model=str(tiny_model / "model.pt"), tomograms=(small["tomogram"],), tile_size=32,
-            output=str(tmp_path / device), device=device, std=True, predictions=5))
+        (path,) = denoise(
+            DenoiseConfig(
+                model=str(tiny_model / "model.pt"),
+                tomograms=(small["tomogram"],),
+                tile_size=32,
+                output=str(tmp_path / device),
+                device=device,
+                std=True,
+                predictions=5,
+            )
+        )
         results.append((mrcfile.read(path), mrcfile.read(path.replace("_denoised", "_std"))))
     for one, two in zip(*results):
         np.testing.assert_array_equal(one, two)
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_devices_have_tomograms_of_their_own_and_share_the_rest(tiny_model, small, write,
-                                                                tmp_path, monkeypatch, count):
+def test_devices_have_tomograms_of_their_own_and_share_the_rest(
+    tiny_model, small, write, tmp_path, monkeypatch, count
+):
     values = data(small["tomogram"])
-    paths = [write(np.roll(values, number, 0), "rolled%d.mrc" % number) for number in range(count)]
+    paths = [write(np.roll(values, number, 0), f"rolled{number}.mrc") for number in range(count)]
     workers = {}
-    one = denoising._denoise_one
+    one = denoising.denoise_tomogram
 
     def noted(box, perturbation, path, predictors, *rest):
         workers[path] = list(predictors)
         one(box, perturbation, path, predictors, *rest)
 
-    monkeypatch.setattr(denoising, "_denoise_one", noted)
-    alone, together = (denoise(DenoiseConfig(
-        model=str(tiny_model / "model.pt"), tomograms=tuple(paths), device=device, predictions=5,
-        output=str(tmp_path / device))) for device in ("cpu", "cpu,cpu"))
+    monkeypatch.setattr(denoising, "denoise_tomogram", noted)
+    alone, together = (
+        denoise(
+            DenoiseConfig(
+                model=str(tiny_model / "model.pt"),
+                tomograms=tuple(paths),
+                device=device,
+                predictions=5,
+                output=str(tmp_path / device),
+            )
+        )
+        for device in ("cpu", "cpu,cpu")
+    )
     for path, other in zip(alone, together):
         np.testing.assert_array_equal(data(path), data(other))
     assert [len(workers[path]) for path in together] == [1, 1, 2][:count]
 
 
-def test_a_tomogram_that_fails_ends_those_on_other_devices(tiny_model, small, write, tmp_path,
-                                                           monkeypatch):
+def test_a_tomogram_that_fails_ends_those_on_other_devices(
+    tiny_model, small, write, tmp_path, monkeypatch
+):
     paths = [write(data(small["tomogram"]), name) for name in ("endless.mrc", "failing.mrc")]
-    one = denoising._denoise_one
+    one = denoising.denoise_tomogram
 
     def failing(box, perturbation, *rest):
         if "failing" in perturbation.volume.source.path:
@@ -377,11 +507,17 @@ def test_a_tomogram_that_fails_ends_those_on_other_devices(tiny_model, small, wr
             raise UserError("this one fails")
         one(box, perturbation, *rest)
 
-    monkeypatch.setattr(denoising, "_denoise_one", failing)
+    monkeypatch.setattr(denoising, "denoise_tomogram", failing)
     with pytest.raises(UserError, match="this one fails"):
-        denoise(DenoiseConfig(model=str(tiny_model / "model.pt"), tomograms=tuple(paths),
-                              output=str(tmp_path / "out"), device="cpu,cpu",
-                              predictions=10 ** 7))
+        denoise(
+            DenoiseConfig(
+                model=str(tiny_model / "model.pt"),
+                tomograms=tuple(paths),
+                output=str(tmp_path / "out"),
+                device="cpu,cpu",
+                predictions=10**7,
+            )
+        )
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -406,8 +542,8 @@ def test_predictions_at_once_are_halved_until_they_fit(capsys):
             numbers = torch.arange(first, first + count, dtype=torch.float32)
             return numbers[:, None, None, None].expand(count, *size)
 
-    predictor = Predictor(Greedy(3 * 8 ** 3), torch.device("cpu"), torch.float32, 8, 8)
-    mean, = predictor.moments(Numbered(), (0, 0, 0), (8, 8, 8))
+    predictor = Predictor(Greedy(3 * 8**3), torch.device("cpu"), torch.float32, 8, 8)
+    (mean,) = predictor.moments(Numbered(), (0, 0, 0), (8, 8, 8))
     assert predictor.batch_size == 2
     np.testing.assert_allclose(mean, np.arange(8).mean(), rtol=1e-6)
     assert "going on with 4" in capsys.readouterr().err
@@ -422,8 +558,9 @@ def test_copies_that_do_not_fit_halve_the_predictions_at_once_too():
                 raise torch.cuda.OutOfMemoryError("out of memory")
             return torch.full((count, *size), 5.0)
 
-    predictor = Predictor(torch.nn.Identity(), torch.device("cpu"), torch.float32, 8, 8,
-                          spread=True)
+    predictor = Predictor(
+        torch.nn.Identity(), torch.device("cpu"), torch.float32, 8, 8, spread=True
+    )
     mean, variance = predictor.moments(Large(), (0, 0, 0), (8, 8, 8))
     assert predictor.batch_size == 2
     assert (mean == 5).all() and (variance == 0).all()
@@ -431,9 +568,10 @@ def test_copies_that_do_not_fit_halve_the_predictions_at_once_too():
 
 def test_tiles_are_halved_until_they_fit(phantom, tmp_path, tiny_model, monkeypatch, capsys):
     """The result is that of the smaller tiles, and nothing of the larger ones is left."""
-    options = dict(model=str(tiny_model / "model.pt"), tomograms=(phantom["tomogram"],),
-                   device="cpu")
-    small, = denoise(DenoiseConfig(output=str(tmp_path / "small"), tile_size=64, **options))
+    options = dict(
+        model=str(tiny_model / "model.pt"), tomograms=(phantom["tomogram"],), device="cpu"
+    )
+    (small,) = denoise(DenoiseConfig(output=str(tmp_path / "small"), tile_size=64, **options))
     moments = Predictor.moments
 
     def greedy(self, perturbation, start, size):
@@ -442,9 +580,10 @@ def test_tiles_are_halved_until_they_fit(phantom, tmp_path, tiny_model, monkeypa
         return moments(self, perturbation, start, size)
 
     monkeypatch.setattr(Predictor, "moments", greedy)
-    path, = denoise(DenoiseConfig(output=str(tmp_path / "halved"), tile_size=96, **options))
-    assert "starting %s again with tiles of 64 voxels" % phantom["tomogram"] \
-        in capsys.readouterr().err
+    (path,) = denoise(DenoiseConfig(output=str(tmp_path / "halved"), tile_size=96, **options))
+    assert (
+        f"starting {phantom['tomogram']} again with tiles of 64 voxels" in capsys.readouterr().err
+    )
     np.testing.assert_array_equal(mrcfile.read(path), mrcfile.read(small))
 
     def never(self, *_):
@@ -476,7 +615,13 @@ def test_a_result_of_too_much_contrast_is_told(tiny_model, small, tmp_path, caps
     checkpoint.save(wild, network.state_dict(), trained, state["step"], state["voxel_size"])
     told = []
     for name, model in (("tame", str(tiny_model / "model.pt")), ("wild", wild)):
-        denoise(DenoiseConfig(model=model, tomograms=(small["tomogram"],), device="cpu",
-                              output=str(tmp_path / name)))
+        denoise(
+            DenoiseConfig(
+                model=model,
+                tomograms=(small["tomogram"],),
+                device="cpu",
+                output=str(tmp_path / name),
+            )
+        )
         told.append("times the standard deviation of the tomogram" in capsys.readouterr().err)
     assert told == [False, True]

@@ -7,10 +7,21 @@ from f2fd_core import UserError
 from f2fd_core.runtime import device
 
 
-@pytest.mark.parametrize(("asked", "given", "cores", "used"), [
-    (0, None, 3, 3), (2, None, 3, 2), (8, None, 3, 3),
-    (0, "2", 3, 2), (0, "2,4", 3, 2), (0, "8", 3, 3), (3, "2", 3, 3), (0, "many", 3, 3),
-    (0, "²", 3, 3), (0, "9" * 5000, 3, 3)])
+@pytest.mark.parametrize(
+    ("asked", "given", "cores", "used"),
+    [
+        (0, None, 3, 3),
+        (2, None, 3, 2),
+        (8, None, 3, 3),
+        (0, "2", 3, 2),
+        (0, "2,4", 3, 2),
+        (0, "8", 3, 3),
+        (3, "2", 3, 3),
+        (0, "many", 3, 3),
+        (0, "²", 3, 3),
+        (0, "9" * 5000, 3, 3),
+    ],
+)
 def test_threads_of_the_cpu(monkeypatch, asked, given, cores, used):
     """Asked for, else given by OMP_NUM_THREADS; never more than the cores of the process."""
     set_to = []
@@ -33,22 +44,33 @@ def test_arithmetic_is_what_was_asked_for():
             assert layer(values).dtype is dtype
 
 
-@pytest.mark.parametrize(("fast", "deepest", "chosen"), [
-    (True, 3, torch.bfloat16), (True, 2, torch.float32), (False, 3, torch.float32)])
+@pytest.mark.parametrize(
+    ("fast", "deepest", "chosen"),
+    [(True, 3, torch.bfloat16), (True, 2, torch.float32), (False, 3, torch.float32)],
+)
 def test_automatic_arithmetic_on_cpus(monkeypatch, fast, deepest, chosen):
     """bfloat16 where the hardware has it and the network's deepest level is wide enough for it."""
     monkeypatch.setattr(device, "_fast_bfloat16", lambda place: fast)
     cpu = torch.device("cpu")
     assert device.arithmetic("auto", cpu, deepest) is chosen
-    assert device.arithmetic("auto", torch.device("cuda"), deepest) \
-        is (torch.bfloat16 if fast else torch.float32)
+    assert device.arithmetic("auto", torch.device("cuda"), deepest) is (
+        torch.bfloat16 if fast else torch.float32
+    )
     assert device.arithmetic("bfloat16", cpu, deepest) is torch.bfloat16
     assert device.arithmetic("float32", cpu, deepest) is torch.float32
 
 
-@pytest.mark.parametrize(("gpus", "wanted", "found"), [
-    (0, "all", ["cpu"]), (1, "all", ["cuda:0"]), (3, "all", ["cuda:0", "cuda:1", "cuda:2"]),
-    (3, "auto", ["cuda:0"]), (3, "2,cuda:0", ["cuda:2", "cuda:0"]), (0, "auto", ["cpu"])])
+@pytest.mark.parametrize(
+    ("gpus", "wanted", "found"),
+    [
+        (0, "all", ["cpu"]),
+        (1, "all", ["cuda:0"]),
+        (3, "all", ["cuda:0", "cuda:1", "cuda:2"]),
+        (3, "auto", ["cuda:0"]),
+        (3, "2,cuda:0", ["cuda:2", "cuda:0"]),
+        (0, "auto", ["cpu"]),
+    ],
+)
 def test_devices_by_name(monkeypatch, gpus, wanted, found):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     assert [str(one) for one in device.choose_devices(wanted)] == found

@@ -17,8 +17,15 @@ from f2fd_core.runtime.device import cpu_threads
 from f2fd_core.runtime.distributed import Group
 
 # Slow steps: what differs in the last bits grows with the way that the weights go.
-OPTIONS = dict(TINY, batch_size=4, seed=3, schedule="constant",
-               learning_rate=1e-3, precision="float32", threads=1)
+OPTIONS = dict(
+    TINY,
+    batch_size=4,
+    seed=3,
+    schedule="constant",
+    learning_rate=1e-3,
+    precision="float32",
+    threads=1,
+)
 
 
 def losses(folder):
@@ -28,8 +35,9 @@ def losses(folder):
 
 def run(small, output, **options):
     """Train as in OPTIONS but for ``options``."""
-    train(TrainConfig(**dict(OPTIONS, tomograms=(small["tomogram"],), output=str(output),
-                             **options)))
+    train(
+        TrainConfig(**dict(OPTIONS, tomograms=(small["tomogram"],), output=str(output), **options))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +62,15 @@ def test_processes_agree_on_the_contrast(phantom, write, tmp_path):
     """Where matter is bright, all invert the network that has learned from dark matter."""
     bright = {"tomogram": write(-data(phantom["tomogram"]))}
     for name, device in (("one", "cpu"), ("two", "cpu,cpu")):
-        run(bright, tmp_path / name, device=device, features=0, steps=2, patch_size=32,
-            start="shapes")
+        run(
+            bright,
+            tmp_path / name,
+            device=device,
+            features=0,
+            steps=2,
+            patch_size=32,
+            start="shapes",
+        )
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
     before = checkpoint.load(checkpoint.PRETRAINED)["model"]["last.3.weight"]
     after = checkpoint.load(str(tmp_path / "two" / "model.pt"))["model"]["last.3.weight"]
@@ -70,12 +85,31 @@ def test_two_processes_resume(one_and_two, small, tmp_path, forked):
 
 
 def test_torchrun_gives_the_same(one_and_two, small, tmp_path):
-    options = [word for name, value in dict(OPTIONS, device="cpu").items()
-               for word in ("--" + name.replace("_", "-"), str(value))]
+    options = [
+        word
+        for name, value in dict(OPTIONS, device="cpu").items()
+        for word in ("--" + name.replace("_", "-"), str(value))
+    ]
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         "-m", "f2fd_core", "train", small["tomogram"], "--output", str(tmp_path / "run"),
-         *options], capture_output=True, text=True, check=False)
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            "-m",
+            "f2fd_core",
+            "train",
+            small["tomogram"],
+            "--output",
+            str(tmp_path / "run"),
+            *options,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert losses(tmp_path / "run") == pytest.approx(losses(one_and_two[1]), rel=1e-6)
 
@@ -106,8 +140,9 @@ def _has_no_room(number):
 
 
 def _names_what_it_does_not_hear(_):
-    raise UserError(" ".join(sorted(number.name for number in signal.pthread_sigmask(
-        signal.SIG_BLOCK, ()))))
+    raise UserError(
+        " ".join(sorted(number.name for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())))
+    )
 
 
 def test_signals_to_all_processes_are_the_first_ones_affair():
@@ -119,19 +154,22 @@ def test_signals_to_all_processes_are_the_first_ones_affair():
 
 
 def _disagrees(_):
-    raise UserError("process %s says no" % os.environ["RANK"])
+    raise UserError(f"process {os.environ['RANK']} says no")
 
 
-@pytest.mark.reliability("one of two training processes killed",
-                         "the other is ended; one sentence that says which, exit code 2")
+@pytest.mark.reliability(
+    "one of two training processes killed",
+    "the other is ended; one sentence that says which, exit code 2",
+)
 def test_a_process_that_dies_ends_the_others(forked):
     with pytest.raises(UserError, match="process 2 of 2 ended with signal SIGKILL"):
         distributed.start(_dies, 1, 2)
 
 
-@pytest.mark.reliability("an error of the system, as a full disk gives, raised in one of two "
-                         "processes",
-                         "the other is ended; one sentence, exit code 1")
+@pytest.mark.reliability(
+    "an error of the system, as a full disk gives, raised in one of two processes",
+    "the other is ended; one sentence, exit code 1",
+)
 @pytest.mark.parametrize("number", [0, 1])
 def test_what_the_system_refuses_a_process_is_said(number, forked):
     with pytest.raises(OSError, match="^cannot write model.pt: No space left on device$"):
@@ -152,9 +190,9 @@ def test_after_an_error_no_process_waits_for_the_others(monkeypatch):
     assert ended
 
 
-def test_processes_that_others_started_need_no_patch_for_every_device(small, tmp_path,
-                                                                      monkeypatch):
+def test_processes_that_others_started_need_no_patch_for_every_device(small, tmp_path, monkeypatch):
     """Those of two processes on a machine with eight GPUs count, not the GPUs."""
+
     @contextlib.contextmanager
     def joined(_):
         yield Group(0, 2)
@@ -172,38 +210,65 @@ def test_what_a_process_refuses_is_said(forked):
 
 
 def _tells_its_threads(_):
-    raise UserError("%d threads" % cpu_threads())
+    raise UserError(f"{cpu_threads()} threads")
 
 
 def test_processes_share_the_threads_of_the_cpu(monkeypatch, forked):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     available = cpu_threads()
-    with pytest.raises(UserError, match="^%d threads$" % max(1, available // 2)):
+    with pytest.raises(UserError, match=f"^{max(1, available // 2)} threads$"):
         distributed.start(_tells_its_threads, None, 2)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    with pytest.raises(UserError, match="^%d threads$" % min(2, available)):
+    with pytest.raises(UserError, match=f"^{min(2, available)} threads$"):
         distributed.start(_tells_its_threads, None, 2)
 
 
-@pytest.mark.parametrize(("variables", "expected", "address"), [
-    ({}, (0, 1, 0), ""),
-    (dict(RANK="3", WORLD_SIZE="4", LOCAL_RANK="1", MASTER_ADDR="a", MASTER_PORT="7"), (3, 4, 1),
-     "a:7"),
-    (dict(SLURM_PROCID="2", SLURM_STEP_NUM_TASKS="4", SLURM_LOCALID="0", SLURM_JOB_ID="100007",
-          SLURM_STEP_NODELIST="gpu[03-04,9]"), (2, 4, 0), "gpu03:20007"),
-    (dict(SLURM_PROCID="0", SLURM_STEP_NUM_TASKS="2", SLURM_LOCALID="0", SLURM_JOB_ID="7",
-          SLURM_STEP_ID="3", SLURM_STEP_NODELIST="a"), (0, 2, 0), "a:20073"),
-    # In a batch script, without srun.
-    (dict(SLURM_PROCID="0", SLURM_NTASKS="4", SLURM_JOB_ID="7"), (0, 1, 0), ""),
-])
+@pytest.mark.parametrize(
+    ("variables", "expected", "address"),
+    [
+        ({}, (0, 1, 0), ""),
+        (
+            dict(RANK="3", WORLD_SIZE="4", LOCAL_RANK="1", MASTER_ADDR="a", MASTER_PORT="7"),
+            (3, 4, 1),
+            "a:7",
+        ),
+        (
+            dict(
+                SLURM_PROCID="2",
+                SLURM_STEP_NUM_TASKS="4",
+                SLURM_LOCALID="0",
+                SLURM_JOB_ID="100007",
+                SLURM_STEP_NODELIST="gpu[03-04,9]",
+            ),
+            (2, 4, 0),
+            "gpu03:20007",
+        ),
+        (
+            dict(
+                SLURM_PROCID="0",
+                SLURM_STEP_NUM_TASKS="2",
+                SLURM_LOCALID="0",
+                SLURM_JOB_ID="7",
+                SLURM_STEP_ID="3",
+                SLURM_STEP_NODELIST="a",
+            ),
+            (0, 2, 0),
+            "a:20073",
+        ),
+        # In a batch script, without srun.
+        (dict(SLURM_PROCID="0", SLURM_NTASKS="4", SLURM_JOB_ID="7"), (0, 1, 0), ""),
+    ],
+)
 def test_groups_of_torchrun_and_slurm(variables, expected, address):
     group, found = distributed.from_environment(variables)
     assert (group.rank, group.size, group.local_rank) == expected
     assert found == address
 
 
-@pytest.mark.parametrize(("nodes", "host"), [("a01", "a01"), ("a01,b02", "a01"),
-                                             ("gpu[7,9]", "gpu7"), ("n-[001-014],x", "n-001")])
+@pytest.mark.parametrize(
+    ("nodes", "host"),
+    [("a01", "a01"), ("a01,b02", "a01"), ("gpu[7,9]", "gpu7"), ("n-[001-014],x", "n-001")],
+)
 def test_first_host_of_a_node_list(nodes, host):
     assert distributed.first_host(nodes) == host
 

@@ -5,14 +5,23 @@ import pytest
 
 from f2fd_core import TrainConfig, train
 from f2fd_core.cli import main
-from f2fd_core.prediction.predictor import batch_and_tile, tiling
+from f2fd_core.prediction.memory import batch_and_tile
+from f2fd_core.prediction.predictor import tiling
 from f2fd_core.runtime.console import duration
 from f2fd_core.training.eta import predicted_voxels
 
 
-@pytest.mark.parametrize(("seconds", "words"), [
-    (3.4, "3 s"), (99, "99 s"), (100, "2 min"), (5900, "98 min"), (6000, "1.7 h"),
-    (72000, "20.0 h")])
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (3.4, "3 s"),
+        (99, "99 s"),
+        (100, "2 min"),
+        (5900, "98 min"),
+        (6000, "1.7 h"),
+        (72000, "20.0 h"),
+    ],
+)
 def test_durations_in_words(seconds, words):
     assert duration(seconds) == words
 
@@ -20,42 +29,71 @@ def test_durations_in_words(seconds, words):
 def test_voxels_are_those_of_all_tiles_and_predictions():
     """The estimate counts what the tiler really computes."""
     shape = (96, 200, 150)
-    for options, side, predictions in ((dict(), 96, 4), (dict(perturbation="points"), 96, 20),
-                                       (dict(preset="published"), 64, 100)):
+    for options, side, predictions in (
+        (dict(), 96, 4),
+        (dict(perturbation="points"), 96, 20),
+        (dict(preset="published"), 64, 100),
+    ):
         trained = TrainConfig.create(options)
         tiles = tiling(shape, side, trained.network)
         once = sum(1 for _ in tiles.starts()) * tiles.size[0] * tiles.size[1] * tiles.size[2]
         assert predicted_voxels(shape, trained) == once * predictions
 
 
-@pytest.mark.parametrize(("voxels", "expected"), [
-    (10 * 96 ** 3, (4, 96)), (2.5 * 96 ** 3, (2, 96)), (96 ** 3, (1, 96)), (95 ** 3, (3, 64)),
-    (63 ** 3, (1, 64)), (10, (1, 64))])
+@pytest.mark.parametrize(
+    ("voxels", "expected"),
+    [
+        (10 * 96**3, (4, 96)),
+        (2.5 * 96**3, (2, 96)),
+        (96**3, (1, 96)),
+        (95**3, (3, 64)),
+        (63**3, (1, 64)),
+        (10, (1, 64)),
+    ],
+)
 def test_batch_and_tile_for_a_memory(voxels, expected):
     assert batch_and_tile(voxels, 96, 4, 8) == expected
 
 
-@pytest.mark.parametrize(("voxels", "expected"), [
-    (4 * 192 ** 3, (4, 192)), (4 * 192 ** 3 - 1, (4, 160)), (4 * 128 ** 3, (4, 128)),
-    (4 * 128 ** 3 - 1, (4, 96)), (2.5 * 96 ** 3, (2, 96)), (95 ** 3, (3, 64))])
+@pytest.mark.parametrize(
+    ("voxels", "expected"),
+    [
+        (4 * 192**3, (4, 192)),
+        (4 * 192**3 - 1, (4, 160)),
+        (4 * 128**3, (4, 128)),
+        (4 * 128**3 - 1, (4, 96)),
+        (2.5 * 96**3, (2, 96)),
+        (95**3, (3, 64)),
+    ],
+)
 def test_larger_tiles_are_only_for_all_predictions_at_once(voxels, expected):
     assert batch_and_tile(voxels, 96, 4, 8, 192) == expected
 
 
 def test_tiles_chosen_for_a_memory_suit_the_network():
-    for voxels in (10 ** 4, 10 ** 5, 3 * 10 ** 5, 10 ** 6):
+    for voxels in (10**4, 10**5, 3 * 10**5, 10**6):
         for multiple in (8, 32):
             _, side = batch_and_tile(voxels, 160, 1, multiple)
-            assert side % multiple == 0 and (side ** 3 <= voxels or side == 64)
+            assert side % multiple == 0 and (side**3 <= voxels or side == 64)
 
 
 def test_training_tells_what_it_will_take(phantom, tmp_path, capsys):
-    train(TrainConfig(tomograms=(phantom["tomogram"],), output=str(tmp_path), steps=9, features=2,
-                      patch_size=16, batch_size=1))
-    line, = [line for line in capsys.readouterr().err.splitlines() if "a step takes" in line]
+    train(
+        TrainConfig(
+            tomograms=(phantom["tomogram"],),
+            output=str(tmp_path),
+            steps=9,
+            features=2,
+            patch_size=16,
+            batch_size=1,
+        )
+    )
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "a step takes" in line]
     step, steps, unit, memory = re.fullmatch(
         r"f2fd: a step takes (\S+) s: 9 steps about (\d+) (s|min), and then denoising the tomogram "
-        r"about .*; (\S+) GiB of memory in use", line).groups()
+        r"about .*; (\S+) GiB of memory in use",
+        line,
+    ).groups()
     # However fast the machine is; the step is told to two digits.
     seconds = {"s": 1, "min": 60}[unit]
     assert float(step) > 0
@@ -71,7 +109,7 @@ def test_machine_is_measured(monkeypatch, capsys):
         found.append(json.loads(capsys.readouterr().out)["benchmark"])
     small, large = small[0], large[0]
     assert small["seconds_per_step"] > 0 and small["device"].startswith("CPU")
-    assert large["tomogram_gib"] == pytest.approx(4 * 640 ** 3 / 2 ** 30, abs=0.01)
+    assert large["tomogram_gib"] == pytest.approx(4 * 640**3 / 2**30, abs=0.01)
     # What is held besides the network is the tomogram and its result.
     grown = large["memory_gib_at_most"] - small["memory_gib_at_most"]
     assert grown == pytest.approx(2 * large["tomogram_gib"], abs=0.5)

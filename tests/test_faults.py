@@ -3,6 +3,7 @@
 After each, nothing half-written has a final name, and the same command again gives what a run
 without the fault gives, bit for bit.
 """
+
 import os
 import random
 import shutil
@@ -41,9 +42,20 @@ SAME = "one sentence; later the same, bit for bit"
 
 def training(tomogram, output, **options):
     """The command line of a small training that has all that a large one has."""
-    settings = dict(dict(steps=8, patch_size=16, batch_size=1, features=2, checkpoint_every=4,
-                         spectrum_window=16, dropout=0.2, device="cpu", threads=1),
-                    **options)
+    settings = dict(
+        dict(
+            steps=8,
+            patch_size=16,
+            batch_size=1,
+            features=2,
+            checkpoint_every=4,
+            spectrum_window=16,
+            dropout=0.2,
+            device="cpu",
+            threads=1,
+        ),
+        **options,
+    )
     words = ["train", tomogram, "--output", output, "--resume"]
     for name, value in settings.items():
         words += ["--" + name.replace("_", "-"), value]
@@ -51,8 +63,7 @@ def training(tomogram, output, **options):
 
 
 def endless(tomogram, output, **options):
-    return training(tomogram, output, **dict(dict(steps=10 ** 6, checkpoint_every=10 ** 6),
-                                            **options))
+    return training(tomogram, output, **dict(dict(steps=10**6, checkpoint_every=10**6), **options))
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +75,21 @@ def trained(small, tmp_path_factory):
 
 
 def denoising(trained, tomograms, output, **options):
-    words = ["denoise", trained / "model.pt", *tomograms, "--output", output, "--resume", "--std",
-             "--tile-size", 32, "--device", "cpu", "--threads", 1]
+    words = [
+        "denoise",
+        trained / "model.pt",
+        *tomograms,
+        "--output",
+        output,
+        "--resume",
+        "--std",
+        "--tile-size",
+        32,
+        "--device",
+        "cpu",
+        "--threads",
+        1,
+    ]
     for name, value in options.items():
         words += ["--" + name.replace("_", "-"), value]
     return words
@@ -81,15 +105,20 @@ def denoised(trained, small, tmp_path_factory):
 
 def assert_same_training(folder, trained):
     assert_same_weights(folder / "model.pt", trained / "model.pt")
-    logs = [[(row["step"], row["loss"]) for row in train_log.read_log(str(place / "log.csv"))]
-            for place in (folder, trained)]
+    logs = [
+        [(row["step"], row["loss"]) for row in train_log.read_log(str(place / "log.csv"))]
+        for place in (folder, trained)
+    ]
     assert logs[0] == logs[1] and len(logs[0]) == 8
     assert names(folder) == names(trained)
 
 
 def names(folder):
-    return sorted(os.path.relpath(os.path.join(place, name), str(folder))
-                  for place, _, found in os.walk(str(folder)) for name in found)
+    return sorted(
+        os.path.relpath(os.path.join(place, name), str(folder))
+        for place, _, found in os.walk(str(folder))
+        for name in found
+    )
 
 
 def assert_same_results(folder, denoised):
@@ -130,48 +159,58 @@ def hit(command, folder, check):
     return hits
 
 
-@pytest.mark.reliability("training hit by SIGKILL, SIGTERM or SIGINT at a random moment",
-                         "the same command again: the same model and log, bit for bit")
-def test_a_training_that_is_ended_any_time_can_be_finished(small, trained, tmp_path,
-                                                           record_property):
+@pytest.mark.reliability(
+    "training hit by SIGKILL, SIGTERM or SIGINT at a random moment",
+    "the same command again: the same model and log, bit for bit",
+)
+def test_a_training_that_is_ended_any_time_can_be_finished(
+    small, trained, tmp_path, record_property
+):
     def command(output):
         return training(small["tomogram"], output)
 
-    record_property("times", hit(command, tmp_path,
-                                 lambda output: assert_same_training(output, trained)))
+    record_property(
+        "times", hit(command, tmp_path, lambda output: assert_same_training(output, trained))
+    )
 
 
-@pytest.mark.reliability("denoising hit by SIGKILL, SIGTERM or SIGINT at a random moment",
-                         "the same command again: the same tomograms, bit for bit")
-def test_a_denoising_that_is_ended_any_time_can_be_finished(small, trained, denoised, tmp_path,
-                                                            record_property):
+@pytest.mark.reliability(
+    "denoising hit by SIGKILL, SIGTERM or SIGINT at a random moment",
+    "the same command again: the same tomograms, bit for bit",
+)
+def test_a_denoising_that_is_ended_any_time_can_be_finished(
+    small, trained, denoised, tmp_path, record_property
+):
     def command(output):
         return denoising(trained, [small["tomogram"], small["odd"]], output)
 
-    record_property("times", hit(command, tmp_path,
-                                 lambda output: assert_same_results(output, denoised)))
+    record_property(
+        "times", hit(command, tmp_path, lambda output: assert_same_results(output, denoised))
+    )
 
 
-@pytest.mark.reliability("SIGTERM, SIGINT, SIGHUP and SIGUSR1 while a tomogram is written",
-                         "one sentence, exit codes 143, 130, 129 and 138, nothing left but what "
-                         "was finished")
+@pytest.mark.reliability(
+    "SIGTERM, SIGINT, SIGHUP and SIGUSR1 while a tomogram is written",
+    "one sentence, exit codes 143, 130, 129 and 138, nothing left but what was finished",
+)
 @pytest.mark.parametrize("number", ENDING)
 def test_a_run_that_is_asked_to_end_tidies_up(number, small, trained, tmp_path):
-    run = Run(denoising(trained, [small["tomogram"]], tmp_path / "out", predictions=10 ** 6),
-              tmp_path)
+    run = Run(
+        denoising(trained, [small["tomogram"]], tmp_path / "out", predictions=10**6), tmp_path
+    )
     run.until(lambda: "0/2" in run.told())  # tiles
     assert (tmp_path / "out" / "tomogram_denoised.mrc.part").exists()
     time.sleep(0.2)
     assert run.end(number) and run.wait() == 128 + number
-    assert run.told().splitlines()[-1] == (
-        "f2fd: %s; what was finished is kept"
-        % ("interrupted" if number == signal.SIGINT else "ended by " + number.name))
+    ended = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
+    assert run.told().splitlines()[-1] == f"f2fd: {ended}; what was finished is kept"
     assert names(tmp_path / "out") == []
 
 
 @pytest.mark.reliability("no room on the disk for a training's settings, picture, checkpoint", SAME)
-@pytest.mark.parametrize(("room", "file"), [(1000, "train.json"), (10000, "spectrum.png"),
-                                            (50000, "step_00000004.pt")])
+@pytest.mark.parametrize(
+    ("room", "file"), [(1000, "train.json"), (10000, "spectrum.png"), (50000, "step_00000004.pt")]
+)
 def test_no_room_for_a_training(room, file, small, trained, tmp_path):
     command = training(small["tomogram"], tmp_path / "run")
     Run(command, tmp_path, room).refused(1, "cannot write ", file, "File too large")
@@ -184,9 +223,15 @@ def test_no_room_for_a_training(room, file, small, trained, tmp_path):
 @pytest.mark.reliability("no room on the disk for a line of the log", SAME)
 def test_no_room_for_the_log(small, tmp_path):
     """Without spectrum.png, which needs more room than many lines."""
+
     def command(folder):
-        return training(small["tomogram"], tmp_path / folder, steps=60, checkpoint_every=60,
-                        perturbation="blindspot")
+        return training(
+            small["tomogram"],
+            tmp_path / folder,
+            steps=60,
+            checkpoint_every=60,
+            perturbation="blindspot",
+        )
 
     finish(command("whole"), tmp_path)
     Run(command("run"), tmp_path, 2000).refused(1, "cannot write ", "log.csv", "File too large")
@@ -201,8 +246,9 @@ def test_no_room_for_the_log(small, tmp_path):
 @pytest.mark.reliability("no room on the disk for a denoised tomogram", SAME)
 def test_no_room_for_a_result(small, trained, denoised, tmp_path):
     command = denoising(trained, [small["tomogram"], small["odd"]], tmp_path / "out")
-    Run(command, tmp_path, 100000).refused(1, "cannot write ", "tomogram_denoised.mrc",
-                                           "File too large")
+    Run(command, tmp_path, 100000).refused(
+        1, "cannot write ", "tomogram_denoised.mrc", "File too large"
+    )
     assert_whole(tmp_path / "out")
     assert not [name for name in names(tmp_path / "out") if name.endswith((".part", ".lock"))]
     finish(command, tmp_path)
@@ -212,9 +258,17 @@ def test_no_room_for_a_result(small, trained, denoised, tmp_path):
 @pytest.mark.reliability("no room on the disk for a denoised tomogram's picture", SAME)
 def test_no_room_for_a_picture(small, trained, tmp_path):
     """Of a region, which needs less room than its picture."""
+
     def command(folder):
         return denoising(trained, [small["tomogram"]], tmp_path / folder) + [
-            "--region", 0, 0, 0, 16, 16, 16]
+            "--region",
+            0,
+            0,
+            0,
+            16,
+            16,
+            16,
+        ]
 
     finish(command("whole"), tmp_path)
     assert os.path.getsize(tmp_path / "whole" / "tomogram_denoised.mrc") < 18000
@@ -224,19 +278,32 @@ def test_no_room_for_a_picture(small, trained, tmp_path):
     assert_same_results(tmp_path / "out", tmp_path / "whole")
 
 
-@pytest.mark.reliability("memory limited (ulimit -v) for training, denoising and deconvolving",
-                         "done, or one sentence with exit code 2; never a traceback, never a hang")
+@pytest.mark.reliability(
+    "memory limited (ulimit -v) for training, denoising and deconvolving",
+    "done, or one sentence with exit code 2; never a traceback, never a hang",
+)
 @pytest.mark.parametrize("mebibytes", [1, 50, 140, 150])
 @pytest.mark.parametrize("kind", ["train", "denoise", "deconvolve"])
 def test_memory_that_does_not_suffice(kind, mebibytes, small, trained, tmp_path):
-    command = {"train": training(small["tomogram"], tmp_path / "out"),
-               "denoise": denoising(trained, [small["tomogram"]], tmp_path / "out"),
-               "deconvolve": ["deconvolve", small["tomogram"], "--defocus", 3, "--output",
-                              tmp_path / "out"]}[kind]
+    command = {
+        "train": training(small["tomogram"], tmp_path / "out"),
+        "denoise": denoising(trained, [small["tomogram"]], tmp_path / "out"),
+        "deconvolve": [
+            "deconvolve",
+            small["tomogram"],
+            "--defocus",
+            3,
+            "--output",
+            tmp_path / "out",
+        ],
+    }[kind]
     run = Run(command, tmp_path, more_memory=mebibytes << 20)
     if mebibytes < 100 or run.wait():
-        smaller = {"train": "--patch-size or --batch-size", "deconvolve": "expected more",
-                   "denoise": "--tile-size or --batch-size"}[kind]
+        smaller = {
+            "train": "--patch-size or --batch-size",
+            "deconvolve": "expected more",
+            "denoise": "--tile-size or --batch-size",
+        }[kind]
         run.refused(2, "memory that this process can have does not suffice", smaller)
     if (tmp_path / "out").exists():
         assert_whole(tmp_path / "out")
@@ -258,8 +325,9 @@ def test_a_folder_that_becomes_read_only(small, trained, tmp_path):
 @pytest.mark.reliability("output folder made read-only in the middle of denoising", SAME)
 def test_a_result_folder_that_becomes_read_only(small, trained, denoised, tmp_path):
     output = tmp_path / "out"
-    run = Run(denoising(trained, [small["tomogram"], small["odd"]], output, predictions=60),
-              tmp_path)
+    run = Run(
+        denoising(trained, [small["tomogram"], small["odd"]], output, predictions=60), tmp_path
+    )
     run.until((output / "tomogram_denoised.mrc.part").exists)
     output.chmod(0o500)
     run.refused(1, "cannot write ", "tomogram_", "Permission denied")
@@ -269,18 +337,23 @@ def test_a_result_folder_that_becomes_read_only(small, trained, denoised, tmp_pa
     assert_same_results(output, denoised)
 
 
-@pytest.mark.reliability("folder that may not be written to, file that may not be read",
-                         "one sentence, exit code 2, before anything is computed")
+@pytest.mark.reliability(
+    "folder that may not be written to, file that may not be read",
+    "one sentence, exit code 2, before anything is computed",
+)
 def test_permissions_are_looked_at_first(small, tmp_path):
     (tmp_path / "closed").mkdir(0o500)
     Run(training(small["tomogram"], tmp_path / "closed"), tmp_path).refused(
-        2, "output folder", "closed", "not writable")
+        2, "output folder", "closed", "not writable"
+    )
     Run(training(small["tomogram"], tmp_path / "closed" / "run"), tmp_path).refused(
-        2, "cannot create the output folder", "closed/run", "Permission denied")
+        2, "cannot create the output folder", "closed/run", "Permission denied"
+    )
     secret = shutil.copyfile(small["tomogram"], tmp_path / "secret.mrc")
     os.chmod(secret, 0)
-    Run(training(secret, tmp_path / "run"), tmp_path).refused(2, "cannot read", "secret.mrc",
-                                                             "Permission denied")
+    Run(training(secret, tmp_path / "run"), tmp_path).refused(
+        2, "cannot read", "secret.mrc", "Permission denied"
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -290,11 +363,17 @@ def own(small, tmp_path):
     return shutil.copyfile(small["tomogram"], tmp_path / "tomogram.mrc")
 
 
-@pytest.mark.reliability("tomogram cut short, or overwritten, during a training",
-                         "one sentence that names it, exit code 2")
-@pytest.mark.parametrize(("fault", "words"), [
-    ("cut", ["was cut to 2000 bytes while it was being read"]),
-    ("overwritten", ["was overwritten while it was being read"])])
+@pytest.mark.reliability(
+    "tomogram cut short, or overwritten, during a training",
+    "one sentence that names it, exit code 2",
+)
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("cut", ["was cut to 2000 bytes while it was being read"]),
+        ("overwritten", ["was overwritten while it was being read"]),
+    ],
+)
 def test_a_tomogram_that_changes_during_a_training(fault, words, own, tmp_path):
     run = Run(endless(own, tmp_path / "run"), tmp_path)
     run.until(lambda: len(train_log.read_log(str(tmp_path / "run" / "log.csv"))) > 2)
@@ -307,8 +386,9 @@ def test_a_tomogram_that_changes_during_a_training(fault, words, own, tmp_path):
     assert_whole(tmp_path / "run")
 
 
-@pytest.mark.reliability("tomogram cut short during denoising",
-                         "one sentence that names it, exit code 2, no result")
+@pytest.mark.reliability(
+    "tomogram cut short during denoising", "one sentence that names it, exit code 2, no result"
+)
 def test_a_tomogram_that_is_cut_during_denoising(own, trained, tmp_path):
     run = Run(denoising(trained, [own], tmp_path / "out", predictions=300), tmp_path)
     run.until((tmp_path / "out" / "tomogram_denoised.mrc.part").exists)
@@ -317,8 +397,10 @@ def test_a_tomogram_that_is_cut_during_denoising(own, trained, tmp_path):
     assert names(tmp_path / "out") == []
 
 
-@pytest.mark.reliability("tomogram cut short while it is deconvolved",
-                         "one sentence that names it, exit code 2, no result")
+@pytest.mark.reliability(
+    "tomogram cut short while it is deconvolved",
+    "one sentence that names it, exit code 2, no result",
+)
 def test_a_tomogram_that_is_cut_while_it_is_filtered(own, tmp_path, monkeypatch):
     spectrum_of = deconvolution.spectrum_of
 
@@ -328,13 +410,14 @@ def test_a_tomogram_that_is_cut_while_it_is_filtered(own, tmp_path, monkeypatch)
 
     monkeypatch.setattr(deconvolution, "spectrum_of", cut)
     with pytest.raises(UserError, match="tomogram.mrc was cut to 2000 bytes while it was being"):
-        deconvolve(DeconvolveConfig(tomograms=(str(own),), output=str(tmp_path / "out"),
-                                    defocus=3))
+        deconvolve(DeconvolveConfig(tomograms=(str(own),), output=str(tmp_path / "out"), defocus=3))
     assert names(tmp_path / "out") == []
 
 
-@pytest.mark.reliability("tomogram replaced by another file, removed, or its header edited during "
-                         "a training", "the same model, bit for bit")
+@pytest.mark.reliability(
+    "tomogram replaced by another file, removed, or its header edited during a training",
+    "the same model, bit for bit",
+)
 @pytest.mark.parametrize("fault", ["replaced", "removed", "header"])
 def test_a_tomogram_that_goes_away_is_still_read(fault, own, trained, tmp_path):
     command = training(own, tmp_path / "run")
@@ -352,18 +435,22 @@ def test_a_tomogram_that_goes_away_is_still_read(fault, own, trained, tmp_path):
     assert_same_training(tmp_path / "run", trained)
 
 
-@pytest.mark.reliability("training resumed on another tomogram of the same size",
-                         "one sentence that names it, exit code 2")
+@pytest.mark.reliability(
+    "training resumed on another tomogram of the same size",
+    "one sentence that names it, exit code 2",
+)
 def test_resuming_on_another_tomogram_is_refused(own, small, tmp_path):
     finish(training(own, tmp_path / "run"), tmp_path)
     shutil.copyfile(small["odd"], own)
     Run(training(own, tmp_path / "run", steps=9), tmp_path).refused(
-        2, own, "has mean", "expected", "step_00000008.pt")
+        2, own, "has mean", "expected", "step_00000008.pt"
+    )
 
 
-@pytest.mark.reliability("second run into the folder of a running training, or to the file of a "
-                         "running denoising", "refused with the first's process and start; a lock "
-                         "that a killed run left is taken over")
+@pytest.mark.reliability(
+    "second run into the folder of a running training, or to the file of a running denoising",
+    "refused with the first's process and start; a lock that a killed run left is taken over",
+)
 @pytest.mark.parametrize("kind", ["train", "denoise"])
 def test_a_second_run_is_refused_until_the_first_is_gone(kind, small, trained, tmp_path):
     output = tmp_path / "out"
@@ -371,36 +458,46 @@ def test_a_second_run_is_refused_until_the_first_is_gone(kind, small, trained, t
         long, short = endless(small["tomogram"], output), training(small["tomogram"], output)
         locked = output / "training.lock"
     else:
-        long, short = (denoising(trained, [small["tomogram"]], output, predictions=count)
-                       for count in (10 ** 6, 2))
+        long, short = (
+            denoising(trained, [small["tomogram"]], output, predictions=count)
+            for count in (10**6, 2)
+        )
         locked = output / "tomogram_denoised.mrc.lock"
     (tmp_path / "second").mkdir()
     first = Run(long, tmp_path)
     first.until(lambda: locked.exists() and locked.read_text().endswith("\n"))
     today = time.strftime("started at %Y-")
-    Run(short, tmp_path / "second").refused(2, "is being written by process %d on "
-                                            % first.process.pid, today)
+    Run(short, tmp_path / "second").refused(
+        2, (f"is being written by process {first.process.pid} on "), today
+    )
     assert first.end(signal.SIGKILL) and locked.exists()
     told = finish(short, tmp_path / "second").told()
-    assert "process %d on " % first.process.pid in told and "which ended too early" in told
+    assert f"process {first.process.pid} on " in told and "which ended too early" in told
     assert not locked.exists()
     assert_whole(output)
 
 
-@pytest.mark.reliability("simulation or benchmark into a folder whose lock is held",
-                         "refused with the holder's process")
-@pytest.mark.parametrize(("name", "run", "config"), [
-    ("simulation", simulate, SimulateConfig), ("benchmark", benchmark, BenchmarkConfig)])
+@pytest.mark.reliability(
+    "simulation or benchmark into a folder whose lock is held", "refused with the holder's process"
+)
+@pytest.mark.parametrize(
+    ("name", "run", "config"),
+    [("simulation", simulate, SimulateConfig), ("benchmark", benchmark, BenchmarkConfig)],
+)
 def test_other_folders_have_one_writer_too(name, run, config, tmp_path):
     with lock.held(str(tmp_path / name)), pytest.raises(
-            UserError, match="%s is being written by process %d on " % (name, os.getpid())):
+        UserError, match=f"{name} is being written by process {os.getpid()} on "
+    ):
         run(config(output=str(tmp_path)))
     assert names(tmp_path) == []
 
 
-@pytest.mark.reliability("links to a file of the user's at temporary names of a denoising, a "
-                         "deconvolution, a training and a simulation, with --overwrite and "
-                         "--resume", "the file stays as it is; the results are made")
+@pytest.mark.reliability(
+    "links to a file of the user's at temporary names of a denoising, a "
+    "deconvolution, a training and a simulation, with --overwrite and "
+    "--resume",
+    "the file stays as it is; the results are made",
+)
 @pytest.mark.parametrize("link", [os.symlink, os.link])
 @pytest.mark.pictures
 def test_what_links_at_temporary_names_point_to_is_kept(link, small, trained, tmp_path):
@@ -409,14 +506,29 @@ def test_what_links_at_temporary_names_point_to_is_kept(link, small, trained, tm
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "checkpoints").mkdir()
     commands = {
-        (stem + "_denoised.mrc", stem + "_std.mrc", stem + "_slices.png"):
-            denoising(trained, [small["tomogram"]], "out"),
-        (stem + "_deconvolved.mrc", stem + "_deconvolved_slices.png"):
-            ["deconvolve", small["tomogram"], "--output", "out", "--defocus", 3, "--overwrite"],
-        ("out/train.json", "out/log.csv", "out/spectrum.png", "out/model.pt", "out/loss.png",
-         "out/checkpoints/step_00000001.pt", "out/previews/step_00000001.png"):
-            training(small["tomogram"], "out", steps=1, checkpoint_every=1),
-        (stem + ".mrc", "out/clean.mrc"): ["simulate", "out", "--shape", 16, 16, 16, "--overwrite"]}
+        (stem + "_denoised.mrc", stem + "_std.mrc", stem + "_slices.png"): denoising(
+            trained, [small["tomogram"]], "out"
+        ),
+        (stem + "_deconvolved.mrc", stem + "_deconvolved_slices.png"): [
+            "deconvolve",
+            small["tomogram"],
+            "--output",
+            "out",
+            "--defocus",
+            3,
+            "--overwrite",
+        ],
+        (
+            "out/train.json",
+            "out/log.csv",
+            "out/spectrum.png",
+            "out/model.pt",
+            "out/loss.png",
+            "out/checkpoints/step_00000001.pt",
+            "out/previews/step_00000001.png",
+        ): training(small["tomogram"], "out", steps=1, checkpoint_every=1),
+        (stem + ".mrc", "out/clean.mrc"): ["simulate", "out", "--shape", 16, 16, 16, "--overwrite"],
+    }
     for results, command in commands.items():
         places = [tmp_path / result for result in results]
         for place in places:
@@ -429,8 +541,10 @@ def test_what_links_at_temporary_names_point_to_is_kept(link, small, trained, tm
     assert not [name for name in names(tmp_path) if name.endswith(".part")]
 
 
-@pytest.mark.reliability("links to a file of the user's at the names of locks", "refused in one "
-                         "sentence that names the link; the file stays as it is")
+@pytest.mark.reliability(
+    "links to a file of the user's at the names of locks",
+    "refused in one sentence that names the link; the file stays as it is",
+)
 @pytest.mark.parametrize("link", [os.symlink, os.link])
 def test_no_lock_is_written_through_a_link(link, tmp_path):
     (tmp_path / "mine").write_bytes(b"kept")
@@ -440,27 +554,40 @@ def test_no_lock_is_written_through_a_link(link, tmp_path):
     assert (tmp_path / "mine").read_bytes() == b"kept"
 
 
-@pytest.mark.parametrize("left", [b"\xff\xfe\x00lock", b"x" * 10 ** 6, b"process 7 on \x1b[2J"])
+@pytest.mark.parametrize("left", [b"\xff\xfe\x00lock", b"x" * 10**6, b"process 7 on \x1b[2J"])
 def test_a_lock_with_other_content_is_taken_over_in_silence(left, tmp_path, capsys):
     (tmp_path / "run.lock").write_bytes(left)
     with lock.held(str(tmp_path / "run")), pytest.raises(
-            UserError, match="being written by process %d on " % os.getpid()):
+        UserError, match=f"being written by process {os.getpid()} on "
+    ):
         lock.refuse_held([str(tmp_path / "run")])
     assert capsys.readouterr().err == "" and not (tmp_path / "run.lock").exists()
 
 
-@pytest.mark.reliability("clock that runs backwards, checkpoints whose dates lie",
-                         "the newest checkpoint is the one of the latest step; the same model")
+@pytest.mark.reliability(
+    "clock that runs backwards, checkpoints whose dates lie",
+    "the newest checkpoint is the one of the latest step; the same model",
+)
 def test_the_clock_does_not_matter(small, tmp_path, monkeypatch):
-    options = dict(steps=6, patch_size=16, batch_size=1, features=2, checkpoint_every=3,
-                   spectrum_window=16, device="cpu", tomograms=(small["tomogram"],))
+    options = dict(
+        steps=6,
+        patch_size=16,
+        batch_size=1,
+        features=2,
+        checkpoint_every=3,
+        spectrum_window=16,
+        device="cpu",
+        tomograms=(small["tomogram"],),
+    )
     train(TrainConfig(output=str(tmp_path / "whole"), **options))
-    seconds = iter(range(10 ** 9, 0, -1000))
+    seconds = iter(range(10**9, 0, -1000))
     monkeypatch.setattr(time, "time", lambda: float(next(seconds)))
     train(TrainConfig(output=str(tmp_path / "run"), **options))
     for step in (3, 6):
-        os.utime(checkpoint.path_of(str(tmp_path / "run" / "checkpoints"), step),
-                 (10 ** 9 - step, 10 ** 9 - step))
+        os.utime(
+            checkpoint.path_of(str(tmp_path / "run" / "checkpoints"), step),
+            (10**9 - step, 10**9 - step),
+        )
     path, _ = checkpoint.newest(str(tmp_path / "run" / "checkpoints"), pytest.fail)
     assert path.endswith("step_00000006.pt")
     more = dict(options, steps=8, resume=True)
@@ -472,9 +599,11 @@ def test_the_clock_does_not_matter(small, tmp_path, monkeypatch):
     assert passed == sorted(passed) and passed[0] > 0
 
 
-@pytest.mark.reliability("tomogram whose name has a formula and a byte that is no UTF-8, trained "
-                         "on, denoised and deconvolved where matplotlibrc asks for LaTeX",
-                         "all end well; the pictures have the name as it is")
+@pytest.mark.reliability(
+    "tomogram whose name has a formula and a byte that is no UTF-8, trained "
+    "on, denoised and deconvolved where matplotlibrc asks for LaTeX",
+    "all end well; the pictures have the name as it is",
+)
 @pytest.mark.pictures
 def test_any_name_is_written_and_drawn(small, tmp_path, monkeypatch):
     name = os.fsdecode(b"a$_$x$\\foo$$\xff")
@@ -482,14 +611,34 @@ def test_any_name_is_written_and_drawn(small, tmp_path, monkeypatch):
     shutil.copyfile(small["tomogram"], path)
     monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)
     assert main([str(word) for word in training(path, tmp_path / "run", steps=1)]) == 0
-    assert main([str(word) for word in training(None, tmp_path / "run", steps=2)
-                 if word is not None]) == 0  # the name is taken from train.json
-    assert main(["denoise", str(tmp_path / "run" / "model.pt"), path, "--output", str(tmp_path),
-                 "--device", "cpu"]) == 0
+    assert (
+        main([str(word) for word in training(None, tmp_path / "run", steps=2) if word is not None])
+        == 0
+    )  # the name is taken from train.json
+    assert (
+        main(
+            [
+                "denoise",
+                str(tmp_path / "run" / "model.pt"),
+                path,
+                "--output",
+                str(tmp_path),
+                "--device",
+                "cpu",
+            ]
+        )
+        == 0
+    )
     assert main(["deconvolve", path, "--output", str(tmp_path), "--defocus", "3"]) == 0
-    assert {name + ending for ending in (
-        "_denoised.mrc", "_slices.png", "_deconvolved.mrc", "_deconvolved_slices.png")} <= set(
-            os.listdir(tmp_path))
+    assert {
+        name + ending
+        for ending in (
+            "_denoised.mrc",
+            "_slices.png",
+            "_deconvolved.mrc",
+            "_deconvolved_slices.png",
+        )
+    } <= set(os.listdir(tmp_path))
     assert matplotlib.rcParams["text.usetex"]
 
 

@@ -8,10 +8,18 @@ from f2fd_core.commands.deconvolve import deconvolve
 from f2fd_core.runtime import files
 
 
-@pytest.mark.parametrize(("path", "name"), [
-    ("a/TS_1.mrc", "TS_1"), ("TS_1_13.5Apx.mrc", "TS_1_13.5Apx"), ("TS_1_13.5Apx", "TS_1_13.5Apx"),
-    ("TS_1.rec", "TS_1"), ("TS_1.MRC", "TS_1"), ("v1.2/TS.v2", "TS.v2"),
-    ("TS_1.mrc.rec", "TS_1.mrc")])
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("a/TS_1.mrc", "TS_1"),
+        ("TS_1_13.5Apx.mrc", "TS_1_13.5Apx"),
+        ("TS_1_13.5Apx", "TS_1_13.5Apx"),
+        ("TS_1.rec", "TS_1"),
+        ("TS_1.MRC", "TS_1"),
+        ("v1.2/TS.v2", "TS.v2"),
+        ("TS_1.mrc.rec", "TS_1.mrc"),
+    ],
+)
 def test_only_the_endings_of_tomograms_are_taken_off(path, name):
     assert files.stem(path) == name
 
@@ -27,8 +35,10 @@ def test_a_result_whose_name_is_too_long_is_refused_first(ending, tmp_path):
     output = str(tmp_path / "new" / "out")
     room = longest - len(ending.replace(".mrc", files.PICTURE) + files.PARTIAL)
     assert files.output_paths(["ü" * (room // 2) + ".mrc"], output, ending)
-    with pytest.raises(UserError, match="too long for a file's name, with %d bytes; expected at "
-                                        "most %d" % (longest + 1, longest)):
+    with pytest.raises(
+        UserError,
+        match=f"too long for a file's name, with {longest + 1} bytes; expected at most {longest}",
+    ):
         files.output_paths(["a" * (room + 1) + ".mrc"], output, ending)
     with pytest.raises(UserError, match="too long for a file's name"):
         files.output_paths(["a.mrc"], str(tmp_path) + "/a" * 2048, ending)
@@ -45,18 +55,24 @@ def folder(phantom, tmp_path):
 
 def test_results_beside_the_tomograms_are_left_out(folder, tiny_model, tmp_path, capsys):
     common = dict(tomograms=folder, output=str(tmp_path / "out"))
-    results = denoise(DenoiseConfig(model=str(tiny_model / "model.pt"), predictions=1, tile_size=32,
-                                    device="cpu", **common))
+    results = denoise(
+        DenoiseConfig(
+            model=str(tiny_model / "model.pt"), predictions=1, tile_size=32, device="cpu", **common
+        )
+    )
     results += deconvolve(DeconvolveConfig(defocus=3, **common))
-    assert results == [str(tmp_path / "out" / name)
-                       for name in ("a_denoised.mrc", "a_deconvolved.mrc")]
+    assert results == [
+        str(tmp_path / "out" / name) for name in ("a_denoised.mrc", "a_deconvolved.mrc")
+    ]
     told = capsys.readouterr().err
     assert all(told.count(path + " is left out: by its name") == 2 for path in folder[1:])
 
 
 def test_a_result_alone_is_a_tomogram_like_others(folder, tmp_path):
     assert files.results_among(folder[1:]) == []
-    result, = deconvolve(DeconvolveConfig(tomograms=(folder[2],), output=str(tmp_path), defocus=3))
+    (result,) = deconvolve(
+        DeconvolveConfig(tomograms=(folder[2],), output=str(tmp_path), defocus=3)
+    )
     assert data(result).std() > 0
 
 

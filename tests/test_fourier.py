@@ -45,7 +45,7 @@ def test_blocks_are_constant_and_kept_at_their_rate(grid):
     for z in range(0, grid[0], 4):
         for y in range(0, grid[1], 4):
             for x in range(0, grid[2], 4):
-                block = mask[z:z + 4, y:y + 4, x:x + 4]
+                block = mask[z : z + 4, y : y + 4, x : x + 4]
                 assert block.all() or not block.any()
     many = fourier.block_mask((80, 80, 80), 4, 0.3, torch.Generator().manual_seed(2))
     assert many.float().mean().item() == pytest.approx(0.3, abs=0.03)

@@ -1,13 +1,13 @@
 """What only a GPU can show; skipped without one."""
+
 import numpy as np
 import pytest
 import torch
 from conftest import TINY, assert_same_weights, data
 
 from f2fd_core import DenoiseConfig, TrainConfig, denoise, train
-from f2fd_core.commands import denoise as denoising
 from f2fd_core.evaluation.metrics import correlation
-from f2fd_core.prediction import predictor
+from f2fd_core.prediction import memory, predictor
 from f2fd_core.runtime.device import moved
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -15,13 +15,25 @@ ON_GPU = dict(TINY, device="cuda")
 
 
 def trained(phantom, folder, **options):
-    return train(TrainConfig(**dict(ON_GPU, tomograms=(phantom["tomogram"],), output=str(folder),
-                                    **options)))
+    return train(
+        TrainConfig(**dict(ON_GPU, tomograms=(phantom["tomogram"],), output=str(folder), **options))
+    )
 
 
 def denoised(model, phantom, folder, **options):
-    path, = denoise(DenoiseConfig(**dict(dict(model=str(model), tomograms=(phantom["tomogram"],),
-                                              output=str(folder), device="cuda"), **options)))
+    (path,) = denoise(
+        DenoiseConfig(
+            **dict(
+                dict(
+                    model=str(model),
+                    tomograms=(phantom["tomogram"],),
+                    output=str(folder),
+                    device="cuda",
+                ),
+                **options,
+            )
+        )
+    )
     return torch.from_numpy(data(path))
 
 
@@ -41,9 +53,16 @@ def sure_model(phantom, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("options", [
-    dict(device="cpu", precision="float32"), dict(precision="bfloat16"), dict(batch_size=1),
-    dict(compile=True), dict(deterministic=True)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(device="cpu", precision="float32"),
+        dict(precision="bfloat16"),
+        dict(batch_size=1),
+        dict(compile=True),
+        dict(deterministic=True),
+    ],
+)
 def test_fast_paths_give_what_the_plain_one_gives(sure_model, phantom, tmp_path, options):
     plain = denoised(sure_model / "model.pt", phantom, tmp_path / "plain", precision="float32")
     other = denoised(sure_model / "model.pt", phantom, tmp_path / "other", **options)
@@ -69,21 +88,21 @@ def test_tiles_are_chosen_for_the_free_memory(tiny_model, write, tmp_path, monke
         return moments(self, perturbation, start, size)
 
     monkeypatch.setattr(predictor.Predictor, "moments", noted)
-    monkeypatch.setattr(denoising, "refined", lambda *_: None)
     tomogram = write(np.random.default_rng(0).standard_normal((48, 208, 112)))
 
     def tiles_with(voxels):
         sizes.clear()
         per_voxel = 100.0
         monkeypatch.setattr(predictor.Predictor, "bytes_per_voxel", lambda self: per_voxel)
-        monkeypatch.setattr(denoising, "free_memory",
-                            lambda device: voxels * per_voxel / denoising.MEMORY_SHARE)
+        monkeypatch.setattr(
+            memory, "free_memory", lambda device: voxels * per_voxel / memory.MEMORY_SHARE
+        )
         denoised(tiny_model / "model.pt", {"tomogram": tomogram}, tmp_path / str(voxels))
         return sizes
 
-    assert tiles_with(4.1 * 192 ** 3) == {((48, 120, 112), 4)}
-    assert tiles_with(4.1 * 96 ** 3) == {((48, 80, 64), 4)}
-    assert tiles_with(2.1 * 64 ** 3) == {((48, 64, 64), 2)}
+    assert tiles_with(4.1 * 192**3) == {((48, 120, 112), 4)}
+    assert tiles_with(4.1 * 96**3) == {((48, 80, 64), 4)}
+    assert tiles_with(2.1 * 64**3) == {((48, 64, 64), 2)}
 
 
 def test_real_lack_of_memory_is_survived(tiny_model, phantom, tmp_path):
@@ -92,8 +111,9 @@ def test_real_lack_of_memory_is_survived(tiny_model, phantom, tmp_path):
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(min(1.0, 150e6 / properties.total_memory))
     try:
-        result = denoised(tiny_model / "model.pt", phantom, tmp_path / "little", batch_size=64,
-                          predictions=64)
+        result = denoised(
+            tiny_model / "model.pt", phantom, tmp_path / "little", batch_size=64, predictions=64
+        )
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert torch.isfinite(result).all() and result.std() > 0

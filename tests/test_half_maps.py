@@ -1,4 +1,5 @@
 """Half-maps from the files to the denoised tomogram; the pairs are in test_perturbation.py."""
+
 import csv
 import os
 import shutil
@@ -23,8 +24,10 @@ from f2fd_core.simulation.microscope import simulate_volumes
 def halves(write):
     """Paths of half-maps whose means and standard deviations differ."""
     rng = np.random.default_rng(0)
-    return (write(rng.normal(5, 2, (16, 20, 24)), "odd.mrc"),
-            write(rng.normal(-3, 4, (16, 20, 24)), "even.mrc"))
+    return (
+        write(rng.normal(5, 2, (16, 20, 24)), "odd.mrc"),
+        write(rng.normal(-3, 4, (16, 20, 24)), "even.mrc"),
+    )
 
 
 def test_both_halves_are_on_one_scale(halves):
@@ -47,16 +50,20 @@ def test_restored_mean_of_the_halves_is_the_mean_of_the_files(halves):
     parts = [volume.half(number, start, size) for number in (0, 1)]
     np.testing.assert_allclose(volume.region(start, size), np.mean(parts, 0), atol=1e-6)
     reflected = np.pad(mean, 12, mode="reflect")[10:18, 15:24, 27:39]
-    np.testing.assert_allclose(volume.restore(volume.region(start, size), start), reflected,
-                               atol=1e-5)
+    np.testing.assert_allclose(
+        volume.restore(volume.region(start, size), start), reflected, atol=1e-5
+    )
     for section, axis in zip(volume.central_sections(), range(3)):
         np.testing.assert_allclose(section, mean.take(mean.shape[axis] // 2, axis), atol=1e-5)
 
 
 def test_halves_that_do_not_belong_together_are_refused(halves, write, tmp_path):
     other = write(np.random.default_rng(1).normal(size=(16, 20, 25)), "other.mrc")
-    with pytest.raises(UserError, match=r"odd.mrc and .*other.mrc have shapes \(16, 20, 24\) and "
-                                        r"\(16, 20, 25\)"):
+    with pytest.raises(
+        UserError,
+        match=r"odd.mrc and .*other.mrc have shapes \(16, 20, 24\) and "
+        r"\(16, 20, 25\)",
+    ):
         HalfMaps([Volume(halves[0]), Volume(other)])
     link = str(tmp_path / "link.mrc")
     os.symlink(halves[0], link)
@@ -68,20 +75,27 @@ def test_halves_that_do_not_belong_together_are_refused(halves, write, tmp_path)
 @pytest.fixture(scope="module")
 def tomograms():
     """Two simulated tomograms with their half-maps, {name: (Z, Y, X)} each."""
-    return [simulate_volumes(SimulateConfig(shape=(32, 64, 64), snr=0.3, seed=seed))
-            for seed in (5, 6)]
+    return [
+        simulate_volumes(SimulateConfig(shape=(32, 64, 64), snr=0.3, seed=seed)) for seed in (5, 6)
+    ]
 
 
 WRONG = {
     "another tomogram's": (lambda one, two: two["even"], "have no signal in common"),
     "a rescaled copy": (lambda one, two: 2 * one["odd"] + 1, "are the same but for their scale"),
     "the negative": (lambda one, two: -one["even"], "have opposite contrast"),
-    "shifted": (lambda one, two: np.roll(one["even"], 8, 1),
-                r"are 0, 8 and 0 voxels \(Z, Y, X\) apart"),
-    "the whole tomogram": (lambda one, two: one["tomogram"],
-                           r"have \d+ % of their noise in common"),
-    "of the same frames": (lambda one, two: 0.7 * one["odd"] + 0.3 * one["even"],
-                           r"have \d+ % of their noise in common"),
+    "shifted": (
+        lambda one, two: np.roll(one["even"], 8, 1),
+        r"are 0, 8 and 0 voxels \(Z, Y, X\) apart",
+    ),
+    "the whole tomogram": (
+        lambda one, two: one["tomogram"],
+        r"have \d+ % of their noise in common",
+    ),
+    "of the same frames": (
+        lambda one, two: 0.7 * one["odd"] + 0.3 * one["even"],
+        r"have \d+ % of their noise in common",
+    ),
 }
 
 
@@ -89,40 +103,71 @@ WRONG = {
 def test_what_is_no_other_half_map_is_refused(kind, tomograms, write):
     make, expected = WRONG[kind]
     paths = write(tomograms[0]["odd"], "odd.mrc"), write(make(*tomograms), "other.mrc")
-    with pytest.raises(UserError, match="odd.mrc and .*other.mrc %s; expected" % expected):
+    with pytest.raises(UserError, match=f"odd.mrc and .*other.mrc {expected}; expected"):
         open_volumes(TrainConfig(half_maps=paths))
 
 
 def test_all_odd_half_maps_before_all_even_ones_are_refused(tomograms, write):
-    paths = [write(tomogram[name], "%s%d.mrc" % (name, number)) for name in ("odd", "even")
-             for number, tomogram in enumerate(tomograms)]
-    with pytest.raises(UserError, match="0.mrc and .*1.mrc have no signal in common; expected "
-                                        "both of one tomogram, one after the other"):
+    paths = [
+        write(tomogram[name], f"{name}{number}.mrc")
+        for name in ("odd", "even")
+        for number, tomogram in enumerate(tomograms)
+    ]
+    with pytest.raises(
+        UserError,
+        match="0.mrc and .*1.mrc have no signal in common; expected "
+        "both of one tomogram, one after the other",
+    ):
         open_volumes(TrainConfig(half_maps=tuple(paths)))
 
 
-def test_tomograms_in_another_order_than_their_half_maps_are_refused(matched, tomograms, write,
-                                                                     tmp_path):
+def test_tomograms_in_another_order_than_their_half_maps_are_refused(
+    matched, tomograms, write, tmp_path
+):
     """Denoised, they would be called by each other's names."""
-    wholes = [write(tomogram["tomogram"], "%d.mrc" % number)
-              for number, tomogram in enumerate(tomograms)]
-    halves = [write(tomogram[name], "%s%d.mrc" % (name, number))
-              for number, tomogram in enumerate(tomograms) for name in ("odd", "even")]
+    wholes = [
+        write(tomogram["tomogram"], f"{number}.mrc") for number, tomogram in enumerate(tomograms)
+    ]
+    halves = [
+        write(tomogram[name], f"{name}{number}.mrc")
+        for number, tomogram in enumerate(tomograms)
+        for name in ("odd", "even")
+    ]
     assert open_volumes(TrainConfig(tomograms=tuple(wholes), half_maps=tuple(halves)))
-    with pytest.raises(UserError, match="1.mrc and the mean of its half-maps .*odd0.mrc and "
-                                        ".*even0.mrc have no signal in common; expected"):
-        denoise(DenoiseConfig(model=str(matched), tomograms=tuple(wholes[::-1]),
-                              half_maps=tuple(halves), output=str(tmp_path / "out")))
+    with pytest.raises(
+        UserError,
+        match="1.mrc and the mean of its half-maps .*odd0.mrc and "
+        ".*even0.mrc have no signal in common; expected",
+    ):
+        denoise(
+            DenoiseConfig(
+                model=str(matched),
+                tomograms=tuple(wholes[::-1]),
+                half_maps=tuple(halves),
+                output=str(tmp_path / "out"),
+            )
+        )
     assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match=r"whole.mrc has shape .*; expected \(32, 64, 64\)"):
-        open_volumes(TrainConfig(tomograms=(write(tomograms[0]["tomogram"][1:], "whole.mrc"),),
-                                 half_maps=tuple(halves[:2])))
+        open_volumes(
+            TrainConfig(
+                tomograms=(write(tomograms[0]["tomogram"][1:], "whole.mrc"),),
+                half_maps=tuple(halves[:2]),
+            )
+        )
 
 
 @pytest.mark.parametrize("snr", (0.02, 0.3, 10))
-@pytest.mark.parametrize("change", (dict(half_maps="tilts"), dict(specimen="crowded"),
-                                    dict(specimen="empty"), dict(sirt_iterations=10),
-                                    dict(half_maps="tilts", thickness=80, tilt_range=57.0)))
+@pytest.mark.parametrize(
+    "change",
+    (
+        dict(half_maps="tilts"),
+        dict(specimen="crowded"),
+        dict(specimen="empty"),
+        dict(sirt_iterations=10),
+        dict(half_maps="tilts", thickness=80, tilt_range=57.0),
+    ),
+)
 def test_right_half_maps_are_taken_without_a_word(snr, change, write, capsys):
     volumes = simulate_volumes(SimulateConfig(shape=(32, 64, 64), snr=snr, seed=3, **change))
     paths = [write(volumes[name], name + ".mrc") for name in ("odd", "even", "tomogram")]
@@ -132,8 +177,9 @@ def test_right_half_maps_are_taken_without_a_word(snr, change, write, capsys):
 
 @pytest.mark.parametrize("box", range(5))
 def test_real_half_maps_are_taken_without_a_word(box, real_data, capsys):
-    odd, even, whole = (str(real_data / "lamella" / ("box%d_%s.mrc" % (box, name)))
-                        for name in ("odd", "even", "all"))
+    odd, even, whole = (
+        str(real_data / "lamella" / (f"box{box}_{name}.mrc")) for name in ("odd", "even", "all")
+    )
     open_volumes(TrainConfig(half_maps=(odd, even), tomograms=(whole,)))
     assert capsys.readouterr().err == ""
 
@@ -153,7 +199,7 @@ def test_half_maps_with_other_voxels_are_refused(tomograms, write):
 
 
 def test_a_half_map_is_not_compared_with_itself(tomograms, write):
-    odd, copy = (write(tomograms[0]["odd"] * scale, "%d.mrc" % scale) for scale in (1, 3))
+    odd, copy = (write(tomograms[0]["odd"] * scale, f"{scale}.mrc") for scale in (1, 3))
     with pytest.raises(UserError, match="1.mrc is given as both half-maps"):
         evaluate(EvaluateConfig(denoised=odd, half_map=odd))
     with pytest.raises(UserError, match="1.mrc and .*3.mrc are the same but for their scale"):
@@ -161,8 +207,10 @@ def test_a_half_map_is_not_compared_with_itself(tomograms, write):
 
 
 def test_pairs_of_files_become_volumes_in_order(halves, write):
-    more = [write(np.random.default_rng(seed).normal(size=(10, 12, 14)), "%d.mrc" % seed)
-            for seed in (2, 3)]
+    more = [
+        write(np.random.default_rng(seed).normal(size=(10, 12, 14)), f"{seed}.mrc")
+        for seed in (2, 3)
+    ]
     config = TrainConfig(half_maps=halves + tuple(more), perturbation="halves", clip=False)
     first, second = open_volumes(config)
     assert (first.source.path, second.source.path) == (halves[0], more[0])
@@ -174,9 +222,18 @@ def test_pairs_of_files_become_volumes_in_order(halves, write):
 def model(small, tmp_path_factory):
     """A model trained on half-maps with the command line."""
     output = tmp_path_factory.mktemp("model")
-    command = ["train", "--half-maps", small["odd"], small["even"], "--output", str(output),
-               "--perturbation", "halves",
-               "--ground-truth", small["clean"]]
+    command = [
+        "train",
+        "--half-maps",
+        small["odd"],
+        small["even"],
+        "--output",
+        str(output),
+        "--perturbation",
+        "halves",
+        "--ground-truth",
+        small["clean"],
+    ]
     for name, value in dict(TINY, dropout=0.0, precision="float32").items():
         command += ["--" + name.replace("_", "-"), str(value)]
     assert cli.main(command) == 0
@@ -192,8 +249,21 @@ def test_training_on_half_maps_logs_scores_against_the_ground_truth(model):
 
 def denoised(model, output, *arguments):
     """Denoise with the command line; returns the names of the denoised files."""
-    command = ["denoise", model, *arguments, "--output", output, "--predictions", 2,
-               "--tile-size", 40, "--precision", "float32", "--device", "cpu"]
+    command = [
+        "denoise",
+        model,
+        *arguments,
+        "--output",
+        output,
+        "--predictions",
+        2,
+        "--tile-size",
+        40,
+        "--precision",
+        "float32",
+        "--device",
+        "cpu",
+    ]
     assert cli.main([str(word) for word in command]) == 0
     return sorted(entry.name for entry in output.iterdir() if entry.name.endswith("_denoised.mrc"))
 
@@ -201,12 +271,17 @@ def denoised(model, output, *arguments):
 def test_the_result_is_the_mean_of_both_denoised_halves(model, small, tmp_path):
     network, trained = checkpoint.restore(checkpoint.load(str(model)), model)
     assert trained.perturbation == "halves"
-    assert denoised(model, tmp_path, "--half-maps", small["odd"], small["even"]) \
-        == ["odd_denoised.mrc"]
+    assert denoised(model, tmp_path, "--half-maps", small["odd"], small["even"]) == [
+        "odd_denoised.mrc"
+    ]
     volume = HalfMaps([Volume(small[name]) for name in ("odd", "even")])
     with torch.no_grad():
-        predicted = [network.eval()(torch.from_numpy(volume.half(
-            number, (0, 0, 0), volume.shape))[None, None])[0, 0].numpy() for number in (0, 1)]
+        predicted = [
+            network.eval()(
+                torch.from_numpy(volume.half(number, (0, 0, 0), volume.shape))[None, None]
+            )[0, 0].numpy()
+            for number in (0, 1)
+        ]
     expected = volume.restore(np.mean(predicted, 0))
     result = data(tmp_path / "odd_denoised.mrc")
     np.testing.assert_allclose(result, expected, atol=1e-4 * expected.std())
@@ -217,33 +292,51 @@ def test_the_result_is_the_mean_of_both_denoised_halves(model, small, tmp_path):
 
 @pytest.mark.pictures
 def test_results_are_called_by_the_tomogram_where_it_is_given(model, small, tmp_path):
-    assert denoised(model, tmp_path, small["tomogram"], "--half-maps", small["odd"],
-                    small["even"]) == ["tomogram_denoised.mrc"]
+    assert denoised(
+        model, tmp_path, small["tomogram"], "--half-maps", small["odd"], small["even"]
+    ) == ["tomogram_denoised.mrc"]
     assert (tmp_path / "tomogram_slices.png").exists()
 
 
 def test_finished_half_maps_are_skipped(model, small, tmp_path, capsys):
-    again = [shutil.copyfile(small[name], tmp_path / ("second_%s.mrc" % name))
-             for name in ("odd", "even")]
+    again = [
+        shutil.copyfile(small[name], tmp_path / (f"second_{name}.mrc")) for name in ("odd", "even")
+    ]
     output = tmp_path / "out"
     denoised(model, output, "--half-maps", small["odd"], small["even"])
     before = (output / "odd_denoised.mrc").stat().st_mtime_ns
     capsys.readouterr()
     both = ("--half-maps", small["odd"], small["even"], *again, "--resume")
     assert denoised(model, output, *both) == ["odd_denoised.mrc", "second_odd_denoised.mrc"]
-    assert "tomogram 1 of 1: %s" % again[0] in capsys.readouterr().err
+    assert f"tomogram 1 of 1: {again[0]}" in capsys.readouterr().err
     assert (output / "odd_denoised.mrc").stat().st_mtime_ns == before
-    np.testing.assert_array_equal(data(output / "second_odd_denoised.mrc"),
-                                  data(output / "odd_denoised.mrc"))
+    np.testing.assert_array_equal(
+        data(output / "second_odd_denoised.mrc"), data(output / "odd_denoised.mrc")
+    )
 
 
 @pytest.fixture(scope="module")
 def matched(small, tmp_path_factory):
     """A model of noise-matched pairs of the half-maps' mean, which is what --half-maps makes."""
     output = tmp_path_factory.mktemp("matched")
-    assert cli.main(["train", "--half-maps", small["odd"], small["even"], "--output", str(output),
-                     *(word for name, value in dict(TINY, precision="float32").items()
-                       for word in ("--" + name.replace("_", "-"), str(value)))]) == 0
+    assert (
+        cli.main(
+            [
+                "train",
+                "--half-maps",
+                small["odd"],
+                small["even"],
+                "--output",
+                str(output),
+                *(
+                    word
+                    for name, value in dict(TINY, precision="float32").items()
+                    for word in ("--" + name.replace("_", "-"), str(value))
+                ),
+            ]
+        )
+        == 0
+    )
     return output / "model.pt"
 
 
@@ -254,11 +347,13 @@ def test_half_maps_make_noise_matched_pairs_unless_told_otherwise(matched):
 def test_models_of_half_maps_denoise_tomograms_that_have_none(model, matched, small, tmp_path):
     """Nearly what the mean of the halves gives, for it is that tomogram."""
     for number, path in enumerate((model, matched)):
-        outputs = [tmp_path / ("%d%s" % (number, name)) for name in ("whole", "halves")]
+        outputs = [tmp_path / (f"{number}{name}") for name in ("whole", "halves")]
         assert denoised(path, outputs[0], small["tomogram"]) == ["tomogram_denoised.mrc"]
         denoised(path, outputs[1], "--half-maps", small["odd"], small["even"])
-        whole_one, both = data(outputs[0] / "tomogram_denoised.mrc"), \
-            data(outputs[1] / "odd_denoised.mrc")
+        whole_one, both = (
+            data(outputs[0] / "tomogram_denoised.mrc"),
+            data(outputs[1] / "odd_denoised.mrc"),
+        )
         assert np.corrcoef(whole_one.ravel(), both.ravel())[0, 1] > 0.8
         if path == matched:
             assert np.abs(whole_one - both).std() < 0.05 * both.std()
@@ -269,17 +364,36 @@ def test_the_mean_of_the_halves_is_in_its_own_units(halves):
     mean = whole(HalfMaps(volumes, for_mean=True))
     assert mean.std() == pytest.approx(1, abs=1e-5)
     volume = HalfMaps(volumes, for_mean=True)
-    np.testing.assert_allclose(volume.restore(mean), (data(halves[0]) + data(halves[1])) / 2,
-                               atol=1e-4)
-    np.testing.assert_allclose(volume.difference((0, 0, 0), volume.shape) * 2 * volume.std,
-                               data(halves[0]) - 5 - (data(halves[1]) + 3), atol=0.5)
+    np.testing.assert_allclose(
+        volume.restore(mean), (data(halves[0]) + data(halves[1])) / 2, atol=1e-4
+    )
+    np.testing.assert_allclose(
+        volume.difference((0, 0, 0), volume.shape) * 2 * volume.std,
+        data(halves[0]) - 5 - (data(halves[1]) + 3),
+        atol=0.5,
+    )
 
 
 def test_models_of_other_pairs_take_no_half_maps(small, tmp_path):
-    model = train(TrainConfig(**dict(TINY, tomograms=(small["tomogram"],), steps=1,
-                                     output=str(tmp_path / "run"), perturbation="blindspot")))
-    with pytest.raises(UserError, match="--half-maps names 2 files; expected none for a model "
-                                        "trained with the perturbation blindspot"):
-        denoise(DenoiseConfig(model=model, output=str(tmp_path / "out"),
-                              half_maps=(small["odd"], small["even"])))
+    model = train(
+        TrainConfig(
+            **dict(
+                TINY,
+                tomograms=(small["tomogram"],),
+                steps=1,
+                output=str(tmp_path / "run"),
+                perturbation="blindspot",
+            )
+        )
+    )
+    with pytest.raises(
+        UserError,
+        match="--half-maps names 2 files; expected none for a model "
+        "trained with the perturbation blindspot",
+    ):
+        denoise(
+            DenoiseConfig(
+                model=model, output=str(tmp_path / "out"), half_maps=(small["odd"], small["even"])
+            )
+        )
     assert not (tmp_path / "out").exists()

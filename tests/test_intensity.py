@@ -1,4 +1,5 @@
 """What a tomogram is measured by, and what of it the network doesn't see."""
+
 import numpy as np
 import pytest
 from conftest import coloured, synthesised
@@ -24,8 +25,8 @@ def whole(volume):
 
 
 def ball(radius):
-    z, y, x = np.ogrid[:SHAPE[0], :SHAPE[1], :SHAPE[2]]
-    return (z - 24) ** 2 + (y - 20) ** 2 + (x - 30) ** 2 < radius ** 2
+    z, y, x = np.ogrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
+    return (z - 24) ** 2 + (y - 20) ** 2 + (x - 30) ** 2 < radius**2
 
 
 def bordered(values):
@@ -41,9 +42,12 @@ def unusual(tomogram):
         "bead": (np.where(ball(6), -20, tomogram), ~ball(6)),
         "border": (bordered(tomogram), np.pad(everywhere, ((0, 0), (0, 40), (0, 0)))),
         "ramp": (tomogram + 2 * x, everywhere),
-        "lens": (tomogram + 3 * x ** 2, everywhere),
-        "vacuum": (np.concatenate([quiet, tomogram, quiet]),
-                   np.pad(everywhere, ((32, 32), (0, 0), (0, 0))))}
+        "lens": (tomogram + 3 * x**2, everywhere),
+        "vacuum": (
+            np.concatenate([quiet, tomogram, quiet]),
+            np.pad(everywhere, ((32, 32), (0, 0), (0, 0))),
+        ),
+    }
 
 
 @pytest.mark.parametrize("name", ["bead", "border", "ramp", "lens", "vacuum"])
@@ -53,7 +57,7 @@ def test_the_network_sees_the_tomogram_as_without_what_is_unusual(tomogram, writ
     assert volume.std == pytest.approx(plain.std, rel=0.03)
     expected = whole(plain)[place] if place.size == tomogram.size else whole(plain).ravel()
     rest = whole(volume)[place] - expected
-    assert np.sqrt(np.mean(rest ** 2)) < 0.12
+    assert np.sqrt(np.mean(rest**2)) < 0.12
 
 
 @pytest.mark.parametrize("name", ["bead", "border", "ramp", "lens", "vacuum"])
@@ -143,5 +147,6 @@ def test_local_regression_gives_polynomials_back(degree, count):
     centres = np.linspace(8, 72, count) if count > 1 else np.array([8.0])
     length = 80 if count > 1 else 16
     weights = local_regression(centres, length)
-    np.testing.assert_allclose(weights @ centres ** degree,
-                               np.arange(float(length)) ** degree, atol=1e-6)
+    np.testing.assert_allclose(
+        weights @ centres**degree, np.arange(float(length)) ** degree, atol=1e-6
+    )

@@ -22,8 +22,9 @@ def test_matched_scores_do_not_depend_on_gain_and_offset(pair, gain, offset):
     plain, changed = metrics.score(noisy, signal), metrics.score(gain * noisy + offset, signal)
     for name in ("psnr", "ssim"):
         assert changed[name] == pytest.approx(plain[name], abs=0.02)
-    assert changed["correlation"] == pytest.approx(math.copysign(plain["correlation"], gain),
-                                                   abs=1e-3)
+    assert changed["correlation"] == pytest.approx(
+        math.copysign(plain["correlation"], gain), abs=1e-3
+    )
 
 
 def test_scores_of_a_perfect_result(pair):
@@ -54,11 +55,12 @@ def test_shell_correlation_against_the_full_transform():
     two = one + torch.randn(shape)
     frequency, curve = metrics.fourier_shell_correlation(one, two)
     a, b = (np.fft.fftn((part - part.mean()).numpy()) for part in (one, two))
-    k = np.sqrt(sum(part ** 2 for part in np.meshgrid(*map(np.fft.fftfreq, shape), indexing="ij")))
+    k = np.sqrt(sum(part**2 for part in np.meshgrid(*map(np.fft.fftfreq, shape), indexing="ij")))
     for shell in range(6):
         inside = np.floor(k * 12) == shell
         oracle = (a[inside] * b[inside].conj()).sum().real / math.sqrt(
-            (abs(a[inside]) ** 2).sum() * (abs(b[inside]) ** 2).sum())
+            (abs(a[inside]) ** 2).sum() * (abs(b[inside]) ** 2).sum()
+        )
         if shell:
             assert curve[shell] == pytest.approx(oracle, abs=1e-4)
         assert frequency[shell] == pytest.approx((shell + 0.5) / 12)
@@ -86,17 +88,19 @@ def test_average_precision_against_a_loop():
 def test_eigenvalues_against_numpy():
     matrices = np.random.default_rng(1).normal(size=(50, 3, 3))
     matrices = matrices + matrices.transpose(0, 2, 1)
-    parts = [torch.from_numpy(matrices[:, i, j])
-             for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))]
+    parts = [
+        torch.from_numpy(matrices[:, i, j])
+        for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+    ]
     found = torch.stack(membranes._symmetric_eigenvalues(*parts), -1).numpy()
     np.testing.assert_allclose(found[:, ::-1], np.linalg.eigvalsh(matrices), atol=1e-6)
 
 
 def test_ridge_filter_answers_to_sheets_not_to_lines_or_balls():
     z, y, x = torch.meshgrid(*[torch.arange(-16.0, 16.0)] * 3, indexing="ij")
-    sheet = torch.exp(-x ** 2 / 8)
-    line = torch.exp(-(x ** 2 + y ** 2) / 8)
-    ball = torch.exp(-(x ** 2 + y ** 2 + z ** 2) / 8)
+    sheet = torch.exp(-(x**2) / 8)
+    line = torch.exp(-(x**2 + y**2) / 8)
+    ball = torch.exp(-(x**2 + y**2 + z**2) / 8)
     centre = (16, 16, 16)
     answers = [float(membranes.sheetness(volume, 2.0)[centre]) for volume in (sheet, line, ball)]
     assert answers[0] > 10 * max(answers[1:])
@@ -107,7 +111,7 @@ def test_ridge_filter_answers_to_sheets_not_to_lines_or_balls():
 def test_membrane_precision_works_in_either_contrast(contrast):
     torch.manual_seed(3)
     x = torch.arange(-16.0, 16.0)
-    sheet = contrast * torch.exp(-x ** 2 / 8).expand(32, 32, 32)
+    sheet = contrast * torch.exp(-(x**2) / 8).expand(32, 32, 32)
     membrane = (x.abs() < 3).expand(32, 32, 32)
     known = membranes.Membranes(sheet, membrane)
     noisy = known.precision(sheet + 3 * torch.randn(32, 32, 32))
@@ -119,7 +123,7 @@ def test_membranes_are_told_at_the_scale_that_suits_the_reference(distance, half
     """Leaflets far apart make one sheet at a large scale only, and no dot may count as one."""
     torch.manual_seed(4)
     x = torch.arange(-24.0, 24.0)
-    leaflets = sum(torch.exp(-(x - side * distance / 2) ** 2 / 2) for side in (-1, 1))
+    leaflets = sum(torch.exp(-((x - side * distance / 2) ** 2) / 2) for side in (-1, 1))
     dots = torch.zeros(48, 48, 48)
     dots[tuple(torch.randint(48, (3, 200)))] = 4.0
     reference = leaflets.expand(48, 48, 48) + dots
@@ -135,7 +139,8 @@ def test_losses_against_their_definitions():
     norms = [math.sqrt(((a - b) ** 2).sum()) for a, b in zip(one, two)]
     assert float(loss.l2_norm(one, two)) == pytest.approx(np.mean(norms), rel=1e-5)
     assert float(loss.mean_squared_error(one, two)) == pytest.approx(
-        np.mean(np.square(norms)) / 120, rel=1e-5)
+        np.mean(np.square(norms)) / 120, rel=1e-5
+    )
     slope = torch.arange(6.0).expand(1, 1, 4, 5, 6)
     assert float(loss.total_variation(slope)) == pytest.approx(1)
     weighted = loss.training_loss(TrainConfig(loss="l2norm", tv_weight=0.5))
@@ -157,7 +162,8 @@ def test_weighted_losses_against_a_loop(share):
     # The total variation is that of the whole prediction, whatever the weights are.
     smooth = loss.training_loss(TrainConfig(loss="mse", tv_weight=0.5))
     assert float(smooth(*tensors) - loss.mean_squared_error(*tensors)) == pytest.approx(
-        0.5 * float(loss.total_variation(tensors[0])))
+        0.5 * float(loss.total_variation(tensors[0]))
+    )
 
 
 @pytest.mark.parametrize("name", ["mse", "l2norm"])
@@ -166,8 +172,9 @@ def test_weights_of_one_change_nothing_and_of_zero_leave_nothing_to_learn(name):
     prediction, target = torch.randn(2, 2, 1, 4, 4, 4)
     prediction.requires_grad_()
     distance = loss.training_loss(TrainConfig(loss=name))
-    torch.testing.assert_close(distance(prediction, target, torch.ones_like(target)),
-                               distance(prediction, target, None))
+    torch.testing.assert_close(
+        distance(prediction, target, torch.ones_like(target)), distance(prediction, target, None)
+    )
     nothing = distance(prediction, target, torch.zeros_like(target))
     nothing.backward()
     assert nothing.item() == 0

@@ -57,11 +57,24 @@ def stamped(path, flags, nversion=0):
     return path
 
 
-@pytest.mark.reliability("bytes (MRC mode 0) without IMOD's stamp, with extremes in the header and "
-                         "without", "read as signed or unsigned, whichever they are")
-@pytest.mark.parametrize(("low", "high", "unsigned"), [
-    (0, 255, True), (0, 100, True), (-128, 127, False), (-3, 90, False), (-20, 255, True),
-    (-120, 140, False), (0, 0, None), (3, -3, None), (np.nan, np.nan, None)])
+@pytest.mark.reliability(
+    "bytes (MRC mode 0) without IMOD's stamp, with extremes in the header and without",
+    "read as signed or unsigned, whichever they are",
+)
+@pytest.mark.parametrize(
+    ("low", "high", "unsigned"),
+    [
+        (0, 255, True),
+        (0, 100, True),
+        (-128, 127, False),
+        (-3, 90, False),
+        (-20, 255, True),
+        (-120, 140, False),
+        (0, 0, None),
+        (3, -3, None),
+        (np.nan, np.nan, None),
+    ],
+)
 @pytest.mark.parametrize("shift", [0, 128])
 def test_bytes_of_others_are_signed_by_their_extremes(tmp_path, low, high, unsigned, shift):
     """As IMOD takes them; where the header has no extremes, about 128 they can't be signed."""
@@ -81,14 +94,20 @@ def as_imod_takes_it(path):
         return [(-1 if turned else 1) * float(stream.header.origin[axis]) for axis in "xyz"]
 
 
-@pytest.mark.reliability("origins with IMOD's sign and with the standard's",
-                         "results lie where the tomogram does, for both")
-@pytest.mark.parametrize(("flags", "nversion", "sign"), [
-    (0, 0, -1), (1, 0, -1), (4, 0, 1), (0, 20140, 1), (4, 20141, 1)])
+@pytest.mark.reliability(
+    "origins with IMOD's sign and with the standard's",
+    "results lie where the tomogram does, for both",
+)
+@pytest.mark.parametrize(
+    ("flags", "nversion", "sign"), [(0, 0, -1), (1, 0, -1), (4, 0, 1), (0, 20140, 1), (4, 20141, 1)]
+)
 def test_the_origin_of_imod(tmp_path, flags, nversion, sign):
     """What is made of such a file lies where it does, for IMOD and by the standard."""
-    path = stamped(save(tmp_path / "a.mrc", RAMP.astype(np.float32),
-                        origin=(-480.0, 250.0, 0.0)), flags, nversion)
+    path = stamped(
+        save(tmp_path / "a.mrc", RAMP.astype(np.float32), origin=(-480.0, 250.0, 0.0)),
+        flags,
+        nversion,
+    )
     source = mrc.open_volume(path)
     assert source.origin == (sign * -480, sign * 250, 0)
     result = str(tmp_path / "b.mrc")
@@ -98,15 +117,20 @@ def test_the_origin_of_imod(tmp_path, flags, nversion, sign):
     first = (1, 2, 3)
     with mrc.new_volume(result, *source.header(first, (4, 4, 4))):
         pass
-    np.testing.assert_allclose(mrc.open_volume(result).origin, np.add(
-        source.origin, 7.5 * np.array(first[::-1])))
+    np.testing.assert_allclose(
+        mrc.open_volume(result).origin, np.add(source.origin, 7.5 * np.array(first[::-1]))
+    )
 
 
 def test_labels_are_kept(tmp_path, capsys):
     result = str(tmp_path / "b.mrc")
     for count in (2, 10):
-        path = save(tmp_path / "a.mrc", RAMP.astype(np.float32), nlabl=count,
-                    label=[b"step %d" % number for number in range(count)] + [b""] * (10 - count))
+        path = save(
+            tmp_path / "a.mrc",
+            RAMP.astype(np.float32),
+            nlabl=count,
+            label=[b"step %d" % number for number in range(count)] + [b""] * (10 - count),
+        )
         source = mrc.open_volume(path)
         with mrc.new_volume(result, *source.header(), source.labels):
             pass
@@ -116,8 +140,7 @@ def test_labels_are_kept(tmp_path, capsys):
         assert own.startswith(b"F2Fd ")
 
 
-@pytest.mark.reliability("values near the end of float32",
-                         "a valid header")
+@pytest.mark.reliability("values near the end of float32", "a valid header")
 def test_values_near_the_end_of_float32(tmp_path, capsys):
     values = np.random.default_rng(0).uniform(-3e38, 3e38, (9, 10, 11)).astype(np.float32)
     mrc.write_volume(str(tmp_path / "a.mrc"), values, 10.0)
@@ -171,9 +194,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, fault):
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.mrc"]
 
 
-CELLS = {"metres": (1.4e-8, 1.2e-8, 1e-8), "tiny": (1e-45, 1e-45, 1e-45), "flat": (140, 120, 0),
-         "negative cell": (-140, -120, -100), "huge": (3.5e5, 3e5, 2.5e5),
-         "nan cell": (np.nan, np.nan, np.nan)}
+CELLS = {
+    "metres": (1.4e-8, 1.2e-8, 1e-8),
+    "tiny": (1e-45, 1e-45, 1e-45),
+    "flat": (140, 120, 0),
+    "negative cell": (-140, -120, -100),
+    "huge": (3.5e5, 3e5, 2.5e5),
+    "nan cell": (np.nan, np.nan, np.nan),
+}
 """Cells (Å, x, y, z) that can't be those of a tomogram."""
 
 
@@ -250,9 +278,27 @@ def faulty(tmp_path, kind):
     raise ValueError(kind)
 
 
-FAULTS = ["missing", "folder", "text", "empty", "gzip", "truncated", "image", "image stack",
-          "volume stack", "complex", "negative", "extended", "axes", "no voxel size", "nan",
-          "infinite", "constant", "thin", *CELLS]
+FAULTS = [
+    "missing",
+    "folder",
+    "text",
+    "empty",
+    "gzip",
+    "truncated",
+    "image",
+    "image stack",
+    "volume stack",
+    "complex",
+    "negative",
+    "extended",
+    "axes",
+    "no voxel size",
+    "nan",
+    "infinite",
+    "constant",
+    "thin",
+    *CELLS,
+]
 
 
 @pytest.mark.parametrize("kind", FAULTS)
@@ -296,14 +342,19 @@ def test_anisotropic_voxels_are_told(tmp_path):
     assert "anisotropic voxels of 10 x 10 x 12" in Volume(path).warnings[0]
 
 
-@pytest.mark.parametrize(("done", "expected"), [
-    ("", "F2Fd %s"), ("denoised by mödel.pt", "F2Fd %s: denoised by m?del.pt"),
-    ("x" * 90, "F2Fd %s: " + "x" * (80 - len("F2Fd %s: " % __version__)))])
+@pytest.mark.parametrize(
+    ("done", "expected"),
+    [
+        ("", "F2Fd %s"),
+        ("denoised by mödel.pt", "F2Fd %s: denoised by m?del.pt"),
+        ("x" * 90, "F2Fd %s: " + "x" * (80 - len(f"F2Fd {__version__}: "))),
+    ],
+)
 def test_the_label_says_what_made_a_file(tmp_path, done, expected):
     path = str(tmp_path / "made.mrc")
     with mrc.new_volume(path, (8, 8, 8), (10.0,) * 3, done=done):
         pass
     assert mrcfile.validate(path)
     with mrcfile.open(path, header_only=True) as stream:
-        label, = stream.get_labels()
+        (label,) = stream.get_labels()
     assert label == (expected % __version__).ljust(80)

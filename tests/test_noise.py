@@ -1,4 +1,5 @@
 """The noise told from the signal: on spectra that are known, on simulated and on real tomograms."""
+
 import numpy as np
 import pytest
 import torch
@@ -36,8 +37,10 @@ def assert_cautious(model, truth, below=0.5, least=0.75):
     little; up to ``below`` cycles per voxel."""
     frequency = np.array(model.by_shell()["frequency"])
     frequency = frequency[frequency < below]
-    noise, total, truth = (shells(power, model.window).numpy()[:len(frequency)]
-                           for power in (model.power, model.total, truth))
+    noise, total, truth = (
+        shells(power, model.window).numpy()[: len(frequency)]
+        for power in (model.power, model.total, truth)
+    )
     # One coefficient's worth of chance more in the lowest shells, which have few.
     assert (noise < 1.15 * truth + 0.02 * total).all(), np.round(noise / truth, 2)
     most = (truth > 0.5 * total) & (frequency > 0.075)
@@ -65,8 +68,14 @@ def test_power_fills_the_share_of_the_spectrum_where_it_is(size):
     assert spectrum.filled_share(white, size) == pytest.approx(1)
     assert spectrum.filled_share(0 * white, size) == 0
     low = white * (fourier.radial_frequency(size) < 0.3)
-    share = float(np.mean(np.linalg.norm(np.meshgrid(
-        *(np.fft.fftfreq(side) for side in size), indexing="ij"), axis=0) < 0.3))
+    share = float(
+        np.mean(
+            np.linalg.norm(
+                np.meshgrid(*(np.fft.fftfreq(side) for side in size), indexing="ij"), axis=0
+            )
+            < 0.3
+        )
+    )
     assert spectrum.filled_share(low, size) == pytest.approx(share)
 
 
@@ -117,7 +126,8 @@ def test_power_of_another_form_is_not_continued_to_low_frequencies():
     z, y, _ = fourier.axis_frequencies(size)
     noise = torch.sqrt(z[:, None, None] ** 2 + y[None, :, None] ** 2).expand(grid.radius.shape)
     power = (noise + 5 * torch.exp(-grid.radius / 0.06)) * (
-        z.abs()[:, None, None] < np.sqrt(3) * y.abs()[None, :, None] + 0.01)
+        z.abs()[:, None, None] < np.sqrt(3) * y.abs()[None, :, None] + 0.01
+    )
     found, _ = spectrum.told_from_signal(power, power, size, 0.075)
     assert not spectrum.separated(power, size, 0.5)[1]
     ratio = (shells(found.power, size) / shells(power, size))[:20]
@@ -129,18 +139,27 @@ def test_power_of_another_form_is_not_continued_to_low_frequencies():
 def test_noise_alone_is_known_at_all_but_the_lowest_frequencies(level):
     noise = back_projected_noise(lambda k: level * torch.ones_like(k), (64, 96, 96), 1)
     model = estimate_noise(Memory(noise), NoiseSettings(window=32))
-    ratio = (shells(model.power, model.window)
-             / shells(power_of(noise, model.window), model.window))[2:16]
+    ratio = (
+        shells(model.power, model.window) / shells(power_of(noise, model.window), model.window)
+    )[2:16]
     assert (ratio > 0.8).all() and (ratio < 1.05).all()
 
 
-TOO_HIGH = pytest.mark.xfail(strict=True, reason="so small a box of a thick cell: 1.3 to 1.6 "
-                             "times the noise between 0.06 and 0.2 cycles per voxel")
+TOO_HIGH = pytest.mark.xfail(
+    strict=True,
+    reason="so small a box of a thick cell: 1.3 to 1.6 "
+    "times the noise between 0.06 and 0.2 cycles per voxel",
+)
 
 
-@pytest.mark.parametrize("case", [pytest.param(name, marks=TOO_HIGH if name == "in-situ" else ())
-                                  for name in BENCHMARK_CASES
-                                  if name not in ("noisefree", "real-noise")])
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(name, marks=TOO_HIGH if name == "in-situ" else ())
+        for name in BENCHMARK_CASES
+        if name not in ("noisefree", "real-noise")
+    ],
+)
 def test_noise_of_simulated_tomograms_errs_on_the_low_side(case, tmp_path):
     """Of a seed on which nothing was chosen."""
     made = simulated_case(case, BenchmarkConfig(shape=(48, 96, 96)), 0.1, 11, str(tmp_path))
@@ -173,14 +192,14 @@ def test_real_noise_is_put_into_a_known_specimen(real_data, tmp_path, monkeypatc
 @pytest.mark.parametrize("box", range(5))
 def test_noise_of_a_real_cell_errs_on_the_low_side(real_data, box):
     """The halves' difference is noise; seen by shell, for all that the windows of a box differ."""
-    even, odd = (read(real_data / "lamella" / ("box%d_%s.mrc" % (box, half)))
-                 for half in ("even", "odd"))
-    volume = Volume(str(real_data / "lamella" / ("box%d_even.mrc" % box)))
+    even, odd = (read(real_data / "lamella" / (f"box{box}_{half}.mrc")) for half in ("even", "odd"))
+    volume = Volume(str(real_data / "lamella" / (f"box{box}_even.mrc")))
     model = estimate_noise(volume)
     truth = power_of((even - odd) / np.sqrt(2) / volume.std, model.window)
     frequency = np.array(model.by_shell()["frequency"])
-    noise, truth = (shells(power, model.window).numpy()[:len(frequency)]
-                    for power in (model.power, truth))
+    noise, truth = (
+        shells(power, model.window).numpy()[: len(frequency)] for power in (model.power, truth)
+    )
     assert (noise < 1.15 * truth).all(), np.round(noise / truth, 2)
     assert (noise > 0.6 * truth)[frequency > 0.15].all()
     assert model.matter_free == 0
@@ -190,7 +209,7 @@ def test_places_without_matter_are_found_and_tell_the_noise():
     """A slab above and one below the specimen; in its middle no place is without signal."""
     shape = (96, 96, 96)
     noise = back_projected_noise(lambda k: torch.ones_like(k), shape, 3)
-    signal = synthesised(lambda k: 20 * torch.exp(-(k / 0.12) ** 2), shape, 4)
+    signal = synthesised(lambda k: 20 * torch.exp(-((k / 0.12) ** 2)), shape, 4)
     full = noise + signal
     signal[:32] = signal[64:] = 0
     model = estimate_noise(Memory(noise + signal), NoiseSettings(window=24))
@@ -201,9 +220,12 @@ def test_places_without_matter_are_found_and_tell_the_noise():
     assert (ratio > 0.85).all() and (ratio < 1.15).all()
     full_one = estimate_noise(Memory(full), NoiseSettings(window=24))
     assert full_one.matter_free == 0 and "no place without matter" in full_one.describe()
-    assert not without_matter(torch.ones(27, 8, 8, 5), [(z, y, x) for z in (0, 4, 8)
-                                                        for y in (0, 4, 8) for x in (0, 4, 8)],
-                              torch.ones(8, 8, 5), (8, 8, 8)).any()
+    assert not without_matter(
+        torch.ones(27, 8, 8, 5),
+        [(z, y, x) for z in (0, 4, 8) for y in (0, 4, 8) for x in (0, 4, 8)],
+        torch.ones(8, 8, 5),
+        (8, 8, 8),
+    ).any()
 
 
 def test_half_maps_tell_the_noise_of_their_mean(small):
@@ -211,8 +233,9 @@ def test_half_maps_tell_the_noise_of_their_mean(small):
     settings = NoiseSettings(window=32)
     model = noise_of_half_maps(volume, settings)
     noise = (read(small["tomogram"]) - read(small["clean"])) / volume.std
-    ratio = (shells(model.power, model.window)
-             / shells(power_of(noise, model.window), model.window))[1:-6]
+    ratio = (
+        shells(model.power, model.window) / shells(power_of(noise, model.window), model.window)
+    )[1:-6]
     assert (ratio > 0.8).all() and (ratio < 1.25).all()
     torch.testing.assert_close(model.lower, shells(model.power, model.window))
     assert (shells(model.total, model.window) > 0.9 * shells(model.power, model.window)).all()
@@ -239,6 +262,7 @@ def test_scaled_noise_is_scaled_by_shells():
     model = estimate_noise(Memory(synthesised(coloured, (48, 64, 64), 1)), NoiseSettings(window=16))
     factors = torch.linspace(0.5, 1, len(model.lower))
     other = model.scaled(factors)
-    torch.testing.assert_close(shells(other.power, model.window),
-                               shells(model.power, model.window) * factors.double())
+    torch.testing.assert_close(
+        shells(other.power, model.window), shells(model.power, model.window) * factors.double()
+    )
     assert (other.lower <= shells(other.power, model.window) * 1.0001).all()

@@ -14,18 +14,19 @@ SHAPE = (64, 96, 112)
 
 def profiles_of():
     z, y, x = (np.linspace(-1, 1, side) for side in SHAPE)
-    return 1 + 0.4 * np.tanh(2 * z), 1 - 0.3 * y ** 4, 1 - 0.3 * x ** 4
+    return 1 + 0.4 * np.tanh(2 * z), 1 - 0.3 * y**4, 1 - 0.3 * x**4
 
 
 def noise(seed=0):
-    return synthesised(lambda k: 0.3 + torch.exp(-(k / 0.2) ** 2), SHAPE, seed).numpy()
+    return synthesised(lambda k: 0.3 + torch.exp(-((k / 0.2) ** 2)), SHAPE, seed).numpy()
 
 
 def measured(volume):
     size = (PROFILE_WINDOW,) * 3
     corners = periodogram.window_corners(SHAPE, size)
     return NoiseProfile.measured(
-        corners, size, periodogram.window_power(Memory(volume).region, corners, size))
+        corners, size, periodogram.window_power(Memory(volume).region, corners, size)
+    )
 
 
 def assert_close(gain, expected, tolerance):
@@ -34,13 +35,15 @@ def assert_close(gain, expected, tolerance):
         centre = np.round(places[1:-1]).astype(int)
         # A window sees the mean square over its voxels.
         half = PROFILE_WINDOW // 2
-        truth = np.array([np.sqrt(np.mean(profile[at + 1 - half:at + 1 + half] ** 2))
-                          for at in centre])
-        scale = np.sqrt(np.mean(truth ** 2))
+        truth = np.array(
+            [np.sqrt(np.mean(profile[at + 1 - half : at + 1 + half] ** 2)) for at in centre]
+        )
+        scale = np.sqrt(np.mean(truth**2))
         np.testing.assert_allclose(amplitude[1:-1], truth / scale, rtol=tolerance)
         # From there to the faces it goes on, with the error of two of its values.
-        np.testing.assert_allclose([amplitude[0], amplitude[-1]],
-                                   profile[[0, -1]] / scale, rtol=3 * tolerance)
+        np.testing.assert_allclose(
+            [amplitude[0], amplitude[-1]], profile[[0, -1]] / scale, rtol=3 * tolerance
+        )
 
 
 def test_profiles_of_uneven_noise():
@@ -51,15 +54,19 @@ def test_profiles_of_uneven_noise():
 
 def test_what_is_kept_of_the_profiles_is_what_they_say():
     gain = NoiseProfile([([0, 10, 30], [1.0, 2.0, 0.5]), ([0.0], [3.0]), ([5, 20], [1.0, 4.0])])
-    for start, size in (((2, 1, 0), (8, 6, 9)), ((-4, -2, 15), (40, 9, 12)),
-                        ((0, 0, 0), (31, 4, 21))):
+    for start, size in (
+        ((2, 1, 0), (8, 6, 9)),
+        ((-4, -2, 15), (40, 9, 12)),
+        ((0, 0, 0), (31, 4, 21)),
+    ):
         expected = 1.0
         for axis, (first, side, profile) in enumerate(zip(start, size, gain.profiles)):
             values = np.interp(np.arange(first, first + side), *profile)
             expected = expected * values.reshape([-1 if axis == other else 1 for other in range(3)])
         for _ in range(2):
-            np.testing.assert_allclose(np.broadcast_to(gain.at(start, size), size), expected,
-                                       rtol=1e-6)
+            np.testing.assert_allclose(
+                np.broadcast_to(gain.at(start, size), size), expected, rtol=1e-6
+            )
 
 
 def test_even_noise_has_no_profile_whatever_signal_there_is():

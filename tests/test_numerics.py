@@ -1,4 +1,5 @@
 """Extreme tomograms and trainings that diverge: everything stays finite, or is told."""
+
 import os
 import weakref
 
@@ -26,7 +27,7 @@ def beads(values, rng):
     z, y, x = np.mgrid[tuple(slice(side) for side in values.shape)]
     for centre in rng.uniform(4, 20, (3, 3)):
         values[sum((axis - at) ** 2 for axis, at in zip((z, y, x), centre)) < 9] = -100
-    values.ravel()[rng.integers(0, values.size, 20)] = 10 ** 5
+    values.ravel()[rng.integers(0, values.size, 20)] = 10**5
     return values
 
 
@@ -43,25 +44,34 @@ def padded(values, rng):
 
 
 EXTREMES = {
-    "1e-30": lambda values, rng: values * 1e-30, "1e30": lambda values, rng: values * 1e30,
-    "large offset": lambda values, rng: values + 1e4, "beads": beads,
-    "constant sections": constant_sections, "padded": padded,
+    "1e-30": lambda values, rng: values * 1e-30,
+    "1e30": lambda values, rng: values * 1e30,
+    "large offset": lambda values, rng: values + 1e4,
+    "beads": beads,
+    "constant sections": constant_sections,
+    "padded": padded,
     "float16": lambda values, rng: (values * 1e4).astype(np.float16),
     "small float16": lambda values, rng: (values * 1e-5).astype(np.float16),
     "int8": lambda values, rng: np.clip(values * 30, -128, 127).astype(np.int8),
     "two values": lambda values, rng: np.sign(values).astype(np.int8),
-    "one voxel": lambda values, rng: (np.arange(values.size).reshape(values.shape) == 9999)
-    .astype(np.float32),
+    "one voxel": lambda values, rng: (np.arange(values.size).reshape(values.shape) == 9999).astype(
+        np.float32
+    ),
 }
 
 
-@pytest.mark.reliability("tomograms scaled by 1e-30 and 1e30, with gold beads, hot voxels, "
-                         "constant sections, zeros around a turned volume, in float16, of two "
-                         "values, in float32 and bfloat16",
-                         "loss and result finite, not flat, in the tomogram's range")
+@pytest.mark.reliability(
+    "tomograms scaled by 1e-30 and 1e30, with gold beads, hot voxels, "
+    "constant sections, zeros around a turned volume, in float16, of two "
+    "values, in float32 and bfloat16",
+    "loss and result finite, not flat, in the tomogram's range",
+)
 @pytest.mark.pictures
-@pytest.mark.parametrize(("kind", "precision"), [(kind, "float32") for kind in EXTREMES] + [
-    (kind, "bfloat16") for kind in ("1e-30", "1e30", "beads", "padded", "one voxel")])
+@pytest.mark.parametrize(
+    ("kind", "precision"),
+    [(kind, "float32") for kind in EXTREMES]
+    + [(kind, "bfloat16") for kind in ("1e-30", "1e30", "beads", "padded", "one voxel")],
+)
 def test_extreme_tomograms_stay_finite(kind, precision, small, tmp_path):
     values = EXTREMES[kind](data(small["tomogram"]), np.random.default_rng(0))
     path = str(tmp_path / "extreme.mrc")
@@ -69,33 +79,58 @@ def test_extreme_tomograms_stay_finite(kind, precision, small, tmp_path):
         stream.set_data(values)
         stream.voxel_size = 10
     # Patches of 32: in smaller ones, bfloat16 gradients on CPUs are NaN now and then.
-    model = train(TrainConfig(**dict(TINY, tomograms=(path,), output=str(tmp_path / "run"), steps=4,
-                                     precision=precision, patch_size=32, batch_size=1)))
+    model = train(
+        TrainConfig(
+            **dict(
+                TINY,
+                tomograms=(path,),
+                output=str(tmp_path / "run"),
+                steps=4,
+                precision=precision,
+                patch_size=32,
+                batch_size=1,
+            )
+        )
+    )
     rows = train_log.read_log(str(tmp_path / "run" / "log.csv"))
     assert len(rows) == 4 and np.isfinite([float(row["loss"]) for row in rows]).all()
-    result, = denoise(DenoiseConfig(model=model, tomograms=(path,), output=str(tmp_path / "out"),
-                                    precision=precision, std=True, predictions=2))
+    (result,) = denoise(
+        DenoiseConfig(
+            model=model,
+            tomograms=(path,),
+            output=str(tmp_path / "out"),
+            precision=precision,
+            std=True,
+            predictions=2,
+        )
+    )
     values = values.astype(np.float64)
-    clean, spread = (data(name).astype(np.float64)
-                     for name in (result, result.replace("denoised", "std")))
+    clean, spread = (
+        data(name).astype(np.float64) for name in (result, result.replace("denoised", "std"))
+    )
     assert np.isfinite(clean).all() and clean.std() > 0
     assert np.isfinite(spread).all() and spread.min() >= 0
     reach = values.max() - values.min()
     assert values.min() - reach < clean.min() < clean.max() < values.max() + reach
 
 
-@pytest.mark.reliability("denoising a tomogram scaled and shifted",
-                         "the result scaled and shifted, within %g standard deviations and what "
-                         "float32 resolves; contrast never flips" % TOLERANCE)
+@pytest.mark.reliability(
+    "denoising a tomogram scaled and shifted",
+    f"the result scaled and shifted, within {TOLERANCE:g} standard "
+    "deviations and what float32 resolves; contrast never flips",
+)
 @pytest.mark.parametrize(("scale", "shift"), [(1e-30, 0), (1e30, 0), (250, 40), (3, -3000)])
 def test_denoising_is_equivariant(scale, shift, quick_denoise, small, write, tmp_path):
     values = data(small["tomogram"]).astype(np.float64)
     plain = data(quick_denoise(write(values, "a.mrc"), tmp_path / "a", precision="float32"))
-    other = data(quick_denoise(write(values * scale + shift, "b.mrc"), tmp_path / "b",
-                               precision="float32"))
-    np.testing.assert_allclose((other.astype(np.float64) - shift) / scale, plain,
-                               atol=TOLERANCE * plain.std()
-                               + 2 * np.spacing(np.float32(abs(shift))) / scale)
+    other = data(
+        quick_denoise(write(values * scale + shift, "b.mrc"), tmp_path / "b", precision="float32")
+    )
+    np.testing.assert_allclose(
+        (other.astype(np.float64) - shift) / scale,
+        plain,
+        atol=TOLERANCE * plain.std() + 2 * np.spacing(np.float32(abs(shift))) / scale,
+    )
 
 
 def poisoning(left):
@@ -145,12 +180,24 @@ def opened(monkeypatch):
 
 
 def settings(small, output, **options):
-    return dict(dict(TINY, checkpoint_every=3, steps=9, tomograms=(small["tomogram"],),
-                     output=str(output), schedule="constant", averaging=0.0), **options)
+    return dict(
+        dict(
+            TINY,
+            checkpoint_every=3,
+            steps=9,
+            tomograms=(small["tomogram"],),
+            output=str(output),
+            schedule="constant",
+            averaging=0.0,
+        ),
+        **options,
+    )
 
 
-@pytest.mark.reliability("weights that become NaN in the middle of a training",
-                         "it goes back to the newest checkpoint, with a lower learning rate")
+@pytest.mark.reliability(
+    "weights that become NaN in the middle of a training",
+    "it goes back to the newest checkpoint, with a lower learning rate",
+)
 @pytest.mark.parametrize(("schedule", "times"), [("constant", 3), ("plateau", 1)])
 def test_a_training_steps_back(times, schedule, small, tmp_path, poisoned, opened, capsys):
     options = settings(small, tmp_path / "run", schedule=schedule, learning_rate=1e-3)
@@ -163,10 +210,11 @@ def test_a_training_steps_back(times, schedule, small, tmp_path, poisoned, opene
     assert all(torch.isfinite(weight).all() for weight in weights(model).values())
     rows = train_log.read_log(str(tmp_path / "run" / "log.csv"))
     assert [int(row["step"]) for row in rows] == list(range(9))
-    slow = training.SETBACK_RATE ** times
+    slow = training.SETBACK_RATE**times
     warmth = [(step + 1) / WARMUP_STEPS if schedule == "constant" else 1 for step in range(9)]
     assert [float(row["learning_rate"]) for row in rows] == pytest.approx(
-        [1e-3 * warm * (1 if step < 3 else slow) for step, warm in enumerate(warmth)], rel=1e-4)
+        [1e-3 * warm * (1 if step < 3 else slow) for step, warm in enumerate(warmth)], rel=1e-4
+    )
     # What is resumed later keeps the lower rate: from step 6 on it is the same, bit for bit.
     again = tmp_path / "again"
     (again / "checkpoints").mkdir(parents=True)
@@ -176,13 +224,14 @@ def test_a_training_steps_back(times, schedule, small, tmp_path, poisoned, opene
     assert_same_weights(resumed, model)
 
 
-@pytest.mark.reliability("weights that become NaN in one of two processes",
-                         "both go back to the newest checkpoint, with a lower learning "
-                         "rate")
+@pytest.mark.reliability(
+    "weights that become NaN in one of two processes",
+    "both go back to the newest checkpoint, with a lower learning rate",
+)
 def test_processes_step_back_together(small, tmp_path, capfd):
     options = settings(small, tmp_path / "run", device="cpu,cpu", threads=1)
     distributed.start(train_poisoned, TrainConfig(**options), 2)
-    told, = [line for line in capfd.readouterr().err.splitlines() if "going back" in line]
+    (told,) = [line for line in capfd.readouterr().err.splitlines() if "going back" in line]
     assert "the loss became nan at step 5" in told
     rows = train_log.read_log(str(tmp_path / "run" / "log.csv"))
     assert [int(row["step"]) for row in rows] == list(range(9))
@@ -195,9 +244,11 @@ def test_processes_step_back_together(small, tmp_path, capfd):
     assert all(torch.isfinite(weight).all() for weight in state["model"].values())
 
 
-@pytest.mark.reliability("a training that diverges again and again",
-                         "after three lower learning rates, one sentence with exit code 2; the "
-                         "newest checkpoint is good")
+@pytest.mark.reliability(
+    "a training that diverges again and again",
+    "after three lower learning rates, one sentence with exit code 2; the "
+    "newest checkpoint is good",
+)
 def test_a_training_gives_up(small, tmp_path, poisoned, capsys):
     poisoned[:] = [True] * 99
     with pytest.raises(UserError, match="the loss became nan at step 5, after 3 lower learning"):
@@ -211,15 +262,17 @@ def test_a_training_gives_up(small, tmp_path, poisoned, capsys):
 
 def test_weights_that_are_not_finite_are_never_saved(small, tmp_path, poisoned):
     """Poisoned in the last step before a checkpoint, where no loss tells."""
-    options = settings(small, tmp_path / "run", checkpoint_every=POISONED_AT + 1,
-                       steps=POISONED_AT + 1)
+    options = settings(
+        small, tmp_path / "run", checkpoint_every=POISONED_AT + 1, steps=POISONED_AT + 1
+    )
     poisoned.append(True)
     model = train(TrainConfig(**options))
     assert all(torch.isfinite(weight).all() for weight in weights(model).values())
 
 
-def test_a_result_beyond_float32_is_refused_and_nothing_written(quick_denoise, small, write,
-                                                                tmp_path):
+def test_a_result_beyond_float32_is_refused_and_nothing_written(
+    quick_denoise, small, write, tmp_path
+):
     """3e38 fits into the file, but not what the network makes of it."""
     values = data(small["tomogram"]).astype(np.float64)
     path = write(values / np.abs(values).max() * 3.4e38, "large.mrc")

@@ -1,4 +1,5 @@
 """Steps of the optimizers."""
+
 import pytest
 import torch
 from conftest import TINY
@@ -24,13 +25,17 @@ def test_singular_values_become_alike_and_singular_vectors_stay(shape):
 
 def test_many_matrices_at_once_are_iterated_as_each_alone_in_full():
     generator = torch.Generator().manual_seed(4)
-    matrices = [torch.randn(shape, generator=generator)
-                for shape in ((8, 27), (64, 200), (216, 8), (8, 8), (1, 8), (8, 1), (64, 27))]
+    matrices = [
+        torch.randn(shape, generator=generator)
+        for shape in ((8, 27), (64, 200), (216, 8), (8, 8), (1, 8), (8, 1), (64, 27))
+    ]
     for matrix, result in zip(matrices, orthogonalised(matrices)):
         values = (matrix / matrix.norm()).double()
         for _ in range(optimizer.ITERATIONS if min(matrix.shape) > 1 else 0):
-            values = sum(factor * torch.linalg.matrix_power(values @ values.T, power) @ values
-                         for power, factor in enumerate(optimizer.COEFFICIENTS))
+            values = sum(
+                factor * torch.linalg.matrix_power(values @ values.T, power) @ values
+                for power, factor in enumerate(optimizer.COEFFICIENTS)
+            )
         torch.testing.assert_close(result.double(), values, rtol=0, atol=1e-4)
 
 
@@ -103,26 +108,46 @@ def test_small_directions_are_learned_as_fast_as_large_ones():
 def test_a_training_takes_the_optimizer_of_its_settings(phantom, tmp_path):
     for name, moment in (("muon", "momentum"), ("adam", "exp_avg")):
         folder = tmp_path / name
-        train(TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), output=str(folder),
-                                 steps=1, optimizer=name)))
+        train(
+            TrainConfig(
+                **dict(
+                    TINY,
+                    tomograms=(phantom["tomogram"],),
+                    output=str(folder),
+                    steps=1,
+                    optimizer=name,
+                )
+            )
+        )
         state = checkpoint.load(str(folder / "checkpoints" / "step_00000001.pt"))["optimizer"]
         assert all(moment in one for one in state["state"].values())
-    published = optimizer.build(TrainConfig.create({"preset": "published"}),
-                                torch.nn.Linear(1, 1), torch.device("cpu"))
+    published = optimizer.build(
+        TrainConfig.create({"preset": "published"}), torch.nn.Linear(1, 1), torch.device("cpu")
+    )
     assert isinstance(published, torch.optim.Adam)
     assert published.param_groups[0]["lr"] == 1e-4
 
 
 def test_trainings_of_before_there_was_a_choice_are_of_adam(phantom, tmp_path):
-    train(TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path),
-                             optimizer="adam", learning_rate=1e-3)))
+    train(
+        TrainConfig(
+            **dict(
+                TINY,
+                tomograms=(phantom["tomogram"],),
+                output=str(tmp_path),
+                optimizer="adam",
+                learning_rate=1e-3,
+            )
+        )
+    )
     path = checkpoint.path_of(str(tmp_path / "checkpoints"), TINY["steps"])
     state = checkpoint.load(path)
     del state["config"]["optimizer"]
     torch.save(state, path)
     assert checkpoint.load(path)["config"]["optimizer"] == "adam"
-    resumed = dict(TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path), steps=8,
-                   resume=True)
+    resumed = dict(
+        TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path), steps=8, resume=True
+    )
     with pytest.raises(UserError, match="--optimizer is muon; expected adam"):
         train(TrainConfig(**resumed))
     train(TrainConfig(**dict(resumed, optimizer="adam")))

@@ -1,4 +1,5 @@
 """How tomograms lie, and that the result does not depend on it."""
+
 from itertools import permutations
 
 import numpy as np
@@ -31,8 +32,10 @@ def test_the_missing_wedge_tells_how_a_volume_lies(axes, small):
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (0, 2, 1), (1, 0, 2)])
-@pytest.mark.parametrize("change", (dict(sirt_iterations=10), dict(specimen="empty"),
-                                    dict(thickness=80, tilt_range=57.0)))
+@pytest.mark.parametrize(
+    "change",
+    (dict(sirt_iterations=10), dict(specimen="empty"), dict(thickness=80, tilt_range=57.0)),
+)
 def test_whatever_the_reconstruction(axes, change):
     volume = simulate_volumes(SimulateConfig(shape=(32, 64, 64), snr=0.3, seed=3, **change))
     assert axes_of_volume(Memory(lying(volume["tomogram"], axes))) == axes
@@ -40,7 +43,7 @@ def test_whatever_the_reconstruction(axes, change):
 
 def test_real_tomograms_lie_as_expected(real_data):
     for path in [*real_data.glob("microtubule_*.mrc"), *real_data.glob("lamella/box*_all.mrc")]:
-        volume, = open_volumes(TrainConfig(tomograms=(str(path),)))
+        (volume,) = open_volumes(TrainConfig(tomograms=(str(path),)))
         assert volume.axes == (0, 1, 2) and volume.orientation() == ""
 
 
@@ -49,10 +52,12 @@ def test_volumes_without_a_missing_wedge_tell_nothing(write, capsys):
     assert axes_of_volume(Memory(noise)) is None
     open_volumes(TrainConfig(tomograms=(write(noise),)))
     assert capsys.readouterr().err == ""
-    volume, = open_volumes(TrainConfig(tomograms=(write(noise.transpose(1, 0, 2), "deep.mrc"),)))
+    (volume,) = open_volumes(TrainConfig(tomograms=(write(noise.transpose(1, 0, 2), "deep.mrc"),)))
     assert volume.axes == (0, 1, 2)
-    assert "deep.mrc has 40 x 24 x 32 voxels (Z, Y, X), and its spectrum has no missing wedge" \
+    assert (
+        "deep.mrc has 40 x 24 x 32 voxels (Z, Y, X), and its spectrum has no missing wedge"
         in capsys.readouterr().err
+    )
 
 
 def test_turning_and_turning_back():
@@ -75,24 +80,37 @@ def test_power_is_turned_like_its_volume(size):
 @pytest.mark.parametrize("axes", [(0, 2, 1), (1, 0, 2)])
 def test_noise_is_estimated_alike_however_a_volume_lies(axes, small):
     values = data(small["tomogram"])
-    usual, other = (estimate_noise(Memory(volume), NoiseSettings(profile=False))
-                    for volume in (values, lying(values, axes)))
+    usual, other = (
+        estimate_noise(Memory(volume), NoiseSettings(profile=False))
+        for volume in (values, lying(values, axes))
+    )
     expected, _ = fourier.turned_power(usual.power, usual.window, back(axes))
-    torch.testing.assert_close(other.power, expected, rtol=0.02,
-                               atol=1e-4 * float(expected.max()))
+    torch.testing.assert_close(other.power, expected, rtol=0.02, atol=1e-4 * float(expected.max()))
 
 
-@pytest.mark.parametrize(("axes", "words"), [((0, 2, 1), "along Z and its tilt axis along X"),
-                                             ((1, 0, 2), "along Y and its tilt axis along Z")])
-def test_the_network_sees_a_tomogram_as_it_should_lie(axes, words, tiny_model, phantom, write,
-                                                      tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("axes", "words"),
+    [
+        ((0, 2, 1), "along Z and its tilt axis along X"),
+        ((1, 0, 2), "along Y and its tilt axis along Z"),
+    ],
+)
+def test_the_network_sees_a_tomogram_as_it_should_lie(
+    axes, words, tiny_model, phantom, write, tmp_path, capsys
+):
     values = data(phantom["tomogram"])
     paths = write(values, "usual.mrc"), write(lying(values, axes), "other.mrc")
-    usual, other = denoise(DenoiseConfig(
-        model=str(tiny_model / "model.pt"), tomograms=paths, output=str(tmp_path / "out"),
-        device="cpu", precision="float32", tile_size=96))
-    assert "other.mrc has its depth %s, as its missing wedge tells" % words \
-        in capsys.readouterr().err
+    usual, other = denoise(
+        DenoiseConfig(
+            model=str(tiny_model / "model.pt"),
+            tomograms=paths,
+            output=str(tmp_path / "out"),
+            device="cpu",
+            precision="float32",
+            tile_size=96,
+        )
+    )
+    assert f"other.mrc has its depth {words}, as its missing wedge tells" in capsys.readouterr().err
     assert mrc.open_volume(other).shape == mrc.open_volume(paths[1]).shape
     expected = lying(data(usual), axes)
     np.testing.assert_allclose(data(other), expected, atol=1e-3 * expected.std())

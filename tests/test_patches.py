@@ -17,7 +17,7 @@ def test_patch_grid_covers_every_voxel(shape):
     covered = np.zeros(shape, bool)
     grid = patch_grid(shape, side)
     for z, y, x in grid:
-        covered[max(z, 0):z + side, max(y, 0):y + side, max(x, 0):x + side] = True
+        covered[max(z, 0) : z + side, max(y, 0) : y + side, max(x, 0) : x + side] = True
     assert covered.all()
     assert len(grid) == np.prod([-(-length // side) for length in shape])
 
@@ -42,7 +42,7 @@ def test_every_epoch_visits_every_patch_once_in_a_new_order():
     patches = len(grid)
     assert patches == 2 * 3 * 2 + 3
     visited = [patch for step in range(order.steps(4)) for patch in order.batch(step)]
-    epochs = [visited[first:first + patches] for first in range(0, 4 * patches, patches)]
+    epochs = [visited[first : first + patches] for first in range(0, 4 * patches, patches)]
     for epoch in epochs:
         assert sorted(epoch) == sorted(grid)
     assert epochs[0] != epochs[1]
@@ -60,10 +60,17 @@ def test_only_patches_with_a_twentieth_inside_the_mask_are_drawn():
     found = all_patches(shapes, side, masks)
     expected = []
     for index, start in all_patches(shapes, side):
-        inside = sum(masks[index][tuple(reflected(first, side, length)[offset] for first, length,
-                                        offset in zip(start, shapes[index], voxel))] > 0
-                     for voxel in itertools.product(range(side), repeat=3))
-        if inside >= 0.05 * side ** 3:
+        inside = sum(
+            masks[index][
+                tuple(
+                    reflected(first, side, length)[offset]
+                    for first, length, offset in zip(start, shapes[index], voxel)
+                )
+            ]
+            > 0
+            for voxel in itertools.product(range(side), repeat=3)
+        )
+        if inside >= 0.05 * side**3:
             expected.append((index, start))
     assert found == expected
     assert {index for index, _ in found} == {0, 1}
@@ -71,7 +78,7 @@ def test_only_patches_with_a_twentieth_inside_the_mask_are_drawn():
 
 
 def turned_sets(mode):
-    volume = torch.arange(4 ** 3, dtype=torch.float32).reshape(1, 4, 4, 4)
+    volume = torch.arange(4**3, dtype=torch.float32).reshape(1, 4, 4, 4)
     torch.manual_seed(0)
     return volume, {tuple(augment(volume, mode).flatten().tolist()) for _ in range(400)}
 
@@ -80,8 +87,9 @@ def test_augmentations_are_the_stated_turns():
     volume, none = turned_sets("none")
     assert none == {tuple(volume.flatten().tolist())}
     _, wedge = turned_sets("wedge")
-    assert wedge == {tuple(volume.flip(axes).flatten().tolist())
-                     for axes in ((), (-3, -1), (-3, -2), (-2, -1))}
+    assert wedge == {
+        tuple(volume.flip(axes).flatten().tolist()) for axes in ((), (-3, -1), (-3, -2), (-2, -1))
+    }
     _, published = turned_sets("published")
     assert len(published) == 8 and wedge < published
     _, mirrors = turned_sets("mirrors")
@@ -138,7 +146,8 @@ def test_tiles_are_no_larger_than_as_many_need(length):
     smaller = edge - multiple
     assert len(starts) * (smaller - overlap) + overlap < length
     assert Tiling((length,) * 3, side, overlap, multiple, least=88).size[0] == min(
-        max(edge, 88), -(-length // multiple) * multiple)
+        max(edge, 88), -(-length // multiple) * multiple
+    )
 
 
 def test_blend_weights_are_positive_and_smooth():

@@ -17,7 +17,7 @@ def test_windows_are_the_same_one_by_one_and_many_at_once(monkeypatch):
     size = (16, 24, 20)
     corners = periodogram.window_corners((40, 48, 44), size)
     found = []
-    for values in (1, 5 * 16 * 24 * 20, 10 ** 9):
+    for values in (1, 5 * 16 * 24 * 20, 10**9):
         monkeypatch.setattr(periodogram, "VALUES_AT_ONCE", values)
         found.append(periodogram.window_power(first, corners, size))
     assert len(corners) % 5

@@ -20,8 +20,7 @@ SHAPES = [(16, 24, 40), (17, 21, 33)]
 def masks(shape, volume=None, **options):
     options = dict(dict(perturbation="masks", pool_size=4, block_size=4), **options)
     torch.manual_seed(0)
-    return Masks(Memory(torch.randn(shape) if volume is None else volume),
-                 TrainConfig(**options))
+    return Masks(Memory(torch.randn(shape) if volume is None else volume), TrainConfig(**options))
 
 
 def drawn(perturbation, number):
@@ -43,8 +42,13 @@ def test_mask_has_only_the_three_values_and_always_the_sphere(shape):
 
 
 def test_shares_of_kept_dropped_and_inverted_coefficients():
-    perturbation = masks((48, 64, 80), mask_probability=0.4, inversion_probability=0.2,
-                         sphere_min=0.1, sphere_max=0.1)
+    perturbation = masks(
+        (48, 64, 80),
+        mask_probability=0.4,
+        inversion_probability=0.2,
+        sphere_min=0.1,
+        sphere_max=0.1,
+    )
     mask = torch.stack([perturbation.mask(generator(seed)) for seed in range(20)])
     outside = fourier.radial_frequency((48, 64, 80)) > fourier.sphere_radius(0.1)
     assert (mask[:, outside] != 0).float().mean().item() == pytest.approx(0.6, abs=0.03)
@@ -53,11 +57,14 @@ def test_shares_of_kept_dropped_and_inverted_coefficients():
 
 
 def test_sphere_share_is_drawn_from_the_whole_interval():
-    perturbation = masks((32, 32, 32), mask_probability=0.999, sphere_min=0.05, sphere_max=0.4,
-                         block_size=32)
+    perturbation = masks(
+        (32, 32, 32), mask_probability=0.999, sphere_min=0.05, sphere_max=0.4, block_size=32
+    )
     weights = fourier.friedel_weights((32, 32, 32))
-    shares = [float(((perturbation.mask(generator(seed)) != 0) * weights).sum()) / 32 ** 3
-              for seed in range(60)]
+    shares = [
+        float(((perturbation.mask(generator(seed)) != 0) * weights).sum()) / 32**3
+        for seed in range(60)
+    ]
     assert min(shares) < 0.1 and max(shares) > 0.35
     assert min(shares) > 0.04 and np.quantile(shares, 0.95) < 0.42
 
@@ -105,14 +112,19 @@ def test_pool_renews_one_copy_a_step_and_can_jump_to_any_step():
     for step in range(8):
         walked.at_step(step)
         if step == 2:
-            assert [(new == old).all() for new, old in zip(walked.pool.array, before)] \
-                == [False, False, True, True]
+            assert [(new == old).all() for new, old in zip(walked.pool.array, before)] == [
+                False,
+                False,
+                True,
+                True,
+            ]
     jumped.at_step(7)
     assert walked.numbers == jumped.numbers
     np.testing.assert_array_equal(walked.pool.array, jumped.pool.array)
     for slot, number in enumerate(walked.numbers):
-        np.testing.assert_array_equal(walked.pool.array[slot],
-                                      drawn(walked, number).numpy().astype(np.float16))
+        np.testing.assert_array_equal(
+            walked.pool.array[slot], drawn(walked, number).numpy().astype(np.float16)
+        )
     fixed = masks((16, 16, 16), renew_pool=False)
     fixed.at_step(9)
     assert fixed.numbers == [0, 1, 2, 3]
@@ -143,7 +155,8 @@ def test_the_less_noise_there_is_to_learn_from_the_more_is_added_and_the_slower_
     assert (among_two.scale, among_two.haste) == (0.75, 1.0)
     assert 0.2 < alone.haste < 0.7
     assert spectrum((32, 64, 64), **two).scale == pytest.approx(
-        0.75 * (4.8e5 / (2 * 32 * 64 * 64)) ** (1 / 3), rel=0.06)
+        0.75 * (4.8e5 / (2 * 32 * 64 * 64)) ** (1 / 3), rel=0.06
+    )
     given = spectrum(shape, noise_scale=0.3)
     assert given.scale == 0.3 and given.haste == pytest.approx(alone.haste, rel=0.1)
 
@@ -160,14 +173,16 @@ def test_noises_of_a_spectrum_pair_are_uncorrelated(scale):
     level = grid.ratio(power, torch.ones_like(power))
     known = NoiseModel(shape, NoiseSpectrum(power, level, level), power)
     # Half the true spectrum leaves the noises correlated: the test can tell.
-    perturbation, wrong = (Spectrum(Memory(noise), TrainConfig(noise_scale=scale), noise=known)
-                           for _ in range(2))
+    perturbation, wrong = (
+        Spectrum(Memory(noise), TrainConfig(noise_scale=scale), noise=known) for _ in range(2)
+    )
     wrong.lower(torch.full_like(wrong.lowered, 0.5))
 
     def high_pass_correlation(which):
         inputs, targets, _ = which.pairs((0, 0, 0), shape, 24)
-        one, two = (torch.fft.rfftn(part, dim=fourier.AXES)[:, k > 0.1]
-                    for part in (inputs, targets))
+        one, two = (
+            torch.fft.rfftn(part, dim=fourier.AXES)[:, k > 0.1] for part in (inputs, targets)
+        )
         cross = (one * two.conj()).real.sum()
         return float(cross / (one.abs().square().sum() * two.abs().square().sum()).sqrt())
 
@@ -181,8 +196,9 @@ def test_spectrum_pair_surrounds_the_tomogram():
     perturbation = Spectrum(Memory(volume), TrainConfig(noise_scale=0.5, spectrum_window=16))
     inputs, targets, _ = perturbation.pairs((4, 5, 6), (16, 16, 16), 2)
     region = volume[4:20, 5:21, 6:22]
-    torch.testing.assert_close(0.8 * inputs + 0.2 * targets, region.expand(2, -1, -1, -1),
-                               rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        0.8 * inputs + 0.2 * targets, region.expand(2, -1, -1, -1), rtol=1e-4, atol=1e-4
+    )
     copies = torch.cat([perturbation.copies((4, 5, 6), (16, 16, 16), 1) for _ in range(2)])
     assert not torch.allclose(copies[0], copies[1])
 
@@ -206,7 +222,8 @@ def test_points_hide_their_share_and_target_the_rest(probability):
     volume = torch.randn(40, 44, 48)
     region = volume[4:36, 5:37, 6:38]
     inputs, targets, weights = points(volume, point_probability=probability).pairs(
-        (4, 5, 6), (32, 32, 32), 3)
+        (4, 5, 6), (32, 32, 32), 3
+    )
     assert set(weights.unique().tolist()) == {0.0, 1.0}
     assert torch.equal(inputs, region * (1 - weights))
     assert torch.equal(targets, region.expand(3, -1, -1, -1))
@@ -220,8 +237,9 @@ def test_points_hide_their_share_and_target_the_rest(probability):
 @pytest.mark.parametrize("probability", [0.25, 0.5])
 def test_hidden_blocks_are_blocks(probability):
     torch.manual_seed(2)
-    _, _, weights = points(torch.randn(32, 32, 32), block_probability=1.0, block_size=4,
-                           mask_probability=probability).pairs((0, 0, 0), (32, 32, 32), 4)
+    _, _, weights = points(
+        torch.randn(32, 32, 32), block_probability=1.0, block_size=4, mask_probability=probability
+    ).pairs((0, 0, 0), (32, 32, 32), 4)
     blocks = weights.reshape(4, 8, 4, 8, 4, 8, 4).permute(0, 1, 3, 5, 2, 4, 6).flatten(4)
     assert torch.equal(blocks.amin(-1), blocks.amax(-1))
     assert weights.mean().item() == pytest.approx(probability, abs=0.04)
@@ -231,10 +249,17 @@ def test_hidden_blocks_are_blocks(probability):
 def test_share_of_copies_with_blocks_instead_of_points():
     """Blocks hide half of a copy here, points a tenth."""
     torch.manual_seed(3)
-    perturbation = points(torch.randn(16, 16, 16), block_probability=0.3, block_size=2,
-                          mask_probability=0.5, point_probability=0.1)
-    shares = [(perturbation.copies((0, 0, 0), (16, 16, 16), 1) == 0).float().mean().item()
-              for _ in range(200)]
+    perturbation = points(
+        torch.randn(16, 16, 16),
+        block_probability=0.3,
+        block_size=2,
+        mask_probability=0.5,
+        point_probability=0.1,
+    )
+    shares = [
+        (perturbation.copies((0, 0, 0), (16, 16, 16), 1) == 0).float().mean().item()
+        for _ in range(200)
+    ]
     assert np.mean(np.array(shares) > 0.3) == pytest.approx(0.3, abs=0.1)
 
 
@@ -271,8 +296,9 @@ def test_blind_voxels_alone_are_replaced(share):
     assert torch.equal(inputs != region, weights == 1)
     assert torch.equal(targets, region.expand(3, -1, -1, -1))
     assert weights.mean().item() == pytest.approx(share, rel=0.1)
-    assert torch.equal(perturbation.copies((3, 4, 5), (32, 32, 32), 2),
-                       region.expand(2, -1, -1, -1))
+    assert torch.equal(
+        perturbation.copies((3, 4, 5), (32, 32, 32), 2), region.expand(2, -1, -1, -1)
+    )
 
 
 def test_a_blind_voxel_takes_the_value_of_another_one_nearby():
@@ -288,7 +314,7 @@ def test_a_blind_voxel_takes_the_value_of_another_one_nearby():
         assert distances.min() >= 1 and distances.max() <= 2
         inner = ((places >= 2) & (places < np.array(size) - 2)).all(1)
         seen |= set(map(tuple, (sources - places)[inner]))
-    assert len(seen) == 5 ** 3 - 1
+    assert len(seen) == 5**3 - 1
 
 
 @pytest.mark.parametrize("reach", [1, 3])
@@ -297,7 +323,8 @@ def test_crosses_about_blind_voxels_are_replaced_from_anywhere(reach):
     size = (24, 26, 28)
     region = ramp(*size)
     inputs, targets, weights = blind_spots(region, blind_share=0.004, blind_reach=reach).pairs(
-        (0, 0, 0), size, 2)
+        (0, 0, 0), size, 2
+    )
     crosses = np.zeros(inputs.shape, dtype=bool)
     for number, *place in np.argwhere(weights.numpy() == 1):
         for axis in range(3):

@@ -18,15 +18,17 @@ def volumes():
 
 def test_untilted_projection_is_the_sum_along_z():
     volume = torch.rand(12, 10, 14)
-    torch.testing.assert_close(microscope.project(volume, [0.0])[0], volume.sum(0), rtol=1e-5,
-                               atol=1e-5)
+    torch.testing.assert_close(
+        microscope.project(volume, [0.0])[0], volume.sum(0), rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("degrees", [-60, -20, 45, 60])
 def test_projection_keeps_the_mass_and_moves_a_ball_as_geometry_says(degrees):
     angle = math.radians(degrees)
-    z, y, x = torch.meshgrid(torch.arange(40.0), torch.arange(20.0), torch.arange(48.0),
-                             indexing="ij")
+    z, y, x = torch.meshgrid(
+        torch.arange(40.0), torch.arange(20.0), torch.arange(48.0), indexing="ij"
+    )
     centre = (27.0, 9.0, 16.0)
     ball = torch.exp(-((z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2) / 8)
     image = microscope.project(ball, [angle])[0]
@@ -37,8 +39,9 @@ def test_projection_keeps_the_mass_and_moves_a_ball_as_geometry_says(degrees):
 
 
 def test_back_projection_puts_a_ball_where_it_was():
-    z, y, x = torch.meshgrid(torch.arange(32.0), torch.arange(20.0), torch.arange(40.0),
-                             indexing="ij")
+    z, y, x = torch.meshgrid(
+        torch.arange(32.0), torch.arange(20.0), torch.arange(40.0), indexing="ij"
+    )
     ball = torch.exp(-((z - 20) ** 2 + (y - 11) ** 2 + (x - 13) ** 2) / 8)
     angles = [math.radians(step) for step in range(-60, 61, 3)]
     volume = microscope.back_project(microscope.project(ball, angles), angles, 32)
@@ -47,8 +50,9 @@ def test_back_projection_puts_a_ball_where_it_was():
 
 
 def test_tomogram_is_the_mean_of_halves_with_independent_noise(volumes):
-    np.testing.assert_allclose(volumes["tomogram"], (volumes["odd"] + volumes["even"]) / 2,
-                               atol=1e-6)
+    np.testing.assert_allclose(
+        volumes["tomogram"], (volumes["odd"] + volumes["even"]) / 2, atol=1e-6
+    )
     noises = [volumes[half] - volumes["clean"] for half in ("odd", "even")]
     assert abs(np.corrcoef(noises[0].ravel(), noises[1].ravel())[0, 1]) < 0.05
     noise = volumes["tomogram"] - volumes["clean"]
@@ -58,8 +62,9 @@ def test_tomogram_is_the_mean_of_halves_with_independent_noise(volumes):
 def test_noise_follows_the_signal_to_noise_ratio(volumes):
     noisier = microscope.simulate_volumes(SimulateConfig(**dict(SMALL, snr=0.05)))
     np.testing.assert_allclose(noisier["clean"], volumes["clean"], atol=1e-6)
-    ratio = (noisier["tomogram"] - noisier["clean"]).var() \
-        / (volumes["tomogram"] - volumes["clean"]).var()
+    ratio = (noisier["tomogram"] - noisier["clean"]).var() / (
+        volumes["tomogram"] - volumes["clean"]
+    ).var()
     assert ratio == pytest.approx(10, rel=0.01)
 
 
@@ -69,8 +74,9 @@ def test_detector_noise_has_unit_power():
 
 
 def test_matter_is_dark_and_membranes_are_where_the_mask_says(volumes):
-    assert correlation(torch.from_numpy(volumes["clean"]),
-                       torch.from_numpy(volumes["density"])) < -0.5
+    assert (
+        correlation(torch.from_numpy(volumes["clean"]), torch.from_numpy(volumes["density"])) < -0.5
+    )
     inside = volumes["membrane"] > 0.5
     assert 0.01 < inside.mean() < 0.5
     assert volumes["density"][inside].mean() > 3 * volumes["density"][~inside].mean()
@@ -83,7 +89,7 @@ def test_particles_are_turned_evenly_and_never_mirrored():
     assert np.allclose(np.linalg.det(turns), 1)
     # An even distribution has entries of mean 0 and variance 1/3, with errors of 1 / sqrt(3 n).
     assert np.abs(turns.mean(0)).max() < 5 / math.sqrt(3 * 2000)
-    assert np.abs((turns ** 2).mean(0) - 1 / 3).max() < 5 * 0.3 / math.sqrt(2000)
+    assert np.abs((turns**2).mean(0) - 1 / 3).max() < 5 * 0.3 / math.sqrt(2000)
 
 
 def test_the_same_seed_gives_the_same_volumes(volumes):
@@ -161,10 +167,12 @@ def test_sirt_like_filter_lets_through_what_sirt_does(iterations):
     width = 200
     number = torch.tensor([1.0, 2, 5, 20, 60])
     rows = torch.cos(2 * math.pi * number[:, None] * torch.arange(width) / width + 0.3)
-    plain, sirt = (microscope.back_project(rows[None], [0.0], 8, count)
-                   for count in (0, iterations))
+    plain, sirt = (
+        microscope.back_project(rows[None], [0.0], 8, count) for count in (0, iterations)
+    )
     frequency = number / width
     expected = 1 - (1 - 0.00195 / frequency) ** iterations
-    torch.testing.assert_close(sirt, plain * expected[:, None], rtol=1e-3,
-                               atol=1e-3 * float(sirt.abs().max()))
+    torch.testing.assert_close(
+        sirt, plain * expected[:, None], rtol=1e-3, atol=1e-3 * float(sirt.abs().max())
+    )
     assert (expected[0] > 2 * expected[-1]).item()

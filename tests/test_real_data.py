@@ -1,4 +1,5 @@
 """The two real microtubule tomograms: no ground truth, so what is removed must look like noise."""
+
 import mrcfile
 import numpy as np
 import pytest
@@ -10,10 +11,19 @@ from f2fd_core.data import mrc
 @pytest.mark.parametrize("name", ["microtubule_13pf.mrc", "microtubule_14pf.mrc"])
 def test_real_tomogram_is_denoised(real_data, name, tmp_path):
     source = mrc.open_volume(str(real_data / name))
-    model = train(TrainConfig(tomograms=(source.path,), output=str(tmp_path / "run"), steps=60,
-                              patch_size=32, device="cpu", checkpoint_every=60))
-    result = denoise(DenoiseConfig(model=model, tomograms=(source.path,), std=True,
-                                   output=str(tmp_path / "out")))[0]
+    model = train(
+        TrainConfig(
+            tomograms=(source.path,),
+            output=str(tmp_path / "run"),
+            steps=60,
+            patch_size=32,
+            device="cpu",
+            checkpoint_every=60,
+        )
+    )
+    result = denoise(
+        DenoiseConfig(model=model, tomograms=(source.path,), std=True, output=str(tmp_path / "out"))
+    )[0]
     assert mrcfile.validate(result)
     denoised = mrc.open_volume(result)
     assert denoised.voxel_size == pytest.approx(source.voxel_size)

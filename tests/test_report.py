@@ -13,7 +13,7 @@ def test_progress_where_there_is_no_terminal_is_a_line_now_and_then(capsys, monk
     monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
     with console.progress(9, "step", 2) as bar:
         for number in range(7):
-            bar.set_postfix(loss="%d" % number, refresh=False)
+            bar.set_postfix(loss=f"{number}", refresh=False)
             bar.update()
     told = capsys.readouterr().err
     assert "\r" not in told
@@ -34,26 +34,37 @@ def test_y_and_z_go_up_in_pictures_as_in_3dmod(tmp_path):
     """XZ lies above XY, with which it has X in common."""
     path = str(tmp_path / "slices.png")
     first = np.arange(32) < 16
-    xy, xz = (np.repeat(np.where(first, low, high)[:, None], 32, 1)
-              for low, high in ((0.2, 0.4), (0.6, 0.8)))
+    xy, xz = (
+        np.repeat(np.where(first, low, high)[:, None], 32, 1)
+        for low, high in ((0.2, 0.4), (0.6, 0.8))
+    )
     yz = np.repeat(first[:, None], 32, 1).astype(float)  # black and white
     figures.draw_slices((xy, xz, yz), (xy, xz, yz), path, "")
     picture = image.imread(path)[..., 0]
-    panel = picture[:, :picture.shape[1] // 3]
+    panel = picture[:, : picture.shape[1] // 3]
     rows = [np.argwhere(abs(panel - level) < 0.02)[:, 0].mean() for level in (0.8, 0.6, 0.4, 0.2)]
     assert rows == sorted(rows)  # counted from the top
 
 
 def log_of(*checks):
     """Rows of a log with these explained powers; the signal's power is 0.5, as the best tells."""
-    return [dict(step=str(step), loss="2.7", learning_rate="0.001", validation_loss="",
-                 explained_power=power, signal_power="0.5" if power == max(checks) else "0.3")
-            for step, power in enumerate(checks)]
+    return [
+        dict(
+            step=str(step),
+            loss="2.7",
+            learning_rate="0.001",
+            validation_loss="",
+            explained_power=power,
+            signal_power="0.5" if power == max(checks) else "0.3",
+        )
+        for step, power in enumerate(checks)
+    ]
 
 
 def test_the_best_network_tells_how_much_of_the_signal_is_explained():
-    np.testing.assert_allclose(train_log.signal_explained(log_of("0.1", "", "0.4", "0.2")),
-                               [0.2, np.nan, 0.8, 0.4])
+    np.testing.assert_allclose(
+        train_log.signal_explained(log_of("0.1", "", "0.4", "0.2")), [0.2, np.nan, 0.8, 0.4]
+    )
     nothing = dict(explained_power="0.1", signal_power="-0.1")
     assert np.isnan(train_log.signal_explained([nothing])).all()
     assert np.isnan(train_log.signal_explained([dict(step="0", loss="1")])).all()  # of version 1.0

@@ -1,4 +1,5 @@
 """The scripts under benchmarks/: that they run, and what they print."""
+
 import concurrent.futures
 import functools
 import importlib
@@ -37,16 +38,21 @@ def script(monkeypatch):
 @pytest.fixture
 def printed(script, capsys):
     """Run a script in this process: (name, arguments) -> the cells of the table it prints."""
+
     def run(name, *arguments):
         script(name).main([str(argument) for argument in arguments])
         return table(capsys.readouterr().out)
+
     return run
 
 
 def table(text):
     """The cells of a Markdown table's rows, without its head."""
-    rows = [[cell.strip() for cell in line.strip("|").split("|")]
-            for line in text.splitlines() if line.startswith("|")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|")
+    ]
     return rows[2:]
 
 
@@ -56,33 +62,51 @@ def correlation_of_input(seed, snr=0.1):
 
 
 def program(name, *arguments):
-    return subprocess.run([sys.executable, str(BENCHMARKS / name), *map(str, arguments)],
-                          capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, str(BENCHMARKS / name), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_tables_of_several_runs_are_joined(tmp_path):
     """A table a score; a run may lack methods, a later one replaces what an earlier one has, and
     seeds of a case are averaged."""
-    runs = {"one": [("cell", 1, "input", 0.2), ("cell", 1, "tv", 0.5), ("cell", 2, "input", 0.4),
-                    ("cell", 2, "tv", 0.6)],
-            "two": [("empty", 1, "input", None), ("int8", 1, "input", 0.3)],
-            "three": [("cell", 2, "tv", 0.8)]}
+    runs = {
+        "one": [
+            ("cell", 1, "input", 0.2),
+            ("cell", 1, "tv", 0.5),
+            ("cell", 2, "input", 0.4),
+            ("cell", 2, "tv", 0.6),
+        ],
+        "two": [("empty", 1, "input", None), ("int8", 1, "input", 0.3)],
+        "three": [("cell", 2, "tv", 0.8)],
+    }
     for name, rows in runs.items():
         (tmp_path / name).mkdir()
-        write_tables([dict(case=case, snr=0.1, seed=seed, method=method, correlation=value,
-                           contrast=1.0) for case, seed, method, value in rows],
-                     str(tmp_path / name))
+        write_tables(
+            [
+                dict(case=case, snr=0.1, seed=seed, method=method, correlation=value, contrast=1.0)
+                for case, seed, method, value in rows
+            ],
+            str(tmp_path / name),
+        )
     done = program("quality.py", "--join", *(tmp_path / name for name in runs))
     assert done.returncode == 0, done.stderr
     correlation, *_, contrast = done.stdout.strip().split("\n\n")
     assert correlation.splitlines()[0] == "| correlation | input | tv |"
-    assert correlation.splitlines()[2:] == ["| cell, SNR 0.1 | 0.300 | 0.650 |",
-                                            "| int8, SNR 0.1 | 0.300 |  |"]
+    assert correlation.splitlines()[2:] == [
+        "| cell, SNR 0.1 | 0.300 | 0.650 |",
+        "| int8, SNR 0.1 | 0.300 |  |",
+    ]
     assert "| empty, SNR 0.1 | 1.000 |  |" in contrast.splitlines()
     compact = program("quality.py", "--join", tmp_path / "one", "--compact", "tv", "input").stdout
     assert compact.splitlines() == [
         "| correlation / ssim / fsc_mean / membrane_average_precision | tv | input |",
-        "|---|---|---|", "| cell, SNR 0.1 | 0.550 | 0.300 |"]
+        "|---|---|---|",
+        "| cell, SNR 0.1 | 0.550 | 0.300 |",
+    ]
 
 
 def test_published_sample_run_on_a_folder_of_its_form(phantom, tmp_path):
@@ -91,9 +115,22 @@ def test_published_sample_run_on_a_folder_of_its_form(phantom, tmp_path):
     density = data(phantom["density"])
     mrc.write_volume(str(folder / "grandmodel.mrc"), density[8:-8], 10.0)
     mrc.write_volume(str(folder / "reconstruction.mrc"), data(phantom["tomogram"]), 10.0)
-    done = program("shrec.py", folder.parent, "--output", tmp_path / "out", "--steps", 3,
-                   "--published-epochs", 1, "--features", 2, "--methods", "default",
-                   "--device", "cpu")
+    done = program(
+        "shrec.py",
+        folder.parent,
+        "--output",
+        tmp_path / "out",
+        "--steps",
+        3,
+        "--published-epochs",
+        1,
+        "--features",
+        2,
+        "--methods",
+        "default",
+        "--device",
+        "cpu",
+    )
     assert done.returncode == 0, done.stderr
     lines = {line.split("|")[1].strip(): line for line in done.stdout.splitlines()[2:]}
     assert list(lines)[:2] == ["input", "default"]
@@ -114,23 +151,50 @@ def test_memory_is_measured_run_by_run():
     # Each run counts for itself: the filter needs no network.
     assert 0.05 < filtering < denoising < 4
     for row in rows:
-        assert float(row[4]) == pytest.approx(3 * 4 * 24 * 32 * 40 / 2 ** 30 + 1.5, abs=0.01)
+        assert float(row[4]) == pytest.approx(3 * 4 * 24 * 32 * 40 / 2**30 + 1.5, abs=0.01)
         assert float(row[5]) == pytest.approx(float(row[3]) / float(row[4]), abs=0.01)
 
 
 def test_rates_and_the_work_behind_them():
-    done = program("rate.py", "--shape", 32, 48, 48, "--tile-size", 32, "--patch-size", 16,
-                   "--predictions", 1, "--repeats", 1, "--threads", 2, "--device", "cpu")
+    done = program(
+        "rate.py",
+        "--shape",
+        32,
+        48,
+        48,
+        "--tile-size",
+        32,
+        "--patch-size",
+        16,
+        "--predictions",
+        1,
+        "--repeats",
+        1,
+        "--threads",
+        2,
+        "--device",
+        "cpu",
+    )
     assert done.returncode == 0, done.stderr
     # Layers of 8 to 64 channels, by hand: 2 x 2 x 2 voxels are one of the first level's, and each
     # level down has an eighth of the voxels.
-    levels = (8 * 16 + 16 * 16 + 48 * 16 + 16 * 16, 16 * 32 + 32 * 32 + 96 * 32 + 32 * 32,
-              32 * 64 + 64 * 64)
-    expected = 2 * (27 * sum(count / 8 ** level for level, count in enumerate(levels, 1))
-                    + 16 * 32 / 8 + 27 * 4 * 4 + 4)
-    assert "%.1f thousand operations" % (expected / 1e3) in done.stdout
-    seconds = [float(line.split("|")[2]) for line in done.stdout.splitlines()
-               if "training step" in line or line.startswith("| - ")]
+    levels = (
+        8 * 16 + 16 * 16 + 48 * 16 + 16 * 16,
+        16 * 32 + 32 * 32 + 96 * 32 + 32 * 32,
+        32 * 64 + 64 * 64,
+    )
+    expected = 2 * (
+        27 * sum(count / 8**level for level, count in enumerate(levels, 1))
+        + 16 * 32 / 8
+        + 27 * 4 * 4
+        + 4
+    )
+    assert f"{expected / 1e3:.1f} thousand operations" in done.stdout
+    seconds = [
+        float(line.split("|")[2])
+        for line in done.stdout.splitlines()
+        if "training step" in line or line.startswith("| - ")
+    ]
     assert len(seconds) == 6 and min(seconds) > 0
 
 
@@ -144,12 +208,14 @@ def test_the_strength_of_noise_is_known_better_to_the_faces():
 
 
 def test_the_noise_is_known_better_where_signal_is_told_from_it():
-    done = program("noise.py", "--shape", 48, 96, 96, "--cases", "crowded", "crowded@1",
-                   "--seeds", 5)
+    done = program(
+        "noise.py", "--shape", 48, 96, 96, "--cases", "crowded", "crowded@1", "--seeds", 5
+    )
     assert done.returncode == 0, done.stderr
     lines = [line.split("|") for line in done.stdout.splitlines() if line.startswith("| ")]
-    plain, default = (lines[0].index(" %s " % name)
-                      for name in ("no signal told by its angles", "default"))
+    plain, default = (
+        lines[0].index(f" {name} ") for name in ("no signal told by its angles", "default")
+    )
     highest = next(line for line in lines if "highest" in line[1])
     assert float(highest[plain]) > 1.5 > 1.2 > float(highest[default]) > 0.8
     # Without telling, all that is signal is noise, and the more so the more there is.
@@ -160,8 +226,11 @@ def test_the_noise_is_known_better_where_signal_is_told_from_it():
 @pytest.mark.parametrize("part", range(4))
 def test_every_variant_of_the_ablation_runs(part, script, printed, monkeypatch):
     ablation = script("ablation")
-    monkeypatch.setattr(ablation, "TrainConfig", functools.partial(
-        TrainConfig, patch_size=16, batch_size=2, spectrum_window=16))
+    monkeypatch.setattr(
+        ablation,
+        "TrainConfig",
+        functools.partial(TrainConfig, patch_size=16, batch_size=2, spectrum_window=16),
+    )
     names = list(ablation.VARIANTS)[part::4]
     rows = printed("ablation", "--shape", 32, 32, 32, "--steps", 1, "--variants", *names)
     assert [row[1] for row in rows] == names
@@ -193,9 +262,24 @@ def test_the_start_is_made_of_shapes(script, monkeypatch, tmp_path):
     start = script("make_pretrained")
     networks = []
     for steps in (1, 12):
-        path = str(tmp_path / ("%d.pt" % steps))
-        start.main([path, "--steps", str(steps), "--specimens", "1", "--shape", "48", "48", "48",
-                    "--batch-size", "4", "--device", "cpu"])
+        path = str(tmp_path / (f"{steps}.pt"))
+        start.main(
+            [
+                path,
+                "--steps",
+                str(steps),
+                "--specimens",
+                "1",
+                "--shape",
+                "48",
+                "48",
+                "48",
+                "--batch-size",
+                "4",
+                "--device",
+                "cpu",
+            ]
+        )
         network, config = checkpoint.restore(checkpoint.load(path), path)
         assert config.network_features() == TrainConfig().network_features()
         networks.append(network)
@@ -205,13 +289,15 @@ def test_the_start_is_made_of_shapes(script, monkeypatch, tmp_path):
     monkeypatch.setattr(start, "CUT", 0)
     monkeypatch.setattr(start, "RAMPS", 0)
     monkeypatch.setattr(start, "PATCHES", (48,))
-    noisy, clean, _ = specimens.examples(40 * 48 ** 3, np.random.default_rng(0))
+    noisy, clean, _ = specimens.examples(40 * 48**3, np.random.default_rng(0))
     full = clean.flatten(1).any(1)
     assert float(noisy[full].flatten(1).var(1).mean()) == pytest.approx(1.2, abs=0.2)
     assert 0 < float((clean.flatten(1).var(1) / noisy.flatten(1).var(1)).mean()) < 0.7
     with torch.inference_mode():
-        first, last = (float((network(noisy.unsqueeze(1))[:, 0] - clean).square().mean())
-                       for network in networks)
+        first, last = (
+            float((network(noisy.unsqueeze(1))[:, 0] - clean).square().mean())
+            for network in networks
+        )
     assert last < first
 
 
@@ -221,8 +307,9 @@ def test_patches_of_the_start_are_parts_of_their_tomograms(script):
     futures = [concurrent.futures.Future() for _ in range(2)]
     shape = (6, 7, 8)
     for number, future in enumerate(futures):
-        future.set_result(np.arange(4 * 6 * 7 * 8, dtype=np.float32).reshape(4, *shape)
-                          + 10 ** 4 * number)
+        future.set_result(
+            np.arange(4 * 6 * 7 * 8, dtype=np.float32).reshape(4, *shape) + 10**4 * number
+        )
     specimens = start.Specimens(futures, shape, torch.device("cpu"))
     chosen, kinds = np.array([0, 1, 1, 0] * 8), np.array([0, 3, 1, 1] * 8)
     patches, first = specimens.patches(chosen, 4, np.random.default_rng(0), kinds, 0)
@@ -230,8 +317,8 @@ def test_patches_of_the_start_are_parts_of_their_tomograms(script):
     assert ((patches - first) == torch.tensor(kinds * 6 * 7 * 8)[:, None, None, None]).all()
     steps = set()
     for patch, specimen, kind in zip(patches, chosen, kinds):
-        assert (patch // 10 ** 4 == specimen).all()
-        assert ((patch % 10 ** 4) // (6 * 7 * 8) == kind).all()
+        assert (patch // 10**4 == specimen).all()
+        assert ((patch % 10**4) // (6 * 7 * 8) == kind).all()
         steps.add(tuple(float(patch.diff(dim=axis).unique()) for axis in range(3)))
     assert steps == set(itertools.product((-56.0, 56.0), (-8.0, 8.0), (-1.0, 1.0)))
 
@@ -248,7 +335,7 @@ def test_membranes_segmented(script, printed, phantom, tmp_path):
     folder.mkdir()
     for name in ("tomogram", "clean", "membrane", "odd"):
         (folder / (name + ".mrc")).symlink_to(phantom[name])
-    (case, noisy, clean), = printed("membranes", tmp_path, "--steps", 1, "--foreign-noise")
+    ((case, noisy, clean),) = printed("membranes", tmp_path, "--steps", 1, "--foreign-noise")
     assert case == "cell" and 0 <= float(noisy) <= 1 and 0 <= float(clean) <= 1
 
 
@@ -258,8 +345,11 @@ def test_a_watched_training_knows_how_good_it_is(script, phantom, tmp_path, monk
     stopping = script("stopping")
     monkeypatch.setattr("f2fd_core.training.stopping.LEAST_STEPS", 30)
     monkeypatch.setattr("f2fd_core.training.stopping.MOST_EPOCHS", 1)
-    config = TrainConfig(tomograms=(phantom["tomogram"],), output=str(tmp_path / "run"),
-                         **dict(TINY, steps=0, checkpoint_every=50))
+    config = TrainConfig(
+        tomograms=(phantom["tomogram"],),
+        output=str(tmp_path / "run"),
+        **dict(TINY, steps=0, checkpoint_every=50),
+    )
     prepare_folder(config)
     cpu = torch.device("cpu")
     training = stopping.Watched(config, open_volumes(config), [], cpu, torch.float32)
@@ -271,22 +361,31 @@ def test_a_watched_training_knows_how_good_it_is(script, phantom, tmp_path, monk
     assert min(row[1] for row in training.rows) == training.best.loss
     assert training.ended == (30, 30)
     found = training.rows[-1][2]
-    model, = (tmp_path / "run" / "checkpoints").glob("*50*")
-    result, = denoise(DenoiseConfig(model=str(model), tomograms=(phantom["tomogram"],),
-                                    output=str(tmp_path / "out"), device="cpu"))
+    (model,) = (tmp_path / "run" / "checkpoints").glob("*50*")
+    (result,) = denoise(
+        DenoiseConfig(
+            model=str(model),
+            tomograms=(phantom["tomogram"],),
+            output=str(tmp_path / "out"),
+            device="cpu",
+        )
+    )
     assert found == pytest.approx(correlation(torch.from_numpy(data(result)), clean), abs=0.002)
     assert found > correlation(torch.from_numpy(data(phantom["tomogram"])), clean)
 
 
 def test_growth_is_told_for_each_unit(printed):
-    rows = printed("scaling", "--shapes", "32,32,32", "32,32,64", "--steps", 1, 2, "--device",
-                   "cpu")
+    rows = printed(
+        "scaling", "--shapes", "32,32,32", "32,32,64", "--steps", 1, 2, "--device", "cpu"
+    )
     assert [row[:2] for row in rows] == [
         ["denoising, 4 predictions", "0.0 million voxels"],
         ["denoising, 4 predictions", "0.1 million voxels"],
         ["denoising, 8 predictions", "0.0 million voxels"],
         ["denoising, 16 predictions", "0.0 million voxels"],
-        ["training", "1 steps"], ["training", "2 steps"]]
+        ["training", "1 steps"],
+        ["training", "2 steps"],
+    ]
     assert float(rows[-1][2]) == pytest.approx(2 * float(rows[-1][3].split()[0]), abs=0.06)
 
 
@@ -308,8 +407,9 @@ def test_work_is_set_against_the_published_cost(script, phantom, tmp_path, monke
     assert further.train((0,), model) == {0: (model, 0.0)}
     monkeypatch.setattr(work, "seconds_of", lambda function: 2.0)
     tomogram = str(tmp_path / "half.mrc")
-    mrc.write_volume(tomogram, np.random.default_rng(0).normal(size=(64, 64, 128)).astype("f4"),
-                     10.0)
+    mrc.write_volume(
+        tomogram, np.random.default_rng(0).normal(size=(64, 64, 128)).astype("f4"), 10.0
+    )
     # 50 epochs of two patches, two in a batch; 100 predictions of a patch, ten in a batch.
     assert work.published_cost(tomogram, str(tmp_path / "published"), options) == (2, 50, 20, 2)
 
@@ -319,14 +419,25 @@ def test_reliability_shows_the_worst_of_all_outcomes(script):
     shown = script("reliability_table").Table()
     shown.marks = {"one": ("Ctrl-C", "goes on"), "two": ("full disk", "nothing lost")}
     for test, when, outcome, times in (
-            ("one", "call", "passed", 3), ("one", "call", "failed", 4),
-            ("one", "setup", "passed", 9), ("two", "setup", "skipped", 0),
-            ("else", "call", "failed", 1)):
-        shown.pytest_runtest_logreport(SimpleNamespace(
-            nodeid=test, when=when, outcome=outcome, passed=outcome == "passed",
-            user_properties=[("times", times)]))
-    assert table(shown.markdown()) == [["Ctrl-C", "7", "goes on", "failed"],
-                                       ["full disk", "0", "nothing lost", "skipped"]]
+        ("one", "call", "passed", 3),
+        ("one", "call", "failed", 4),
+        ("one", "setup", "passed", 9),
+        ("two", "setup", "skipped", 0),
+        ("else", "call", "failed", 1),
+    ):
+        shown.pytest_runtest_logreport(
+            SimpleNamespace(
+                nodeid=test,
+                when=when,
+                outcome=outcome,
+                passed=outcome == "passed",
+                user_properties=[("times", times)],
+            )
+        )
+    assert table(shown.markdown()) == [
+        ["Ctrl-C", "7", "goes on", "failed"],
+        ["full disk", "0", "nothing lost", "skipped"],
+    ]
 
 
 def test_unusual_tomograms_hold_the_plain_one(script):
@@ -348,14 +459,15 @@ def test_unusual_tomograms_hold_the_plain_one(script):
 def test_unusual_tomograms_are_scored(script, printed, monkeypatch):
     unusual = script("unusual")
     monkeypatch.setattr(unusual, "SHAPE", SHAPE)
-    plain, turned = printed("unusual", "--cases", "plain", "bright matter", "--steps", 2,
-                            "--no-own")
+    plain, turned = printed(
+        "unusual", "--cases", "plain", "bright matter", "--steps", 2, "--no-own"
+    )
     assert plain[0] == "plain" and float(plain[2]) > 0.5
     assert float(turned[2]) == pytest.approx(float(plain[2]), abs=0.1)
 
 
 def test_starting_weights_beside_filters(printed):
-    row, = printed("pretrained", "--cases", "cell", "--shape", *SHAPE, "--seeds", 2)
+    (row,) = printed("pretrained", "--cases", "cell", "--shape", *SHAPE, "--seeds", 2)
     gaussian, variation, start = map(float, row[2:])
     assert correlation_of_input(2) < gaussian < start
     assert variation > correlation_of_input(2)
@@ -364,11 +476,19 @@ def test_starting_weights_beside_filters(printed):
 def test_versions_are_compared_by_their_results(script, printed, monkeypatch):
     """The one whose result is the tomogram itself changes nothing."""
     versions = script("versions")
-    monkeypatch.setattr(versions, "result_of", lambda code, tomogram, folder: (
-        versions.read(tomogram if code != versions.HERE else tomogram.replace("tomogram", "clean")),
-        1.0))
-    for other, this in (printed("versions", "elsewhere", "--cases", "cell", "--shape", *SHAPE,
-                                "--seeds", 2),):
+    monkeypatch.setattr(
+        versions,
+        "result_of",
+        lambda code, tomogram, folder: (
+            versions.read(
+                tomogram if code != versions.HERE else tomogram.replace("tomogram", "clean")
+            ),
+            1.0,
+        ),
+    )
+    for other, this in (
+        printed("versions", "elsewhere", "--cases", "cell", "--shape", *SHAPE, "--seeds", 2),
+    ):
         assert float(other[3]) == pytest.approx(correlation_of_input(2), abs=6e-4)
         assert other[4] == "+0.000 (0)"
         assert float(this[3]) == 1.0 and float(this[4].split()[0]) >= 0

@@ -37,8 +37,10 @@ def held_voxels(held_out, index):
     return volume
 
 
-@pytest.mark.parametrize(("index", "start"), [
-    (0, (0, 0, 0)), (0, (7, 13, 29)), (0, (24, 32, 48)), (1, (-2, 3, 5)), (1, (-2, 24, 16))])
+@pytest.mark.parametrize(
+    ("index", "start"),
+    [(0, (0, 0, 0)), (0, (7, 13, 29)), (0, (24, 32, 48)), (1, (-2, 3, 5)), (1, (-2, 24, 16))],
+)
 def test_no_voxel_of_the_cubes_is_a_target(index, start):
     """Also not where a patch beyond the faces of a thin volume mirrors it."""
     held_out = held(SHAPES, SIDE, seed=3)
@@ -50,7 +52,7 @@ def test_no_voxel_of_the_cubes_is_a_target(index, start):
 def test_cubes_are_a_small_part_of_every_tomogram_of_some_size():
     held_out = held([(96, 160, 160)], 48, seed=0)
     assert len(held_out.patches) == 16
-    share = 16 * 24 ** 3 / (96 * 160 * 160)
+    share = 16 * 24**3 / (96 * 160 * 160)
     assert 0.05 < share < 0.1
     assert held([(96, 160, 160)], 48, seed=1).patches != held_out.patches
     assert len(held([(400, 800, 800)], 48, seed=0).patches) == stopping.MAXIMUM_HELD
@@ -58,10 +60,12 @@ def test_cubes_are_a_small_part_of_every_tomogram_of_some_size():
 
 class Plain:
     """Pairs of a known signal with new independent noise."""
+
     axes = (0, 1, 2)
 
     def pairs(self, start, size, count, random):
         from f2fd_core.perturbation.base import Pairs
+
         z = torch.arange(start[0], start[0] + size[0]).float()[:, None, None]
         signal = torch.sin(z / 5).expand(count, *size)
         noise = torch.randn(2, count, *size, generator=random.device)
@@ -125,9 +129,17 @@ def test_steins_estimate_is_the_error_without_the_truth():
 
     known, too_little = Matched(), Matched(0.3)
     for factor in (0.0, 0.33, 0.6, 1.0):
-        errors = [float((factor * crop(known.signal, start, (SIDE,) * 3)
-                         - crop(known.truth, start, (SIDE,) * 3))[inner, inner, inner]
-                        .square().mean()) for _, start in held_out.patches]
+        errors = [
+            float(
+                (
+                    factor * crop(known.signal, start, (SIDE,) * 3)
+                    - crop(known.truth, start, (SIDE,) * 3)
+                )[inner, inner, inner]
+                .square()
+                .mean()
+            )
+            for _, start in held_out.patches
+        ]
         found = check(factor, known)
         assert found.loss - 1.0 == pytest.approx(np.mean(errors), abs=0.05)
         response = found.responses[0]
@@ -139,17 +151,26 @@ def test_steins_estimate_is_the_error_without_the_truth():
 def test_a_network_that_does_its_best_tells_the_power_of_the_signal():
     held_out, known = held([(64, 64, 64)], SIDE, seed=0), Matched()
     inner = held_out._inner()
-    signal = np.mean([float(crop(known.truth, start, (SIDE,) * 3)[inner, inner, inner].square()
-                            .mean()) for _, start in held_out.patches])
+    signal = np.mean(
+        [
+            float(crop(known.truth, start, (SIDE,) * 3)[inner, inner, inner].square().mean())
+            for _, start in held_out.patches
+        ]
+    )
     best = signal / (signal + 1)  # Wiener's filter of this signal, which is as good as white
     found = held_out.check(Scaled(best), [known], torch.device("cpu"), torch.float32)
     assert found.signal == pytest.approx(signal, abs=0.05)
     assert (found.power - found.loss) / found.signal == pytest.approx(best, abs=0.05)
 
 
-@pytest.mark.parametrize(("options", "steps"), [
-    (dict(perturbation="spectrum"), [5]), (dict(perturbation="points"), []),
-    (dict(start="shapes", features=0, steps=3), [0, 2])])
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        (dict(perturbation="spectrum"), [5]),
+        (dict(perturbation="points"), []),
+        (dict(start="shapes", features=0, steps=3), [0, 2]),
+    ],
+)
 def test_the_share_of_the_signal_is_told_where_it_is_known(small, tmp_path, options, steps):
     settings = dict(TINY, tomograms=(small["tomogram"],), output=str(tmp_path))
     train(TrainConfig(**dict(settings, **options)))
@@ -162,7 +183,7 @@ def test_noise_is_too_much_where_the_response_is_negative():
     factors = stopping.too_much(response, 0.75)
     assert factors[:3].tolist() == [1, 1, 1]
     excess = 1 / float(factors[3])  # (1 - c) / (1 + scale² c) is the response
-    assert (1 - excess) / (1 + 0.75 ** 2 * excess) == pytest.approx(-0.2)
+    assert (1 - excess) / (1 + 0.75**2 * excess) == pytest.approx(-0.2)
 
 
 def test_best_keeps_the_best_model_and_stops_when_waiting_is_in_vain():
@@ -178,11 +199,16 @@ def test_best_keeps_the_best_model_and_stops_when_waiting_is_in_vain():
     assert best.step == 1000 and float(best.model["factor"]) == 1000
 
 
-@pytest.mark.parametrize(("fall", "last"), [
-    # Of 0.3 that the network explains, 0.006 are worth waiting for: 0.004 in 200 steps are not.
-    (1e-3, 500), (1.6e-3, 5000),
-    # Where it explains next to nothing, a ten-thousandth of the power is asked for.
-    (0.0, 500)])
+@pytest.mark.parametrize(
+    ("fall", "last"),
+    [
+        # Of 0.3 that the network explains, 0.006 are worth waiting for: 0.004 in 200 steps are not.
+        (1e-3, 500),
+        (1.6e-3, 5000),
+        # Where it explains next to nothing, a ten-thousandth of the power is asked for.
+        (0.0, 500),
+    ],
+)
 def test_a_loss_that_hardly_falls_ends_the_training(fall, last):
     best = Best()
     for step in range(300, 5001, 50):
@@ -209,9 +235,14 @@ def test_a_small_tomogram_is_not_learned_by_heart(learned, least, most):
     assert [best.reached(least, most - some, learned) for some in (0, 1)] == [True, False]
 
 
-@pytest.mark.parametrize("options", [
-    dict(batch_size=1, features=8), dict(batch_size=1, features=0, start="shapes"),
-    dict(batch_size=64)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(batch_size=1, features=8),
+        dict(batch_size=1, features=0, start="shapes"),
+        dict(batch_size=64),
+    ],
+)
 def test_the_most_steps_are_where_a_training_ends_whatever_its_loss(phantom, options):
     settings = dict(TINY, steps=0, tomograms=(phantom["tomogram"],), output="unused")
     found = training.open_for_training(TrainConfig(**dict(settings, **options)))
@@ -233,8 +264,9 @@ def hasty(monkeypatch):
 
 
 def test_automatic_training_saves_its_best_model(phantom, tmp_path, hasty):
-    train(TrainConfig(**dict(TINY, steps=0, tomograms=(phantom["tomogram"],),
-                             output=str(tmp_path))))
+    train(
+        TrainConfig(**dict(TINY, steps=0, tomograms=(phantom["tomogram"],), output=str(tmp_path)))
+    )
     _, state = checkpoint.newest(str(tmp_path / "checkpoints"), pytest.fail)
     assert 6 <= state["step"] <= 12
     model = checkpoint.load(str(tmp_path / "model.pt"))
@@ -242,8 +274,11 @@ def test_automatic_training_saves_its_best_model(phantom, tmp_path, hasty):
     for name, value in model["model"].items():
         assert torch.equal(value, state["best"]["model"][name])
     rows = train_log.read_log(str(tmp_path / "log.csv"))
-    checks = {int(row["step"]) + 1: float(row["validation_loss"]) for row in rows
-              if row["validation_loss"]}
+    checks = {
+        int(row["step"]) + 1: float(row["validation_loss"])
+        for row in rows
+        if row["validation_loss"]
+    }
     assert list(checks) == list(range(3, state["step"] + 1, 3))
     assert min((loss, step) for step, loss in checks.items())[1] == model["step"]
 
@@ -278,8 +313,9 @@ def test_an_automatic_training_goes_on_from_a_number_of_steps(small, tmp_path, h
     assert checkpoint.load(str(tmp_path / "model.pt"))["step"] > 8
 
 
-def test_the_most_steps_of_an_automatic_training_are_told(small, tmp_path, hasty, monkeypatch,
-                                                          capsys):
+def test_the_most_steps_of_an_automatic_training_are_told(
+    small, tmp_path, hasty, monkeypatch, capsys
+):
     monkeypatch.setattr(stopping, "LEAST_STEPS", 13)
     train(TrainConfig(**dict(TINY, steps=0, tomograms=(small["tomogram"],), output=str(tmp_path))))
     assert "--steps auto ends after 12 steps" in capsys.readouterr().err

@@ -1,4 +1,5 @@
 """What the engine touches beyond its own files: the network, the shell, the rest of the disk."""
+
 import ast
 import json
 import os
@@ -10,9 +11,12 @@ import textwrap
 import pytest
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
-SOURCES = sorted(path for folder in ("f2fd_core", "f2fd_scipion", "benchmarks")
-                 for path in (REPOSITORY / folder).rglob("*.py")
-                 if "tests" not in path.relative_to(REPOSITORY).parts)
+SOURCES = sorted(
+    path
+    for folder in ("f2fd_core", "f2fd_scipion", "benchmarks")
+    for path in (REPOSITORY / folder).rglob("*.py")
+    if "tests" not in path.relative_to(REPOSITORY).parts
+)
 GUARDED = textwrap.dedent("""
     import json, sys
 
@@ -36,17 +40,23 @@ CACHES = {".cache/matplotlib", ".config/matplotlib"}
 
 def tree(folder):
     """{relative path of a file: its content and date of change}."""
-    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
-            for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
-@pytest.mark.reliability("simulate, train, denoise, deconvolve and evaluate where every connection "
-                         "and every shell is an error, with home, working, temporary and input "
-                         "folders watched",
-                         "all end well; only the output folders have changed")
+@pytest.mark.reliability(
+    "simulate, train, denoise, deconvolve and evaluate where every connection "
+    "and every shell is an error, with home, working, temporary and input "
+    "folders watched",
+    "all end well; only the output folders have changed",
+)
 def test_no_network_no_shell_and_nothing_outside_the_output(tmp_path):
-    home, here, temporary, inputs, out = (tmp_path / name for name in (
-        "home", "here", "temporary", "inputs", "out"))
+    home, here, temporary, inputs, out = (
+        tmp_path / name for name in ("home", "here", "temporary", "inputs", "out")
+    )
     for folder in (home, here, temporary):
         folder.mkdir()
     environment = dict(os.environ, HOME=str(home), TMPDIR=str(temporary))
@@ -58,34 +68,68 @@ def test_no_network_no_shell_and_nothing_outside_the_output(tmp_path):
     def run(*commands):
         done = subprocess.run(
             [sys.executable, "-c", RUN, json.dumps([list(map(str, words)) for words in commands])],
-            capture_output=True, text=True, cwd=here, env=environment)
+            capture_output=True,
+            text=True,
+            cwd=here,
+            env=environment,
+        )
         assert done.returncode == 0, done.stderr
 
     run(["simulate", inputs, "--shape", 24, 32, 32, "--seed", 1])
     before = tree(inputs)
-    tomogram, small = inputs / "tomogram.mrc", ["--patch-size", 16, "--batch-size", 1, "--features",
-                                                2, "--spectrum-window", 16]
-    run(["train", tomogram, "--output", out / "run", "--steps", 2, *small],
-        ["train", tomogram, "--output", out / "masks", "--steps", 1, "--perturbation", "masks",
-         "--pool-size", 2, *small],
+    tomogram, small = (
+        inputs / "tomogram.mrc",
+        ["--patch-size", 16, "--batch-size", 1, "--features", 2, "--spectrum-window", 16],
+    )
+    run(
+        ["train", tomogram, "--output", out / "run", "--steps", 2, *small],
+        [
+            "train",
+            tomogram,
+            "--output",
+            out / "masks",
+            "--steps",
+            1,
+            "--perturbation",
+            "masks",
+            "--pool-size",
+            2,
+            *small,
+        ],
         ["denoise", out / "run" / "model.pt", tomogram, "--output", out / "denoised", "--std"],
         ["deconvolve", tomogram, "--output", out / "deconvolved", "--defocus", 3],
-        ["evaluate", out / "denoised" / "tomogram_denoised.mrc", "--reference",
-         inputs / "clean.mrc"], ["info", out / "run" / "model.pt"])
+        [
+            "evaluate",
+            out / "denoised" / "tomogram_denoised.mrc",
+            "--reference",
+            inputs / "clean.mrc",
+        ],
+        ["info", out / "run" / "model.pt"],
+    )
     assert tree(inputs) == before
     assert tree(here) == {} and tree(temporary) == {}
     assert {"/".join(name.split("/")[:2]) for name in tree(home)} <= CACHES
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [
-        "here", "home", "inputs", "out", "temporary"]
+        "here",
+        "home",
+        "inputs",
+        "out",
+        "temporary",
+    ]
 
 
-@pytest.mark.parametrize(("forbidden", "word"), [
-    ("import socket; socket.create_connection(('127.0.0.1', 9), 1)", "network: "),
-    ("import os; os.system('true')", "shell: "),
-    ("import subprocess; subprocess.run('true', shell=True)", "shell: ")])
+@pytest.mark.parametrize(
+    ("forbidden", "word"),
+    [
+        ("import socket; socket.create_connection(('127.0.0.1', 9), 1)", "network: "),
+        ("import os; os.system('true')", "shell: "),
+        ("import subprocess; subprocess.run('true', shell=True)", "shell: "),
+    ],
+)
 def test_the_guard_sees_what_it_must(forbidden, word):
-    done = subprocess.run([sys.executable, "-c", GUARDED + forbidden], capture_output=True,
-                          text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", GUARDED + forbidden], capture_output=True, text=True
+    )
     assert done.returncode and word in done.stderr
 
 
@@ -93,8 +137,10 @@ def calls(path):
     """Every call in a source file, as (dotted name, {keyword: its source})."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), {item.arg: ast.unparse(item.value)
-                                           for item in node.keywords}
+            yield (
+                ast.unparse(node.func),
+                {item.arg: ast.unparse(item.value) for item in node.keywords},
+            )
 
 
 @pytest.mark.skipif(sys.version_info < (3, 9), reason="ast.unparse came with Python 3.9")
@@ -125,15 +171,18 @@ def imported(path):
 
 
 def test_the_two_packages_keep_apart():
-    forbidden = {"f2fd_core": {"pyworkflow", "pwem", "tomo", "f2fd_scipion"},
-                 "f2fd_scipion": {"torch"}}
+    forbidden = {
+        "f2fd_core": {"pyworkflow", "pwem", "tomo", "f2fd_scipion"},
+        "f2fd_scipion": {"torch"},
+    }
     for package, names in forbidden.items():
         for path in (REPOSITORY / package).rglob("*.py"):
             assert not names & set(imported(path)), path
 
 
-@pytest.mark.reliability("pip check in the environment of the tests",
-                         "no conflict with anything of Scipion")
+@pytest.mark.reliability(
+    "pip check in the environment of the tests", "no conflict with anything of Scipion"
+)
 def test_the_installed_packages_agree():
     done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

@@ -34,22 +34,44 @@ from f2fd_core.training.schedule import (
 
 def test_outputs(tiny_model, phantom):
     assert sorted(entry.name for entry in tiny_model.iterdir()) == [
-        "checkpoints", "histogram.png", "log.csv", "loss.png", "model.pt", "previews",
-        "slices.png", "spectrum.png", "train.json"]
+        "checkpoints",
+        "histogram.png",
+        "log.csv",
+        "loss.png",
+        "model.pt",
+        "previews",
+        "slices.png",
+        "spectrum.png",
+        "train.json",
+    ]
     assert sorted(entry.name for entry in (tiny_model / "previews").iterdir()) == [
-        "step_00000003.png", "step_00000006.png"]
+        "step_00000003.png",
+        "step_00000006.png",
+    ]
     assert (tiny_model / "previews" / "step_00000006.png").read_bytes() == (
-        tiny_model / "slices.png").read_bytes()
+        tiny_model / "slices.png"
+    ).read_bytes()
     assert sorted(entry.name for entry in (tiny_model / "checkpoints").iterdir()) == [
-        "step_00000003.pt", "step_00000006.pt"]
+        "step_00000003.pt",
+        "step_00000006.pt",
+    ]
     for name in ("histogram.png", "loss.png", "slices.png", "spectrum.png"):
         assert (tiny_model / name).read_bytes()[:4] == b"\x89PNG"
     recorded = json.loads((tiny_model / "train.json").read_text())
     assert recorded["tomograms"] == [phantom["tomogram"]] and recorded["steps"] == 6
     with open(tiny_model / "log.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert list(rows[0]) == ["step", "seconds", "loss", "learning_rate", "voxels_per_second",
-                             "validation_loss", "explained_power", "signal_power", "seconds_left"]
+    assert list(rows[0]) == [
+        "step",
+        "seconds",
+        "loss",
+        "learning_rate",
+        "voxels_per_second",
+        "validation_loss",
+        "explained_power",
+        "signal_power",
+        "seconds_left",
+    ]
     assert [int(row["step"]) for row in rows] == list(range(6))
     seconds = [float(row["seconds"]) for row in rows]
     assert seconds == sorted(seconds) and seconds[0] > 0
@@ -58,14 +80,23 @@ def test_outputs(tiny_model, phantom):
     assert [row["step"] for row in rows if row["explained_power"]] == ["5"]
 
 
-@pytest.mark.parametrize("options", [
-    dict(perturbation="spectrum", dropout=0.3),
-    dict(perturbation="masks", samples_per_patch=2, pool_size=5)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(perturbation="spectrum", dropout=0.3),
+        dict(perturbation="masks", samples_per_patch=2, pool_size=5),
+    ],
+)
 def test_batches_prepared_in_the_background_are_the_same(phantom, tmp_path, options, monkeypatch):
     for apart in (False, True):
         monkeypatch.setattr(state, "works_apart", lambda device, apart=apart: apart)
-        train(TrainConfig(output=str(tmp_path / str(apart)), tomograms=(phantom["tomogram"],),
-                          **dict(TINY, **options)))
+        train(
+            TrainConfig(
+                output=str(tmp_path / str(apart)),
+                tomograms=(phantom["tomogram"],),
+                **dict(TINY, **options),
+            )
+        )
     assert_same_weights(tmp_path / "False" / "model.pt", tmp_path / "True" / "model.pt")
 
 
@@ -73,24 +104,44 @@ def test_batches_prepared_in_the_background_are_the_same(phantom, tmp_path, opti
 def test_compiled_equals_eager(small, tmp_path, monkeypatch):
     monkeypatch.setattr(FoldedUNet, "POOLINGS", 1)  # less to compile
     options = dict(TINY, tomograms=(small["tomogram"],), precision="float32")
-    models = [train(TrainConfig(output=str(tmp_path / str(compile)), compile=compile, **options))
-              for compile in (False, True)]
+    models = [
+        train(TrainConfig(output=str(tmp_path / str(compile)), compile=compile, **options))
+        for compile in (False, True)
+    ]
     for name, eager in weights(models[0]).items():
         torch.testing.assert_close(weights(models[1])[name], eager, rtol=1e-3, atol=1e-4)
-    results = [denoise(DenoiseConfig(model=models[0], tomograms=(small["tomogram"],),
-                                     output=str(tmp_path / ("out%s" % compile)), tile_size=32,
-                                     predictions=2, compile=compile))[0]
-               for compile in (False, True)]
+    results = [
+        denoise(
+            DenoiseConfig(
+                model=models[0],
+                tomograms=(small["tomogram"],),
+                output=str(tmp_path / (f"out{compile}")),
+                tile_size=32,
+                predictions=2,
+                compile=compile,
+            )
+        )[0]
+        for compile in (False, True)
+    ]
     eager, compiled = (torch.from_numpy(data(path)) for path in results)
     assert correlation(compiled, eager) > 0.999
 
 
 @pytest.mark.pictures
-@pytest.mark.parametrize("options", [
-    dict(perturbation="spectrum", schedule="cosine", dropout=0.3),
-    dict(perturbation="spectrum", schedule="constant", dropout=0.0),
-    dict(perturbation="masks", schedule="plateau", loss="l2norm", samples_per_patch=2, pool_size=5),
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(perturbation="spectrum", schedule="cosine", dropout=0.3),
+        dict(perturbation="spectrum", schedule="constant", dropout=0.0),
+        dict(
+            perturbation="masks",
+            schedule="plateau",
+            loss="l2norm",
+            samples_per_patch=2,
+            pool_size=5,
+        ),
+    ],
+)
 def test_resumed_equals_uninterrupted_bit_for_bit(small, tmp_path, options, capsys, monkeypatch):
     monkeypatch.setattr(writer, "PAUSE_OF_DRAWING", 0)
     options = dict(TINY, tomograms=(small["tomogram"],), checkpoint_every=3, seed=4, **options)
@@ -102,18 +153,19 @@ def test_resumed_equals_uninterrupted_bit_for_bit(small, tmp_path, options, caps
     (parts / "model.pt").unlink()
     shutil.rmtree(parts / "previews")
     train(TrainConfig(output=str(parts), resume=True, **options))
-    assert "resuming from %s" % (parts / "checkpoints" / "step_00000003.pt") \
-        in capsys.readouterr().err
+    assert f"resuming from {parts / 'checkpoints' / 'step_00000003.pt'}" in capsys.readouterr().err
     assert_same_weights(tmp_path / "whole" / "model.pt", parts / "model.pt")
     logs = []
     for folder in (tmp_path / "whole", parts):
         with open(folder / "log.csv", newline="") as stream:
-            logs.append([(row["step"], row["loss"], row["learning_rate"])
-                         for row in csv.DictReader(stream)])
+            logs.append(
+                [(row["step"], row["loss"], row["learning_rate"]) for row in csv.DictReader(stream)]
+            )
     assert logs[0] == logs[1]
     for name in ("step_00000003.png", "step_00000006.png"):
         assert (parts / "previews" / name).read_bytes() == (
-            tmp_path / "whole" / "previews" / name).read_bytes()
+            tmp_path / "whole" / "previews" / name
+        ).read_bytes()
 
 
 @pytest.mark.parametrize(("earlier", "steps", "since"), [(9, 12, 2), (0, 0, 2), (9, 0, 6)])
@@ -125,17 +177,20 @@ def test_the_best_model_is_resumed_as_it_was(earlier, steps, since, small, tmp_p
     before.best.offer(1.0, 2.0, 2, before.model())
     run_folder.prepare_folder(before.config)
     training.Writer(before).save_checkpoint()
-    after = training.open_for_training(TrainConfig(**dict(options, steps=steps, resume=True)),
-                                       resumes=True)
+    after = training.open_for_training(
+        TrainConfig(**dict(options, steps=steps, resume=True)), resumes=True
+    )
     training.resume(after)
     assert after.best.since == since
-    kept = {name: value for name, value in vars(before.best).items()
-                        if name not in ("model", "since")}
+    kept = {
+        name: value for name, value in vars(before.best).items() if name not in ("model", "since")
+    }
     assert kept == {name: getattr(after.best, name) for name in kept}
 
 
-def test_a_stop_file_ends_the_training_with_a_model_and_resuming_goes_on(phantom, tmp_path,
-                                                                         monkeypatch):
+def test_a_stop_file_ends_the_training_with_a_model_and_resuming_goes_on(
+    phantom, tmp_path, monkeypatch
+):
     options = dict(TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path / "stopped"))
     asked = training.Training.take_step
 
@@ -173,20 +228,27 @@ def test_pictures_take_no_more_than_a_tenth_of_the_time(small, tmp_path, monkeyp
     monkeypatch.setattr(writer.time, "monotonic", lambda: seconds[0])
     monkeypatch.setattr(training.Training, "take_step", step)
     monkeypatch.setattr(training.Writer, "draw", draw)
-    train(TrainConfig(tomograms=(small["tomogram"],), output=str(tmp_path),
-                      **dict(TINY, steps=26, checkpoint_every=1)))
+    train(
+        TrainConfig(
+            tomograms=(small["tomogram"],),
+            output=str(tmp_path),
+            **dict(TINY, steps=26, checkpoint_every=1),
+        )
+    )
     assert drawn == [1, 19, 26]
 
 
 def test_resume_can_lower_the_learning_rate(phantom, tmp_path, recwarn):
-    options = dict(TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path),
-                   schedule="constant")
+    options = dict(
+        TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path), schedule="constant"
+    )
     train(TrainConfig(**dict(options, learning_rate=1e-3)))
     train(TrainConfig(**dict(options, steps=9, resume=True, learning_rate=1e-4)))
     with open(tmp_path / "log.csv", newline="") as stream:
         rates = [float(row["learning_rate"]) for row in csv.DictReader(stream)]
-    expected = [rate * (step + 1) / WARMUP_STEPS
-                for step, rate in enumerate(6 * [1e-3] + 3 * [1e-4])]
+    expected = [
+        rate * (step + 1) / WARMUP_STEPS for step, rate in enumerate(6 * [1e-3] + 3 * [1e-4])
+    ]
     assert rates == pytest.approx(expected, rel=1e-3)
     assert not [entry for entry in recwarn if "lr_scheduler" in str(entry.message)]
 
@@ -223,8 +285,11 @@ def test_epochs_become_steps(phantom, tmp_path):
 def test_several_tomograms_of_different_and_thin_sizes(phantom, write, tmp_path):
     rng = np.random.default_rng(0)
     thin = write(rng.normal(size=(9, 40, 50)), "thin.mrc")
-    path = train(TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"], thin),
-                                    output=str(tmp_path / "run"))))
+    path = train(
+        TrainConfig(
+            **dict(TINY, tomograms=(phantom["tomogram"], thin), output=str(tmp_path / "run"))
+        )
+    )
     result = denoise(DenoiseConfig(model=path, tomograms=(thin,), output=str(tmp_path / "out")))[0]
     with mrcfile.open(result) as stream:
         assert stream.data.shape == (9, 40, 50)
@@ -248,14 +313,20 @@ def test_all_parts_of_a_patch_are_turned_alike():
     """Inputs, targets, weights and truth; here the truth is the tomogram itself."""
     torch.manual_seed(0)
     volume = Memory(torch.randn(24, 32, 32))
-    config = TrainConfig(perturbation="points", patch_size=16, patch_shift=0, samples_per_patch=2,
-                         augmentation="published")
+    config = TrainConfig(
+        perturbation="points",
+        patch_size=16,
+        patch_shift=0,
+        samples_per_patch=2,
+        augmentation="published",
+    )
     perturbation = Points(volume, config)
     region = torch.from_numpy(volume.region((8, 4, 2), (16, 16, 16)))
     unturned = []
     for _ in range(20):
-        batch = batch_of([(0, (0, 0, 0)), (0, (8, 4, 2))], [volume], [perturbation], [volume],
-                         config)
+        batch = batch_of(
+            [(0, (0, 0, 0)), (0, (8, 4, 2))], [volume], [perturbation], [volume], config
+        )
         assert batch.inputs.shape == (4, 1, 16, 16, 16)
         assert torch.equal(batch.targets, batch.truth)
         assert torch.equal(batch.inputs, batch.targets * (1 - batch.weights))
@@ -267,20 +338,38 @@ def test_all_parts_of_a_patch_are_turned_alike():
 def test_ground_truth_of_another_size_is_refused(phantom, write, tmp_path):
     other = write(np.random.default_rng(0).normal(size=(16, 16, 16)))
     with pytest.raises(UserError, match="the ground truth .* has shape"):
-        train(TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), ground_truth=(other,),
-                                 output=str(tmp_path / "run"))))
+        train(
+            TrainConfig(
+                **dict(
+                    TINY,
+                    tomograms=(phantom["tomogram"],),
+                    ground_truth=(other,),
+                    output=str(tmp_path / "run"),
+                )
+            )
+        )
     assert not (tmp_path / "run").exists()
 
 
 def test_sampling_masks_must_fit_and_hold_something(phantom, write, tmp_path):
     shape = data(phantom["tomogram"]).shape
     empty, other = write(np.zeros(shape), "empty.mrc"), write(np.ones((16, 16, 16)), "other.mrc")
-    for masks, words in (((other,), "sampling mask .*other.mrc has shape"),
-                         ((empty,), "no patch .* inside .*empty.mrc"),
-                         ((empty, empty), "--sampling-masks names 2 volumes; expected 1")):
+    for masks, words in (
+        ((other,), "sampling mask .*other.mrc has shape"),
+        ((empty,), "no patch .* inside .*empty.mrc"),
+        ((empty, empty), "--sampling-masks names 2 volumes; expected 1"),
+    ):
         with pytest.raises(UserError, match=words):
-            train(TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), sampling_masks=masks,
-                                     output=str(tmp_path / "run"))))
+            train(
+                TrainConfig(
+                    **dict(
+                        TINY,
+                        tomograms=(phantom["tomogram"],),
+                        sampling_masks=masks,
+                        output=str(tmp_path / "run"),
+                    )
+                )
+            )
     assert not (tmp_path / "run").exists()
 
 
@@ -289,21 +378,35 @@ def test_one_of_two_sampling_masks_may_not_be_empty(phantom, write, tmp_path):
     inside = np.zeros(data(phantom["tomogram"]).shape)
     inside[:, :, :36] = 1
     with pytest.raises(UserError, match="inside .*imod.mrc, whose values are -128 to -127"):
-        training.open_for_training(TrainConfig(**dict(
-            TINY, tomograms=(phantom["tomogram"], phantom["odd"]), output=str(tmp_path),
-            sampling_masks=(write(inside), write(inside - 128, "imod.mrc")))))
+        training.open_for_training(
+            TrainConfig(
+                **dict(
+                    TINY,
+                    tomograms=(phantom["tomogram"], phantom["odd"]),
+                    output=str(tmp_path),
+                    sampling_masks=(write(inside), write(inside - 128, "imod.mrc")),
+                )
+            )
+        )
 
 
 def test_different_voxel_sizes_are_told(phantom, write, tiny_model, tmp_path, capsys):
     coarse = write(data(phantom["tomogram"]), "coarse.mrc", voxel_size=20.0)
     options = dict(TINY, tomograms=(phantom["tomogram"], coarse), output=str(tmp_path))
     training.open_for_training(TrainConfig(**options))
-    assert "coarse.mrc has voxels of 20 Å, but %s has 10 Å" % phantom["tomogram"] \
+    assert (
+        f"coarse.mrc has voxels of 20 Å, but {phantom['tomogram']} has 10 Å"
         in capsys.readouterr().err
-    training.open_for_training(TrainConfig(**dict(
-        options, tomograms=(coarse,), initial_model=str(tiny_model / "model.pt"))))
-    assert "coarse.mrc has voxels of 20 Å, but the initial model was trained at 10 Å" \
+    )
+    training.open_for_training(
+        TrainConfig(
+            **dict(options, tomograms=(coarse,), initial_model=str(tiny_model / "model.pt"))
+        )
+    )
+    assert (
+        "coarse.mrc has voxels of 20 Å, but the initial model was trained at 10 Å"
         in capsys.readouterr().err
+    )
 
 
 def test_a_training_never_replaces_tomograms(tiny_model, phantom, tmp_path):
@@ -315,8 +418,10 @@ def test_a_training_never_replaces_tomograms(tiny_model, phantom, tmp_path):
     assert_same_weights(run / "model.pt", tiny_model / "model.pt")
 
 
-@pytest.mark.reliability("train.json of a run made with --overwrite, for another tomogram",
-                         "one sentence, exit code 2; the run is kept")
+@pytest.mark.reliability(
+    "train.json of a run made with --overwrite, for another tomogram",
+    "one sentence, exit code 2; the run is kept",
+)
 def test_a_recorded_run_does_not_allow_to_replace_itself(tiny_model, phantom, tmp_path, capsys):
     run = shutil.copytree(tiny_model, tmp_path / "run")
     recorded = dict(TINY, tomograms=(phantom["tomogram"],), output=str(run), overwrite=True)
@@ -330,17 +435,27 @@ def test_a_model_without_checkpoints_is_not_resumed(tiny_model, phantom, tmp_pat
     run = shutil.copytree(tiny_model, tmp_path / "run")
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(UserError, match="model.pt is there, but no checkpoint to resume from"):
-        train(TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), output=str(run),
-                                 resume=True)))
+        train(
+            TrainConfig(
+                **dict(TINY, tomograms=(phantom["tomogram"],), output=str(run), resume=True)
+            )
+        )
     assert_same_weights(run / "model.pt", tiny_model / "model.pt")
 
 
 def test_a_training_draws_only_what_its_sampling_mask_allows(phantom, write, tmp_path):
     mask = np.zeros(data(phantom["tomogram"]).shape)
     mask[:16, :16, :8] = 1
-    run = training.open_for_training(TrainConfig(**dict(
-        TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path),
-        sampling_masks=(write(mask),))))
+    run = training.open_for_training(
+        TrainConfig(
+            **dict(
+                TINY,
+                tomograms=(phantom["tomogram"],),
+                output=str(tmp_path),
+                sampling_masks=(write(mask),),
+            )
+        )
+    )
     drawn = {start for step in range(20) for _, start in run.order.batch(step)}
     assert drawn == {(0, 0, 0)}
 
@@ -361,42 +476,87 @@ def planted(seed, shared):
     return clean + noise[0], clean + noise[1], clean
 
 
-@pytest.mark.parametrize(("shared", "options", "least", "most"), [
-    (False, dict(perturbation="spectrum"), 3.5, np.inf),
-    (False, dict(perturbation="masks", pool_size=6), 2.0, np.inf),
-    (False, dict(perturbation="points"), 3.5, np.inf),
-    (False, dict(perturbation="blindspot"), 3.5, np.inf),
-    (False, dict(perturbation="halves"), 3.5, np.inf),
-    # What neighbours share can be predicted, and so stays in, unless they are hidden, too. (The
-    # folded network is slow to learn what tells neighbours apart.)
-    (True, dict(perturbation="blindspot", network="compact"), 1.0, 3.2),
-    (True, dict(perturbation="blindspot", blind_reach=1), 4.0, np.inf),
-    (True, dict(perturbation="points", block_probability=1.0, block_size=3), 4.0, np.inf),
-])
+@pytest.mark.parametrize(
+    ("shared", "options", "least", "most"),
+    [
+        (False, dict(perturbation="spectrum"), 3.5, np.inf),
+        (False, dict(perturbation="masks", pool_size=6), 2.0, np.inf),
+        (False, dict(perturbation="points"), 3.5, np.inf),
+        (False, dict(perturbation="blindspot"), 3.5, np.inf),
+        (False, dict(perturbation="halves"), 3.5, np.inf),
+        # What neighbours share can be predicted, and so stays in, unless they are hidden, too. (The
+        # folded network is slow to learn what tells neighbours apart.)
+        (True, dict(perturbation="blindspot", network="compact"), 1.0, 3.2),
+        (True, dict(perturbation="blindspot", blind_reach=1), 4.0, np.inf),
+        (True, dict(perturbation="points", block_probability=1.0, block_size=3), 4.0, np.inf),
+    ],
+)
 def test_a_planted_signal_is_recovered(write, tmp_path, shared, options, least, most):
     """The correlation with the clean volume grows by a factor of ``least`` to ``most``."""
     odd, even, clean = planted(1, shared)
     halves = (write(odd, "odd.mrc"), write(even, "even.mrc"))
-    given = dict(half_maps=halves) if options["perturbation"] == "halves" \
+    given = (
+        dict(half_maps=halves)
+        if options["perturbation"] == "halves"
         else dict(tomograms=(write((odd + even) / 2, "noisy.mrc"),))
-    model = train(TrainConfig(output=str(tmp_path / "run"), patch_size=24, batch_size=2, steps=60,
-                              features=8, dropout=0.0, device="cpu", checkpoint_every=1000,
-                              **given, **options))
-    result, = denoise(DenoiseConfig(model=model, output=str(tmp_path / "out"), tile_size=64,
-                                    predictions=4, device="cpu", **given))
-    before, after = (correlation(torch.from_numpy(volume), torch.from_numpy(clean))
-                     for volume in (((odd + even) / 2).astype(np.float32), data(result)))
+    )
+    model = train(
+        TrainConfig(
+            output=str(tmp_path / "run"),
+            patch_size=24,
+            batch_size=2,
+            steps=60,
+            features=8,
+            dropout=0.0,
+            device="cpu",
+            checkpoint_every=1000,
+            **given,
+            **options,
+        )
+    )
+    (result,) = denoise(
+        DenoiseConfig(
+            model=model,
+            output=str(tmp_path / "out"),
+            tile_size=64,
+            predictions=4,
+            device="cpu",
+            **given,
+        )
+    )
+    before, after = (
+        correlation(torch.from_numpy(volume), torch.from_numpy(clean))
+        for volume in (((odd + even) / 2).astype(np.float32), data(result))
+    )
     assert before < 0.2
     assert least < after / before < most
 
 
 def test_published_network_and_masks_run_end_to_end(phantom, tmp_path):
-    config = TrainConfig.create(dict(
-        preset="published", tomograms=[phantom["tomogram"]], output=str(tmp_path / "run"),
-        steps=1, features=2, patch_size=32, samples_per_patch=1, pool_size=2, device="cpu"))
+    config = TrainConfig.create(
+        dict(
+            preset="published",
+            tomograms=[phantom["tomogram"]],
+            output=str(tmp_path / "run"),
+            steps=1,
+            features=2,
+            patch_size=32,
+            samples_per_patch=1,
+            pool_size=2,
+            device="cpu",
+        )
+    )
     model = train(config)
-    result = denoise(DenoiseConfig(model=model, tomograms=(phantom["tomogram"],), predictions=2,
-                                   batch_size=2, pool_size=2, output=str(tmp_path / "out")))[0]
+    result = denoise(
+        DenoiseConfig(
+            model=model,
+            tomograms=(phantom["tomogram"],),
+            predictions=2,
+            batch_size=2,
+            pool_size=2,
+            output=str(tmp_path / "out"),
+        )
+    )[0]
     assert np.isfinite(mrc.open_volume(result).data).all()
 
 
@@ -411,19 +571,26 @@ def test_training_starts_from_the_initial_model(tiny_model, small, tmp_path):
     initial = str(tiny_model / "model.pt")
     options = dict(TINY, tomograms=(small["tomogram"],), steps=2, learning_rate=1e-5, seed=1)
     fresh = train(TrainConfig(**dict(options, output=str(tmp_path / "fresh"))))
-    started = train(TrainConfig(**dict(options, output=str(tmp_path / "started"),
-                                       initial_model=initial)))
+    started = train(
+        TrainConfig(**dict(options, output=str(tmp_path / "started"), initial_model=initial))
+    )
     assert 0 < largest_difference(started, initial) < 1e-4
     assert largest_difference(fresh, initial) > 0.1
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    (dict(features=5), "--features is 5; expected 8 as in the initial model "),
-    (dict(network="published", features=4, patch_size=32),
-     "--network is published; expected folded as in the initial model "),
-])
-def test_an_initial_model_with_another_network_is_refused(tiny_model, small, tmp_path, options,
-                                                          words):
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(features=5), "--features is 5; expected 8 as in the initial model "),
+        (
+            dict(network="published", features=4, patch_size=32),
+            "--network is published; expected folded as in the initial model ",
+        ),
+    ],
+)
+def test_an_initial_model_with_another_network_is_refused(
+    tiny_model, small, tmp_path, options, words
+):
     initial = str(tiny_model / "model.pt")
     options = {**TINY, "tomograms": (small["tomogram"],), "initial_model": initial, **options}
     with pytest.raises(UserError) as caught:
@@ -434,8 +601,14 @@ def test_an_initial_model_with_another_network_is_refused(tiny_model, small, tmp
 
 def test_training_starts_from_shapes(phantom, tmp_path):
     """Hardly moved, its weights are those that come with F2Fd, which are the default network's."""
-    options = dict(TINY, tomograms=(phantom["tomogram"],), steps=2, learning_rate=1e-5, features=0,
-                   start="shapes")
+    options = dict(
+        TINY,
+        tomograms=(phantom["tomogram"],),
+        steps=2,
+        learning_rate=1e-5,
+        features=0,
+        start="shapes",
+    )
     started = train(TrainConfig(output=str(tmp_path / "started"), **options))
     assert 0 < largest_difference(started, checkpoint.PRETRAINED) < 1e-4
     _, config = checkpoint.restore(checkpoint.load(checkpoint.PRETRAINED), checkpoint.PRETRAINED)
@@ -453,12 +626,15 @@ def test_what_has_learned_from_shapes_denoises_what_it_never_saw(phantom, tmp_pa
         path = str(tmp_path / (name + ".mrc"))
         mrc.write_volume(path, volume.numpy(), 10.0)
         options = dict(tomograms=(path,), device="cpu", output=str(tmp_path / name))
-        model = train(TrainConfig(steps=1, learning_rate=1e-9, patch_size=32, start="shapes",
-                                  **options))
-        result, = denoise(DenoiseConfig(model=model, **options))
+        model = train(
+            TrainConfig(steps=1, learning_rate=1e-9, patch_size=32, start="shapes", **options)
+        )
+        (result,) = denoise(DenoiseConfig(model=model, **options))
         found[name] = torch.from_numpy(data(result))
-    smoothed = max(correlation(torch.from_numpy(gaussian(noisy.numpy(), sigma)), clean)
-                   for sigma in (0.7, 1.0, 1.5, 2.0, 3.0))
+    smoothed = max(
+        correlation(torch.from_numpy(gaussian(noisy.numpy(), sigma)), clean)
+        for sigma in (0.7, 1.0, 1.5, 2.0, 3.0)
+    )
     assert correlation(found["dark"], clean) > smoothed + 0.05
     torch.testing.assert_close(-found["bright"], found["dark"], rtol=0, atol=1e-4)
     assert float(found["noise"].std() / noise.std()) < 0.15
@@ -484,17 +660,18 @@ def test_noise_taken_for_too_much_is_lowered_where_the_network_shows_it(phantom)
     elsewhere."""
     config = TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), output="unused"))
     run = training.open_for_training(config)
-    perturbation, = run.perturbations
+    (perturbation,) = run.perturbations
     before = perturbation.noise.power.clone()
     frequencies = fourier.grid_of((config.patch_size,) * 3).frequencies
     high = frequencies > 0.3
     run._lower_noise(perturbation, torch.where(high, -0.5, 0.5))
-    excess = 1.5 / (1 - 0.5 * perturbation.scale ** 2)
+    excess = 1.5 / (1 - 0.5 * perturbation.scale**2)
     radius = fourier.radial_frequency(perturbation.noise.window)
     there = before > 0
     ratio, radius = perturbation.noise.power[there] / before[there], radius[there]
-    torch.testing.assert_close(ratio[radius > 0.4], torch.full_like(
-        ratio, 1 / excess)[radius > 0.4], rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        ratio[radius > 0.4], torch.full_like(ratio, 1 / excess)[radius > 0.4], rtol=1e-4, atol=0
+    )
     torch.testing.assert_close(ratio[radius < 0.2], torch.ones_like(ratio)[radius < 0.2])
     # It is part of the state, and lowering is not done twice.
     other = training.open_for_training(config).perturbations[0]
@@ -502,14 +679,18 @@ def test_noise_taken_for_too_much_is_lowered_where_the_network_shows_it(phantom)
     torch.testing.assert_close(other.noise.power, perturbation.noise.power)
 
 
-def test_resuming_goes_on_from_the_checkpoint_not_from_the_initial_model(tiny_model, small,
-                                                                         tmp_path):
+def test_resuming_goes_on_from_the_checkpoint_not_from_the_initial_model(
+    tiny_model, small, tmp_path
+):
     options = dict(TINY, tomograms=(small["tomogram"],), seed=1, schedule="constant")
     whole = train(TrainConfig(output=str(tmp_path / "whole"), **options))
     parts = tmp_path / "parts"
     train(TrainConfig(**dict(options, output=str(parts), steps=3)))
-    resumed = train(TrainConfig(output=str(parts), resume=True,
-                                initial_model=str(tiny_model / "model.pt"), **options))
+    resumed = train(
+        TrainConfig(
+            output=str(parts), resume=True, initial_model=str(tiny_model / "model.pt"), **options
+        )
+    )
     assert_same_weights(resumed, whole)
 
 
@@ -546,12 +727,24 @@ def test_gradients_are_clipped_and_never_for_the_published_method(phantom, tmp_p
     norms = {}
     for clip in (0.0, 1e-3):
         folder = tmp_path / str(clip)
-        train(TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), output=str(folder),
-                                 steps=1, gradient_clip=clip)))
+        train(
+            TrainConfig(
+                **dict(
+                    TINY,
+                    tomograms=(phantom["tomogram"],),
+                    output=str(folder),
+                    steps=1,
+                    gradient_clip=clip,
+                )
+            )
+        )
         state = checkpoint.load(str(folder / "checkpoints" / "step_00000001.pt"))["optimizer"]
         # After one step the mean is (1 - 0.9) times the gradient.
-        norms[clip] = float(sum((10 * moment["momentum"]).square().sum()
-                                for moment in state["state"].values()).sqrt())
+        norms[clip] = float(
+            sum(
+                (10 * moment["momentum"]).square().sum() for moment in state["state"].values()
+            ).sqrt()
+        )
     assert norms[1e-3] == pytest.approx(1e-3, rel=1e-3)
     assert norms[0.0] > 2e-3
     assert TrainConfig.create({"preset": "published"}).gradient_clip == 0
@@ -570,8 +763,10 @@ def rates_of(haste=1.0, **options):
     return np.array(rates)
 
 
-@pytest.mark.parametrize(("schedule", "first", "last"),
-                         [("constant", 1, 1), ("cosine", 1, 0), ("settling", FIRST_RATE, 1)])
+@pytest.mark.parametrize(
+    ("schedule", "first", "last"),
+    [("constant", 1, 1), ("cosine", 1, 0), ("settling", FIRST_RATE, 1)],
+)
 def test_a_schedule_warms_up_and_then_never_rises(schedule, first, last):
     rates = rates_of(schedule=schedule, start="random")
     assert 0 < rates[0] < 0.2 * first
@@ -581,8 +776,9 @@ def test_a_schedule_warms_up_and_then_never_rises(schedule, first, last):
 
 
 def test_a_start_as_fast_as_the_noise_is_enough_for():
-    highest = [rates_of(haste, schedule="settling", start="random").max()
-               for haste in (0.0, 0.5, 1.0)]
+    highest = [
+        rates_of(haste, schedule="settling", start="random").max() for haste in (0.0, 0.5, 1.0)
+    ]
     assert highest[0] == 1 and highest[1] == pytest.approx((highest[0] + highest[2]) / 2)
 
 
@@ -646,7 +842,15 @@ def test_too_little_gpu_memory_for_a_step_is_told(small, tmp_path, monkeypatch):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(training.Training, "take_step", take_step)
-    with pytest.raises(UserError, match="for a step of 6 patches of 16 voxels; expected a smaller "
-                                        "--batch-size, --samples-per-patch or --patch-size"):
-        train(TrainConfig(**dict(TINY, tomograms=(small["tomogram"],), output=str(tmp_path),
-                                 samples_per_patch=3)))
+    with pytest.raises(
+        UserError,
+        match="for a step of 6 patches of 16 voxels; expected a smaller "
+        "--batch-size, --samples-per-patch or --patch-size",
+    ):
+        train(
+            TrainConfig(
+                **dict(
+                    TINY, tomograms=(small["tomogram"],), output=str(tmp_path), samples_per_patch=3
+                )
+            )
+        )

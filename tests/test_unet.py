@@ -8,6 +8,7 @@ from f2fd_core.network import unet
 
 def test_published_network_has_the_published_number_of_parameters():
     """Weights and biases of every 3 x 3 x 3 layer, counted by hand for n = 48."""
+
     def layer(inputs, outputs):
         return 27 * inputs * outputs + outputs
 
@@ -34,8 +35,9 @@ def test_partial_convolution_against_its_formula():
             if all(0 <= place < side for place, side in zip(at, (4, 1, 5))):
                 inside += 1
                 total += weight[:, :, dz, dy, dx] @ values[(slice(None), *at)]
-        np.testing.assert_allclose(result[:, z, y, x], total * 27 / inside + bias, rtol=1e-4,
-                                   atol=1e-5)
+        np.testing.assert_allclose(
+            result[:, z, y, x], total * 27 / inside + bias, rtol=1e-4, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize(("network", "side"), [("compact", 40), ("published", 64), ("folded", 40)])
@@ -60,8 +62,9 @@ def test_folding_takes_blocks_of_eight_voxels_as_channels_and_loses_nothing():
     assert folded.shape == (2, 24, 2, 3, 4)
     for channel, z, y, x in np.ndindex(3, 4, 6, 8):
         eighth = 4 * (z % 2) + 2 * (y % 2) + x % 2
-        assert torch.equal(folded[:, 8 * channel + eighth, z // 2, y // 2, x // 2],
-                           volumes[:, channel, z, y, x])
+        assert torch.equal(
+            folded[:, 8 * channel + eighth, z // 2, y // 2, x // 2], volumes[:, channel, z, y, x]
+        )
     assert torch.equal(unet.unfolded(folded), volumes)
 
 
@@ -71,10 +74,11 @@ def multiplications(network):
     model = unet.build(TrainConfig(network=network))
     for module in model.modules():
         if isinstance(module, torch.nn.Conv3d):
-            module.register_forward_hook(lambda layer, _, output: counts.append(
-                layer.weight.numel() * output[0, 0].numel()))
+            module.register_forward_hook(
+                lambda layer, _, output: counts.append(layer.weight.numel() * output[0, 0].numel())
+            )
     model(torch.zeros(1, 1, 16, 16, 16))
-    return sum(counts) / 16 ** 3
+    return sum(counts) / 16**3
 
 
 def test_the_folded_network_spares_more_than_half_of_the_work():
@@ -90,8 +94,9 @@ def test_what_lies_beyond_the_field_of_view_is_ignored(network):
     with torch.no_grad():
         whole = model(volume)
         part = model(volume[..., 8:, 8:, 8:])
-    torch.testing.assert_close(part[..., 48:56, 48:56, 48:56], whole[..., 56:64, 56:64, 56:64],
-                               rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        part[..., 48:56, 48:56, 48:56], whole[..., 56:64, 56:64, 56:64], rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 8), (5, 7, 9)])

@@ -40,8 +40,9 @@ def test_restore_inverts_the_standardisation(write):
 @pytest.mark.parametrize("scale", [1e-25, 1.0, 1e25])
 def test_standardised_voxels_do_not_depend_on_the_intensity_scale(write, scale):
     values = np.random.default_rng(3).normal(0, 1, (16, 16, 16))
-    np.testing.assert_allclose(whole(Volume(write(values * scale, "scaled.mrc"))),
-                               whole(Volume(write(values))), atol=1e-5)
+    np.testing.assert_allclose(
+        whole(Volume(write(values * scale, "scaled.mrc"))), whole(Volume(write(values))), atol=1e-5
+    )
 
 
 def test_mostly_empty_volume_is_not_clipped_to_a_constant(write):
@@ -53,7 +54,7 @@ def test_mostly_empty_volume_is_not_clipped_to_a_constant(write):
 def test_many_tomograms_are_mapped_not_read(write):
     """None is kept open: a process may often have no more than 1024 open files."""
     values = np.random.default_rng(3).normal(size=(16, 16, 16))
-    paths = [write(values + number, "%d.mrc" % number) for number in range(30)]
+    paths = [write(values + number, f"{number}.mrc") for number in range(30)]
     before = len(os.listdir("/proc/self/fd"))
     volumes = [Volume(path) for path in paths]
     assert len(os.listdir("/proc/self/fd")) == before
@@ -80,5 +81,6 @@ def test_of_a_file_no_more_is_read_than_the_region_needs():
     file = Recorded(array)
     region = crop(file, (-1, 3, 45), (9, 8, 8))
     assert file.sizes == [6 * 8 * 5]  # the end, which mirrors what is beyond it
-    np.testing.assert_array_equal(region, np.pad(array, ((1, 2), (0, 0), (0, 3)),
-                                                 "reflect")[:, 3:11, 45:53])
+    np.testing.assert_array_equal(
+        region, np.pad(array, ((1, 2), (0, 0), (0, 3)), "reflect")[:, 3:11, 45:53]
+    )

@@ -12,10 +12,11 @@ from f2fd_core.runtime import workers
 def test_results_come_in_order_whoever_is_faster(count):
     def slow_first(worker, item):
         time.sleep(0.05 if item == 0 else 0.0)
-        return item ** 2
+        return item**2
 
     assert list(workers.in_order(slow_first, range(20), range(count))) == [
-        number ** 2 for number in range(20)]
+        number**2 for number in range(20)
+    ]
 
 
 def test_workers_compute_side_by_side_and_one_item_at_a_time():
@@ -94,7 +95,7 @@ def test_ahead_gives_every_number_once(enabled):
 
     def work(number):
         calls.append((number, threading.current_thread() is threading.main_thread()))
-        return number ** 2
+        return number**2
 
     ahead = workers.Ahead(work, enabled)
     assert ahead.take(3) == 9

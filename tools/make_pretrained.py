@@ -13,6 +13,7 @@ inverts the network where it is bright. What is shipped went on from the weights
     python tools/make_pretrained.py $START --initial-model $START --minutes 42 \
         --batch-size 16 --specimens 200 --shape 64 112 112 --precision bfloat16 --seed 7
 """
+
 import argparse
 import concurrent.futures
 import dataclasses
@@ -62,8 +63,9 @@ def low_passed(volumes, random):
     """The volumes without high frequencies, all alike, by a soft edge at a random place."""
     limit, width = random.uniform(0.15, 0.4), random.uniform(0.02, 0.1)
     transfer = torch.sigmoid((limit - fourier.radial_frequency(volumes[0].shape)) / width * 4)
-    return [torch.fft.irfftn(torch.fft.rfftn(volume) * transfer, s=volume.shape)
-            for volume in volumes]
+    return [
+        torch.fft.irfftn(torch.fft.rfftn(volume) * transfer, s=volume.shape) for volume in volumes
+    ]
 
 
 def simulated(seed, shape):
@@ -74,16 +76,22 @@ def simulated(seed, shape):
     random = np.random.default_rng(seed)
     full = random.uniform() < FULL
     config = SimulateConfig(
-        specimen="matter" if full else "shapes", shape=shape, seed=seed,
-        voxel_size=random.uniform(6, 20), tilt_range=random.uniform(40, 66),
-        tilt_step=float(random.choice([1, 1.5, 2, 3, 4, 6])), defocus=random.uniform(1, 5),
+        specimen="matter" if full else "shapes",
+        shape=shape,
+        seed=seed,
+        voxel_size=random.uniform(6, 20),
+        tilt_range=random.uniform(40, 66),
+        tilt_step=float(random.choice([1, 1.5, 2, 3, 4, 6])),
+        defocus=random.uniform(1, 5),
         thickness=int(random.uniform(1, 2.5) * shape[0]) if full else 0,
-        sirt_iterations=int(random.choice([0, 0, 0, 10, 20, 30])))
+        sirt_iterations=int(random.choice([0, 0, 0, 10, 20, 30])),
+    )
     volumes = simulate_volumes(config)
     dense = dataclasses.replace(config, tilt_step=min(DENSE_STEP, config.tilt_step))
     volumes["target"] = volumes["clean"] if dense == config else simulate_volumes(dense)["clean"]
-    target, clean, odd, even = (torch.from_numpy(volumes[name])
-                                for name in ("target", "clean", "odd", "even"))
+    target, clean, odd, even = (
+        torch.from_numpy(volumes[name]) for name in ("target", "clean", "odd", "even")
+    )
     noises = [(half - clean) / math.sqrt(2) for half in (odd, even)]
     if random.uniform() < FILTERED:
         target, clean, *noises = low_passed((target, clean, *noises), random)
@@ -94,8 +102,10 @@ def simulated(seed, shape):
 def with_constant_part(noisy, target, random):
     """Both (Z, Y, X) where a random plane cuts off a part that is constant, as borders are."""
     axes = [torch.linspace(-1, 1, side) for side in noisy.shape]
-    across = sum(weight * axis for weight, axis in zip(
-        random.normal(size=3), torch.meshgrid(*axes, indexing="ij")))
+    across = sum(
+        weight * axis
+        for weight, axis in zip(random.normal(size=3), torch.meshgrid(*axes, indexing="ij"))
+    )
     if random.uniform() < 0.7:
         across = torch.meshgrid(*axes, indexing="ij")[random.integers(3)] * random.choice([-1, 1])
     outside = moved(across > random.uniform(-0.8, 0.8), noisy.device)
@@ -137,17 +147,25 @@ class Specimens:
         ``kinds``: TARGET, CLEAN or N numbers out of NOISES. All are of the same places."""
         indices = [torch.from_numpy(specimens)]
         for side in self.volumes.shape[2:]:
-            places = (random.integers(0, side - patch + 1, (len(specimens), 1))
-                      + np.arange(patch))
+            places = random.integers(0, side - patch + 1, (len(specimens), 1)) + np.arange(patch)
             flipped = random.uniform(size=(len(specimens), 1)) < 0.5
             indices.append(torch.from_numpy(np.where(flipped, places[:, ::-1], places)))
         device = self.volumes.device
         specimens, z, y, x = (moved(index, device) for index in indices)
-        kinds = [moved(torch.from_numpy(np.broadcast_to(kind, len(specimens)).copy()), device)
-                 for kind in kinds]
-        return [self.volumes[specimens[:, None, None, None], kind[:, None, None, None],
-                             z[:, :, None, None], y[:, None, :, None], x[:, None, None, :]]
-                for kind in kinds]
+        kinds = [
+            moved(torch.from_numpy(np.broadcast_to(kind, len(specimens)).copy()), device)
+            for kind in kinds
+        ]
+        return [
+            self.volumes[
+                specimens[:, None, None, None],
+                kind[:, None, None, None],
+                z[:, :, None, None],
+                y[:, None, :, None],
+                x[:, None, None, :],
+            ]
+            for kind in kinds
+        ]
 
     def examples(self, voxels, random):
         """(inputs, targets, weights of their errors): patches, as of standardised tomograms,
@@ -156,9 +174,10 @@ class Specimens:
         Their noise is of another place of the same tomogram. Most have more of it added, as the
         inputs of trainings have. The weights make patches of faint tomograms count, too.
         """
-        patch = int(random.choice([side for side in PATCHES
-                                   if side <= min(self.volumes.shape[2:])]))
-        count = max(1, round(voxels / patch ** 3))
+        patch = int(
+            random.choice([side for side in PATCHES if side <= min(self.volumes.shape[2:])])
+        )
+        count = max(1, round(voxels / patch**3))
         specimens = random.integers(self.count, size=count)
         own = random.integers(len(NOISES), size=count)
         ratio = np.exp(random.uniform(math.log(WEAKEST), math.log(STRONGEST), count))
@@ -167,14 +186,16 @@ class Specimens:
         device = self.volumes.device
         ratio, added, full = (
             moved(torch.from_numpy(factor.astype(np.float32)), device)[:, None, None, None]
-            for factor in (ratio, added, full))
-        signal, noise = self.powers[moved(torch.from_numpy(specimens), device), :, None, None,
-                                    None].unbind(1)
+            for factor in (ratio, added, full)
+        )
+        signal, noise = self.powers[
+            moved(torch.from_numpy(specimens), device), :, None, None, None
+        ].unbind(1)
         strength = torch.sqrt(ratio * signal / noise)
         scale = torch.sqrt(signal * (1 + ratio))
         target, clean = self.patches(specimens, patch, random, TARGET, CLEAN)
-        noise, = self.patches(specimens, patch, random, NOISES[0] + own)
-        other, = self.patches(specimens, patch, random, NOISES[1] - own)
+        (noise,) = self.patches(specimens, patch, random, NOISES[0] + own)
+        (other,) = self.patches(specimens, patch, random, NOISES[1] - own)
         noisy = (full * clean + strength * (noise + added * other)) / scale
         target = full * target / scale
         for number in range(count):
@@ -183,8 +204,9 @@ class Specimens:
                 noisy[number] += rising
                 target[number] += rising
             if random.uniform() < CUT:
-                noisy[number], target[number] = with_constant_part(noisy[number], target[number],
-                                                                   random)
+                noisy[number], target[number] = with_constant_part(
+                    noisy[number], target[number], random
+                )
         return noisy, target, torch.sqrt(1 + ratio).flatten()
 
 
@@ -200,7 +222,8 @@ def learn(config, specimens, device, seconds, save):
     network = network.train().to(device, memory_format=torch.channels_last_3d)
     optimizer = build_optimizer(config, network, device)
     averaged = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(1 - 1 / AVERAGED))
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(1 - 1 / AVERAGED)
+    )
     warmth = course(config, config.steps, 0.0)
     began, losses = time.monotonic(), []
     step = 0
@@ -211,10 +234,10 @@ def learn(config, specimens, device, seconds, save):
             return
         if step and step % SAVED == 0:
             save(averaged.module.state_dict(), step)
-        inputs, targets, weights = specimens.examples(
-            config.batch_size * USUAL_PATCH ** 3, random)
-        optimizer.param_groups[0]["lr"] = config.learning_rate * warmth(step) * (
-            FIRST_RATE + done * (LAST_RATE - FIRST_RATE))
+        inputs, targets, weights = specimens.examples(config.batch_size * USUAL_PATCH**3, random)
+        optimizer.param_groups[0]["lr"] = (
+            config.learning_rate * warmth(step) * (FIRST_RATE + done * (LAST_RATE - FIRST_RATE))
+        )
         inputs = inputs.unsqueeze(1).contiguous(memory_format=torch.channels_last_3d)
         with autocast(dtype, device):
             prediction = network(inputs)[:, 0]
@@ -228,9 +251,13 @@ def learn(config, specimens, device, seconds, save):
         losses.append(loss.detach())
         step += 1
         if step % AVERAGED == 0:
-            print("step %d, loss %.4f, %d tomograms, %.0f s"
-                  % (step, torch.stack(losses).mean(), specimens.count,
-                     time.monotonic() - began), flush=True)
+            print(
+                (
+                    f"step {step}, loss {torch.stack(losses).mean():.4f}, {specimens.count} "
+                    f"tomograms, {time.monotonic() - began:.0f} s"
+                ),
+                flush=True,
+            )
             losses.clear()
             specimens.take_in_what_came()
 
@@ -250,21 +277,41 @@ def main(argv=None):
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(argv)
     prepare_cpu(options.threads)
-    device, = choose_devices(options.device)
-    config = TrainConfig(steps=options.steps, batch_size=options.batch_size,
-                         patch_size=USUAL_PATCH, seed=options.seed, start="random",
-                         initial_model=options.initial_model, precision=options.precision)
+    (device,) = choose_devices(options.device)
+    config = TrainConfig(
+        steps=options.steps,
+        batch_size=options.batch_size,
+        patch_size=USUAL_PATCH,
+        seed=options.seed,
+        start="random",
+        initial_model=options.initial_model,
+        precision=options.precision,
+    )
     shape = tuple(options.shape)
     with concurrent.futures.ProcessPoolExecutor(
-            max(1, cpu_threads() - 1), multiprocessing.get_context("spawn"),
-            initializer=prepare_cpu, initargs=(1,)) as processes:
-        futures = [processes.submit(simulated, 1000 * options.seed + number, shape)
-                   for number in range(options.specimens)]
+        max(1, cpu_threads() - 1),
+        multiprocessing.get_context("spawn"),
+        initializer=prepare_cpu,
+        initargs=(1,),
+    ) as processes:
+        futures = [
+            processes.submit(simulated, 1000 * options.seed + number, shape)
+            for number in range(options.specimens)
+        ]
         try:
-            learn(config, Specimens(futures, shape, device), device, 60 * options.minutes,
-                  lambda weights, step: checkpoint.save(
-                      options.output, weights, dataclasses.replace(config, initial_model=""), step,
-                      10.0))
+            learn(
+                config,
+                Specimens(futures, shape, device),
+                device,
+                60 * options.minutes,
+                lambda weights, step: checkpoint.save(
+                    options.output,
+                    weights,
+                    dataclasses.replace(config, initial_model=""),
+                    step,
+                    10.0,
+                ),
+            )
         finally:
             for future in futures:
                 future.cancel()

@@ -2,13 +2,16 @@
 
 ``python tools/readme_table.py README.md`` renews what stands between the two marks.
 """
+
 import sys
 
 from f2fd_core import config
 
 BEGIN, END = "<!-- arguments: begin -->", "<!-- arguments: end -->"
-HEAD = ("| option | form label | original's name | default | published | unit |",
-        "|---|---|---|---|---|---|")
+HEAD = (
+    "| option | form label | original's name | default | published | unit |",
+    "|---|---|---|---|---|---|",
+)
 
 
 def _shown(value):
@@ -16,7 +19,7 @@ def _shown(value):
         return "yes" if value else "no"
     if isinstance(value, tuple):
         return " ".join(map(str, value))
-    return "" if value == "" else "%g" % value if isinstance(value, float) else str(value)
+    return "" if value == "" else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def table(config_class):
@@ -27,13 +30,15 @@ def table(config_class):
         option = name.upper() if spec.positional else config.flag(name)
         shown = _shown(default)
         if spec.zero and default == 0:
-            shown += " (%s)" % spec.zero
+            shown += f" ({spec.zero})"
         sample = published.get(name)
         if config_class is config.DenoiseConfig:
             sample = config.PREDICTION_DEFAULTS["published"].get(name)
-        rows.append("| `%s` | %s | %s | %s | %s | %s |" % (
-            option, spec.label, "`%s`" % spec.original if spec.original else "", shown,
-            "" if sample is None else _shown(sample), spec.unit))
+        original = f"`{spec.original}`" if spec.original else ""
+        rows.append(
+            f"| `{option}` | {spec.label} | {original} | {shown} | "
+            f"{'' if sample is None else _shown(sample)} | {spec.unit} |"
+        )
     return "\n".join(rows)
 
 
@@ -41,7 +46,7 @@ def section():
     """Everything between the marks."""
     parts = [BEGIN]
     for command, config_class in (("train", config.TrainConfig), ("denoise", config.DenoiseConfig)):
-        parts += ["### `f2fd %s`" % command, table(config_class)]
+        parts += [f"### `f2fd {command}`", table(config_class)]
     return "\n\n".join(parts + [END])
 
 

@@ -5,6 +5,7 @@
 Runs the tests that are marked with ``reliability`` and makes a row of each. Needs what the tests
 need. Returns 1 if one of them failed.
 """
+
 import argparse
 import os
 import pathlib
@@ -41,15 +42,19 @@ class Table:
         lines = ["| What was done | Times | What came of it | |", "|---|---:|---|---|"]
         for (tried, expected), (times, outcomes) in self.rows.items():
             worst = next(outcome for outcome in ORDER if outcome in outcomes)
-            lines.append("| %s | %d | %s | %s |" % (tried, sum(times), expected, worst))
+            lines.append(f"| {tried} | {sum(times)} | {expected} | {worst} |")
         return "\n".join(lines) + "\n"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=2000, help="files that hypothesis thinks of")
-    parser.add_argument("--points", type=int, default=15,
-                        help="moments at which a training, and a denoising, is hit by a signal")
+    parser.add_argument(
+        "--points",
+        type=int,
+        default=15,
+        help="moments at which a training, and a denoising, is hit by a signal",
+    )
     parser.add_argument("--document", help="file with the table, which is renewed")
     options = parser.parse_args()
     os.environ.update(F2FD_TEST_CASES=str(options.cases), F2FD_TEST_POINTS=str(options.points))
@@ -61,7 +66,7 @@ def main():
         path = pathlib.Path(options.document)
         text, count = MARK.subn(lambda _: table.markdown(), path.read_text(encoding="utf-8"))
         if count != 1:
-            sys.exit("%s has no place for the table" % path)
+            sys.exit(f"{path} has no place for the table")
         path.write_text(text, encoding="utf-8")
     return int(code)
 

@@ -1,4 +1,5 @@
 """The tomograms on which methods are compared: simulated ones, each with its own difficulty."""
+
 import dataclasses
 import os
 from typing import NamedTuple, Optional
@@ -18,8 +19,9 @@ LOW_PASS, LOW_PASS_WIDTH = 0.25, 0.03
 INT8_RANGE = 4.0
 # A lamella such as the real one among the test data; how many times as thick as the volume it is,
 # and its signal-to-noise ratio over that of the other cases, at which its halves agree so well.
-IN_SITU = dict(voxel_size=14.56, defocus=2.0, half_maps="tilts", tilt_range=57.0,
-               specimen="crowded")
+IN_SITU = dict(
+    voxel_size=14.56, defocus=2.0, half_maps="tilts", tilt_range=57.0, specimen="crowded"
+)
 THICKER = 2.5
 IN_SITU_SNR = 15.0
 # Real boxes: how many, their side, their signal's variance over that of the noise, and the
@@ -29,6 +31,7 @@ BOXES, BOX, REAL_SNR, REAL_DATA = 5, 64, 0.07, "F2FD_TEST_DATA"
 
 class Case(NamedTuple):
     """One tomogram to denoise: paths of MRC files, None or () where there is none."""
+
     name: str
     snr: Optional[float]
     seed: Optional[int]
@@ -49,8 +52,11 @@ def uneven_strength(shape):
     It is 1.6 times as strong in one half of the depth and falls towards the borders.
     """
     z, y, x = (np.linspace(-1, 1, side, dtype=np.float32) for side in shape)
-    return ((1 + 0.3 * np.tanh(3 * z))[:, None, None] * (1 - 0.4 * y ** 4)[None, :, None]
-            * (1 - 0.4 * x ** 4)[None, None, :])
+    return (
+        (1 + 0.3 * np.tanh(3 * z))[:, None, None]
+        * (1 - 0.4 * y**4)[None, :, None]
+        * (1 - 0.4 * x**4)[None, None, :]
+    )
 
 
 def _uneven(volumes):
@@ -85,27 +91,49 @@ def _take_noise_away(volumes):
         volumes[name] = volumes["clean"]
 
 
-CHANGES = {"uneven": _uneven, "lowpass": _low_pass, "binned": _bin, "int8": _round,
-           "noisefree": _take_noise_away}
+CHANGES = {
+    "uneven": _uneven,
+    "lowpass": _low_pass,
+    "binned": _bin,
+    "int8": _round,
+    "noisefree": _take_noise_away,
+}
 
 
 def _simulation(name, config, snr, seed):
     """The SimulateConfig of a case."""
     shape, voxel_size = config.shape, 10.0
     if name == "real-noise":
-        return SimulateConfig(shape=(BOX,) * 3, snr=snr, seed=seed, voxel_size=14.56, defocus=2.0,
-                              specimen="crowded", tilt_range=57.0)
+        return SimulateConfig(
+            shape=(BOX,) * 3,
+            snr=snr,
+            seed=seed,
+            voxel_size=14.56,
+            defocus=2.0,
+            specimen="crowded",
+            tilt_range=57.0,
+        )
     if name == "in-situ":
-        return SimulateConfig(shape=shape, snr=IN_SITU_SNR * snr, seed=seed,
-                              thickness=round(THICKER * shape[0]), **IN_SITU)
+        return SimulateConfig(
+            shape=shape,
+            snr=IN_SITU_SNR * snr,
+            seed=seed,
+            thickness=round(THICKER * shape[0]),
+            **IN_SITU,
+        )
     if name == "binned":
         shape, voxel_size = tuple(2 * side for side in shape), 5.0
     elif name == "thick":
         shape = (3 * shape[0], shape[1] // 2, 3 * shape[2])
     return SimulateConfig(
-        shape=shape, voxel_size=voxel_size, snr=snr, seed=seed, defocus=config.defocus,
+        shape=shape,
+        voxel_size=voxel_size,
+        snr=snr,
+        seed=seed,
+        defocus=config.defocus,
         specimen=name if name in ("spheres", "crowded", "empty") else "cell",
-        sirt_iterations=SIRT_ITERATIONS if name == "sirt" else 0)
+        sirt_iterations=SIRT_ITERATIONS if name == "sirt" else 0,
+    )
 
 
 def _put_into_real_noise(volumes, snr, seed):
@@ -116,13 +144,16 @@ def _put_into_real_noise(volumes, snr, seed):
     """
     folder = os.path.join(os.environ.get(REAL_DATA, ""), "lamella")
     if not os.path.isdir(folder):
-        raise UserError("--cases names real-noise and %s is '%s'; expected a folder that holds the "
-                        "folder lamella with real half-maps"
-                        % (REAL_DATA, os.environ.get(REAL_DATA, "")))
+        raise UserError(
+            f"--cases names real-noise and {REAL_DATA} is "
+            f"'{os.environ.get(REAL_DATA, '')}'; expected a folder that holds the "
+            "folder lamella with real half-maps"
+        )
     noises = []
     for number in (seed % BOXES, (seed + 1) % BOXES):
-        even, odd = (voxels(os.path.join(folder, "box%d_%s.mrc" % (number, half)))[:]
-                     for half in ("even", "odd"))
+        even, odd = (
+            voxels(os.path.join(folder, f"box{number}_{half}.mrc"))[:] for half in ("even", "odd")
+        )
         noise = np.asarray(even, np.float32) - np.asarray(odd, np.float32)
         noises.append(noise / noise.std())
     clean, (first, second) = volumes["clean"], noises
@@ -152,6 +183,12 @@ def simulated_case(name, config, snr, seed, folder):
         mrc.write_volume(paths[key], volumes[key], voxel_size)
     # Without noise both halves are the same volume, which is no pair of half-maps.
     halves = () if name == "noisefree" else (paths["odd"], paths["even"])
-    return Case(name, snr, seed, paths["tomogram"], halves,
-                paths["clean"] if volumes["clean"].std() > 0 else None,
-                paths["membrane"] if volumes["membrane"].any() else None)
+    return Case(
+        name,
+        snr,
+        seed,
+        paths["tomogram"],
+        halves,
+        paths["clean"] if volumes["clean"].std() > 0 else None,
+        paths["membrane"] if volumes["membrane"].any() else None,
+    )

@@ -4,6 +4,7 @@ The default method, spectrum, trains for the given number of steps; the other le
 long as that took (in seconds of the processor on the CPU, which don't count what else the machine
 does), or for the same number of steps.
 """
+
 import csv
 import os
 
@@ -18,10 +19,26 @@ from f2fd_core.data import mrc
 from f2fd_core.evaluation import metrics
 from f2fd_core.runtime import console, figures, files, lock
 
-SCORES = ("correlation", "psnr", "ssim", "published_psnr", "published_ssim", "fsc_mean", "fsc_0.5",
-          "fsc_0.143", "membrane_average_precision")
-MEASURED = ("steps", *SCORES, "fsc_halves_0.143", "contrast", "train_seconds", "denoise_seconds",
-            "peak_gib")
+SCORES = (
+    "correlation",
+    "psnr",
+    "ssim",
+    "published_psnr",
+    "published_ssim",
+    "fsc_mean",
+    "fsc_0.5",
+    "fsc_0.143",
+    "membrane_average_precision",
+)
+MEASURED = (
+    "steps",
+    *SCORES,
+    "fsc_halves_0.143",
+    "contrast",
+    "train_seconds",
+    "denoise_seconds",
+    "peak_gib",
+)
 COLUMNS = ("case", "snr", "method", "seeds", "setting", *MEASURED)
 CORNER = ("correlation", "membrane_average_precision", "fsc_halves_0.143", "contrast")
 
@@ -44,7 +61,7 @@ def fsc_of_halves(name, config, case, folder, budget):
     curves = []
     for number, half in enumerate(case.halves):
         own = case._replace(tomogram=half, reference=None, halves=())
-        path = os.path.join(folder, "%s_half_%d.mrc" % (name, number))
+        path = os.path.join(folder, f"{name}_half_{number}.mrc")
         curves.append(_read(in_own_process(name, config, own, path, budget).path))
     return metrics.crossing(*metrics.fourier_shell_correlation(*curves), 0.143)
 
@@ -62,7 +79,7 @@ def run_case(config, case, folder):
     rows = [dict(about, method="input", **scores_of(case.tomogram, case, membranes))]
     volumes, budget = {"input": case.tomogram}, None
     for name in methods:
-        console.say("%s, SNR %s, seed %s: %s" % (case.name, case.snr, case.seed, name))
+        console.say(f"{case.name}, SNR {case.snr}, seed {case.seed}: {name}")
         path = os.path.join(folder, name + ".mrc")
         outcome = in_own_process(name, config, case, path, budget)
         if name == "spectrum" and config.equal == "time":
@@ -77,8 +94,11 @@ def run_case(config, case, folder):
         volumes["reference"] = case.reference
     if membranes:
         # No filter tells all membranes, not even without noise.
-        rows.append(dict(about, method="reference",
-                         membrane_average_precision=membranes.precision(reference)))
+        rows.append(
+            dict(
+                about, method="reference", membrane_average_precision=membranes.precision(reference)
+            )
+        )
     return rows, volumes
 
 
@@ -102,25 +122,27 @@ def means(rows):
 
 def _cell(value):
     if isinstance(value, float):
-        return "%.3g" % value if abs(value) >= 100 else "%.3f" % value
+        return f"{value:.3g}" if abs(value) >= 100 else f"{value:.3f}"
     return "" if value is None else str(value)
 
 
 def markdown(rows):
     """The table of mean scores; columns that are empty throughout are left out."""
     shown = [column for column in COLUMNS if any(row.get(column) not in (None, "") for row in rows)]
-    lines = ["| %s |" % " | ".join(shown), "|---" * len(shown) + "|"]
-    lines += ["| %s |" % " | ".join(_cell(row.get(column)) for column in shown) for row in rows]
+    lines = [f"| {' | '.join(shown)} |", "|---" * len(shown) + "|"]
+    lines += [f"| {' | '.join(_cell(row.get(column)) for column in shown)} |" for row in rows]
     return "\n".join(lines)
 
 
 def write_tables(rows, folder):
     """scores.csv, a row for every run, and scores.md, means over the seeds; returns the latter."""
     path = os.path.join(folder, "scores.csv")
-    with files.replaced(path) as partial, \
-            open(partial, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, ["seed", *(name for name in COLUMNS if name != "seeds")],
-                                extrasaction="ignore")
+    with files.replaced(path) as partial, open(
+        partial, "w", newline="", encoding="utf-8"
+    ) as stream:
+        writer = csv.DictWriter(
+            stream, ["seed", *(name for name in COLUMNS if name != "seeds")], extrasaction="ignore"
+        )
         writer.writeheader()
         writer.writerows(rows)
     text = markdown(means(rows))
@@ -137,17 +159,26 @@ def draw(pictures, rows, path):
     """
     titles = {}
     for row in means(rows):
-        words = ["%s %.2f" % (name.split("_")[0], row[name]) for name in CORNER
-                 if row.get(name) is not None]
+        words = [
+            f"{name.split('_')[0]} {row[name]:.2f}" for name in CORNER if row.get(name) is not None
+        ]
         titles[row["case"], row["snr"], row["method"]] = "\n".join(words[:2])
     methods = dict.fromkeys(method for volumes in pictures.values() for method in volumes)
     columns = sorted(methods, key=lambda method: method == "reference")
     grid = []
     for (case, snr), volumes in pictures.items():
-        label = case if snr is None else "%s, SNR %g" % (case, snr)
-        grid.append((label, [
-            (method, _section(volumes[method]), titles.get((case, snr, method), ""))
-            if method in volumes else None for method in columns]))
+        label = case if snr is None else f"{case}, SNR {snr:g}"
+        grid.append(
+            (
+                label,
+                [
+                    (method, _section(volumes[method]), titles.get((case, snr, method), ""))
+                    if method in volumes
+                    else None
+                    for method in columns
+                ],
+            )
+        )
     figures.draw_grid(grid, path)
 
 
@@ -164,8 +195,10 @@ def benchmark(config):
     """
     if set(config.methods) & (set(FILTERS) - {"deconvolve"}):
         _require_scikit_image()
-    files.refuse_existing([os.path.join(config.output, name)
-                         for name in ("scores.csv", "scores.md", "methods.png")], config.overwrite)
+    files.refuse_existing(
+        [os.path.join(config.output, name) for name in ("scores.csv", "scores.md", "methods.png")],
+        config.overwrite,
+    )
     files.make_folder(config.output)
     rows, pictures, text = [], {}, ""
     with lock.held(os.path.join(config.output, "benchmark")):
@@ -175,7 +208,7 @@ def benchmark(config):
             pictures.setdefault((case.name, case.snr), volumes)
             text = write_tables(rows, config.output)
             draw(pictures, rows, os.path.join(config.output, "methods.png"))
-    console.say("tables and picture written to %s" % config.output)
+    console.say(f"tables and picture written to {config.output}")
     return text
 
 
@@ -183,27 +216,41 @@ def _require_scikit_image():
     try:
         import skimage  # noqa: F401
     except ImportError:
-        raise UserError("--methods names filters of scikit-image, which is not installed; expected "
-                        "it (pip install scikit-image) or other methods")
+        raise UserError(
+            "--methods names filters of scikit-image, which is not installed; expected "
+            "it (pip install scikit-image) or other methods"
+        )
 
 
 def _cases(config):
     """The cases with the folders of their volumes, simulated one by one."""
     if config.tomogram:
         source = mrc.open_volume(config.tomogram, config.voxel_size)
-        console.say("%s, voxels of %g Å" % (config.tomogram, source.true_voxel_size[0]))
+        console.say(f"{config.tomogram}, voxels of {source.true_voxel_size[0]:g} Å")
         for doubt in source.doubts():
             console.warn(doubt)
         folder = os.path.join(config.output, "volumes")
-        files.refuse_inputs([folder], filter(None, [config.tomogram, *config.half_maps,
-                                                    config.reference, config.membrane]))
+        files.refuse_inputs(
+            [folder],
+            filter(None, [config.tomogram, *config.half_maps, config.reference, config.membrane]),
+        )
         files.make_folder(folder)
-        yield Case("tomogram", None, None, config.tomogram, config.half_maps,
-                   config.reference or None, config.membrane or None), folder
+        yield (
+            Case(
+                "tomogram",
+                None,
+                None,
+                config.tomogram,
+                config.half_maps,
+                config.reference or None,
+                config.membrane or None,
+            ),
+            folder,
+        )
         return
     for name in config.cases:
         # Without noise, or without signal, the ratio means nothing.
         for snr in config.snr[:1] if name in ("empty", "noisefree") else config.snr:
             for seed in config.seeds:
-                folder = os.path.join(config.output, "%s_snr%g_seed%d" % (name, snr, seed))
+                folder = os.path.join(config.output, f"{name}_snr{snr:g}_seed{seed}")
                 yield simulated_case(name, config, snr, seed, folder), folder

@@ -4,6 +4,7 @@ peak memory is its own then.
 The filters get the setting, of a list, whose result correlates best with the reference; where
 there is none, the middle one.
 """
+
 import multiprocessing
 import os
 import time
@@ -45,6 +46,7 @@ HALF_MAPS = ("halves", "half-maps")
 
 class Outcome(NamedTuple):
     """What a method gave: path of its volume, and what it took."""
+
     path: str
     setting: str
     steps: int
@@ -55,18 +57,22 @@ class Outcome(NamedTuple):
 
 # The methods that need no training.
 
+
 def _gaussian(volume, sigma, about):
     from skimage.filters import gaussian
+
     return gaussian(volume, sigma)
 
 
 def _total_variation(volume, weight, about):
     from skimage.restoration import denoise_tv_chambolle
+
     return denoise_tv_chambolle(volume, weight)
 
 
 def _non_local_means(volume, strength, about):
     from skimage.restoration import denoise_nl_means
+
     return denoise_nl_means(volume, patch_size=3, patch_distance=4, h=strength, fast_mode=True)
 
 
@@ -78,19 +84,27 @@ def _filter_settings(name, config):
     """(function, settings to choose from) of a filter; volumes are in standard deviations."""
     if name == "deconvolve":
         return _wiener_like, [
-            DeconvolveConfig(defocus=config.defocus, phase_flipped=not config.tomogram,
-                             strength=strength, snr_falloff=falloff)
-            for strength in (-2.0, -1.0, 0.0, 1.0, 2.0) for falloff in (0.3, 0.5, 1.0, 2.0)]
-    return {"gaussian": (_gaussian, (0.7, 1.0, 1.5, 2.0, 3.0)),
-            "tv": (_total_variation, (0.3, 0.6, 1.0, 1.5, 2.0, 3.0, 5.0)),
-            "nlm": (_non_local_means, (0.5, 0.8, 1.2, 2.0, 3.0))}[name]
+            DeconvolveConfig(
+                defocus=config.defocus,
+                phase_flipped=not config.tomogram,
+                strength=strength,
+                snr_falloff=falloff,
+            )
+            for strength in (-2.0, -1.0, 0.0, 1.0, 2.0)
+            for falloff in (0.3, 0.5, 1.0, 2.0)
+        ]
+    return {
+        "gaussian": (_gaussian, (0.7, 1.0, 1.5, 2.0, 3.0)),
+        "tv": (_total_variation, (0.3, 0.6, 1.0, 1.5, 2.0, 3.0, 5.0)),
+        "nlm": (_non_local_means, (0.5, 0.8, 1.2, 2.0, 3.0)),
+    }[name]
 
 
 def _told(setting):
     """A filter's setting in a few letters."""
     if isinstance(setting, DeconvolveConfig):
-        return "%g/%g" % (setting.strength, setting.snr_falloff)
-    return "%g" % setting
+        return f"{setting.strength:g}/{setting.snr_falloff:g}"
+    return f"{setting:g}"
 
 
 def run_filter(name, config, case, path):
@@ -105,8 +119,9 @@ def run_filter(name, config, case, path):
         size = tuple(min(pair) for pair in zip(TUNING_CROP, volume.shape))
         corner = [(length - side) // 2 for length, side in zip(volume.shape, size)]
         part = np.ascontiguousarray(crop(volume, corner, size))
-        truth = torch.from_numpy(np.array(
-            crop(voxels(case.reference), corner, size), dtype=np.float32))
+        truth = torch.from_numpy(
+            np.array(crop(voxels(case.reference), corner, size), dtype=np.float32)
+        )
 
         def quality(setting):
             result = torch.from_numpy(np.array(function(part, setting, source), dtype=np.float32))
@@ -116,20 +131,33 @@ def run_filter(name, config, case, path):
     began = time.monotonic()
     result = function(volume, best, source)
     seconds = time.monotonic() - began
-    mrc.write_volume(path, np.asarray(result, dtype=np.float32) * std + mean,
-                     source.true_voxel_size[0])
+    mrc.write_volume(
+        path, np.asarray(result, dtype=np.float32) * std + mean, source.true_voxel_size[0]
+    )
     return Outcome(path, _told(best), 0, 0.0, seconds, resident_gib(peak=True))
 
 
 # The methods that learn.
 
+
 def _train_config(name, config, case, folder, steps):
     halves = case.halves if name in HALF_MAPS else ()
     start = config.start if name in ("spectrum", *HALF_MAPS) else "random"
-    return TrainConfig.create(dict(
-        LEARNED[name], start=start, tomograms=(case.tomogram,), half_maps=halves, output=folder,
-        steps=steps, voxel_size=config.voxel_size, checkpoint_every=10 ** 9, device=config.device,
-        threads=config.threads, overwrite=True))
+    return TrainConfig.create(
+        dict(
+            LEARNED[name],
+            start=start,
+            tomograms=(case.tomogram,),
+            half_maps=halves,
+            output=folder,
+            steps=steps,
+            voxel_size=config.voxel_size,
+            checkpoint_every=10**9,
+            device=config.device,
+            threads=config.threads,
+            overwrite=True,
+        )
+    )
 
 
 def _clock(device):
@@ -165,10 +193,18 @@ def run_learned(name, config, case, path, budget):
     began = _clock(config.device)
     model = train(settings)
     trained = _clock(config.device)
-    result, = denoise(DenoiseConfig(
-        model=model, tomograms=(case.tomogram,), half_maps=settings.half_maps, output=folder,
-        voxel_size=config.voxel_size, device=config.device, threads=config.threads,
-        overwrite=True))
+    (result,) = denoise(
+        DenoiseConfig(
+            model=model,
+            tomograms=(case.tomogram,),
+            half_maps=settings.half_maps,
+            output=folder,
+            voxel_size=config.voxel_size,
+            device=config.device,
+            threads=config.threads,
+            overwrite=True,
+        )
+    )
     seconds = _clock(config.device) - trained
     os.replace(result, path)
     # The published training may have ended early, by its own rule.
@@ -190,5 +226,7 @@ def in_own_process(*arguments):
         try:
             return pool.submit(run, *arguments).result()
         except BrokenProcessPool:
-            raise UserError("the process of the method %s was killed; expected it to go on: the "
-                            "machine's memory may not suffice" % arguments[0])
+            raise UserError(
+                f"the process of the method {arguments[0]} was killed; expected it to "
+                "go on: the machine's memory may not suffice"
+            )

@@ -13,6 +13,7 @@ a tenth of the noise may be more than all the signal. But a network that does it
 <|X - f(X)|²> = N - C, and C = t N, t being its response: which tells N once more. What it does not
 explain of the signal, then, is C. So the best of several networks tells of all.
 """
+
 import numpy as np
 
 from f2fd_core.checking.shells import PROBE, TOMOGRAM
@@ -50,20 +51,22 @@ class Estimate:
         self.responses = {name: shells.response(name) for name in results}
         self.powers = {name: shells[name, name] for name in results}
         self.best = min(results, key=self._stein)
-        left = np.minimum(total, self.left_by(self.best) / np.maximum(
-            1 - self.responses[self.best], 1 - MOST_PASSED))
-        self.by_half_maps = known is not None and bool(
-            known.sum() <= MOST_NOISE * left.sum())
+        left = np.minimum(
+            total,
+            self.left_by(self.best) / np.maximum(1 - self.responses[self.best], 1 - MOST_PASSED),
+        )
+        self.by_half_maps = known is not None and bool(known.sum() <= MOST_NOISE * left.sum())
         self.noise = known * (1 + off) if self.by_half_maps else left
-        self.covariance = {name: shells[name, TOMOGRAM] - self.responses[name] * self.noise
-                           for name in results}
+        self.covariance = {
+            name: shells[name, TOMOGRAM] - self.responses[name] * self.noise for name in results
+        }
         if self.by_half_maps:
             self.signal = total - self.noise  # also below 0, by chance: the sum is right
         else:
             # What the best explains, by Cauchy and Schwarz, and what it does not.
             explained = np.maximum(self.covariance[self.best], 0) ** 2
             rest = np.maximum(self.responses[self.best], 0) * self.noise
-            self.signal = (explained / np.maximum(self.powers[self.best], TINY) + factor * rest)
+            self.signal = explained / np.maximum(self.powers[self.best], TINY) + factor * rest
 
     def _stein(self, name):
         """Stein's estimate of the error of a result, but for the noise's own power, with the noise
@@ -72,8 +75,7 @@ class Estimate:
 
     def left_by(self, name):
         """The power of what a result lacks of the tomogram, by shell."""
-        return (self.shells[TOMOGRAM, TOMOGRAM] + self.powers[name]
-                - 2 * self.shells[name, TOMOGRAM])
+        return self.shells[TOMOGRAM, TOMOGRAM] + self.powers[name] - 2 * self.shells[name, TOMOGRAM]
 
     def correlation(self, name):
         """The correlation with the truth that a result is estimated to have."""
@@ -89,9 +91,10 @@ class Estimate:
 
     def of_gaussian(self):
         """The same of the best Gaussian filter."""
+
         def filtered(width):
             gain = np.exp(-2 * (np.pi * width * self.shells.frequencies) ** 2)
-            return self._over(gain * self.signal, gain ** 2 * self.shells[TOMOGRAM, TOMOGRAM])
+            return self._over(gain * self.signal, gain**2 * self.shells[TOMOGRAM, TOMOGRAM])
 
         return max(map(filtered, WIDTHS))
 

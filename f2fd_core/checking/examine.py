@@ -1,4 +1,5 @@
 """What is measured on one tomogram: numbers for the report, and maps."""
+
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ class Examined(NamedTuple):
     """``numbers``: plain values for JSON; ``maps``: {name: Places}; ``sections``: central XY
     sections (Y, X) of the first part: the "result", "noise" alone, and "null", what is made of it.
     """
+
     numbers: dict
     maps: dict
     sections: dict
@@ -82,11 +84,11 @@ def examine(denoisers, noise, seed, step):
         result = arrays[DENOISED]
         residual = arrays[TOMOGRAM] - result
         found.append(result)
-        skew.append((result ** 3).mean())
+        skew.append((result**3).mean())
         response = arrays[DENOISED + " response"]
         unexplained.put(part[0], smoothed(cell_means(arrays[PROBE] * response)))
-        explained.put(part[0], smoothed(cell_means(result ** 2)))
-        length = np.sqrt(smoothed(cell_means(residual ** 2)) * smoothed(cell_means(result ** 2)))
+        explained.put(part[0], smoothed(cell_means(result**2)))
+        length = np.sqrt(smoothed(cell_means(residual**2)) * smoothed(cell_means(result**2)))
         removed.put(part[0], smoothed(cell_means(residual * result)) / np.maximum(length, TINY))
         # The same voxels in other tiles.
         other = denoiser.in_other_tiles(part)
@@ -99,8 +101,11 @@ def examine(denoisers, noise, seed, step):
         step()
         if not sections:
             middle = part[1][0] // 2
-            sections.update(result=result[middle], noise=alone[inner_of(part, start)][middle],
-                            null=null[0][middle])
+            sections.update(
+                result=result[middle],
+                noise=alone[inner_of(part, start)][middle],
+                null=null[0][middle],
+            )
 
     shells = shells_of(denoisers, noise, seed, step, parts_of(volume.shape), each)
     error = np.maximum(unexplained.cells, 0)
@@ -122,18 +127,27 @@ def correlations(shells, results):
     if likely.by_half_maps:
         # Two standard deviations of the difference of two sums of as many squares.
         noise = likely.noise
-        off = 4 * np.sqrt((noise ** 2 / (shells.count * shells.parts)).sum()) / noise.sum()
+        off = 4 * np.sqrt((noise**2 / (shells.count * shells.parts)).sum()) / noise.sum()
         ends = [Estimate(shells, results, off=sign * off) for sign in (-1, 1)]
     else:
         ends = [Estimate(shells, results, factor) for factor in UNEXPLAINED]
 
     def estimated(estimate):
-        return {**{name: estimate.correlation(name) for name in results},
-                TOMOGRAM: estimate.of_tomogram(), GAUSSIAN: estimate.of_gaussian()}
+        return {
+            **{name: estimate.correlation(name) for name in results},
+            TOMOGRAM: estimate.of_tomogram(),
+            GAUSSIAN: estimate.of_gaussian(),
+        }
 
     values, *ends = map(estimated, (likely, *ends))
-    return {name: {"estimate": value, "low": min(end[name] for end in ends),
-                   "high": max(end[name] for end in ends)} for name, value in values.items()}
+    return {
+        name: {
+            "estimate": value,
+            "low": min(end[name] for end in ends),
+            "high": max(end[name] for end in ends),
+        }
+        for name, value in values.items()
+    }
 
 
 def curves(shells, results, voxel_size):
@@ -150,7 +164,8 @@ def curves(shells, results, voxel_size):
         "fsc_of_tomogram": estimate.shell_correlation_of_tomogram().tolist(),
         "fsc_of_reference": estimate.shell_correlation(results[-1]).tolist(),
         "resolution": resolution(shells.frequencies, curve, voxel_size),
-        "response": estimate.responses[name].tolist(), "coherence": coherence.tolist(),
+        "response": estimate.responses[name].tolist(),
+        "coherence": coherence.tolist(),
         "removed_over_noise": (removed / np.maximum(estimate.noise, TINY)).tolist(),
         "noise_share": (estimate.noise / np.maximum(total, TINY)).tolist(),
     }

@@ -1,4 +1,5 @@
 """Both half-maps of a tomogram, each denoised by a model of its own: what they agree in."""
+
 import dataclasses
 import os
 
@@ -26,19 +27,47 @@ def independent_halves(config, paths, trained, voxel_size, folder):
     results = []
     for side, path in zip(SIDES, paths):
         place = os.path.join(folder, side)
-        own = dict(device=config.device, threads=config.threads, precision=config.precision,
-                   output=place, overwrite=True, seed=config.seed)
-        model = train(dataclasses.replace(
-            trained, tomograms=(path,), half_maps=(), ground_truth=(), sampling_masks=(),
-            initial_model="", perturbation="spectrum", resume=False, voxel_size=voxel_size, **own))
-        results += denoise(DenoiseConfig(model=model, tomograms=(path,), voxel_size=voxel_size,
-                                         tile_size=config.tile_size, **own))
-    before, after = (metrics.fourier_shell_correlation(*map(_read, pair))
-                     for pair in (paths, results))
+        own = dict(
+            device=config.device,
+            threads=config.threads,
+            precision=config.precision,
+            output=place,
+            overwrite=True,
+            seed=config.seed,
+        )
+        model = train(
+            dataclasses.replace(
+                trained,
+                tomograms=(path,),
+                half_maps=(),
+                ground_truth=(),
+                sampling_masks=(),
+                initial_model="",
+                perturbation="spectrum",
+                resume=False,
+                voxel_size=voxel_size,
+                **own,
+            )
+        )
+        results += denoise(
+            DenoiseConfig(
+                model=model,
+                tomograms=(path,),
+                voxel_size=voxel_size,
+                tile_size=config.tile_size,
+                **own,
+            )
+        )
+    before, after = (
+        metrics.fourier_shell_correlation(*map(_read, pair)) for pair in (paths, results)
+    )
     crossing = metrics.crossing(*after, THRESHOLD)
-    return {"frequency": (after[0] / voxel_size).tolist(), "fsc": after[1].tolist(),
-            "fsc_before": before[1].tolist(),
-            "resolution": None if crossing is None else voxel_size / crossing}
+    return {
+        "frequency": (after[0] / voxel_size).tolist(),
+        "fsc": after[1].tolist(),
+        "fsc_before": before[1].tolist(),
+        "resolution": None if crossing is None else voxel_size / crossing,
+    }
 
 
 def _read(path):

@@ -1,4 +1,5 @@
 """What a model makes of noise alone: structure that is not there."""
+
 import numpy as np
 
 # Voxels between which a network's levels, and the shuffled blocks of the folded one, repeat.
@@ -14,12 +15,16 @@ def things(values, level):
     the strongest value in any.
     """
     from scipy.ndimage import label
+
     strong = np.abs(values) > level
     labels, count = label(strong, np.ones((3, 3, 3)))
     sizes = np.bincount(labels.ravel())[1:]
-    return {"share": float(strong.mean()), "count": int(count),
-            "largest": int(sizes.max()) if count else 0,
-            "peak": float(np.abs(values).max())}
+    return {
+        "share": float(strong.mean()),
+        "count": int(count),
+        "largest": int(sizes.max()) if count else 0,
+        "peak": float(np.abs(values).max()),
+    }
 
 
 def grid(values):
@@ -46,8 +51,12 @@ def invention(result, null):
     found = {"level": level}
     for name, parts in (("result", result), ("null", null)):
         each = [things(part, level) for part in parts]
-        found[name] = {key: float(np.mean([one[key] for one in each])) if key == "share" else max(
-            one[key] for one in each) for key in each[0]}
+        found[name] = {
+            key: float(np.mean([one[key] for one in each]))
+            if key == "share"
+            else max(one[key] for one in each)
+            for key in each[0]
+        }
     spread = [np.sqrt(np.mean([part.var() for part in parts])) for parts in (null, result)]
     found["grid"] = float(np.mean([grid(part) for part in null]) / max(spread[1], 1e-30))
     found["contrast"] = float(spread[0] / max(spread[1], 1e-30))

@@ -1,4 +1,5 @@
 """The parts of a tomogram that a check looks at, and what a model makes of them."""
+
 import copy
 import math
 
@@ -75,8 +76,9 @@ class Denoiser:
         source = self.perturbation
         if added is not None:
             source = Changed(source, box[0], added, tomogram)
-        return denoised_region(self.predictor, source, *box, tile_size or self.tile_size,
-                               self.network)
+        return denoised_region(
+            self.predictor, source, *box, tile_size or self.tile_size, self.network
+        )
 
     def __call__(self, part, *args, **options):
         """The denoised part: the same by what is in its :meth:`context`."""
@@ -93,13 +95,24 @@ def denoiser_of(volume, network, trained, device, dtype, tile_size=0, seed=0):
     """The Denoiser of a volume for a network on the ``device`` and its TrainConfig."""
     defaults = trained.prediction_defaults()
     count = defaults["predictions"]
-    return Denoiser(Predictor(network, device, dtype, count, defaults["batch_size"], seed,
-                              turns=trained.prediction_turns()),
-                    perturbation_for_prediction(volume, trained, device, count, 0),
-                    tile_size or defaults["tile_size"], trained.network)
+    return Denoiser(
+        Predictor(
+            network,
+            device,
+            dtype,
+            count,
+            defaults["batch_size"],
+            seed,
+            turns=trained.prediction_turns(),
+        ),
+        perturbation_for_prediction(volume, trained, device, count, 0),
+        tile_size or defaults["tile_size"],
+        trained.network,
+    )
 
 
 def inner_of(part, first):
     """Slices of a part (first voxel, size) in an array that begins at voxel ``first``."""
-    return tuple(slice(at - start, at - start + side) for at, start, side in zip(part[0], first,
-                                                                                 part[1]))
+    return tuple(
+        slice(at - start, at - start + side) for at, start, side in zip(part[0], first, part[1])
+    )

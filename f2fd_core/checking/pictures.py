@@ -1,4 +1,5 @@
 """The pictures of a report."""
+
 import os
 
 import numpy as np
@@ -9,8 +10,13 @@ from f2fd_core.runtime import figures
 
 # The widest and the thinnest part of a tomogram that a picture shows, in voxels.
 WIDEST, DEPTH = 256, 8
-SLICES, SHELLS, PLANTED, NOISE, HALVES = ("slices.png", "shells.png", "planted.png", "noise.png",
-                                          "halves.png")
+SLICES, SHELLS, PLANTED, NOISE, HALVES = (
+    "slices.png",
+    "shells.png",
+    "planted.png",
+    "noise.png",
+    "halves.png",
+)
 
 
 def draw(numbers, sections, volume, denoiser, maps, folder):
@@ -33,18 +39,25 @@ def draw_slices(volume, denoiser, maps, path):
     middle, rows, columns = (slice(at, at + side) for at, side in zip(first, size))
     z = size[0] // 2
     before, after = (values[z] for values in (volume.region(first, size), denoiser((first, size))))
-    error, removed = (maps[name].section(middle.start + z)[rows, columns]
-                      for name in ("error", "removed"))
+    error, removed = (
+        maps[name].section(middle.start + z)[rows, columns] for name in ("error", "removed")
+    )
     figure = figures.new_figure(figsize=(13, 13 / 4 * size[1] / size[2] + 0.9))
     panels = figure.subplots(1, 4)
     for axes, title, values in ((panels[0], "tomogram", before), (panels[1], "denoised", after)):
         figures.show_section(axes, values, *np.quantile(values, figures.CONTRAST_QUANTILES))
         axes.set_title(title)
     for axes, title, values, limits in (
-            (panels[2], "relative error", error, (0, 1)),
-            (panels[3], "structure in what was removed", removed, (-1, 1))):
-        image = axes.imshow(values, cmap="viridis" if limits[0] == 0 else "coolwarm",
-                            vmin=limits[0], vmax=limits[1], origin="lower")
+        (panels[2], "relative error", error, (0, 1)),
+        (panels[3], "structure in what was removed", removed, (-1, 1)),
+    ):
+        image = axes.imshow(
+            values,
+            cmap="viridis" if limits[0] == 0 else "coolwarm",
+            vmin=limits[0],
+            vmax=limits[1],
+            origin="lower",
+        )
         axes.set_title(title)
         figure.colorbar(image, ax=axes, shrink=0.8)
     for axes in panels:
@@ -58,8 +71,11 @@ def draw_shells(shells, path):
     figure = figures.new_figure(figsize=(13, 4))
     panels = figure.subplots(1, 3)
     frequency = shells["frequency"]
-    for key, label, style in (("fsc", "denoised", "-"), ("fsc_of_reference", "short training", ":"),
-                              ("fsc_of_tomogram", "tomogram as it is", "--")):
+    for key, label, style in (
+        ("fsc", "denoised", "-"),
+        ("fsc_of_reference", "short training", ":"),
+        ("fsc_of_tomogram", "tomogram as it is", "--"),
+    ):
         panels[0].plot(frequency, shells[key], style, label=label)
     panels[0].axhline(0.5, color="0.6", linewidth=0.8)
     panels[0].set(title="FSC with the truth, estimated", ylim=(-0.1, 1.05))
@@ -99,9 +115,14 @@ def draw_noise(sections, path):
     """The result, noise alone, and what is made of it: the first and the last in the same grays."""
     figure = figures.new_figure(figsize=(10, 3.8))
     low, high = np.quantile(sections["result"], figures.CONTRAST_QUANTILES)
-    for axes, (title, key) in zip(figure.subplots(1, 3), (
-            ("denoised tomogram", "result"), ("noise of the tomogram's spectrum", "noise"),
-            ("what the model makes of it", "null"))):
+    for axes, (title, key) in zip(
+        figure.subplots(1, 3),
+        (
+            ("denoised tomogram", "result"),
+            ("noise of the tomogram's spectrum", "noise"),
+            ("what the model makes of it", "null"),
+        ),
+    ):
         values = sections[key]
         limits = np.quantile(values, figures.CONTRAST_QUANTILES) if key == "noise" else (low, high)
         figures.show_section(axes, values, *limits)
@@ -118,7 +139,8 @@ def draw_halves(halves, path):
     axes.plot(halves["frequency"], halves["fsc"], label="denoised, each by a model of its own")
     axes.plot(halves["frequency"], halves["fsc_before"], "--", label="as they are")
     axes.axhline(THRESHOLD, color="0.6", linewidth=0.8)
-    axes.set(xlabel="spatial frequency (1/Å)", ylabel="Fourier shell correlation",
-             ylim=(-0.1, 1.05))
+    axes.set(
+        xlabel="spatial frequency (1/Å)", ylabel="Fourier shell correlation", ylim=(-0.1, 1.05)
+    )
     axes.legend(frameon=False)
     figures.save(figure, path)

@@ -1,4 +1,5 @@
 """Maps: what is found in cells of some parts of a tomogram, for each of its voxels."""
+
 import numpy as np
 
 from f2fd_core.data import mrc
@@ -44,8 +45,9 @@ class Places:
         """Write the map, interpolated between the cells' middles, as an MRC file like ``source``,
         an :class:`~f2fd_core.data.mrc.MrcVolume`. Cells without parts take the nearest value."""
         cells = _filled(self.cells)
-        with mrc.new_volume(path, *source.header((0, 0, 0), self.shape), source.labels,
-                            done) as output:
+        with mrc.new_volume(
+            path, *source.header((0, 0, 0), self.shape), source.labels, done
+        ) as output:
             for slab in mrc.slabs(self.shape):
                 ranges = [range(slab.start, slab.stop), *map(range, self.shape[1:])]
                 output[slab] = _interpolated(cells, ranges)

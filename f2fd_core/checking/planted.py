@@ -3,6 +3,7 @@
 A structure p is added to the tomogram X at many places; what the model f does to it there is
 f(X + p) - f(X), beside everything else that the tomogram has.
 """
+
 import math
 
 import numpy as np
@@ -28,7 +29,8 @@ def _inside(distance, voxel_size):
 
 def sphere(radius):
     def density(offsets, voxel_size):
-        return _inside(np.sqrt((offsets ** 2).sum(0)) - radius, voxel_size)
+        return _inside(np.sqrt((offsets**2).sum(0)) - radius, voxel_size)
+
     return density
 
 
@@ -36,16 +38,20 @@ def filament(radius, length):
     def density(offsets, voxel_size):
         across = np.sqrt((offsets[1:] ** 2).sum(0)) - radius
         return _inside(np.maximum(across, np.abs(offsets[0]) - length / 2), voxel_size)
+
     return density
 
 
 def membrane(radius):
     def density(offsets, voxel_size):
         width = max(LEAFLET_WIDTH, 0.7 * voxel_size)
-        leaflets = sum(np.exp(-0.5 * ((offsets[0] - side * LEAFLET_DISTANCE / 2) / width) ** 2)
-                       for side in (-1, 1))
+        leaflets = sum(
+            np.exp(-0.5 * ((offsets[0] - side * LEAFLET_DISTANCE / 2) / width) ** 2)
+            for side in (-1, 1)
+        )
         around = np.sqrt((offsets[1:] ** 2).sum(0)) - radius
         return leaflets / leaflets.max() * _inside(around, voxel_size)
+
     return density
 
 
@@ -94,8 +100,10 @@ def plant(denoiser, noise, sign, seed, step):
         rows = np.zeros((len(CONTRASTS), 3))
         for _ in range(PLACES):
             shape = structure(name, volume.voxel_size, random)
-            first = [int(random.integers(0, length - side + 1))
-                     for length, side in zip(volume.shape, shape.shape)]
+            first = [
+                int(random.integers(0, length - side + 1))
+                for length, side in zip(volume.shape, shape.shape)
+            ]
             part = tuple(first), shape.shape
             start, size = denoiser.context(part)
             padded = np.zeros(size, np.float32)
@@ -110,16 +118,24 @@ def plant(denoiser, noise, sign, seed, step):
                 step()
         shares = rows / PLACES
         enough = [contrast for contrast, row in zip(CONTRASTS, shares) if row[0] >= RECOVERED]
-        found[name] = {"contrast": list(CONTRASTS), "from": enough[0] if enough else None, **{
-            key: column.tolist() for key, column in zip(("recovered", "likeness", "beside"),
-                                                        shares.T)}}
+        found[name] = {
+            "contrast": list(CONTRASTS),
+            "from": enough[0] if enough else None,
+            **{
+                key: column.tolist()
+                for key, column in zip(("recovered", "likeness", "beside"), shares.T)
+            },
+        }
     return found
 
 
 def fitting(volume):
     """The SHAPES that a volume has room for."""
-    return [name for name, (diameter, _) in SHAPES.items()
-            if min(volume.shape) >= math.ceil(diameter / volume.voxel_size) + 4]
+    return [
+        name
+        for name, (diameter, _) in SHAPES.items()
+        if min(volume.shape) >= math.ceil(diameter / volume.voxel_size) + 4
+    ]
 
 
 def predictions(volume):
@@ -129,8 +145,8 @@ def predictions(volume):
 
 def _recovered(change, planted):
     """(share of the contrast, correlation, the rest of the change over what was planted)."""
-    power = float((planted ** 2).sum())
+    power = float((planted**2).sum())
     share = float((change * planted).sum()) / power
     rest = float(((change - share * planted) ** 2).sum())
-    length = math.sqrt(max(float((change ** 2).sum()), 1e-30))
+    length = math.sqrt(max(float((change**2).sum()), 1e-30))
     return share, share * math.sqrt(power) / length, math.sqrt(rest / power)

@@ -1,4 +1,5 @@
 """What a network learns in short from a tomogram: what a model is compared with."""
+
 from f2fd_core.training.state import Training
 from f2fd_core.training.trainer import fit
 

@@ -1,4 +1,5 @@
 """The command: a report on what a model makes of some tomograms."""
+
 import json
 import math
 import os
@@ -13,6 +14,7 @@ from f2fd_core.checking.start import settings_of, start_of
 from f2fd_core.checking.verdict import verdict
 from f2fd_core.commands.inputs import open_as_they_are, warn_of_voxel_sizes
 from f2fd_core.config import UserError
+from f2fd_core.data.regions import in_words
 from f2fd_core.filters.deconvolution import preparation
 from f2fd_core.network import checkpoint
 from f2fd_core.perturbation.noise_matched import noise_of
@@ -43,42 +45,52 @@ def check(config):
     config = config.without(left_out)
     folders = _folders(config)
     results = [os.path.join(config.output, name) for name in (REPORT, PAGE)]
-    files.refuse_existing([*results, *folders.values()], config.overwrite or config.resume,
-                          "--overwrite to replace it or --resume to skip what was checked")
-    files.refuse_inputs([*results, *folders.values()],
-                        [config.model, *(path for paths in config.inputs() for path in paths)])
+    files.refuse_existing(
+        [*results, *folders.values()],
+        config.overwrite or config.resume,
+        "--overwrite to replace it or --resume to skip what was checked",
+    )
+    files.refuse_inputs(
+        [*results, *folders.values()],
+        [config.model, *(path for paths in config.inputs() for path in paths)],
+    )
     volumes = open_as_they_are(config, trained)
     for volume in volumes:
         if math.prod(volume.shape) < LEAST_VOXELS:
-            raise UserError("%s has %d x %d x %d voxels (Z, Y, X), too few to be checked; expected "
-                            "at least %d in all" % (volume.source.path, *volume.shape,
-                                                    LEAST_VOXELS))
-    made_of = {name: files.fingerprint(config.model, *paths, text=config.settings())
-               for name, paths in zip(config.names(), config.inputs())}
+            raise UserError(
+                f"{volume.source.path} has {in_words(volume.shape)} voxels (Z, Y, X), "
+                f"too few to be checked; expected at least {LEAST_VOXELS} in all"
+            )
+    made_of = {
+        name: files.fingerprint(config.model, *paths, text=config.settings())
+        for name, paths in zip(config.names(), config.inputs())
+    }
     warn_of_voxel_sizes(volumes, state["voxel_size"], "the model was trained at")
     files.make_folder(config.output)
     console.announce_devices([device], dtype, "checking")
     with lock.held(results[0]), repeatable():
         for volume, (name, folder) in zip(volumes, folders.items()):
             if config.resume and _made_of(folder) == made_of[name]:
-                console.say("%s was checked: skipped" % name)
+                console.say(f"{name} was checked: skipped")
                 continue
             volume = volume.prepared_by(preparation(trained, config.defocus))
             numbers = _check_one(config, volume, network, trained, device, dtype, folder)
             numbers.update(about=_about(config, state, volume), made_of=made_of[name])
             _write_json(os.path.join(folder, REPORT), numbers)
-            console.say("%s: %s" % (name, numbers["verdict"][0]["sentence"]))
+            console.say(f"{name}: {numbers['verdict'][0]['sentence']}")
         found = {name: _read(folder) for name, folder in folders.items()}
         _write_json(results[0], found)
         page.write(results[1], {name: (numbers, folders[name]) for name, numbers in found.items()})
-    console.say("report written to %s" % results[1])
+    console.say(f"report written to {results[1]}")
     return results[1]
 
 
 def _folders(config):
     """{tomogram: the folder of its report}."""
-    return {name: path[:-len(".mrc")] for name, path in
-            files.output_paths(config.names(), config.output, ".mrc").items()}
+    return {
+        name: path[: -len(".mrc")]
+        for name, path in files.output_paths(config.names(), config.output, ".mrc").items()
+    }
 
 
 def _read(folder):
@@ -101,9 +113,14 @@ def _write_json(path, values):
 
 def _about(config, state, volume):
     """Whence the numbers come."""
-    return {"version": __version__, "model": os.path.abspath(config.model), "step": state["step"],
-            "tomogram": volume.source.path, "shape": list(volume.shape),
-            "voxel_size": volume.voxel_size}
+    return {
+        "version": __version__,
+        "model": os.path.abspath(config.model),
+        "step": state["step"],
+        "tomogram": volume.source.path,
+        "shape": list(volume.shape),
+        "voxel_size": volume.voxel_size,
+    }
 
 
 def _check_one(config, volume, network, trained, device, dtype, folder):
@@ -111,25 +128,36 @@ def _check_one(config, volume, network, trained, device, dtype, folder):
     files.make_folder(folder)
     settings = settings_of(config, folder)
     noise = noise_of(volume, trained, device)
-    console.say("%s: %s" % (volume.source.path, noise.describe()))
+    console.say(f"{volume.source.path}: {noise.describe()}")
     with in_contrast([network], volume, trained, device, dtype) as opposite:
         with console.progress(settings.steps + count_of(volume, 3), "step") as bar:
-            networks = {START: start_of(volume, settings, device, dtype),
-                        REFERENCE: reference(volume, settings, device, dtype, bar.update)}
-            denoisers = {DENOISED: denoiser_of(volume, network, trained, device, dtype,
-                                               config.tile_size, config.seed)}
-            denoisers.update({name: denoiser_of(volume, other, settings, device, dtype)
-                              for name, other in networks.items()})
+            networks = {
+                START: start_of(volume, settings, device, dtype),
+                REFERENCE: reference(volume, settings, device, dtype, bar.update),
+            }
+            denoisers = {
+                DENOISED: denoiser_of(
+                    volume, network, trained, device, dtype, config.tile_size, config.seed
+                )
+            }
+            denoisers.update(
+                {
+                    name: denoiser_of(volume, other, settings, device, dtype)
+                    for name, other in networks.items()
+                }
+            )
             numbers, maps, sections = examine(denoisers, noise, config.seed, bar.update)
         numbers.update(opposite=opposite, noise=noise.by_shell(), words=noise.describe())
         if config.independent:
             numbers["halves"] = independent_halves(
-                config, [half.source.path for half in volume.halves], trained, volume.voxel_size,
-                folder)
+                config,
+                [half.source.path for half in volume.halves],
+                trained,
+                volume.voxel_size,
+                folder,
+            )
         numbers["verdict"] = verdict(numbers)
         pictures.draw(numbers, sections, volume, denoisers[DENOISED], maps, folder)
     for name, places in maps.items():
-        places.write(os.path.join(folder, name + ".mrc"), volume.source,
-                     "%s, by f2fd check" % name)
+        places.write(os.path.join(folder, name + ".mrc"), volume.source, f"{name}, by f2fd check")
     return numbers
-

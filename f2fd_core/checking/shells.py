@@ -1,4 +1,5 @@
 """Power and cross-power by Fourier shell of what a tomogram's parts hold."""
+
 import numpy as np
 import torch
 
@@ -72,12 +73,17 @@ class Windowed(Shells):
 
     def _spectra(self, arrays):
         def region_of(array):
-            return lambda start, size: array[tuple(
-                slice(at, at + side) for at, side in zip(start, size))]
+            return lambda start, size: array[
+                tuple(slice(at, at + side) for at, side in zip(start, size))
+            ]
 
         for some in periodogram.some_windows(self.corners, self.size):
-            yield {name: periodogram.windowed_spectra(region_of(array), self.corners[some],
-                                                      self.size, "cpu")
-                   for name, array in arrays.items()}, 1 / len(self.corners)
-
-
+            yield (
+                {
+                    name: periodogram.windowed_spectra(
+                        region_of(array), self.corners[some], self.size, "cpu"
+                    )
+                    for name, array in arrays.items()
+                },
+                1 / len(self.corners),
+            )

@@ -1,4 +1,5 @@
 """The short form of a check: the error alone, measured on a part of a tomogram, in a sentence."""
+
 import json
 import math
 import os
@@ -42,18 +43,24 @@ def judged(model, config, volumes=None):
             continue
         prepared = volume.prepared_by(prepare)
         with repeatable(), in_contrast([network], prepared, trained, device, dtype, silent=True):
-            yield volume.source.path, _correlations(prepared, network, trained, settings, device,
-                                                    dtype)
+            yield (
+                volume.source.path,
+                _correlations(prepared, network, trained, settings, device, dtype),
+            )
 
 
 def _correlations(volume, network, trained, settings, device, dtype):
     size = tuple(min(SIDE, length) for length in volume.shape)
     start = tuple((length - side) // 2 for length, side in zip(volume.shape, size))
-    denoisers = {DENOISED: denoiser_of(volume, network, trained, device, dtype).once(),
-                 START: denoiser_of(volume, start_of(volume, settings, device, dtype), settings,
-                                    device, dtype).once()}
-    shells = shells_of(denoisers, noise_of(volume, trained, device), settings.seed, lambda: None,
-                       [(start, size)])[Whole]
+    denoisers = {
+        DENOISED: denoiser_of(volume, network, trained, device, dtype).once(),
+        START: denoiser_of(
+            volume, start_of(volume, settings, device, dtype), settings, device, dtype
+        ).once(),
+    }
+    shells = shells_of(
+        denoisers, noise_of(volume, trained, device), settings.seed, lambda: None, [(start, size)]
+    )[Whole]
     return correlations(shells, list(denoisers))
 
 
@@ -63,11 +70,14 @@ def sentence(name, found):
     value = found[DENOISED]
     others = [found[other]["estimate"] for other in (TOMOGRAM, GAUSSIAN, START)]
     worse = value["estimate"] < max(others) - WORSE
-    return ("%s: the estimated correlation with the truth is %.2f (%.2f to %.2f); that of the "
-            "tomogram as it is %.2f, of the best Gaussian filter %.2f, of the pretrained weights "
-            "%.2f%s" % (name, value["estimate"], value["low"], value["high"], *others,
-                        ": the model is worse than what it should improve on" if worse else "")
-            ), worse
+    tomogram, gaussian, start = others
+    return (
+        f"{name}: the estimated correlation with the truth is {value['estimate']:.2f} "
+        f"({value['low']:.2f} to {value['high']:.2f}); that of the tomogram as it is "
+        f"{tomogram:.2f}, of the best Gaussian filter {gaussian:.2f}, of the pretrained "
+        f"weights {start:.2f}"
+        + (": the model is worse than what it should improve on" if worse else "")
+    ), worse
 
 
 def tell(model, config, volumes=None, write=False):

@@ -1,4 +1,5 @@
 """The pretrained network, and the settings with which it learns in short from a tomogram."""
+
 from f2fd_core.config import TrainConfig
 from f2fd_core.network.checkpoint import PRETRAINED, load, restore
 from f2fd_core.training.contrast import is_opposite
@@ -11,8 +12,13 @@ STEPS = 60
 def settings_of(config, folder):
     """The TrainConfig of a short training for a CheckConfig or another; ``folder``: its output,
     where nothing is written."""
-    return TrainConfig(output=folder, steps=STEPS, seed=config.seed, device=config.device,
-                       precision=config.precision)
+    return TrainConfig(
+        output=folder,
+        steps=STEPS,
+        seed=config.seed,
+        device=config.device,
+        precision=config.precision,
+    )
 
 
 def start_of(volume, settings, device, dtype):

@@ -1,5 +1,5 @@
-"""The verdict on a denoised tomogram: five sentences, each with a mark and the rule that gives it.
-"""
+"""The verdict on a denoised tomogram: sentences, each with a mark and the rule that gives it."""
+
 import numpy as np
 
 from f2fd_core.checking.examine import DENOISED, GAUSSIAN, REFERENCE, START
@@ -29,83 +29,124 @@ def _mark(bad, doubtful):
 
 
 def _range(value):
-    return "%.2f (%.2f to %.2f)" % (value["estimate"], value["low"], value["high"])
+    return f"{value['estimate']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
 
 
 def verdict(numbers):
     """The sentences for the numbers of :func:`~f2fd_core.checking.examine.examine`: a list of
     {"title", "mark", "sentence", "rule"}."""
-    return [{"title": title, **dict(zip(("mark", "sentence", "rule"), judge(numbers)))}
-            for title, judge in (("Is it better?", _better), ("How right is it?", _right),
-                                 ("What is invented?", _invented), ("What is found?", _found),
-                                 ("What is lost?", _lost))]
+    return [
+        {"title": title, **dict(zip(("mark", "sentence", "rule"), judge(numbers)))}
+        for title, judge in (
+            ("Is it better?", _better),
+            ("How right is it?", _right),
+            ("What is invented?", _invented),
+            ("What is found?", _found),
+            ("What is lost?", _lost),
+        )
+    ]
 
 
 def _better(numbers):
     found = numbers["correlation"]
     value = found[DENOISED]["estimate"]
     others = {name: found[name]["estimate"] for name in (TOMOGRAM, GAUSSIAN, START, REFERENCE)}
-    words = ("the tomogram as it is has %.2f, the best Gaussian filter %.2f, the pretrained "
-             "weights %.2f, and a short training on this very tomogram %.2f"
-             % tuple(others.values()))
+    words = (
+        f"the tomogram as it is has {others[TOMOGRAM]:.2f}, the best Gaussian filter "
+        f"{others[GAUSSIAN]:.2f}, the pretrained weights {others[START]:.2f}, and a short "
+        f"training on this very tomogram {others[REFERENCE]:.2f}"
+    )
     least = max(others[name] for name in (TOMOGRAM, GAUSSIAN, START))
     if value < least - WORSE:
         mark, start = "red", "The model is worse than what it should improve on"
     elif _invented(numbers)[0] == "red":
-        mark, start = "red", ("The model makes so much of noise alone that its estimate is worth "
-                              "nothing")
+        mark, start = (
+            "red",
+            ("The model makes so much of noise alone that its estimate is worth nothing"),
+        )
     elif value < others[REFERENCE] - MUCH_WORSE:
         mark, start = "yellow", "A model trained on this tomogram would be better"
     elif numbers["opposite"]:
-        mark, start = "yellow", ("The model has learned from the opposite contrast, and is "
-                                 "inverted for this tomogram")
+        mark, start = (
+            "yellow",
+            ("The model has learned from the opposite contrast, and is inverted for this tomogram"),
+        )
     else:
         mark, start = "green", "The model is better than what it is compared with"
-    return mark, "%s: its estimated correlation with the truth is %.2f; %s." % (
-        start, value, words), (
-        "red: lower than that of the tomogram, of the best Gaussian filter or of the pretrained "
-        "weights by more than %g, or a red mark for what is invented; yellow: lower than that of a "
-        "short training by more than %g, or the opposite contrast" % (WORSE, MUCH_WORSE))
+    return (
+        mark,
+        f"{start}: its estimated correlation with the truth is {value:.2f}; {words}.",
+        (
+            "red: lower than that of the tomogram, of the best Gaussian filter or of the "
+            "pretrained "
+            f"weights by more than {WORSE:g}, or a red mark for what is invented; yellow: lower "
+            f"than that of a short training by more than {MUCH_WORSE:g}, or the opposite contrast"
+        ),
+    )
 
 
 def _right(numbers):
     value, resolution = numbers["correlation"][DENOISED], numbers["shells"]["resolution"]
-    where = ("at every resolution that its voxels have" if resolution is None
-             else "down to %.0f Å" % resolution)
-    source = ("half-maps" if numbers["half_maps"]
-              else "what several networks leave of the tomogram, since there are no half-maps")
-    return _mark(value["estimate"] < POOR or _invented(numbers)[0] == "red",
-                 value["estimate"] < FAIR), (
-        "The correlation with the truth is %s, and the Fourier shell correlation is above 0.5 %s; "
-        "the noise is known by %s." % (_range(value), where, source)), (
-        "yellow: a correlation below %g; red: below %g, or a red mark for what is invented"
-        % (FAIR, POOR))
+    where = (
+        "at every resolution that its voxels have"
+        if resolution is None
+        else f"down to {resolution:.0f} Å"
+    )
+    source = (
+        "half-maps"
+        if numbers["half_maps"]
+        else "what several networks leave of the tomogram, since there are no half-maps"
+    )
+    return (
+        _mark(value["estimate"] < POOR or _invented(numbers)[0] == "red", value["estimate"] < FAIR),
+        (
+            f"The correlation with the truth is {_range(value)}, and the Fourier shell correlation "
+            f"is above 0.5 {where}; the noise is known by {source}."
+        ),
+        (
+            f"yellow: a correlation below {FAIR:g}; red: below {POOR:g}, or a red mark for what is "
+            "invented"
+        ),
+    )
 
 
 def _invented(numbers):
     found = numbers["invention"]
     contrast, rate = found["contrast"], found["rate"]
-    return _mark(contrast > MUCH_INVENTED or rate > MUCH_FALSE,
-                 contrast > INVENTED or rate > FALSE), (
-        "Of noise alone the model makes %.0f %% of the result's contrast, and %.1f %% of what "
-        "stands out in the result could be noise." % (100 * contrast, 100 * rate)), (
-        "yellow: more than %.0f %% of the contrast or %.0f %% of what stands out; red: more than "
-        "%.0f %% or %.0f %%" % tuple(100 * share for share in (INVENTED, FALSE, MUCH_INVENTED,
-                                                              MUCH_FALSE)))
+    return (
+        _mark(contrast > MUCH_INVENTED or rate > MUCH_FALSE, contrast > INVENTED or rate > FALSE),
+        (
+            f"Of noise alone the model makes {100 * contrast:.0f} % of the result's contrast, and "
+            f"{100 * rate:.1f} % of what stands out in the result could be noise."
+        ),
+        (
+            f"yellow: more than {100 * INVENTED:.0f} % of the contrast or {100 * FALSE:.0f} % of "
+            "what stands out; "
+            f"red: more than {100 * MUCH_INVENTED:.0f} % or {100 * MUCH_FALSE:.0f} %"
+        ),
+    )
 
 
 def _found(numbers):
     found = numbers["planted"]
     if not found:
         return "yellow", "The tomogram has no room for structures to plant.", "yellow: no room"
-    words = ["%s %s" % (name, "not at all" if one["from"] is None
-                        else "from %g on" % one["from"]) for name, one in found.items()]
+    words = [
+        f"{name} " + ("not at all" if one["from"] is None else f"from {one['from']:g} on")
+        for name, one in found.items()
+    ]
     least = [np.inf if one["from"] is None else one["from"] for one in found.values()]
-    return _mark(min(least) > STRONG, max(least) > FAINT), (
-        "Of what was added to the tomogram, at least %.0f %% comes out at these contrasts, in "
-        "standard deviations of the tomogram: %s." % (100 * RECOVERED, "; ".join(words))), (
-        "yellow: something needs more than %g; red: everything needs more than %g"
-        % (FAINT, STRONG))
+    return (
+        _mark(min(least) > STRONG, max(least) > FAINT),
+        (
+            f"Of what was added to the tomogram, at least {100 * RECOVERED:.0f} % comes out at "
+            f"these contrasts, in standard deviations of the tomogram: {'; '.join(words)}."
+        ),
+        (
+            f"yellow: something needs more than {FAINT:g}; red: everything needs more than "
+            f"{STRONG:g}"
+        ),
+    )
 
 
 def _lost(numbers):
@@ -114,21 +155,34 @@ def _lost(numbers):
     excess = (np.array(shells["removed_over_noise"]) - 1) * noise / np.maximum(1 - noise, SIGNAL)
     lost = float(excess[noise < MOST_NOISE].max(initial=0))
     response = float(min(np.array(shells["response"])[noise < 1 - SIGNAL].min(initial=1), 1))
-    mark = _mark(lost > MUCH_LOST or response < REVERSED or seams > BAD_SEAMS or grid > BAD_GRID,
-                 lost > LOST or seams > SEAMS or grid > GRID)
-    problems = [words for wrong, words in (
-        (lost > LOST, "signal was removed"),
-        (response < REVERSED, "weak signal comes out with the wrong sign"),
-        (seams > SEAMS, "tiles may show"), (grid > GRID, "a grid may show")) if wrong]
+    mark = _mark(
+        lost > MUCH_LOST or response < REVERSED or seams > BAD_SEAMS or grid > BAD_GRID,
+        lost > LOST or seams > SEAMS or grid > GRID,
+    )
+    problems = [
+        words
+        for wrong, words in (
+            (lost > LOST, "signal was removed"),
+            (response < REVERSED, "weak signal comes out with the wrong sign"),
+            (seams > SEAMS, "tiles may show"),
+            (grid > GRID, "a grid may show"),
+        )
+        if wrong
+    ]
     start = " and ".join(problems) or "No sign that signal was lost"
-    return mark, (
-        "%s: of the signal's power at most %.0f %% was removed in any Fourier shell that is not "
-        "nearly all noise, the response to a little noise is nowhere below %.2f, in other tiles "
-        "the result changes by %.0f %% of its contrast, and what repeats every 8 voxels has %.1f "
-        "%% of it." % (start[0].upper() + start[1:], 100 * lost, response, 100 * seams,
-                       100 * grid)), (
-        "yellow: more than %.0f %% of the signal, changes of more than %.0f %% or a grid of more "
-        "than %.0f %%; red: more than %.0f %% of the signal, a response below %g, changes of more "
-        "than %.0f %% or a grid of more than %.0f %%" % (
-            100 * LOST, 100 * SEAMS, 100 * GRID, 100 * MUCH_LOST, REVERSED, 100 * BAD_SEAMS,
-            100 * BAD_GRID))
+    return (
+        mark,
+        (
+            f"{start[0].upper() + start[1:]}: of the signal's power at most {100 * lost:.0f} % was "
+            "removed in any Fourier shell that is not nearly all noise, the response to a little "
+            f"noise is nowhere below {response:.2f}, in other tiles the result changes by "
+            f"{100 * seams:.0f} % of its contrast, and what repeats every 8 voxels has "
+            f"{100 * grid:.1f} % of it."
+        ),
+        (
+            f"yellow: more than {100 * LOST:.0f} % of the signal, changes of more than "
+            f"{100 * SEAMS:.0f} % or a grid of more than {100 * GRID:.0f} %; red: more than "
+            f"{100 * MUCH_LOST:.0f} % of the signal, a response below {REVERSED:g}, changes of "
+            f"more than {100 * BAD_SEAMS:.0f} % or a grid of more than {100 * BAD_GRID:.0f} %"
+        ),
+    )

@@ -1,4 +1,5 @@
 """``f2fd deconvolve``: tomograms through the Wiener-like filter."""
+
 import dataclasses
 import os
 
@@ -20,8 +21,9 @@ def deconvolve(config):
     prepare_cpu(config.threads)
     left_out = files.results_among(config.tomograms)
     console.tell_left_out(left_out)
-    config = dataclasses.replace(config, tomograms=tuple(
-        path for path in config.tomograms if path not in left_out))
+    config = dataclasses.replace(
+        config, tomograms=tuple(path for path in config.tomograms if path not in left_out)
+    )
     paths = files.output_paths(config.tomograms, config.output, files.DECONVOLVED)
     pictures = {path: os.path.splitext(path)[0] + files.PICTURE for path in paths.values()}
     files.refuse_existing([*pictures, *pictures.values()], config.overwrite)
@@ -30,17 +32,23 @@ def deconvolve(config):
         mrc.refuse_bad_voxels(source)
         for doubt in source.doubts():
             console.warn(doubt)
-    files.refuse_inputs([*pictures, *pictures.values()],
-                        [*config.tomograms, *mrc.originals(left_out)])
+    files.refuse_inputs(
+        [*pictures, *pictures.values()], [*config.tomograms, *mrc.originals(left_out)]
+    )
     files.make_folder(config.output)
     for source in sources:
         path = paths[source.path]
-        with lock.held(path), mrc.new_volume(path, *source.header(), source.labels,
-                                             "deconvolved") as data:
+        with lock.held(path), mrc.new_volume(
+            path, *source.header(), source.labels, "deconvolved"
+        ) as data:
             deconvolved(source, source.true_voxel_size[0], config, data)
-            before, after = ([np.array(values[index], dtype=np.float32)
-                              for index in figures.central_slices(source.shape)]
-                             for values in (source, data))
+            before, after = (
+                [
+                    np.array(values[index], dtype=np.float32)
+                    for index in figures.central_slices(source.shape)
+                ]
+                for values in (source, data)
+            )
         figures.draw_slices(before, after, pictures[path], source.name)
-        console.say("written to %s" % path)
+        console.say(f"written to {path}")
     return list(paths.values())

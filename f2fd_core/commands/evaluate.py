@@ -1,4 +1,5 @@
 """``f2fd evaluate``: scores of a denoised tomogram against a reference or the other half-map."""
+
 import math
 
 import numpy as np
@@ -14,13 +15,14 @@ from f2fd_core.evaluation.metrics import score, shell_scores
 def _read(path, shape=None):
     volume = mrc.open_volume(path, voxel_size=1.0)
     if shape and volume.shape != shape:
-        raise UserError("%s has shape %s; expected %s (Z, Y, X) as the denoised tomogram"
-                        % (path, volume.shape, shape))
+        raise UserError(
+            f"{path} has shape {volume.shape}; expected {shape} (Z, Y, X) as the denoised tomogram"
+        )
     array = torch.from_numpy(np.array(volume[:], dtype=np.float32))
     if not torch.isfinite(array).all():
-        raise UserError("%s holds NaN or infinite voxels; expected finite ones" % path)
+        raise UserError(f"{path} holds NaN or infinite voxels; expected finite ones")
     if shape is None and array.max() == array.min():
-        raise UserError("%s is constant; expected a tomogram with contrast" % path)
+        raise UserError(f"{path} is constant; expected a tomogram with contrast")
     return array
 
 
@@ -35,8 +37,10 @@ def read_reference(path, membrane, shape):
         return reference, None
     mask = _read(membrane, shape) > 0.5
     if not mask.any() or mask.all():
-        raise UserError("%s marks no membrane or everything as membrane; expected a mask with "
-                        "voxels above 0.5 inside and below outside" % membrane)
+        raise UserError(
+            f"{membrane} marks no membrane or everything as membrane; expected a mask "
+            "with voxels above 0.5 inside and below outside"
+        )
     return reference, Membranes(reference, mask)
 
 

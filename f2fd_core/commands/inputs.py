@@ -1,4 +1,5 @@
 """The tomograms, half-maps and ground truth that a command is given: opened, examined, prepared."""
+
 import dataclasses
 import itertools
 
@@ -15,13 +16,16 @@ VOXEL_SIZE_TOLERANCE = 0.1
 
 def open_silently(config, trained):
     """The same as :func:`open_as_they_are`, without a word."""
+
     def volumes_of(paths):
         return [Volume(path, trained.clip, config.voxel_size) for path in paths]
 
     volumes = volumes_of(config.half_maps or config.tomograms)
     if config.half_maps:
-        volumes = [HalfMaps(pair, path, trained.perturbation != "halves") for pair, path
-                   in zip(zip(volumes[::2], volumes[1::2]), config.names())]
+        volumes = [
+            HalfMaps(pair, path, trained.perturbation != "halves")
+            for pair, path in zip(zip(volumes[::2], volumes[1::2]), config.names())
+        ]
         for halves, whole in itertools.zip_longest(volumes, volumes_of(config.tomograms)):
             halves.warnings += half_maps.check(halves, whole)
     for volume in volumes:
@@ -47,22 +51,32 @@ def warn_of_voxel_sizes(volumes, expected, other):
     what has that one, with its verb."""
     for volume in volumes:
         if abs(volume.voxel_size - expected) > VOXEL_SIZE_TOLERANCE * expected:
-            console.warn("%s has voxels of %g Å, but %s %g Å; results may suffer"
-                        % (volume.source.path, volume.voxel_size, other, expected))
+            console.warn(
+                f"{volume.source.path} has voxels of {volume.voxel_size:g} Å, but "
+                f"{other} {expected:g} Å; results may suffer"
+            )
 
 
 def open_volumes(config):
     """The same of a TrainConfig, prepared as it says."""
-    return [volume.prepared_by(preparation(config))
-            for volume in open_as_they_are(config, config)]
+    return [volume.prepared_by(preparation(config)) for volume in open_as_they_are(config, config)]
 
 
 def open_ground_truth(config, volumes):
-    truths = open_volumes(dataclasses.replace(config, tomograms=config.ground_truth, half_maps=(),
-                                              ground_truth=(), sampling_masks=(),
-                                              perturbation="spectrum"))
+    truths = open_volumes(
+        dataclasses.replace(
+            config,
+            tomograms=config.ground_truth,
+            half_maps=(),
+            ground_truth=(),
+            sampling_masks=(),
+            perturbation="spectrum",
+        )
+    )
     for truth, volume in zip(truths, volumes):
         if truth.shape != volume.shape:
-            raise UserError("the ground truth %s has shape %s; expected %s (Z, Y, X) as in %s"
-                            % (truth.source.path, truth.shape, volume.shape, volume.source.path))
+            raise UserError(
+                f"the ground truth {truth.source.path} has shape {truth.shape}; "
+                f"expected {volume.shape} (Z, Y, X) as in {volume.source.path}"
+            )
     return truths

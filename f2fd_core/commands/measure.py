@@ -1,4 +1,5 @@
 """What training and denoising take on this machine."""
+
 import math
 import os
 import tempfile
@@ -45,8 +46,13 @@ def measure(config):
         path = os.path.join(folder, "noise.mrc")
         values = np.random.default_rng(0).normal(size=MEASURED_SHAPE).astype(np.float32)
         mrc.write_volume(path, values, 10.0)
-        settings = TrainConfig(tomograms=(path,), output=folder, steps=STEPS_TOLD,
-                               device=config.device, threads=config.threads)
+        settings = TrainConfig(
+            tomograms=(path,),
+            output=folder,
+            steps=STEPS_TOLD,
+            device=config.device,
+            threads=config.threads,
+        )
         prepare_cpu(config.threads)
         training = open_for_training(settings)
 
@@ -56,26 +62,34 @@ def measure(config):
 
         defaults = settings.prediction_defaults()
         predictions = defaults["batch_size"]
-        predictor = Predictor(training.model(), training.device, training.dtype, predictions,
-                              predictions)
+        predictor = Predictor(
+            training.model(), training.device, training.dtype, predictions, predictions
+        )
         perturbation = training.perturbations[0].for_prediction(defaults["predictions"])
         side = (defaults["tile_size"],) * 3
         step_seconds = _calls_within(step, training.device, MEASURED_SECONDS)
         tile_seconds = _calls_within(
-            lambda: predictor.moments(perturbation, (0, 0, 0), side), training.device,
-            MEASURED_SECONDS)
-    tomogram = math.prod(config.shape) * FLOAT32_BYTES / 2 ** 30
-    denoising = predicted_voxels(config.shape, settings) * tile_seconds / (
-        predictions * math.prod(side))
+            lambda: predictor.moments(perturbation, (0, 0, 0), side),
+            training.device,
+            MEASURED_SECONDS,
+        )
+    tomogram = math.prod(config.shape) * FLOAT32_BYTES / 2**30
+    denoising = (
+        predicted_voxels(config.shape, settings) * tile_seconds / (predictions * math.prod(side))
+    )
     result = {
-        "device": device_name(training.device), "precision": str(training.dtype).split(".")[-1],
-        "shape": list(config.shape), "tomogram_gib": round(tomogram, 2),
+        "device": device_name(training.device),
+        "precision": str(training.dtype).split(".")[-1],
+        "shape": list(config.shape),
+        "tomogram_gib": round(tomogram, 2),
         "seconds_per_step": round(step_seconds, 4),
-        "training_%d_steps" % STEPS_TOLD: duration(STEPS_TOLD * step_seconds),
-        "denoising_%d_predictions" % defaults["predictions"]: duration(denoising),
+        f"training_{STEPS_TOLD}_steps": duration(STEPS_TOLD * step_seconds),
+        f"denoising_{defaults['predictions']}_predictions": duration(denoising),
         # Of the tomogram and of its result what was touched stays in memory while there is room.
-        "memory_gib_at_most": round(resident_gib(peak=True) + 2 * tomogram, 1)}
+        "memory_gib_at_most": round(resident_gib(peak=True) + 2 * tomogram, 1),
+    }
     if training.device.type == "cuda":
         result["gpu_memory_gib"] = round(
-            torch.cuda.max_memory_allocated(training.device) / 2 ** 30, 1)
+            torch.cuda.max_memory_allocated(training.device) / 2**30, 1
+        )
     return result

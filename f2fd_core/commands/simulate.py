@@ -1,4 +1,5 @@
 """``f2fd simulate``: a tomogram and what is known of it."""
+
 import os
 
 from f2fd_core.data import mrc
@@ -14,5 +15,5 @@ def simulate(config):
     with lock.held(os.path.join(config.output, "simulation")):
         for name, volume in simulate_volumes(config).items():
             mrc.write_volume(paths[name], volume, config.voxel_size)
-    console.say("simulated volumes written to %s" % config.output)
+    console.say(f"simulated volumes written to {config.output}")
     return paths

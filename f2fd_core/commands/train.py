@@ -5,6 +5,7 @@
 says what there is to see of them, and :mod:`~f2fd_core.training.resuming` goes on from a
 checkpoint.
 """
+
 import contextlib
 import gc
 
@@ -38,10 +39,11 @@ def open_for_training(config, group=distributed.ALONE, resumes=False):
     on from, which is not opened yet. Raises UserError for bad input, before anything is written.
     """
     device = group.device(choose_devices(config.device), config.device)
-    dtype = arithmetic(config.precision, device,
-                       config.patch_size // NETWORK_MULTIPLE[config.network])
+    dtype = arithmetic(
+        config.precision, device, config.patch_size // NETWORK_MULTIPLE[config.network]
+    )
     volumes = open_volumes(config)
-    warn_of_voxel_sizes(volumes, volumes[0].voxel_size, "%s has" % volumes[0].source.path)
+    warn_of_voxel_sizes(volumes, volumes[0].voxel_size, f"{volumes[0].source.path} has")
     training = Training(config, volumes, open_ground_truth(config, volumes), device, dtype, group)
     if not resumes:
         trained_at = training.begin()
@@ -79,13 +81,16 @@ def _train_in(group, config):
     prepare_cpu(config.threads)
     results = files.results_among(config.tomograms)
     if results:
-        raise UserError("%s is, by its name, a result of another of the tomograms; expected it "
-                        "left out" % results[0])
+        raise UserError(
+            f"{results[0]} is, by its name, a result of another of the tomograms; "
+            "expected it left out"
+        )
     if group.rank == 0:
         present_results(config)
     with repeatable(config.deterministic), contextlib.ExitStack() as stack:
-        training = open_for_training(config, group,
-                                     config.resume and checkpoint.present(config.output))
+        training = open_for_training(
+            config, group, config.resume and checkpoint.present(config.output)
+        )
         if group.rank == 0:
             stack.enter_context(sole_run(config))
             prepare_folder(config)
@@ -102,17 +107,23 @@ def _train_in(group, config):
             except Diverged as error:
                 setbacks = training.setbacks + 1
                 if setbacks > MOST_SETBACKS:
-                    raise UserError("%s, after %d lower learning rates; expected finite ones: try "
-                                    "--precision float32 or a lower --learning-rate than %g"
-                                    % (error, MOST_SETBACKS, config.learning_rate))
+                    raise UserError(
+                        f"{error}, after {MOST_SETBACKS} lower learning rates; "
+                        "expected finite ones: try --precision float32 or a lower "
+                        f"--learning-rate than {config.learning_rate:g}"
+                    )
                 if group.rank == 0:
-                    console.warn("%s; going back, with a learning rate of %g times %g"
-                                % (error, SETBACK_RATE ** setbacks, config.learning_rate))
+                    console.warn(
+                        f"{error}; going back, with a learning rate of "
+                        f"{SETBACK_RATE**setbacks:g} times {config.learning_rate:g}"
+                    )
             except torch.cuda.OutOfMemoryError:
-                raise UserError("the memory of %s does not suffice for a step of %d patches of %d "
-                                "voxels; expected a smaller --batch-size, --samples-per-patch or "
-                                "--patch-size" % (training.device, config.batch_size
-                                                  * config.samples_per_patch, config.patch_size))
+                raise UserError(
+                    f"the memory of {training.device} does not suffice for a step of "
+                    f"{config.batch_size * config.samples_per_patch} patches of "
+                    f"{config.patch_size} voxels; expected a smaller --batch-size, "
+                    "--samples-per-patch or --patch-size"
+                )
             training = None  # there may be no room for two; it refers to itself
             gc.collect()
             training = open_for_training(config, group, checkpoint.present(config.output))

@@ -3,18 +3,19 @@
 Only the standard library, and Python 3.8: the Scipion plugin imports this module in an
 environment that has neither torch nor numpy.
 """
+
 from f2fd_core.config.check import CheckConfig
 from f2fd_core.config.denoise import DenoiseConfig
 from f2fd_core.config.migrations import GONE, recorded, todays
 from f2fd_core.config.parameter import UserError, brief, flag, item_type, parameters, read_json
 from f2fd_core.config.shared import MINIMUM_SIDE, VOXEL_SIZES
+from f2fd_core.config.simulate import SimulateConfig
 from f2fd_core.config.tools import (
     FILTERS,
     BenchmarkConfig,
     DeconvolveConfig,
     EvaluateConfig,
     InfoConfig,
-    SimulateConfig,
 )
 from f2fd_core.config.train import (
     HALF_TURNS,
@@ -28,8 +29,31 @@ from f2fd_core.config.train import (
 )
 
 __all__ = [
-    "FILTERS", "HALF_TURNS", "MINIMUM_SIDE", "NETWORK_MULTIPLE", "PERTURBATIONS",
-    "PREDICTION_DEFAULTS", "START_NETWORK", "START_PATCH", "START_PERTURBATIONS",
-    "BenchmarkConfig", "CheckConfig", "DeconvolveConfig", "DenoiseConfig", "EvaluateConfig",
-    "InfoConfig", "SimulateConfig", "TrainConfig", "UserError", "VOXEL_SIZES", "brief", "flag",
-    "item_type", "parameters", "read_json", "recorded", "todays", "GONE"]
+    "FILTERS",
+    "HALF_TURNS",
+    "MINIMUM_SIDE",
+    "NETWORK_MULTIPLE",
+    "PERTURBATIONS",
+    "PREDICTION_DEFAULTS",
+    "START_NETWORK",
+    "START_PATCH",
+    "START_PERTURBATIONS",
+    "BenchmarkConfig",
+    "CheckConfig",
+    "DeconvolveConfig",
+    "DenoiseConfig",
+    "EvaluateConfig",
+    "InfoConfig",
+    "SimulateConfig",
+    "TrainConfig",
+    "UserError",
+    "VOXEL_SIZES",
+    "brief",
+    "flag",
+    "item_type",
+    "parameters",
+    "read_json",
+    "recorded",
+    "todays",
+    "GONE",
+]

@@ -1,4 +1,5 @@
 """Parameters of ``f2fd check``."""
+
 from dataclasses import dataclass
 from typing import Tuple
 
@@ -11,30 +12,57 @@ from f2fd_core.config.train import NETWORK_MULTIPLE, START_PERTURBATIONS
 class CheckConfig(shared.TomogramsConfig):
     """Report how far what a model makes of a tomogram can be trusted, without a truth."""
 
-    model: str = param("", "Model", "Model file that 'f2fd train' wrote (model.pt or a "
-                       "checkpoint).", INPUT, positional=True)
-    tomograms: Tuple[str, ...] = shared.tomograms("Tomograms to check the model on (MRC): as they "
-                                                  "were before denoising.")
-    output: str = param("", "Output folder", "Folder for report.html, report.json and, in a folder "
-                        "for each tomogram, maps and pictures.", INPUT)
+    model: str = param(
+        "",
+        "Model",
+        "Model file that 'f2fd train' wrote (model.pt or a checkpoint).",
+        INPUT,
+        positional=True,
+    )
+    tomograms: Tuple[str, ...] = shared.tomograms(
+        "Tomograms to check the model on (MRC): as they were before denoising."
+    )
+    output: str = param(
+        "",
+        "Output folder",
+        "Folder for report.html, report.json and, in a folder "
+        "for each tomogram, maps and pictures.",
+        INPUT,
+    )
     half_maps: Tuple[str, ...] = shared.half_maps(
         "Two half-maps a tomogram (MRC), odd and even, in the tomograms' order. The noise is read "
         "off their difference instead of being estimated, which makes the report far more certain. "
-        "The tomograms themselves need not be given.")
+        "The tomograms themselves need not be given."
+    )
     defocus: float = shared.own_defocus()
     voxel_size: float = shared.voxel_size()
     tile_size: int = param(
-        0, "Tile size", "Largest side of the tiles in which the tomogram is denoised; as in "
-        "denoising. 0: as the model's preset says.", PREDICTION, unit="voxels", ge=0, le=4096,
-        zero="automatic", advanced=True)
+        0,
+        "Tile size",
+        "Largest side of the tiles in which the tomogram is denoised; as in "
+        "denoising. 0: as the model's preset says.",
+        PREDICTION,
+        unit="voxels",
+        ge=0,
+        le=4096,
+        zero="automatic",
+        advanced=True,
+    )
     independent: bool = param(
-        False, "Independent halves", "Also train a model on each half-map alone, with the "
+        False,
+        "Independent halves",
+        "Also train a model on each half-map alone, with the "
         "settings of this model, and compare what both make of their own halves. It takes twice "
-        "the time of the training.", RUN)
+        "the time of the training.",
+        RUN,
+    )
     seed: int = shared.seed()
     resume: bool = param(
-        False, "Skip finished", "Skip tomograms that were checked before with the same model and "
-        "settings.", RUN)
+        False,
+        "Skip finished",
+        "Skip tomograms that were checked before with the same model and settings.",
+        RUN,
+    )
     overwrite: bool = shared.overwrite()
     device: str = shared.device()
     threads: int = shared.threads()
@@ -43,23 +71,28 @@ class CheckConfig(shared.TomogramsConfig):
     def check(self):
         super().check()
         if self.independent and self.names() and not self.half_maps:
-            raise UserError("--independent is given and --half-maps names no files; expected two "
-                            "a tomogram")
+            raise UserError(
+                "--independent is given and --half-maps names no files; expected two a tomogram"
+            )
 
     def settings(self):
         """What a report depends on beside the files' content, as a text."""
-        return "%s" % [(name, getattr(self, name)) for name in (
-            "defocus", "voxel_size", "tile_size", "independent", "seed", "precision")]
+        names = ("defocus", "voxel_size", "tile_size", "independent", "seed", "precision")
+        return str([(name, getattr(self, name)) for name in names])
 
     def refuse_model(self, trained):
         """Raise UserError if a model of the TrainConfig ``trained`` can't be checked."""
         if trained.perturbation not in START_PERTURBATIONS:
-            raise UserError("%s was trained with the perturbation %s, whose predictions are made "
-                            "from perturbed copies; expected a model of the perturbation %s"
-                            % (self.model, trained.perturbation,
-                               " or ".join(START_PERTURBATIONS)))
+            raise UserError(
+                f"{self.model} was trained with the perturbation "
+                f"{trained.perturbation}, whose predictions are made from perturbed "
+                "copies; expected a model of the perturbation "
+                f"{' or '.join(START_PERTURBATIONS)}"
+            )
         shared.refuse_defocus(self, trained)
         multiple = NETWORK_MULTIPLE[trained.network]
         if self.tile_size % multiple:
-            raise UserError("--tile-size is %d; expected a multiple of %d for the model's %s "
-                            "network" % (self.tile_size, multiple, trained.network))
+            raise UserError(
+                f"--tile-size is {self.tile_size}; expected a multiple of {multiple} "
+                f"for the model's {trained.network} network"
+            )

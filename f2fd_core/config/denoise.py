@@ -1,4 +1,5 @@
 """Parameters of ``f2fd denoise``."""
+
 import dataclasses
 from dataclasses import dataclass
 from typing import Tuple
@@ -7,8 +8,20 @@ from f2fd_core.config import shared
 from f2fd_core.config.parameter import INPUT, PREDICTION, RUN, UserError, param
 from f2fd_core.config.train import NETWORK_MULTIPLE, START_PERTURBATIONS
 
-NO_SETTINGS = ("model", "tomograms", "half_maps", "output", "std", "batch_size", "resume",
-               "overwrite", "device", "threads", "deterministic", "compile")
+NO_SETTINGS = (
+    "model",
+    "tomograms",
+    "half_maps",
+    "output",
+    "std",
+    "batch_size",
+    "resume",
+    "overwrite",
+    "device",
+    "threads",
+    "deterministic",
+    "compile",
+)
 """What a denoised tomogram depends on by the files' content, or not at all."""
 
 
@@ -16,54 +29,106 @@ NO_SETTINGS = ("model", "tomograms", "half_maps", "output", "std", "batch_size",
 class DenoiseConfig(shared.TomogramsConfig):
     """Denoise tomograms with a trained model."""
 
-    model: str = param("", "Model", "Model file that 'f2fd train' wrote (model.pt or a "
-                       "checkpoint).", INPUT, positional=True)
+    model: str = param(
+        "",
+        "Model",
+        "Model file that 'f2fd train' wrote (model.pt or a checkpoint).",
+        INPUT,
+        positional=True,
+    )
     tomograms: Tuple[str, ...] = shared.tomograms("Tomograms to denoise (MRC), of any size.")
-    output: str = param("", "Output folder", "Folder for the denoised tomograms and pictures.",
-                        INPUT)
+    output: str = param(
+        "", "Output folder", "Folder for the denoised tomograms and pictures.", INPUT
+    )
     half_maps: Tuple[str, ...] = shared.half_maps(
         "Two half-maps a tomogram (MRC), odd and even, to denoise in its place, for models of the "
         "perturbation spectrum (which denoise the mean of both) or halves (which denoise both, and "
-        "average). The result has the tomogram's name if that is given, else the odd half's.")
+        "average). The result has the tomogram's name if that is given, else the odd half's."
+    )
     defocus: float = shared.own_defocus()
     voxel_size: float = shared.voxel_size()
 
     predictions: int = param(
-        0, "Predictions", "Predictions that are averaged, in proportionally more time. Each has "
+        0,
+        "Predictions",
+        "Predictions that are averaged, in proportionally more time. Each has "
         "new dropout and sees the tomogram in the next of four positions (as it is, and turned by "
         "180 degrees about Y, X and Z), unless the model was trained without these turns. Up to "
         "4, models of the perturbation spectrum predict from the tomogram itself; more, and all "
         "other models, from new perturbed copies. 0: as the model's preset says (default 4, with "
-        "halves 8, points 20; published 100).", PREDICTION, ge=0, zero="automatic",
-        original="predict_N_times")
+        "halves 8, points 20; published 100).",
+        PREDICTION,
+        ge=0,
+        zero="automatic",
+        original="predict_N_times",
+    )
     batch_size: int = param(
-        0, "Predictions per batch", "Noisy copies of a tile that the network takes at once. Lower "
+        0,
+        "Predictions per batch",
+        "Noisy copies of a tile that the network takes at once. Lower "
         "it if the GPU's memory does not suffice. 0: on the CPU as the model's preset says "
         "(default 2, published 10); on a GPU all that its free memory has room for (published at "
-        "most 10).", PREDICTION, ge=0, le=1024, zero="automatic", advanced=True,
-        original="n_bernoulli_samples_prediction")
+        "most 10).",
+        PREDICTION,
+        ge=0,
+        le=1024,
+        zero="automatic",
+        advanced=True,
+        original="n_bernoulli_samples_prediction",
+    )
     tile_size: int = param(
-        0, "Tile size", "Largest side of the tiles in which the tomogram is denoised; they overlap "
+        0,
+        "Tile size",
+        "Largest side of the tiles in which the tomogram is denoised; they overlap "
         "and are blended, and are no larger than as many of them need. Lower it if the GPU's "
         "memory does not suffice. 0: on the CPU as the model's preset says (default 96, published "
         "64); on a GPU what its free memory has room for (default up to 192).",
-        PREDICTION, unit="voxels", ge=0, le=4096, zero="automatic", advanced=True)
+        PREDICTION,
+        unit="voxels",
+        ge=0,
+        le=4096,
+        zero="automatic",
+        advanced=True,
+    )
     pool_size: int = param(
-        0, "Pool of samples", "Perturbed copies of the whole tomogram in a temporary file, for "
+        0,
+        "Pool of samples",
+        "Perturbed copies of the whole tomogram in a temporary file, for "
         "models trained with masks. 0: as the model's preset says (default 4, published 20).",
-        PREDICTION, ge=0, le=1024, zero="automatic", advanced=True,
-        original="total_samples_prediction")
+        PREDICTION,
+        ge=0,
+        le=1024,
+        zero="automatic",
+        advanced=True,
+        original="total_samples_prediction",
+    )
     std: bool = param(
-        False, "Standard deviation map", "Also write <name>_std.mrc, the standard deviation over "
-        "the predictions: where it is high, trust the result less.", PREDICTION)
+        False,
+        "Standard deviation map",
+        "Also write <name>_std.mrc, the standard deviation over "
+        "the predictions: where it is high, trust the result less.",
+        PREDICTION,
+    )
     region: Tuple[int, ...] = param(
-        (), "Region", "Denoise only this part of each tomogram: its first voxel Z Y X, counted "
-        "from 0, and its size Z Y X.", PREDICTION, unit="voxels", ge=0, length=6, advanced=True)
+        (),
+        "Region",
+        "Denoise only this part of each tomogram: its first voxel Z Y X, counted "
+        "from 0, and its size Z Y X.",
+        PREDICTION,
+        unit="voxels",
+        ge=0,
+        length=6,
+        advanced=True,
+    )
 
     seed: int = shared.seed()
     resume: bool = param(
-        False, "Skip finished", "Skip tomograms whose denoised file exists. If one was made by "
-        "another model, of another tomogram or with other settings, the run is refused.", RUN)
+        False,
+        "Skip finished",
+        "Skip tomograms whose denoised file exists. If one was made by "
+        "another model, of another tomogram or with other settings, the run is refused.",
+        RUN,
+    )
     overwrite: bool = shared.overwrite()
     device: str = shared.device()
     threads: int = shared.threads()
@@ -78,20 +143,29 @@ class DenoiseConfig(shared.TomogramsConfig):
     def for_model(self, train_config):
         """Replace every 0 by the value of the model's preset and check against the model."""
         if self.half_maps and train_config.perturbation not in START_PERTURBATIONS:
-            raise UserError("--half-maps names %d files; expected none for a model trained with "
-                            "the perturbation %s" % (len(self.half_maps),
-                                                     train_config.perturbation))
+            raise UserError(
+                f"--half-maps names {len(self.half_maps)} files; expected none for a "
+                f"model trained with the perturbation {train_config.perturbation}"
+            )
         shared.refuse_defocus(self, train_config)
         filled = dataclasses.replace(
-            self, **{name: getattr(self, name) or value
-                     for name, value in train_config.prediction_defaults().items()})
+            self,
+            **{
+                name: getattr(self, name) or value
+                for name, value in train_config.prediction_defaults().items()
+            },
+        )
         if train_config.perturbation == "halves" and self.half_maps and filled.predictions % 2:
-            raise UserError("--predictions is %d; expected an even number, since the half-maps are "
-                            "taken in turn" % filled.predictions)
+            raise UserError(
+                f"--predictions is {filled.predictions}; expected an even number, "
+                "since the half-maps are taken in turn"
+            )
         if filled.std and filled.predictions == 1:
             raise UserError("--predictions is 1; expected at least 2 for --std")
         multiple = NETWORK_MULTIPLE[train_config.network]
         if filled.tile_size % multiple:
-            raise UserError("--tile-size is %d; expected a multiple of %d for the model's %s "
-                            "network" % (filled.tile_size, multiple, train_config.network))
+            raise UserError(
+                f"--tile-size is {filled.tile_size}; expected a multiple of "
+                f"{multiple} for the model's {train_config.network} network"
+            )
         return filled

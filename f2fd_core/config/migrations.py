@@ -1,4 +1,5 @@
 """What trainings of this and of earlier versions left behind, in today's words."""
+
 import os
 
 from f2fd_core.config.parameter import read_json

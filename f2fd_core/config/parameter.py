@@ -1,4 +1,5 @@
 """What a parameter is, and what all configurations share: checks, presets, JSON."""
+
 import dataclasses
 import json
 import math
@@ -10,7 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Tuple
 
 INPUT, TRAINING, PERTURBATION, NETWORK, DECONVOLUTION, PREDICTION, RUN = (
-    "Input", "Training", "Perturbation", "Network", "Deconvolution", "Prediction", "Run")
+    "Input",
+    "Training",
+    "Perturbation",
+    "Network",
+    "Deconvolution",
+    "Prediction",
+    "Run",
+)
 
 
 LONGEST_PATH = 4096  # bytes, PATH_MAX of Linux
@@ -40,6 +48,7 @@ class Param:
 
     The ``help`` explains each choice in a line of its own, "name: what it is".
     """
+
     label: str
     help: str
     section: str
@@ -62,10 +71,10 @@ class Param:
         """The help text with the unit and, for a conditional parameter, its condition."""
         parts = [self.help]
         if self.unit:
-            parts.append("Unit: %s." % self.unit)
+            parts.append(f"Unit: {self.unit}.")
         if self.only:
-            values = " or ".join("'%s'" % value for value in self.only[1:])
-            parts.append("Used with %s only." % " ".join(filter(None, (self.only[0], values))))
+            values = " or ".join(f"'{value}'" for value in self.only[1:])
+            parts.append(f"Used with {' '.join(filter(None, (self.only[0], values)))} only.")
         return ("\n" if self.choices else " ").join(parts)
 
 
@@ -109,36 +118,38 @@ def _checked(name, kind, value, spec, default=None):
     item = item_type(kind)
     if item is not None:
         if not isinstance(value, (list, tuple)):
-            raise UserError("%s is %s; expected a list" % (flag(name), brief(value)))
+            raise UserError(f"{flag(name)} is {brief(value)}; expected a list")
         if spec.length and len(value) != spec.length and tuple(value) != default:
-            raise UserError("%s has %d values; expected %d" % (flag(name), len(value), spec.length))
+            raise UserError(f"{flag(name)} has {len(value)} values; expected {spec.length}")
         return tuple(_checked(name, item, entry, spec) for entry in value)
     if type(value) is int and abs(value) > sys.maxsize:
-        raise UserError("%s is %s; expected a smaller number" % (flag(name), brief(value)))
+        raise UserError(f"{flag(name)} is {brief(value)}; expected a smaller number")
     if kind is float and type(value) is int:
         value = float(value)
     if kind is str and isinstance(value, os.PathLike):
         value = os.fspath(value)
     if type(value) is not kind:
         words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-        raise UserError("%s is %s; expected %s" % (flag(name), brief(value), words[kind]))
+        raise UserError(f"{flag(name)} is {brief(value)}; expected {words[kind]}")
     if kind is str and not _system_takes(value):
-        raise UserError("%s is %s; expected a text that can be a path" % (flag(name), brief(value)))
+        raise UserError(f"{flag(name)} is {brief(value)}; expected a text that can be a path")
     value = dict(spec.renamed).get(value, value)
     if spec.choices and value not in spec.choices:
-        raise UserError("%s is %s; expected one of %s"
-                        % (flag(name), brief(value), ", ".join(spec.choices)))
+        raise UserError(
+            f"{flag(name)} is {brief(value)}; expected one of {', '.join(spec.choices)}"
+        )
     if kind in (int, float):
         if not math.isfinite(value):
-            raise UserError("%s is %s; expected a finite number" % (flag(name), value))
-        for bound, words, holds in ((spec.ge, "at least", value >= spec.ge),
-                                    (spec.gt, "above", value > spec.gt),
-                                    (spec.le, "at most", value <= spec.le),
-                                    (spec.lt, "below", value < spec.lt)):
+            raise UserError(f"{flag(name)} is {value}; expected a finite number")
+        for bound, words, holds in (
+            (spec.ge, "at least", value >= spec.ge),
+            (spec.gt, "above", value > spec.gt),
+            (spec.le, "at most", value <= spec.le),
+            (spec.lt, "below", value < spec.lt),
+        ):
             if not holds:
-                raise UserError("%s is %s; expected %s %g%s" % (
-                    flag(name), value, words, bound,
-                    " (unit: %s)" % spec.unit if spec.unit else ""))
+                unit = f" (unit: {spec.unit})" if spec.unit else ""
+                raise UserError(f"{flag(name)} is {value}; expected {words} {bound:g}{unit}")
     return value
 
 
@@ -147,8 +158,7 @@ class Config:
 
     def __post_init__(self):
         for name, kind, default, spec in parameters(type(self)):
-            object.__setattr__(self, name,
-                               _checked(name, kind, getattr(self, name), spec, default))
+            object.__setattr__(self, name, _checked(name, kind, getattr(self, name), spec, default))
         self.check()
 
     def check(self):
@@ -176,7 +186,7 @@ class Config:
         for layer in (base or {}, explicit):
             for name in layer:
                 if name not in known:
-                    raise UserError("%s is no parameter of %s" % (brief(name), cls.__name__))
+                    raise UserError(f"{brief(name)} is no parameter of {cls.__name__}")
             preset = layer.get("preset")
             values.update(cls.presets().get(preset, {}) if type(preset) is str else {})
             for name, value in layer.items():
@@ -186,8 +196,10 @@ class Config:
 
     def to_dict(self):
         """All fields as JSON types (tuples become lists)."""
-        return {name: list(value) if isinstance(value, tuple) else value
-                for name, value in dataclasses.asdict(self).items()}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(self).items()
+        }
 
     def to_json(self):
         """All fields; bytes of file names that are no UTF-8 are spelled out, as JSON has it."""
@@ -201,13 +213,15 @@ def read_json(path):
         with open(path, "rb") as stream:  # of bytes, json finds the encoding and its mark
             values = json.load(stream)
     except OSError as error:
-        raise UserError("cannot read the configuration %s: %s" % (path, error.strerror))
+        raise UserError(f"cannot read the configuration {path}: {error.strerror}")
     except RecursionError:
-        raise UserError("%s is nested too deeply; expected an object with one entry a parameter"
-                        % path)
+        raise UserError(
+            f"{path} is nested too deeply; expected an object with one entry a parameter"
+        )
     except ValueError as error:
-        raise UserError("%s is not valid JSON (%s)" % (path, error))
+        raise UserError(f"{path} is not valid JSON ({error})")
     if not isinstance(values, dict):
-        raise UserError("%s holds a %s; expected an object with one entry a parameter"
-                        % (path, type(values).__name__))
+        raise UserError(
+            f"{path} holds a {type(values).__name__}; expected an object with one entry a parameter"
+        )
     return values

@@ -1,4 +1,5 @@
 """Parameters and rules that several commands share, word for word."""
+
 import dataclasses
 
 from f2fd_core.config.parameter import DECONVOLUTION, INPUT, RUN, Config, UserError, param
@@ -12,8 +13,10 @@ VOXEL_SIZES = 0.1, 10000.0
 DEFOCUS = dict(unit="µm", ge=0, le=100)
 """Above are defoci in Å, as most other programs have them."""
 
-STARTS = dict(choices=("automatic", "random", "pretrained"),
-              renamed=(("auto", "automatic"), ("shapes", "pretrained")))
+STARTS = dict(
+    choices=("automatic", "random", "pretrained"),
+    renamed=(("auto", "automatic"), ("shapes", "pretrained")),
+)
 """What a training may start from. Scipion remembers a choice by its place."""
 
 EXCLUSIVE = {"resume": {"overwrite": False}, "overwrite": {"resume": False}}
@@ -29,19 +32,45 @@ def half_maps(help):
 
 
 FILTER = {
-    "defocus": (0.0, "Defocus", "Defocus (positive: underfocus) of the tomogram's images, on "
-                "average; 300 kV and Cs 2.7 mm are assumed.", DEFOCUS),
-    "phase_shift": (0.0, "Phase shift", "Phase shift of a phase plate; 0 without one.",
-                    dict(unit="degrees", ge=0, le=180)),
-    "phase_flipped": (False, "Phases flipped", "The CTF's phases were corrected already, before or "
-                      "during the reconstruction.", {}),
-    "strength": (1.0, "Strength", "The signal-to-noise ratio at low frequencies is taken to be 10 "
-                 "to the power of this. Higher values lift low frequencies more.",
-                 dict(ge=-10, le=10)),
-    "snr_falloff": (1.0, "SNR falloff", "How fast the signal-to-noise ratio falls with frequency. "
-                    "Higher values smooth more.", dict(ge=0)),
-    "highpass": (0.02, "High-pass", "Frequencies below this share of Nyquist fade out, which takes "
-                 "away slow gradients. 0: none.", dict(unit="share of Nyquist", ge=0, le=1)),
+    "defocus": (
+        0.0,
+        "Defocus",
+        "Defocus (positive: underfocus) of the tomogram's images, on "
+        "average; 300 kV and Cs 2.7 mm are assumed.",
+        DEFOCUS,
+    ),
+    "phase_shift": (
+        0.0,
+        "Phase shift",
+        "Phase shift of a phase plate; 0 without one.",
+        dict(unit="degrees", ge=0, le=180),
+    ),
+    "phase_flipped": (
+        False,
+        "Phases flipped",
+        "The CTF's phases were corrected already, before or during the reconstruction.",
+        {},
+    ),
+    "strength": (
+        1.0,
+        "Strength",
+        "The signal-to-noise ratio at low frequencies is taken to be 10 "
+        "to the power of this. Higher values lift low frequencies more.",
+        dict(ge=-10, le=10),
+    ),
+    "snr_falloff": (
+        1.0,
+        "SNR falloff",
+        "How fast the signal-to-noise ratio falls with frequency. Higher values smooth more.",
+        dict(ge=0),
+    ),
+    "highpass": (
+        0.02,
+        "High-pass",
+        "Frequencies below this share of Nyquist fade out, which takes "
+        "away slow gradients. 0: none.",
+        dict(unit="share of Nyquist", ge=0, le=1),
+    ),
 }
 
 
@@ -52,65 +81,125 @@ def filtering(name, **more):
 
 
 def own_defocus():
-    return param(0.0, "Defocus", "Defocus of these tomograms, for models that were trained on "
-                 "deconvolved ones. 0: that of the training.", INPUT, zero="as trained",
-                 advanced=True, **DEFOCUS)
+    return param(
+        0.0,
+        "Defocus",
+        "Defocus of these tomograms, for models that were trained on "
+        "deconvolved ones. 0: that of the training.",
+        INPUT,
+        zero="as trained",
+        advanced=True,
+        **DEFOCUS,
+    )
 
 
 def refuse_defocus(config, trained):
     """Raise UserError for a defocus where the TrainConfig ``trained`` has no deconvolution."""
     if config.defocus and not trained.deconvolve:
-        raise UserError("--defocus is %g; expected 0, since the model was trained on tomograms "
-                        "that were not deconvolved" % config.defocus)
+        raise UserError(
+            f"--defocus is {config.defocus:g}; expected 0, since the model was "
+            "trained on tomograms that were not deconvolved"
+        )
 
 
 def voxel_size():
-    return param(0.0, "Voxel size", "Voxel size of the tomograms, which results get, too. It is "
-                 "needed when a header holds none or a wrong one. 0: read it from the header.",
-                 INPUT, unit="Å", ge=0, le=VOXEL_SIZES[1], advanced=True)
+    return param(
+        0.0,
+        "Voxel size",
+        "Voxel size of the tomograms, which results get, too. It is "
+        "needed when a header holds none or a wrong one. 0: read it from the header.",
+        INPUT,
+        unit="Å",
+        ge=0,
+        le=VOXEL_SIZES[1],
+        advanced=True,
+    )
 
 
 def seed():
-    return param(0, "Random seed", "The same seed, input and machine give the same result.", RUN,
-                 ge=0, lt=2 ** 31, advanced=True)
+    return param(
+        0,
+        "Random seed",
+        "The same seed, input and machine give the same result.",
+        RUN,
+        ge=0,
+        lt=2**31,
+        advanced=True,
+    )
 
 
 def device():
-    return param("auto", "Device", "Where to compute: auto (the first GPU, else the CPU with a "
-                 "warning), cpu, cuda, cuda:N or N for GPU number N, several GPUs such as 0,1, or "
-                 "all; they share the work.", RUN, alias="devices")
+    return param(
+        "auto",
+        "Device",
+        "Where to compute: auto (the first GPU, else the CPU with a "
+        "warning), cpu, cuda, cuda:N or N for GPU number N, several GPUs such as 0,1, or "
+        "all; they share the work.",
+        RUN,
+        alias="devices",
+    )
 
 
 def threads():
-    return param(0, "CPU threads", "CPU threads of the engine. 0: as many as the environment "
-                 "variable OMP_NUM_THREADS says or, without it, all that the machine offers, "
-                 "shared by the processes of a training.", RUN, ge=0, zero="all")
+    return param(
+        0,
+        "CPU threads",
+        "CPU threads of the engine. 0: as many as the environment "
+        "variable OMP_NUM_THREADS says or, without it, all that the machine offers, "
+        "shared by the processes of a training.",
+        RUN,
+        ge=0,
+        zero="all",
+    )
 
 
 def precision():
-    return param("auto", "Precision", "Arithmetic of the network.\n"
-                 "auto: bfloat16 where the hardware has it, float32 elsewhere.\n"
-                 "float32: the more precise.\n"
-                 "bfloat16: the faster where the hardware has it.", RUN,
-                 choices=("auto", "float32", "bfloat16"), advanced=True)
+    return param(
+        "auto",
+        "Precision",
+        "Arithmetic of the network.\n"
+        "auto: bfloat16 where the hardware has it, float32 elsewhere.\n"
+        "float32: the more precise.\n"
+        "bfloat16: the faster where the hardware has it.",
+        RUN,
+        choices=("auto", "float32", "bfloat16"),
+        advanced=True,
+    )
 
 
 def deterministic():
-    return param(False, "Deterministic", "Use only algorithms that give the same bits every time. "
-                 "On the CPU that is so anyway; on a GPU it may be slower, and denoising also "
-                 "needs a set tile size and number of predictions per batch, which its free memory "
-                 "decides otherwise.", RUN, advanced=True)
+    return param(
+        False,
+        "Deterministic",
+        "Use only algorithms that give the same bits every time. "
+        "On the CPU that is so anyway; on a GPU it may be slower, and denoising also "
+        "needs a set tile size and number of predictions per batch, which its free memory "
+        "decides otherwise.",
+        RUN,
+        advanced=True,
+    )
 
 
 def compile():
-    return param(False, "Compile the network", "Compile the network first (torch.compile), which "
-                 "takes a minute or two. It may pay in long runs on a GPU; on the CPU it was "
-                 "slower.", RUN, advanced=True)
+    return param(
+        False,
+        "Compile the network",
+        "Compile the network first (torch.compile), which "
+        "takes a minute or two. It may pay in long runs on a GPU; on the CPU it was "
+        "slower.",
+        RUN,
+        advanced=True,
+    )
 
 
 def overwrite():
-    return param(False, "Overwrite", "Replace what an earlier run left in the output folder. "
-                 "Without it, existing results are kept and the run is refused.", RUN)
+    return param(
+        False,
+        "Overwrite",
+        "Replace what an earlier run left in the output folder. "
+        "Without it, existing results are kept and the run is refused.",
+        RUN,
+    )
 
 
 class TomogramsConfig(Config):
@@ -127,16 +216,20 @@ class TomogramsConfig(Config):
 
     def inputs(self):
         """The files that each tomogram is read from, a list of tuples: itself, or its half-maps."""
-        return (list(zip(self.half_maps[::2], self.half_maps[1::2]))
-                or [(path,) for path in self.tomograms])
+        return list(zip(self.half_maps[::2], self.half_maps[1::2])) or [
+            (path,) for path in self.tomograms
+        ]
 
     def without(self, names):
         """The same without the tomograms of these ``names``."""
         left = [number for number, name in enumerate(self.names()) if name not in names]
         return dataclasses.replace(
-            self, tomograms=tuple(self.tomograms[number] for number in left if self.tomograms),
-            half_maps=tuple(path for number in left
-                            for path in self.half_maps[2 * number:2 * number + 2]))
+            self,
+            tomograms=tuple(self.tomograms[number] for number in left if self.tomograms),
+            half_maps=tuple(
+                path for number in left for path in self.half_maps[2 * number : 2 * number + 2]
+            ),
+        )
 
     @classmethod
     def implied(cls):
@@ -147,12 +240,14 @@ def check_half_maps(config):
     """Half-maps come in pairs, one pair a tomogram; raises UserError otherwise."""
     count = len(config.half_maps)
     if count % 2 or config.tomograms and count not in (0, 2 * len(config.tomograms)):
-        raise UserError("--half-maps names %d files; expected two for each tomogram, odd and even"
-                        % count)
+        raise UserError(
+            f"--half-maps names {count} files; expected two for each tomogram, odd and even"
+        )
 
 
 def check_defocus(config, needed):
     """The deconvolution can't do without the defocus; raises UserError."""
     if needed and config.defocus == 0:
-        raise UserError("--defocus is 0; expected the tomograms' defocus in µm, which the "
-                        "deconvolution needs")
+        raise UserError(
+            "--defocus is 0; expected the tomograms' defocus in µm, which the deconvolution needs"
+        )

@@ -1,4 +1,5 @@
-"""Parameters of the commands beside training and denoising."""
+"""Parameters of ``f2fd evaluate``, ``deconvolve``, ``benchmark`` and ``info``."""
+
 from dataclasses import dataclass
 from typing import Tuple
 
@@ -7,127 +8,198 @@ from f2fd_core.config.parameter import INPUT, RUN, TRAINING, Config, UserError, 
 
 
 @dataclass(frozen=True)
-class SimulateConfig(Config):
-    """Write a synthetic tomogram with its ground truth."""
-
-    output: str = param("", "Output folder", "Folder for the simulated volumes.", INPUT,
-                        positional=True)
-    shape: Tuple[int, ...] = param((96, 192, 192), "Shape", "Size of the volume, Z Y X.", INPUT,
-                                   unit="voxels", ge=16, le=4096, length=3)
-    voxel_size: float = param(10.0, "Voxel size", "Voxel size of the volume.", INPUT, unit="Å",
-                              ge=shared.VOXEL_SIZES[0], le=shared.VOXEL_SIZES[1])
-    snr: float = param(0.1, "Signal-to-noise ratio", "Variance of the signal over the variance of "
-                       "the noise in the untilted projection.", INPUT, gt=0)
-    specimen: str = param("cell", "Specimen", "What is in the volume.\n"
-                          "cell: vesicles, sheets, macromolecules and spheres.\n"
-                          "crowded: the same, a third of the volume full.\n"
-                          "spheres: spheres of several sizes only.\n"
-                          "shapes: random ellipsoids, solid and hollow.\n"
-                          "matter: these in a random density that fills the volume.\n"
-                          "empty: nothing but noise.", INPUT,
-                          choices=("cell", "crowded", "spheres", "shapes", "matter", "empty"))
-    tilt_range: float = param(60.0, "Tilt range", "Tilts run from minus to plus this angle.", INPUT,
-                              unit="degrees", gt=0, lt=90)
-    tilt_step: float = param(3.0, "Tilt step", "Angle between two tilts.", INPUT, unit="degrees",
-                             ge=0.1, le=30)
-    thickness: int = param(0, "Specimen thickness", "The specimen is so thick, and goes on to both "
-                           "sides of the tilt axis: the volume is cut out of its middle, and what "
-                           "lies above, below and beside it is in the projections, as in a cell. "
-                           "0: it ends with the volume.", INPUT, unit="voxels", ge=0, le=4096)
-    half_maps: str = param("noise", "Half-maps", "How they are made.\n"
-                           "noise: both of all tilts, with noise of their own, as from frames.\n"
-                           "tilts: of every other tilt.", INPUT,
-                           choices=("noise", "tilts"))
-    defocus: float = param(3.0, "Defocus", "Defocus of the microscope (300 kV, Cs 2.7 mm).", INPUT,
-                           **shared.DEFOCUS)
-    sirt_iterations: int = param(0, "SIRT-like filter", "Reconstruct with IMOD's SIRT-like filter "
-                                 "for this many iterations, which passes low frequencies and "
-                                 "dampens high ones. 0: weighted back-projection.", INPUT,
-                                 unit="iterations", ge=0, zero="off")
-    seed: int = shared.seed()
-    overwrite: bool = shared.overwrite()
-
-
-@dataclass(frozen=True)
 class EvaluateConfig(Config):
     """Score a denoised tomogram against a reference, or against its other half-map."""
 
-    denoised: str = param("", "Denoised tomogram", "The tomogram to score (MRC).", INPUT,
-                          positional=True)
+    denoised: str = param(
+        "", "Denoised tomogram", "The tomogram to score (MRC).", INPUT, positional=True
+    )
     reference: str = param("", "Reference", "Noise-free volume of the same size (MRC).", INPUT)
-    half_map: str = param("", "Other half-map", "Where there is no reference: the tomogram's other "
-                          "half-map, denoised alike (MRC), for the Fourier shell correlation "
-                          "between both.", INPUT)
-    noisy: str = param("", "Noisy tomogram", "The tomogram before denoising (MRC): scored too, "
-                       "for comparison.", INPUT)
-    membrane: str = param("", "Membrane mask", "Mask of the true membranes (MRC, above 0.5 "
-                          "inside): adds the average precision of a ridge filter's membrane map, "
-                          "at the scale that tells the reference's membranes best.", INPUT)
+    half_map: str = param(
+        "",
+        "Other half-map",
+        "Where there is no reference: the tomogram's other "
+        "half-map, denoised alike (MRC), for the Fourier shell correlation "
+        "between both.",
+        INPUT,
+    )
+    noisy: str = param(
+        "",
+        "Noisy tomogram",
+        "The tomogram before denoising (MRC): scored too, for comparison.",
+        INPUT,
+    )
+    membrane: str = param(
+        "",
+        "Membrane mask",
+        "Mask of the true membranes (MRC, above 0.5 "
+        "inside): adds the average precision of a ridge filter's membrane map, "
+        "at the scale that tells the reference's membranes best.",
+        INPUT,
+    )
 
     def check(self):
         if self.half_map and (self.reference or self.noisy or self.membrane):
-            raise UserError("--half-map is given beside --reference, --noisy or --membrane; "
-                            "expected it alone")
+            raise UserError(
+                "--half-map is given beside --reference, --noisy or --membrane; expected it alone"
+            )
 
 
-BENCHMARK_CASES = ("cell", "spheres", "crowded", "sirt", "uneven", "lowpass", "binned", "int8",
-                   "empty", "noisefree", "thick", "in-situ", "real-noise")
+BENCHMARK_CASES = (
+    "cell",
+    "spheres",
+    "crowded",
+    "sirt",
+    "uneven",
+    "lowpass",
+    "binned",
+    "int8",
+    "empty",
+    "noisefree",
+    "thick",
+    "in-situ",
+    "real-noise",
+)
 FILTERS = ("gaussian", "tv", "nlm", "deconvolve")
-BENCHMARK_METHODS = FILTERS + ("spectrum", "masks", "points", "blindspot", "halves", "half-maps",
-                             "published")
+BENCHMARK_METHODS = FILTERS + (
+    "spectrum",
+    "masks",
+    "points",
+    "blindspot",
+    "halves",
+    "half-maps",
+    "published",
+)
 
 
 @dataclass(frozen=True)
 class BenchmarkConfig(Config):
     """Compare all methods on simulated tomograms or on one of yours."""
 
-    output: str = param("", "Output folder", "Folder for the tables (scores.csv, scores.md), the "
-                        "picture and the volumes.", INPUT, positional=True)
-    tomogram: str = param("", "Tomogram", "A tomogram of yours (MRC) instead of simulated ones. "
-                          "Scores then need a reference or half-maps.", INPUT)
+    output: str = param(
+        "",
+        "Output folder",
+        "Folder for the tables (scores.csv, scores.md), the picture and the volumes.",
+        INPUT,
+        positional=True,
+    )
+    tomogram: str = param(
+        "",
+        "Tomogram",
+        "A tomogram of yours (MRC) instead of simulated ones. "
+        "Scores then need a reference or half-maps.",
+        INPUT,
+    )
     half_maps: Tuple[str, ...] = param(
-        (), "Half-maps", "Its half-maps, odd and even (MRC): adds the method 'halves', and for the "
+        (),
+        "Half-maps",
+        "Its half-maps, odd and even (MRC): adds the method 'halves', and for the "
         "others the Fourier shell correlation between both halves, each denoised by a model of "
-        "its own.", INPUT)
-    reference: str = param("", "Reference", "A volume of the same size (MRC) to score your "
-                           "tomogram's results against.", INPUT)
-    membrane: str = param("", "Membrane mask", "Mask of the membranes in your tomogram (MRC, above "
-                          "0.5 inside).", INPUT)
+        "its own.",
+        INPUT,
+    )
+    reference: str = param(
+        "",
+        "Reference",
+        "A volume of the same size (MRC) to score your tomogram's results against.",
+        INPUT,
+    )
+    membrane: str = param(
+        "",
+        "Membrane mask",
+        "Mask of the membranes in your tomogram (MRC, above 0.5 inside).",
+        INPUT,
+    )
     voxel_size: float = shared.voxel_size()
-    defocus: float = param(3.0, "Defocus", "Defocus of the simulation or of your tomogram, for the "
-                           "deconvolution.", INPUT, **dict(shared.DEFOCUS, gt=0))
+    defocus: float = param(
+        3.0,
+        "Defocus",
+        "Defocus of the simulation or of your tomogram, for the deconvolution.",
+        INPUT,
+        **dict(shared.DEFOCUS, gt=0),
+    )
     cases: Tuple[str, ...] = param(
-        ("cell", "spheres"), "Cases", "Simulated tomograms. cell, spheres, crowded, empty: the "
+        ("cell", "spheres"),
+        "Cases",
+        "Simulated tomograms. cell, spheres, crowded, empty: the "
         "specimen; the others are a cell: sirt: SIRT-like reconstruction; uneven: noise that "
         "changes with depth and towards the borders; lowpass, binned: without the highest "
         "frequencies; int8: rounded to 256 values; noisefree; thick: three times as thick and as "
         "wide and half as long, scored against a reconstruction from many more tilts. in-situ: a "
         "crowded cell, two and a half times as thick as the volume, with half-maps of every other "
         "tilt. real-noise: a cell of 64 x 64 x 64 voxels in the noise of a real one, which is read "
-        "from the folder lamella of that named by the environment variable F2FD_TEST_DATA.", INPUT,
-        choices=BENCHMARK_CASES)
-    shape: Tuple[int, ...] = param((64, 128, 128), "Shape", "Size of the simulated volumes, Z Y "
-                                   "X.", INPUT, unit="voxels", ge=32, le=4096, length=3)
-    snr: Tuple[float, ...] = param((0.1,), "Signal-to-noise ratios", "Variance of the signal over "
-                                   "the variance of the noise in the untilted projection.", INPUT,
-                                   gt=0)
-    seeds: Tuple[int, ...] = param((1,), "Seeds", "Seeds of the simulations; the tables give the "
-                                   "mean over them.", INPUT, ge=0, lt=2 ** 31)
+        "from the folder lamella of that named by the environment variable F2FD_TEST_DATA.",
+        INPUT,
+        choices=BENCHMARK_CASES,
+    )
+    shape: Tuple[int, ...] = param(
+        (64, 128, 128),
+        "Shape",
+        "Size of the simulated volumes, Z Y X.",
+        INPUT,
+        unit="voxels",
+        ge=32,
+        le=4096,
+        length=3,
+    )
+    snr: Tuple[float, ...] = param(
+        (0.1,),
+        "Signal-to-noise ratios",
+        "Variance of the signal over the variance of the noise in the untilted projection.",
+        INPUT,
+        gt=0,
+    )
+    seeds: Tuple[int, ...] = param(
+        (1,),
+        "Seeds",
+        "Seeds of the simulations; the tables give the mean over them.",
+        INPUT,
+        ge=0,
+        lt=2**31,
+    )
     methods: Tuple[str, ...] = param(
-        BENCHMARK_METHODS[:-1], "Methods", "What to compare. gaussian, tv (total variation) and "
+        BENCHMARK_METHODS[:-1],
+        "Methods",
+        "What to compare. gaussian, tv (total variation) and "
         "nlm (non-local means) need scikit-image; published is the whole published program, which "
-        "takes long.", TRAINING, choices=BENCHMARK_METHODS)
-    steps: int = param(300, "Training steps", "Steps of the default method, spectrum.", TRAINING,
-                       unit="steps", ge=1)
-    equal: str = param("time", "Equal", "What the other learned methods get as much of as the "
-                       "default: time of training, or steps.", TRAINING, choices=("time", "steps"))
-    start: str = param("automatic", "Starting weights", "What the default method and 'halves' "
-                       "start from: weights that have learned from random shapes (automatic, too), "
-                       "or random ones.", TRAINING, **shared.STARTS)
+        "takes long.",
+        TRAINING,
+        choices=BENCHMARK_METHODS,
+    )
+    steps: int = param(
+        300,
+        "Training steps",
+        "Steps of the default method, spectrum.",
+        TRAINING,
+        unit="steps",
+        ge=1,
+    )
+    equal: str = param(
+        "time",
+        "Equal",
+        "What the other learned methods get as much of as the default: time of training, or steps.",
+        TRAINING,
+        choices=("time", "steps"),
+    )
+    start: str = param(
+        "automatic",
+        "Starting weights",
+        "What the default method and 'halves' "
+        "start from: weights that have learned from random shapes (automatic, too), "
+        "or random ones.",
+        TRAINING,
+        **shared.STARTS,
+    )
     published_steps: int = param(
-        0, "Published steps", "Steps of the published program, which counts neither in time nor in "
-        "steps like the others. 0: as the others.", TRAINING, unit="steps", ge=0,
-        zero="as the others")
+        0,
+        "Published steps",
+        "Steps of the published program, which counts neither in time nor in "
+        "steps like the others. 0: as the others.",
+        TRAINING,
+        unit="steps",
+        ge=0,
+        zero="as the others",
+    )
     threads: int = shared.threads()
     device: str = shared.device()
     overwrite: bool = shared.overwrite()
@@ -136,12 +208,13 @@ class BenchmarkConfig(Config):
         if not self.tomogram:
             for name in ("half_maps", "reference", "membrane"):
                 if getattr(self, name):
-                    raise UserError("%s is given without --tomogram; expected both" % flag(name))
+                    raise UserError(f"{flag(name)} is given without --tomogram; expected both")
         if self.membrane and not self.reference:
             raise UserError("--membrane is given without --reference; expected both")
         if len(self.half_maps) not in (0, 2):
-            raise UserError("--half-maps names %d files; expected two, odd and even"
-                            % len(self.half_maps))
+            raise UserError(
+                f"--half-maps names {len(self.half_maps)} files; expected two, odd and even"
+            )
 
 
 @dataclass(frozen=True)
@@ -170,10 +243,21 @@ class InfoConfig(Config):
 
     model: str = param("", "Model", "Model file to describe.", INPUT, positional=True)
     benchmark: bool = param(
-        False, "Benchmark", "Measure this machine for about half a minute: how long training and "
-        "denoising with the default settings take, and how much memory they need.", RUN)
-    shape: Tuple[int, ...] = param((256, 512, 512), "Shape", "Size Z Y X of the tomogram that "
-                                   "--benchmark speaks of.", RUN, unit="voxels", ge=8, le=4096,
-                                   length=3)
+        False,
+        "Benchmark",
+        "Measure this machine for about half a minute: how long training and "
+        "denoising with the default settings take, and how much memory they need.",
+        RUN,
+    )
+    shape: Tuple[int, ...] = param(
+        (256, 512, 512),
+        "Shape",
+        "Size Z Y X of the tomogram that --benchmark speaks of.",
+        RUN,
+        unit="voxels",
+        ge=8,
+        le=4096,
+        length=3,
+    )
     device: str = shared.device()
     threads: int = shared.threads()

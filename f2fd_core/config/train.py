@@ -1,4 +1,5 @@
 """Parameters of ``f2fd train`` and its presets."""
+
 from dataclasses import dataclass
 from typing import Tuple
 
@@ -16,12 +17,34 @@ from f2fd_core.config.parameter import (
 )
 
 SAMPLE_RUN = dict(
-    epochs=50, inversion_probability=0.1, mask_probability=0.5, dropout=0.8, block_size=8,
-    pool_size=20, renew_pool=False, samples_per_patch=6, batch_size=2, patch_size=64, features=48,
-    optimizer="adam", learning_rate=1e-4, clip=True, tv_weight=0.0, perturbation="masks",
-    network="published", gradient_clip=0.0, loss="l2norm", schedule="plateau", averaging=0.0,
-    stop_patience=100, augmentation="published", patch_shift=10, sphere_min=0.05, sphere_max=0.10,
-    start="random")
+    epochs=50,
+    inversion_probability=0.1,
+    mask_probability=0.5,
+    dropout=0.8,
+    block_size=8,
+    pool_size=20,
+    renew_pool=False,
+    samples_per_patch=6,
+    batch_size=2,
+    patch_size=64,
+    features=48,
+    optimizer="adam",
+    learning_rate=1e-4,
+    clip=True,
+    tv_weight=0.0,
+    perturbation="masks",
+    network="published",
+    gradient_clip=0.0,
+    loss="l2norm",
+    schedule="plateau",
+    averaging=0.0,
+    stop_patience=100,
+    augmentation="published",
+    patch_shift=10,
+    sphere_min=0.05,
+    sphere_max=0.10,
+    start="random",
+)
 """The published program's sample run."""
 
 PREDICTION_DEFAULTS = {
@@ -64,204 +87,458 @@ larger surroundings goes astray (docs/method.md)."""
 class TrainConfig(shared.TomogramsConfig):
     """Train one model on one or several tomograms."""
 
-    tomograms: Tuple[str, ...] = shared.tomograms("Tomograms to train on (MRC), of any and also of "
-                                            "different sizes.")
-    output: str = param("", "Output folder", "Folder for the model, checkpoints, log and pictures.",
-                        INPUT)
+    tomograms: Tuple[str, ...] = shared.tomograms(
+        "Tomograms to train on (MRC), of any and also of different sizes."
+    )
+    output: str = param(
+        "", "Output folder", "Folder for the model, checkpoints, log and pictures.", INPUT
+    )
     ground_truth: Tuple[str, ...] = param(
-        (), "Ground truth", "Noise-free volumes, one a tomogram and in the same order. Used for "
-        "the scores in the log (SSIM, PSNR), never for training.", INPUT, advanced=True)
+        (),
+        "Ground truth",
+        "Noise-free volumes, one a tomogram and in the same order. Used for "
+        "the scores in the log (SSIM, PSNR), never for training.",
+        INPUT,
+        advanced=True,
+    )
     half_maps: Tuple[str, ...] = shared.half_maps(
         "Two half-maps a tomogram (MRC), odd and even, in the tomograms' order. The noise is read "
         "off their difference instead of being estimated, and the network learns from their mean "
         "(perturbation spectrum), or from one half to the other (halves). The tomograms themselves "
-        "need not be given.")
+        "need not be given."
+    )
     sampling_masks: Tuple[str, ...] = param(
-        (), "Sampling masks", "Volumes (MRC, above 0.5 inside), one a tomogram and in the same "
+        (),
+        "Sampling masks",
+        "Volumes (MRC, above 0.5 inside), one a tomogram and in the same "
         "order: the network learns only from patches of which a twentieth or more is inside. They "
-        "keep the training from empty regions.", INPUT, advanced=True)
+        "keep the training from empty regions.",
+        INPUT,
+        advanced=True,
+    )
     voxel_size: float = shared.voxel_size()
     clip: bool = param(
-        True, "Robust intensities", "Standardise by what most of the tomogram has: without "
+        True,
+        "Robust intensities",
+        "Standardise by what most of the tomogram has: without "
         "a slowly changing background, constant borders, beads, hot voxels and vacuum. Off: by the "
-        "mean and standard deviation of all voxels.", INPUT,
-        advanced=True, original="clip")
+        "mean and standard deviation of all voxels.",
+        INPUT,
+        advanced=True,
+        original="clip",
+    )
 
     preset: str = param(
-        "default", "Method", "Options given beside it win over it.\n"
+        "default",
+        "Method",
+        "Options given beside it win over it.\n"
         "default: noise-matched perturbation with the folded network.\n"
         "published: every value of the published F2Fd's sample run, which takes far longer.",
         TRAINING,
-        choices=("default", "published"))
+        choices=("default", "published"),
+    )
     initial_model: str = param(
-        "", "Initial model", "Model file whose weights the training starts from, made on "
-        "tomograms like these. Its network must be the one chosen here.", TRAINING, advanced=True)
+        "",
+        "Initial model",
+        "Model file whose weights the training starts from, made on "
+        "tomograms like these. Its network must be the one chosen here.",
+        TRAINING,
+        advanced=True,
+    )
     start: str = param(
-        "automatic", "Starting weights", "Without an initial model.\n"
+        "automatic",
+        "Starting weights",
+        "Without an initial model.\n"
         "automatic: pretrained for the perturbations spectrum and halves with the folded network "
         "of 16 features and patches of at least 48, as those learned from, else random.\n"
         "random: random weights.\n"
         "pretrained: weights that have learned to denoise simulated tomograms of random "
         "ellipsoids, solid and hollow, and come with F2Fd (for the folded network with 16 "
-        "features); they save most of the steps.", TRAINING,
-        **shared.STARTS)
+        "features); they save most of the steps.",
+        TRAINING,
+        **shared.STARTS,
+    )
     steps: int = param(
-        0, "Training steps", "Number of training steps (batches). 0: as many as it takes until the "
+        0,
+        "Training steps",
+        "Number of training steps (batches). 0: as many as it takes until the "
         "loss on parts that are kept from the training hardly falls (5000 steps and 150 epochs at "
         "most, 30 epochs of a network that has learned before), and the best model of them. If "
         "training made nothing better, the weights that it began with are the model.",
-        TRAINING, unit="steps", ge=0, zero="auto")
+        TRAINING,
+        unit="steps",
+        ge=0,
+        zero="auto",
+    )
     epochs: int = param(
-        0, "Epochs", "Train for this many epochs instead of a number of steps; one epoch visits "
-        "every patch of the grid once. 0: use the number of steps.", TRAINING, unit="epochs", ge=0,
-        zero="by steps", advanced=True, original="epochs")
+        0,
+        "Epochs",
+        "Train for this many epochs instead of a number of steps; one epoch visits "
+        "every patch of the grid once. 0: use the number of steps.",
+        TRAINING,
+        unit="epochs",
+        ge=0,
+        zero="by steps",
+        advanced=True,
+        original="epochs",
+    )
     patch_size: int = param(
-        48, "Patch size", "Side of the cubic training patches. Larger patches see more context "
+        48,
+        "Patch size",
+        "Side of the cubic training patches. Larger patches see more context "
         "and need more memory. A multiple of 8, or of 32 for the published network; "
-        "tomograms thinner than a patch are padded by reflection.", TRAINING, unit="voxels", ge=16,
-        le=1024, original="subtomo_length")
+        "tomograms thinner than a patch are padded by reflection.",
+        TRAINING,
+        unit="voxels",
+        ge=16,
+        le=1024,
+        original="subtomo_length",
+    )
     batch_size: int = param(
-        4, "Patches per batch", "Patches in a batch. Larger batches train more smoothly and need "
-        "more GPU memory.", TRAINING, ge=1, le=1024, original="batch_size")
+        4,
+        "Patches per batch",
+        "Patches in a batch. Larger batches train more smoothly and need more GPU memory.",
+        TRAINING,
+        ge=1,
+        le=1024,
+        original="batch_size",
+    )
     samples_per_patch: int = param(
-        1, "Pairs per patch", "Perturbed pairs of each patch in a batch; the network sees "
-        "patches x pairs volumes a step.", TRAINING, ge=1, le=1024, advanced=True,
-        original="n_bernoulli_samples")
+        1,
+        "Pairs per patch",
+        "Perturbed pairs of each patch in a batch; the network sees "
+        "patches x pairs volumes a step.",
+        TRAINING,
+        ge=1,
+        le=1024,
+        advanced=True,
+        original="n_bernoulli_samples",
+    )
     optimizer: str = param(
-        "muon", "Optimizer", "How the weights follow the gradient.\n"
+        "muon",
+        "Optimizer",
+        "How the weights follow the gradient.\n"
         "muon: steps that change every direction of a layer's weights alike, which learn in "
         "fewer.\n"
         "adam: as published; needs a lower learning rate, about 0.001.",
-        TRAINING, choices=("muon", "adam"), advanced=True)
+        TRAINING,
+        choices=("muon", "adam"),
+        advanced=True,
+    )
     learning_rate: float = param(
-        3e-3, "Learning rate", "Learning rate of the optimizer; the schedule tells how it "
-        "changes.", TRAINING, gt=0, le=1, advanced=True, original="lr")
+        3e-3,
+        "Learning rate",
+        "Learning rate of the optimizer; the schedule tells how it changes.",
+        TRAINING,
+        gt=0,
+        le=1,
+        advanced=True,
+        original="lr",
+    )
     schedule: str = param(
-        "settling", "Learning rate schedule", "How the learning rate changes.\n"
+        "settling",
+        "Learning rate schedule",
+        "How the learning rate changes.\n"
         "constant: stays, after a short rise.\n"
         "cosine: falls to zero along half a cosine, for a given number of steps.\n"
         "plateau: divided by 10 after 10 epochs without a lower loss (published).\n"
         "settling: from random weights it rises to almost three times the learning rate within a "
         "few steps and falls to it in a hundred or two (nearly constant where a tomogram is small "
         "or low-passed); from weights that have learned before, two thirds of it, constant.",
-        TRAINING, choices=("constant", "cosine", "plateau", "settling"), advanced=True)
+        TRAINING,
+        choices=("constant", "cosine", "plateau", "settling"),
+        advanced=True,
+    )
     averaging: float = param(
-        0.1, "Average the weights over", "The model is the mean of the network's weights over this "
+        0.1,
+        "Average the weights over",
+        "The model is the mean of the network's weights over this "
         "last share of the steps, which takes out the noise of single batches. 0: the last weights "
-        "(published).", TRAINING, ge=0, le=0.5, zero="off", advanced=True)
+        "(published).",
+        TRAINING,
+        ge=0,
+        le=0.5,
+        zero="off",
+        advanced=True,
+    )
     gradient_clip: float = param(
-        0.5, "Gradient clipping", "Longer gradients are cut to this norm, which keeps an odd batch "
-        "from spoiling the training. 0: never (published).", TRAINING, ge=0, advanced=True)
+        0.5,
+        "Gradient clipping",
+        "Longer gradients are cut to this norm, which keeps an odd batch "
+        "from spoiling the training. 0: never (published).",
+        TRAINING,
+        ge=0,
+        advanced=True,
+    )
     loss: str = param(
-        "mse", "Loss", "What the training makes small.\n"
+        "mse",
+        "Loss",
+        "What the training makes small.\n"
         "mse: mean squared error.\n"
-        "l2norm: unsquared L2 norm of each sample's difference (published).", TRAINING,
-        choices=("mse", "l2norm"), advanced=True)
+        "l2norm: unsquared L2 norm of each sample's difference (published).",
+        TRAINING,
+        choices=("mse", "l2norm"),
+        advanced=True,
+    )
     tv_weight: float = param(
-        0.0, "Total variation weight", "Weight of the anisotropic total variation of the "
-        "prediction in the loss. Above 0 smooths the result.", TRAINING, ge=0, advanced=True,
-        original="alpha")
+        0.0,
+        "Total variation weight",
+        "Weight of the anisotropic total variation of the "
+        "prediction in the loss. Above 0 smooths the result.",
+        TRAINING,
+        ge=0,
+        advanced=True,
+        original="alpha",
+    )
     stop_patience: int = param(
-        0, "Stop after flat epochs", "Stop when the epoch's loss has not fallen by 0.0001 for "
-        "this many epochs. 0: train all steps.", TRAINING, unit="epochs", ge=0, advanced=True)
+        0,
+        "Stop after flat epochs",
+        "Stop when the epoch's loss has not fallen by 0.0001 for "
+        "this many epochs. 0: train all steps.",
+        TRAINING,
+        unit="epochs",
+        ge=0,
+        advanced=True,
+    )
     patch_shift: int = param(
-        24, "Random shift of patches", "Each patch of the grid is shifted by up to this many "
-        "voxels along every axis when it is drawn.", TRAINING, unit="voxels", ge=0, le=1024,
-        advanced=True)
+        24,
+        "Random shift of patches",
+        "Each patch of the grid is shifted by up to this many "
+        "voxels along every axis when it is drawn.",
+        TRAINING,
+        unit="voxels",
+        ge=0,
+        le=1024,
+        advanced=True,
+    )
     augmentation: str = param(
-        "mirrors", "Augmentation", "How patches are turned at random.\n"
+        "mirrors",
+        "Augmentation",
+        "How patches are turned at random.\n"
         "wedge: by half turns about X and Y, which map the missing wedge onto itself.\n"
         "published: by these and by quarter turns about Z, which move the wedge.\n"
         "none: not at all.\n"
         "mirrors: by half turns and to mirror images, so that a tomogram goes twice as far.",
         TRAINING,
-        choices=("wedge", "published", "none", "mirrors"), advanced=True)
+        choices=("wedge", "published", "none", "mirrors"),
+        advanced=True,
+    )
 
     perturbation: str = param(
-        "spectrum", "Perturbation", "How the noisy copies are made.\n"
+        "spectrum",
+        "Perturbation",
+        "How the noisy copies are made.\n"
         "spectrum: adds noise that has the tomogram's own noise spectrum to one copy and subtracts "
         "it from the other.\n"
         "masks: drops blocks of Fourier coefficients and inverts signs (published).\n"
         "points: hides voxels and predicts them from the others (Self2Self).\n"
         "blindspot: replaces voxels by neighbours and predicts them (Noise2Void).\n"
-        "halves: no copies, one half-map predicts the other (as Cryo-CARE does).", PERTURBATION,
-        choices=PERTURBATIONS, original="dataset")
+        "halves: no copies, one half-map predicts the other (as Cryo-CARE does).",
+        PERTURBATION,
+        choices=PERTURBATIONS,
+        original="dataset",
+    )
     noise_scale: float = param(
-        0.0, "Noise scale", "The input gets this many times the tomogram's noise added, the "
+        0.0,
+        "Noise scale",
+        "The input gets this many times the tomogram's noise added, the "
         "target has 1 / this subtracted. Lower, the input keeps more signal; higher, a small "
         "tomogram is not learned by heart so soon. 0: 0.75, and up to 1 the fewer "
-        "Fourier coefficients the tomograms' noise fills.", PERTURBATION,
-        ge=0, le=20, zero="automatic", advanced=True, only=("perturbation", "spectrum"))
+        "Fourier coefficients the tomograms' noise fills.",
+        PERTURBATION,
+        ge=0,
+        le=20,
+        zero="automatic",
+        advanced=True,
+        only=("perturbation", "spectrum"),
+    )
     spectrum_window: int = param(
-        64, "Spectrum window", "Side of the windows on which the noise spectrum is estimated. "
+        64,
+        "Spectrum window",
+        "Side of the windows on which the noise spectrum is estimated. "
         "Larger windows resolve finer spectra; small tomograms get smaller ones by themselves.",
-        PERTURBATION, unit="voxels", ge=8, le=128, advanced=True, only=("perturbation", "spectrum"))
+        PERTURBATION,
+        unit="voxels",
+        ge=8,
+        le=128,
+        advanced=True,
+        only=("perturbation", "spectrum"),
+    )
     noise_gain: bool = param(
-        True, "Noise varies in space", "Measure how the noise's strength changes with depth and "
-        "towards the borders, and make the copies' noise alike.", PERTURBATION, advanced=True,
-        only=("perturbation", "spectrum"))
+        True,
+        "Noise varies in space",
+        "Measure how the noise's strength changes with depth and "
+        "towards the borders, and make the copies' noise alike.",
+        PERTURBATION,
+        advanced=True,
+        only=("perturbation", "spectrum"),
+    )
     point_probability: float = param(
-        0.3, "Hidden points", "Probability that a voxel is hidden.", PERTURBATION, gt=0, lt=1,
-        advanced=True, only=("perturbation", "points"))
+        0.3,
+        "Hidden points",
+        "Probability that a voxel is hidden.",
+        PERTURBATION,
+        gt=0,
+        lt=1,
+        advanced=True,
+        only=("perturbation", "points"),
+    )
     block_probability: float = param(
-        0.0, "Blocks instead of points", "Probability that blocks of voxels are hidden in a copy, "
-        "instead of single ones.", PERTURBATION, ge=0, le=1, advanced=True,
-        only=("perturbation", "points"), original="Vmask_probability")
+        0.0,
+        "Blocks instead of points",
+        "Probability that blocks of voxels are hidden in a copy, instead of single ones.",
+        PERTURBATION,
+        ge=0,
+        le=1,
+        advanced=True,
+        only=("perturbation", "points"),
+        original="Vmask_probability",
+    )
     blind_share: float = param(
-        0.02, "Blind voxels", "Share of the voxels that are replaced by a neighbour and predicted.",
-        PERTURBATION, gt=0, le=0.5, advanced=True, only=("perturbation", "blindspot"))
+        0.02,
+        "Blind voxels",
+        "Share of the voxels that are replaced by a neighbour and predicted.",
+        PERTURBATION,
+        gt=0,
+        le=0.5,
+        advanced=True,
+        only=("perturbation", "blindspot"),
+    )
     blind_reach: int = param(
-        0, "Structured mask", "Voxels to both sides of a blind one, along all three axes, that are "
+        0,
+        "Structured mask",
+        "Voxels to both sides of a blind one, along all three axes, that are "
         "replaced, too: as far as the noise of neighbours is alike. 0: the voxel alone.",
-        PERTURBATION, unit="voxels", ge=0, le=8, advanced=True, only=("perturbation", "blindspot"))
+        PERTURBATION,
+        unit="voxels",
+        ge=0,
+        le=8,
+        advanced=True,
+        only=("perturbation", "blindspot"),
+    )
     mask_probability: float = param(
-        0.5, "Mask probability", "Probability that a block (of Fourier coefficients or, with "
-        "points, of voxels) is dropped.", PERTURBATION, ge=0, lt=1, advanced=True,
-        only=("perturbation", "masks", "points"), original="Vmask_pct")
+        0.5,
+        "Mask probability",
+        "Probability that a block (of Fourier coefficients or, with points, of voxels) is dropped.",
+        PERTURBATION,
+        ge=0,
+        lt=1,
+        advanced=True,
+        only=("perturbation", "masks", "points"),
+        original="Vmask_pct",
+    )
     inversion_probability: float = param(
-        0.1, "Sign inversion probability", "Probability that a Fourier coefficient changes sign.",
-        PERTURBATION, ge=0, le=1, advanced=True, only=("perturbation", "masks"), original="p")
+        0.1,
+        "Sign inversion probability",
+        "Probability that a Fourier coefficient changes sign.",
+        PERTURBATION,
+        ge=0,
+        le=1,
+        advanced=True,
+        only=("perturbation", "masks"),
+        original="p",
+    )
     block_size: int = param(
-        8, "Block size", "Side of the blocks (of Fourier coefficients or, with points, of voxels) "
-        "that are kept or dropped together.", PERTURBATION, unit="(Fourier) voxels", ge=1,
-        le=1024, advanced=True, only=("perturbation", "masks", "points"),
-        original="volumetric_scale_factor")
+        8,
+        "Block size",
+        "Side of the blocks (of Fourier coefficients or, with points, of voxels) "
+        "that are kept or dropped together.",
+        PERTURBATION,
+        unit="(Fourier) voxels",
+        ge=1,
+        le=1024,
+        advanced=True,
+        only=("perturbation", "masks", "points"),
+        original="volumetric_scale_factor",
+    )
     sphere_min: float = param(
-        0.05, "Smallest kept sphere", "The sphere of low frequencies that is always kept holds at "
-        "least this share of the spectrum's volume.", PERTURBATION, ge=0, le=0.5, advanced=True,
-        only=("perturbation", "masks"))
+        0.05,
+        "Smallest kept sphere",
+        "The sphere of low frequencies that is always kept holds at "
+        "least this share of the spectrum's volume.",
+        PERTURBATION,
+        ge=0,
+        le=0.5,
+        advanced=True,
+        only=("perturbation", "masks"),
+    )
     sphere_max: float = param(
-        0.10, "Largest kept sphere", "The sphere of low frequencies that is always kept holds at "
-        "most this share of the spectrum's volume.", PERTURBATION, ge=0, le=0.5, advanced=True,
-        only=("perturbation", "masks"))
+        0.10,
+        "Largest kept sphere",
+        "The sphere of low frequencies that is always kept holds at "
+        "most this share of the spectrum's volume.",
+        PERTURBATION,
+        ge=0,
+        le=0.5,
+        advanced=True,
+        only=("perturbation", "masks"),
+    )
     pool_size: int = param(
-        20, "Pool of samples", "Perturbed copies of the whole tomogram in a temporary file; each "
-        "patch draws its pairs from them without replacement.", PERTURBATION, ge=2, le=1024,
-        advanced=True, only=("perturbation", "masks"), original="total_samples")
+        20,
+        "Pool of samples",
+        "Perturbed copies of the whole tomogram in a temporary file; each "
+        "patch draws its pairs from them without replacement.",
+        PERTURBATION,
+        ge=2,
+        le=1024,
+        advanced=True,
+        only=("perturbation", "masks"),
+        original="total_samples",
+    )
     renew_pool: bool = param(
-        True, "Renew the pool", "Replace one copy of the pool by a new one at every step. The "
-        "published program keeps the same copies throughout.", PERTURBATION, advanced=True,
-        only=("perturbation", "masks"))
+        True,
+        "Renew the pool",
+        "Replace one copy of the pool by a new one at every step. The "
+        "published program keeps the same copies throughout.",
+        PERTURBATION,
+        advanced=True,
+        only=("perturbation", "masks"),
+    )
 
     network: str = param(
-        "folded", "Network", "What denoises.\n"
+        "folded",
+        "Network",
+        "What denoises.\n"
         "compact: a small U-Net at full resolution, which takes about twice as long as folded.\n"
         "published: the published U-Net with partial convolutions and five poolings.\n"
         "folded: a small U-Net at half the resolution, on 2 x 2 x 2 voxels as eight channels, with "
-        "light layers at full resolution; fast on any machine.", NETWORK,
-        choices=tuple(NETWORK_FEATURES), advanced=True)
+        "light layers at full resolution; fast on any machine.",
+        NETWORK,
+        choices=tuple(NETWORK_FEATURES),
+        advanced=True,
+    )
     features: int = param(
-        0, "Features", "Feature maps of the first level. More features cost time and memory in "
+        0,
+        "Features",
+        "Feature maps of the first level. More features cost time and memory in "
         "proportion to their square. 0: the network's own (folded 16, compact 8, published 48).",
-        NETWORK, ge=0, le=1024, zero="automatic", advanced=True, original="n_features")
+        NETWORK,
+        ge=0,
+        le=1024,
+        zero="automatic",
+        advanced=True,
+        original="n_features",
+    )
     dropout: float = param(
-        0.0, "Dropout", "Dropout probability in the decoder, in training and in prediction.",
-        NETWORK, ge=0, lt=1, advanced=True, original="dropout_p")
+        0.0,
+        "Dropout",
+        "Dropout probability in the decoder, in training and in prediction.",
+        NETWORK,
+        ge=0,
+        lt=1,
+        advanced=True,
+        original="dropout_p",
+    )
 
     deconvolve: bool = param(
-        False, "Deconvolve first", "Filter the tomograms with the Wiener-like deconvolution before "
-        "training; denoising then does the same.", DECONVOLUTION, advanced=True,
-        original="deconv_kwargs")
+        False,
+        "Deconvolve first",
+        "Filter the tomograms with the Wiener-like deconvolution before "
+        "training; denoising then does the same.",
+        DECONVOLUTION,
+        advanced=True,
+        original="deconv_kwargs",
+    )
     defocus: float = shared.filtering("defocus", advanced=True, only=("deconvolve",))
     phase_shift: float = shared.filtering("phase_shift", advanced=True, only=("deconvolve",))
     phase_flipped: bool = shared.filtering("phase_flipped", advanced=True, only=("deconvolve",))
@@ -271,11 +548,18 @@ class TrainConfig(shared.TomogramsConfig):
 
     seed: int = shared.seed()
     checkpoint_every: int = param(
-        100, "Checkpoint every", "Steps between two checkpoints, from which a stopped run can be "
+        100,
+        "Checkpoint every",
+        "Steps between two checkpoints, from which a stopped run can be "
         "resumed; the pictures are drawn then, too, but for no more than a tenth of the time.",
-        RUN, unit="steps", ge=1, advanced=True)
+        RUN,
+        unit="steps",
+        ge=1,
+        advanced=True,
+    )
     resume: bool = param(
-        False, "Resume", "Continue from the newest checkpoint in the output folder.", RUN)
+        False, "Resume", "Continue from the newest checkpoint in the output folder.", RUN
+    )
     overwrite: bool = shared.overwrite()
     device: str = shared.device()
     threads: int = shared.threads()
@@ -293,46 +577,81 @@ class TrainConfig(shared.TomogramsConfig):
 
     def check(self):
         super().check()
+        self._check_network()
+        self._check_perturbation()
+        self._check_files()
+        names = self.names()
+        if names and self.schedule == "cosine" and self.automatic():
+            raise UserError(
+                "--schedule is cosine and --steps 0 (auto); expected a number of steps "
+                "or another schedule"
+            )
+        shared.check_defocus(self, self.deconvolve and bool(names))
+
+    def _check_network(self):
         multiple = NETWORK_MULTIPLE[self.network]
         if self.patch_size % multiple:
-            raise UserError("--patch-size is %d; expected a multiple of %d for the %s network"
-                            % (self.patch_size, multiple, self.network))
-        if self.sphere_min > self.sphere_max:
-            raise UserError("--sphere-min is %g; expected at most --sphere-max, which is %g"
-                            % (self.sphere_min, self.sphere_max))
+            raise UserError(
+                f"--patch-size is {self.patch_size}; expected a multiple of "
+                f"{multiple} for the {self.network} network"
+            )
         if self.start == "pretrained" and self._size() != START_NETWORK:
-            raise UserError("--start is pretrained, with the network %s of %d features; expected "
-                            "%s of %d, or random" % (self._size() + START_NETWORK))
+            network, features = START_NETWORK
+            raise UserError(
+                f"--start is pretrained, with the network {self.network} of "
+                f"{self.network_features()} features; expected {network} of "
+                f"{features}, or random"
+            )
         if self.start == "pretrained" and self.initial_model:
-            raise UserError("--start is pretrained and --initial-model is %s; expected one of "
-                            "them" % self.initial_model)
+            raise UserError(
+                f"--start is pretrained and --initial-model is {self.initial_model}; "
+                "expected one of them"
+            )
+
+    def _check_perturbation(self):
+        if self.sphere_min > self.sphere_max:
+            raise UserError(
+                f"--sphere-min is {self.sphere_min:g}; expected at most "
+                f"--sphere-max, which is {self.sphere_max:g}"
+            )
         if 0 < self.noise_scale < LEAST_NOISE_SCALE:
-            raise UserError("--noise-scale is %g; expected 0 (automatic) or at least %g"
-                            % (self.noise_scale, LEAST_NOISE_SCALE))
+            raise UserError(
+                f"--noise-scale is {self.noise_scale:g}; expected 0 (automatic) or "
+                f"at least {LEAST_NOISE_SCALE:g}"
+            )
         if self.perturbation == "points" and self.block_size > self.patch_size:
-            raise UserError("--block-size is %d; expected at most --patch-size, which is %d"
-                            % (self.block_size, self.patch_size))
+            raise UserError(
+                f"--block-size is {self.block_size}; expected at most "
+                f"--patch-size, which is {self.patch_size}"
+            )
         if self.perturbation == "masks" and self.pool_size < 2 * self.samples_per_patch:
-            raise UserError("--pool-size is %d; expected at least %d, twice --samples-per-patch"
-                            % (self.pool_size, 2 * self.samples_per_patch))
+            raise UserError(
+                f"--pool-size is {self.pool_size}; expected at least "
+                f"{2 * self.samples_per_patch}, twice --samples-per-patch"
+            )
+
+    def _check_files(self):
         names = self.names()
         if names and self.perturbation == "halves" and not self.half_maps:
-            raise UserError("--perturbation is halves and --half-maps names no files; expected two "
-                            "a tomogram")
+            raise UserError(
+                "--perturbation is halves and --half-maps names no files; expected two a tomogram"
+            )
         if self.half_maps and self.perturbation not in START_PERTURBATIONS:
-            raise UserError("--perturbation is %s and --half-maps names %d files; expected %s with "
-                            "half-maps" % (self.perturbation, len(self.half_maps),
-                                           " or ".join(START_PERTURBATIONS)))
-        if names and self.schedule == "cosine" and self.automatic():
-            raise UserError("--schedule is cosine and --steps 0 (auto); expected a number of steps "
-                            "or another schedule")
+            raise UserError(
+                f"--perturbation is {self.perturbation} and --half-maps names "
+                f"{len(self.half_maps)} files; expected "
+                f"{' or '.join(START_PERTURBATIONS)} with half-maps"
+            )
         if self.ground_truth and len(self.ground_truth) != len(names):
-            raise UserError("--ground-truth names %d volumes; expected %d, one for each tomogram"
-                            % (len(self.ground_truth), len(names)))
+            raise UserError(
+                f"--ground-truth names {len(self.ground_truth)} volumes; expected "
+                f"{len(names)}, one for each tomogram"
+            )
         if self.sampling_masks and len(self.sampling_masks) != len(names):
-            raise UserError("--sampling-masks names %d volumes; expected %d, one for each tomogram"
-                            % (len(self.sampling_masks), len(names)))
-        shared.check_defocus(self, self.deconvolve and bool(names))
+            raise UserError(
+                f"--sampling-masks names {len(self.sampling_masks)} volumes; "
+                f"expected {len(names)}, one for each tomogram"
+            )
 
     @classmethod
     def stored(cls, settings):
@@ -345,8 +664,10 @@ class TrainConfig(shared.TomogramsConfig):
     def check_devices(self, count):
         """Every device needs a patch of each batch; raises UserError."""
         if self.batch_size < count:
-            raise UserError("--batch-size is %d; expected at least %d, a patch for every device"
-                            % (self.batch_size, count))
+            raise UserError(
+                f"--batch-size is {self.batch_size}; expected at least {count}, a "
+                "patch for every device"
+            )
 
     def automatic(self):
         """Whether the number of steps is found during the training."""
@@ -357,8 +678,12 @@ class TrainConfig(shared.TomogramsConfig):
 
     def starts_from_shapes(self):
         """Whether the training begins with the weights that come with F2Fd."""
-        suits = (self.perturbation in START_PERTURBATIONS and self._size() == START_NETWORK
-                 and self.patch_size >= START_PATCH and not self.initial_model)
+        suits = (
+            self.perturbation in START_PERTURBATIONS
+            and self._size() == START_NETWORK
+            and self.patch_size >= START_PATCH
+            and not self.initial_model
+        )
         return self.start == "pretrained" or self.start == "automatic" and suits
 
     def pretrained(self):
@@ -368,9 +693,12 @@ class TrainConfig(shared.TomogramsConfig):
     def origin(self):
         """What the training starts from, in words."""
         if self.initial_model:
-            return "the model %s" % self.initial_model
-        return ("weights that have learned to denoise simulated tomograms of random ellipsoids"
-                if self.starts_from_shapes() else "random weights")
+            return f"the model {self.initial_model}"
+        return (
+            "weights that have learned to denoise simulated tomograms of random ellipsoids"
+            if self.starts_from_shapes()
+            else "random weights"
+        )
 
     def network_features(self):
         """Features of the network, with 0 replaced by the network's own number."""
@@ -394,6 +722,7 @@ class TrainConfig(shared.TomogramsConfig):
         if self.preset == "default":
             usual = defaults["predictions"]
             least = LEAST_PREDICTIONS.get(self.perturbation, usual)
-            defaults["predictions"] = max(least, len(self.prediction_turns()),
-                                          usual if self.dropout else 0)
+            defaults["predictions"] = max(
+                least, len(self.prediction_turns()), usual if self.dropout else 0
+            )
         return defaults

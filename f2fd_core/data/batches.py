@@ -1,4 +1,5 @@
 """What a training learns from: its patches, and the batch of each step, a pair of every patch."""
+
 import itertools
 from typing import NamedTuple, Optional
 
@@ -24,18 +25,25 @@ def sampled_patches(config, volumes):
     masks = [mrc.open_volume(path, config.voxel_size or 1.0) for path in config.sampling_masks]
     for mask, volume in zip(masks, volumes):
         if mask.shape != volume.shape:
-            raise UserError("the sampling mask %s has shape %s; expected %s (Z, Y, X) as its "
-                            "tomogram has" % (mask.path, mask.shape, volume.shape))
+            raise UserError(
+                f"the sampling mask {mask.path} has shape {mask.shape}; expected "
+                f"{volume.shape} (Z, Y, X) as its tomogram has"
+            )
     patches = all_patches([volume.shape for volume in volumes], config.patch_size, masks)
     drawn = {index for index, _ in patches}
     for index, mask in enumerate(masks):
         if index not in drawn:
-            raise UserError("--sampling-masks: no patch of %d voxels has a twentieth inside %s, "
-                            "whose values are %g to %g; expected a mask with more voxels above 0.5"
-                            % (config.patch_size, mask.path, mask.data.min(), mask.data.max()))
+            raise UserError(
+                f"--sampling-masks: no patch of {config.patch_size} voxels has a "
+                f"twentieth inside {mask.path}, whose values are {mask.data.min():g} "
+                f"to {mask.data.max():g}; expected a mask with more voxels above 0.5"
+            )
     size = (config.patch_size,) * 3
-    return [(index, start) for index, start in patches
-            if volumes[index].content(start, size) >= LEAST_CONTENT] or patches
+    return [
+        (index, start)
+        for index, start in patches
+        if volumes[index].content(start, size) >= LEAST_CONTENT
+    ] or patches
 
 
 class Batch(NamedTuple):
@@ -43,6 +51,7 @@ class Batch(NamedTuple):
 
     ``weights`` and the ground ``truth`` are None where there are none.
     """
+
     inputs: torch.Tensor
     targets: torch.Tensor
     weights: Optional[torch.Tensor]
@@ -60,22 +69,26 @@ def batch_of(patches, volumes, perturbations, truths, config, held_out=None, ran
     side, count = (config.patch_size,) * 3, config.samples_per_patch
     stacks = []
     for (index, grid_start), random in zip(patches, randoms or itertools.repeat(GLOBAL)):
-        start = shifted(grid_start, volumes[index].shape, config.patch_size, config.patch_shift,
-                        random)
+        start = shifted(
+            grid_start, volumes[index].shape, config.patch_size, config.patch_shift, random
+        )
         pairs = perturbations[index].pairs(start, side, count, random)
         device = pairs.inputs.device
         if held_out:
             allowed = moved(held_out.weights(index, start), device).expand(count, *side)
-            pairs = pairs._replace(weights=allowed if pairs.weights is None
-                                   else allowed * pairs.weights)
+            pairs = pairs._replace(
+                weights=allowed if pairs.weights is None else allowed * pairs.weights
+            )
         truth = None
         if truths:
             truth = moved(torch.from_numpy(truths[index].region(start, side)), device)
             truth = truth.expand(count, *side)
         parts = Batch(*pairs, truth)
-        stack = turned(torch.stack([part for part in parts if part is not None]),
-                       volumes[index].axes)
+        stack = turned(
+            torch.stack([part for part in parts if part is not None]), volumes[index].axes
+        )
         given = iter(augment(stack, config.augmentation, random))
         stacks.append([part if part is None else next(given) for part in parts])
-    return Batch(*(None if parts[0] is None else torch.cat(parts).unsqueeze(1)
-                   for parts in zip(*stacks)))
+    return Batch(
+        *(None if parts[0] is None else torch.cat(parts).unsqueeze(1) for parts in zip(*stacks))
+    )

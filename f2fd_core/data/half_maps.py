@@ -1,4 +1,5 @@
 """Two half-maps of one tomogram, which have their signal in common and not their noise."""
+
 import dataclasses
 import os
 
@@ -16,22 +17,27 @@ def refuse_other_files(odd, even, sizes):
     """Raise UserError if two MrcVolumes, with voxels of these ``sizes`` (Å), can't be half-maps of
     one tomogram whatever they hold."""
     if odd.shape != even.shape:
-        raise UserError("the half-maps %s and %s have shapes %s and %s; expected the same (Z, Y, X)"
-                        % (odd.path, even.path, odd.shape, even.shape))
+        raise UserError(
+            f"the half-maps {odd.path} and {even.path} have shapes {odd.shape} and "
+            f"{even.shape}; expected the same (Z, Y, X)"
+        )
     if abs(sizes[0] - sizes[1]) > VOXEL_SIZE_TOLERANCE * max(sizes):
-        raise UserError("the half-maps %s and %s have voxels of %g and %g Å; expected the same"
-                        % ((odd.path, even.path) + tuple(sizes)))
+        raise UserError(
+            f"the half-maps {odd.path} and {even.path} have voxels of {sizes[0]:g} and "
+            f"{sizes[1]:g} Å; expected the same"
+        )
     if os.path.samefile(odd.path, even.path):
-        raise UserError("%s is given as both half-maps; expected two files, odd and even"
-                        % odd.path)
+        raise UserError(f"{odd.path} is given as both half-maps; expected two files, odd and even")
 
 
 def refuse_copies(odd, even, curve):
     """Raise UserError if the files ``odd`` and ``even`` have the Fourier shell correlation of one
     volume with itself."""
     if min(curve) > COPIES:
-        raise UserError("the half-maps %s and %s are the same but for their scale; expected noise "
-                        "of its own in each" % (odd, even))
+        raise UserError(
+            f"the half-maps {odd} and {even} are the same but for their scale; "
+            "expected noise of its own in each"
+        )
 
 
 class _Mean:
@@ -73,8 +79,9 @@ class HalfMaps(Standardised):
 
     def prepared_by(self, prepare):
         """See :meth:`Volume.prepared_by`."""
-        other = HalfMaps([half.prepared_by(prepare) for half in self.halves], self.source.path,
-                         self.for_mean)
+        other = HalfMaps(
+            [half.prepared_by(prepare) for half in self.halves], self.source.path, self.for_mean
+        )
         other.axes_found = self.axes_found
         return other
 
@@ -82,8 +89,9 @@ class HalfMaps(Standardised):
         """See :class:`Standardised`."""
         if self.for_mean:
             return self.whole.restore(values, start)
-        halves = [half.restored_freely(values * (self.std / half.std), start)
-                  for half in self.halves]
+        halves = [
+            half.restored_freely(values * (self.std / half.std), start) for half in self.halves
+        ]
         return within(*np.mean(halves, 0))
 
     def content(self, start, size):

@@ -4,6 +4,7 @@ A tomogram as it comes may have gold beads, hot pixels, a border that is constan
 ramp or a carbon edge. The network sees none of these: voxels minus a smooth background, in units of
 what most of the tomogram varies by, clipped; and the result has all of them as they were.
 """
+
 import math
 from itertools import product
 
@@ -63,7 +64,7 @@ def local_regression(centres, length):
     spacing = np.diff(centres, prepend=centres[0]).max()
     nearest = min(len(centres), math.ceil(2 * BACKGROUND / max(spacing, 1)))
     # The outermost of the nearest has some weight, too.
-    reach = 1.5 * np.sort(np.abs(distance))[:, nearest - 1:nearest]
+    reach = 1.5 * np.sort(np.abs(distance))[:, nearest - 1 : nearest]
     distance = distance / np.maximum(reach, BACKGROUND)
     weight = np.clip(1 - np.abs(distance) ** 3, 0, None) ** 3
     powers = distance[:, :, None] ** np.arange(min(3, len(centres)))
@@ -73,8 +74,10 @@ def local_regression(centres, length):
 
 def _along(weights, start, size):
     """Rows of each axis' weights for a region, mirrored where it reaches beyond the volume."""
-    return [matrix[reflected(first, side, len(matrix))]
-            for matrix, first, side in zip(weights, start, size)]
+    return [
+        matrix[reflected(first, side, len(matrix))]
+        for matrix, first, side in zip(weights, start, size)
+    ]
 
 
 def _outer(values, weights):
@@ -101,8 +104,9 @@ class Intensities:
         """Of mean 0 and standard deviation 1: of all voxels alike."""
         # Two passes: the sum of squares about the mean does not cancel for a large offset.
         mean = sum(np.sum(data[slab], dtype=np.float64) for slab in slabs(data.shape)) / data.size
-        square = sum(np.square(np.asarray(data[slab], np.float64) - mean).sum()
-                     for slab in slabs(data.shape))
+        square = sum(
+            np.square(np.asarray(data[slab], np.float64) - mean).sum() for slab in slabs(data.shape)
+        )
         return cls(float(mean), std=float(np.sqrt(square / data.size)))
 
     @classmethod
@@ -112,9 +116,9 @@ class Intensities:
         starts = _block_starts(data.shape, side)
         blocks = np.empty((*map(len, starts), *side))
         for number, z in enumerate(starts[0]):
-            slab = np.asarray(data[z:z + side[0]], np.float64)
+            slab = np.asarray(data[z : z + side[0]], np.float64)
             for (j, y), (i, x) in product(enumerate(starts[1]), enumerate(starts[2])):
-                blocks[number, j, i] = slab[:, y:y + side[1], x:x + side[2]]
+                blocks[number, j, i] = slab[:, y : y + side[1], x : x + side[2]]
         grid, blocks = blocks.shape[:3], blocks.reshape((-1, *side))
         found = cls(float(np.median(blocks)))
         blocks -= found.offset
@@ -148,8 +152,10 @@ class Intensities:
         """Fit ``levels`` of the blocks, NaN where nothing is known; returns how much the background
         varies, its standard deviation."""
         self._weights = [local_regression(*axis) for axis in zip(self._centres, shape)]
-        at_centres = [weights[np.rint(places).astype(int)]
-                      for weights, places in zip(self._weights, self._centres)]
+        at_centres = [
+            weights[np.rint(places).astype(int)]
+            for weights, places in zip(self._weights, self._centres)
+        ]
         known = np.isfinite(levels)
         self._levels = np.where(known, levels, np.median(levels[known]))
         for _ in range(0 if known.all() else FILLINGS):
@@ -163,8 +169,9 @@ class Intensities:
         while count != kept.sum():
             count = kept.sum()
             inside = blocks[kept]
-            self.low, self.high = (float(inside.mean() + sign * OUTLIER * inside.std())
-                                   for sign in (-1, 1))
+            self.low, self.high = (
+                float(inside.mean() + sign * OUTLIER * inside.std()) for sign in (-1, 1)
+            )
             kept &= (blocks >= self.low) & (blocks <= self.high)
         blocks[~kept] = np.nan
         some = blocks[kept.mean((1, 2, 3)) > 0.5]
@@ -205,5 +212,7 @@ def _block_starts(shape, side):
     over a large one."""
     counts = [-(-length // edge) for length, edge in zip(shape, side)]
     thinned = max(1.0, np.prod(counts) / BLOCKS) ** (1 / 3)
-    return [np.linspace(0, length - edge, max(1, int(count / thinned))).round().astype(int)
-            for length, edge, count in zip(shape, side, counts)]
+    return [
+        np.linspace(0, length - edge, max(1, int(count / thinned))).round().astype(int)
+        for length, edge, count in zip(shape, side, counts)
+    ]

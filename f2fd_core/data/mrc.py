@@ -2,6 +2,7 @@
 
 Arrays are (Z, Y, X). Format: Cheng et al., MRC2014, J. Struct. Biol. 192 (2015) 146.
 """
+
 import contextlib
 import os
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from f2fd_core.data.mrc_header import (
     has_unsigned_bytes,
     origin_of,
     read_header,
+    shape_of,
+    voxel_size_of,
 )
 from f2fd_core.runtime import files
 from f2fd_core.runtime.mapped import mapped
@@ -38,6 +41,7 @@ class MrcVolume:
     (x, y, z), ``start`` the start indices (x, y, z) and ``labels`` the texts in the header.
     ``state`` is the file's :func:`state` when it was opened.
     """
+
     path: str
     data: np.ndarray
     voxel_size: Tuple[float, float, float]
@@ -75,23 +79,32 @@ class MrcVolume:
         """Sentences on what is odd about the voxel size."""
         size, told = self.voxel_size, []
         if max(size) > min(size) * (1 + ANISOTROPY):
-            told.append("%s has anisotropic voxels of %g x %g x %g Å (x, y, z); they are treated "
-                        "as cubic" % ((self.path,) + size))
+            x, y, z = size
+            told.append(
+                f"{self.path} has anisotropic voxels of {x:g} x {y:g} x {z:g} Å (x, y, z); they "
+                "are treated as cubic"
+            )
         if self.stated and abs(size[0] - self.stated) > 0.01 * self.stated:
-            told.append("%s has voxel size %g Å in its header, not the %g Å of --voxel-size, which "
-                        "results get" % (self.path, size[0], self.stated))
+            told.append(
+                f"{self.path} has voxel size {size[0]:g} Å in its header, not the "
+                f"{self.stated:g} Å of --voxel-size, which results get"
+            )
         if not self.stated and size == (1, 1, 1):
-            told.append("%s has voxel size 1 Å in its header, which many programs write when they "
-                        "don't know it; expected the tomogram's, often 5 to 20 Å: give it with "
-                        "--voxel-size" % self.path)
+            told.append(
+                f"{self.path} has voxel size 1 Å in its header, which many programs write "
+                "when they don't know it; expected the tomogram's, often 5 to 20 Å: give "
+                "it with --voxel-size"
+            )
         return told
 
     def header(self, first=(0, 0, 0), shape=None):
         """What a result of the same size, or for the box of ``shape`` at the voxel ``first`` (Z, Y,
         X), takes over: the arguments of :func:`new_volume`."""
         start = tuple(index + at for index, at in zip(self.start, first[::-1]))
-        origin = tuple(place + at * size for place, at, size
-                       in zip(self.origin, first[::-1], self.true_voxel_size))
+        origin = tuple(
+            place + at * size
+            for place, at, size in zip(self.origin, first[::-1], self.true_voxel_size)
+        )
         return shape or self.shape, self.true_voxel_size, origin, start
 
     def changed(self):
@@ -107,8 +120,10 @@ class MrcVolume:
         if now[:2] != self.state[:2]:
             return False
         if now[2] < self.state[2]:
-            raise UserError("%s was cut to %d bytes while it was being read; expected the %d that "
-                            "it had" % (self.path, now[2], self.state[2]))
+            raise UserError(
+                f"{self.path} was cut to {now[2]} bytes while it was being read; "
+                f"expected the {self.state[2]} that it had"
+            )
         return now != self.state
 
     @property
@@ -131,63 +146,53 @@ def open_volume(path, voxel_size=0.0):
     """
     path = os.fspath(path)
     if 0 < voxel_size < VOXEL_SIZES[0]:
-        raise UserError("--voxel-size is %g; expected 0 (that of the header) or at least %g Å"
-                        % (voxel_size, VOXEL_SIZES[0]))
+        raise UserError(
+            f"--voxel-size is {voxel_size:g}; expected 0 (that of the header) or "
+            f"at least {VOXEL_SIZES[0]:g} Å"
+        )
     header, extended = read_header(path)
-    nx, ny, nz, sections = (int(value) for value in (header.nx, header.ny, header.nz, header.mz))
-    if min(nx, ny, nz) < 1:
-        raise UserError("%s has dimensions %d x %d x %d (x, y, z); expected positive ones"
-                        % (path, nx, ny, nz))
-    if nz == 1:
-        raise UserError("%s is a two-dimensional image of %d x %d; expected a tomogram (x, y, z)"
-                        % (path, nx, ny))
-    space_group = int(header.ispg)
-    if space_group == 0 and sections == 1:
-        raise UserError("%s is a stack of %d images by its header (space group 0, mz 1); expected "
-                        "one tomogram: if it is one, set space group 1, mz %d and the voxel size, "
-                        "in Python with mrcfile.mmap(path, 'r+'), its set_volume() and voxel_size"
-                        % (path, nz, nz))
-    if 401 <= space_group <= 630 and nz != sections:
-        raise UserError("%s is a stack of %d volumes; expected one tomogram"
-                        % (path, nz // max(sections, 1)))
-    axes = int(header.mapc), int(header.mapr), int(header.maps)
-    if sorted(axes) == [1, 2, 3] and axes != (1, 2, 3):
-        raise UserError("%s stores its axes in the order %d %d %d; expected 1 2 3 (x, y, z)"
-                        % ((path,) + axes))
+    nz, ny, nx = shape_of(path, header)
     dtype = dtype_of(path, header)
     if extended < 0:
-        raise UserError("%s declares an extended header of %d bytes; expected 0 or more"
-                        % (path, extended))
+        raise UserError(
+            f"{path} declares an extended header of {extended} bytes; expected 0 or more"
+        )
     offset = HEADER_BYTES + extended
     expected = offset + nx * ny * nz * dtype.itemsize
     opened = state(path)
     found = opened[2]
     if found < expected:
-        raise UserError("%s is truncated: it has %d bytes; expected %d for %d x %d x %d voxels "
-                        "(x, y, z) of %s" % (path, found, expected, nx, ny, nz, dtype.name))
-    cell = np.array([header.cella.x, header.cella.y, header.cella.z], dtype=np.float64)
-    samples = np.array([header.mx, header.my, header.mz], dtype=np.float64)
-    size = np.divide(cell, samples, out=np.zeros(3), where=samples > 0)
-    if not ((size >= VOXEL_SIZES[0]) & (size <= VOXEL_SIZES[1])).all():
-        if not voxel_size:
-            raise UserError("%s has voxel size %g x %g x %g Å in its header; expected %g to %g Å: "
-                            "give it in Å with --voxel-size" % ((path, *size) + VOXEL_SIZES))
-        size = np.full(3, voxel_size)
+        raise UserError(
+            f"{path} is truncated: it has {found} bytes; expected {expected} for {nx} "
+            f"x {ny} x {nz} voxels (x, y, z) of {dtype.name}"
+        )
+    size = voxel_size_of(path, header, voxel_size)
     with open(path, "rb") as stream:
         data = np.ndarray((nz, ny, nx), dtype, mapped(stream, expected), offset)
     if header.mode == 0 and has_unsigned_bytes(header, data):
         data = data.view(np.uint8)
     return MrcVolume(
-        path, data, tuple(size.tolist()), voxel_size, origin_of(header),
+        path,
+        data,
+        size,
+        voxel_size,
+        origin_of(header),
         tuple(int(header[axis]) for axis in ("nxstart", "nystart", "nzstart")),
-        tuple(bytes(label) for label in header.label if label.strip()), opened)
+        tuple(bytes(label) for label in header.label if label.strip()),
+        opened,
+    )
 
 
 def originals(paths):
     """Those of the files that F2Fd has not made from others, as their labels tell."""
-    return [path for path in paths
-            if not any(label.startswith(OWN_LABEL) and b": " in label
-                       for label in open_volume(path, 1.0).labels)]
+    return [
+        path
+        for path in paths
+        if not any(
+            label.startswith(OWN_LABEL) and b": " in label
+            for label in open_volume(path, 1.0).labels
+        )
+    ]
 
 
 def slabs(shape, voxels=0):
@@ -201,8 +206,10 @@ def refuse_bad_voxels(volume):
     for slab in slabs(volume.shape):
         bad = volume[slab].size - int(np.isfinite(volume[slab]).sum())
         if bad:
-            raise UserError("%s holds %d NaN or infinite voxels in sections %d to %d; expected "
-                            "finite ones" % (volume.path, bad, slab.start, slab.stop - 1))
+            raise UserError(
+                f"{volume.path} holds {bad} NaN or infinite voxels in sections "
+                f"{slab.start} to {slab.stop - 1}; expected finite ones"
+            )
 
 
 def _complete_header(mrc, path):
@@ -212,8 +219,10 @@ def _complete_header(mrc, path):
     for slab in slabs(mrc.data.shape):
         values = np.asarray(mrc.data[slab], dtype=np.float64)
         if not np.isfinite(values).all():
-            raise UserError("the result for %s holds NaN or infinite voxels; expected finite ones: "
-                            "nothing was written" % path)
+            raise UserError(
+                f"the result for {path} holds NaN or infinite voxels; expected finite "
+                "ones: nothing was written"
+            )
         total, square = total + values.sum(), square + np.square(values).sum()
         low, high = min(low, values.min()), max(high, values.max())
     mean = total / mrc.data.size
@@ -238,13 +247,16 @@ def _allocate(path, shape):
 def _own_labels(done, made_of):
     """What F2Fd adds to the labels of a file that it makes."""
     texts = [": ".join(filter(None, (__version__, done))), *filter(None, [made_of])]
-    return [(OWN_LABEL + text.encode("ascii", "replace"))[:LABEL_BYTES].ljust(LABEL_BYTES)
-            for text in texts]
+    return [
+        (OWN_LABEL + text.encode("ascii", "replace"))[:LABEL_BYTES].ljust(LABEL_BYTES)
+        for text in texts
+    ]
 
 
 @contextlib.contextmanager
-def new_volume(path, shape, voxel_size, origin=(0, 0, 0), start=(0, 0, 0), labels=(), done="",
-               made_of=""):
+def new_volume(
+    path, shape, voxel_size, origin=(0, 0, 0), start=(0, 0, 0), labels=(), done="", made_of=""
+):
     """Yield a float32 memory map of zeros (Z, Y, X), which becomes the file ``path`` at the end.
 
     Voxels go to ``path`` + ".part", renamed once they are complete and finite; on an error that
@@ -259,11 +271,11 @@ def new_volume(path, shape, voxel_size, origin=(0, 0, 0), start=(0, 0, 0), label
             mrc.voxel_size = tuple(voxel_size)
             for axis, value, first in zip("xyz", origin, start):
                 mrc.header.origin[axis] = value
-                mrc.header["n%sstart" % axis] = first
+                mrc.header[f"n{axis}start"] = first
             own = _own_labels(done, made_of)
-            texts = [*labels[:MOST_LABELS - len(own)], *own]
+            texts = [*labels[: MOST_LABELS - len(own)], *own]
             mrc.header.nlabl = len(texts)
-            mrc.header.label[:len(texts)] = texts
+            mrc.header.label[: len(texts)] = texts
             yield mrc.data
             _complete_header(mrc, path)
         files.finish(partial, path)

@@ -1,4 +1,5 @@
 """What the header of an MRC file says, in the dialects of the programs that write it."""
+
 import io
 import os
 import stat
@@ -8,7 +9,7 @@ import mrcfile.utils
 import numpy as np
 from mrcfile.mrcinterpreter import MrcInterpreter
 
-from f2fd_core.config import UserError
+from f2fd_core.config import VOXEL_SIZES, UserError
 
 HEADER_BYTES = 1024
 EXTENDED_SIZE = slice(92, 96)  # where a header says how long the extended one is
@@ -22,22 +23,26 @@ MRC2014 = 20140  # the first version of the format that says which sign the orig
 def _first_bytes(path):
     """The bytes of a file's MRC header; raises UserError if it can't have one."""
     if not os.path.exists(path):
-        raise UserError("%s does not exist; expected an MRC tomogram" % path)
+        raise UserError(f"{path} does not exist; expected an MRC tomogram")
     if os.path.isdir(path):
-        raise UserError("%s is a folder; expected an MRC tomogram" % path)
+        raise UserError(f"{path} is a folder; expected an MRC tomogram")
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise UserError("%s is a device or a pipe; expected an MRC tomogram" % path)
+        raise UserError(f"{path} is a device or a pipe; expected an MRC tomogram")
     try:
         with open(path, "rb") as stream:
             found = stream.read(HEADER_BYTES)
     except OSError as error:
-        raise UserError("cannot read %s: %s" % (path, error.strerror or error))
+        raise UserError(f"cannot read {path}: {error.strerror or error}")
     if found[:2] in COMPRESSED:
-        raise UserError("%s is compressed with %s; expected an uncompressed MRC tomogram"
-                        % (path, COMPRESSED[found[:2]]))
+        raise UserError(
+            f"{path} is compressed with {COMPRESSED[found[:2]]}; expected an "
+            "uncompressed MRC tomogram"
+        )
     if len(found) < HEADER_BYTES:
-        raise UserError("%s has %d bytes; expected an MRC tomogram, whose header alone has %d"
-                        % (path, len(found), HEADER_BYTES))
+        raise UserError(
+            f"{path} has {len(found)} bytes; expected an MRC tomogram, whose "
+            f"header alone has {HEADER_BYTES}"
+        )
     return found
 
 
@@ -45,8 +50,9 @@ def read_header(path):
     """(header, bytes of the extended header)."""
     found = _first_bytes(path)
     if found[208:211] != b"MAP":
-        raise UserError("%s is not an MRC file: its map identifier is %r; expected b'MAP '"
-                        % (path, found[208:212]))
+        raise UserError(
+            f"{path} is not an MRC file: its map identifier is {found[208:212]!r}; expected b'MAP '"
+        )
     # Reading the extended header, mrcfile would take as much memory as the file says that it has.
     alone = bytearray(found)
     alone[EXTENDED_SIZE] = bytes(4)
@@ -64,7 +70,7 @@ def _order(header):
 def _imod_flags(header):
     """The flags that IMOD sets in its files; None in those of others."""
     extra = bytes(header.extra2)
-    stamp, flags = (int.from_bytes(extra[at:at + 4], _order(header)) for at in (40, 44))
+    stamp, flags = (int.from_bytes(extra[at : at + 4], _order(header)) for at in (40, 44))
     return flags if stamp == IMOD_STAMP else None
 
 
@@ -95,6 +101,59 @@ def origin_of(header):
 def dtype_of(path, header):
     mode = int(header.mode)
     if mode not in REAL_MODES:
-        raise UserError("%s has MRC mode %d; expected one of %s"
-                        % (path, mode, ", ".join("%d (%s)" % item for item in REAL_MODES.items())))
+        raise UserError(
+            f"{path} has MRC mode {mode}; expected one of "
+            f"{', '.join(f'{mode} ({kind})' for mode, kind in REAL_MODES.items())}"
+        )
     return mrcfile.utils.data_dtype_from_header(header)
+
+
+def shape_of(path, header):
+    """The shape (Z, Y, X) of the one volume in a file; raises UserError if that is not what it
+    holds."""
+    nx, ny, nz, sections = (int(value) for value in (header.nx, header.ny, header.nz, header.mz))
+    if min(nx, ny, nz) < 1:
+        raise UserError(
+            f"{path} has dimensions {nx} x {ny} x {nz} (x, y, z); expected positive ones"
+        )
+    if nz == 1:
+        raise UserError(
+            f"{path} is a two-dimensional image of {nx} x {ny}; expected a tomogram (x, y, z)"
+        )
+    space_group = int(header.ispg)
+    if space_group == 0 and sections == 1:
+        raise UserError(
+            f"{path} is a stack of {nz} images by its header (space group 0, mz 1); "
+            f"expected one tomogram: if it is one, set space group 1, mz {nz} and the "
+            "voxel size, in Python with mrcfile.mmap(path, 'r+'), its set_volume() "
+            "and voxel_size"
+        )
+    if 401 <= space_group <= 630 and nz != sections:
+        raise UserError(
+            f"{path} is a stack of {nz // max(sections, 1)} volumes; expected one tomogram"
+        )
+    axes = int(header.mapc), int(header.mapr), int(header.maps)
+    if sorted(axes) == [1, 2, 3] and axes != (1, 2, 3):
+        raise UserError(
+            f"{path} stores its axes in the order {' '.join(map(str, axes))}; "
+            "expected 1 2 3 (x, y, z)"
+        )
+    return nz, ny, nx
+
+
+def voxel_size_of(path, header, stated):
+    """The voxel size (x, y, z) in Å of the header; what the user has ``stated`` where that can't
+    be. Raises UserError without either."""
+    low, high = VOXEL_SIZES
+    cell = np.array([header.cella.x, header.cella.y, header.cella.z], dtype=np.float64)
+    samples = np.array([header.mx, header.my, header.mz], dtype=np.float64)
+    size = np.divide(cell, samples, out=np.zeros(3), where=samples > 0)
+    if ((size >= low) & (size <= high)).all():
+        return tuple(size.tolist())
+    if not stated:
+        x, y, z = size
+        raise UserError(
+            f"{path} has voxel size {x:g} x {y:g} x {z:g} Å in its header; expected {low:g} to "
+            f"{high:g} Å: give it in Å with --voxel-size"
+        )
+    return (stated,) * 3

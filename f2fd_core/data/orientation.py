@@ -3,6 +3,7 @@
 The network has learned from tomograms that lie so, and the noise has its form there. Others are
 turned for both, and what is made of them is turned back.
 """
+
 USUAL = (0, 1, 2)
 
 

@@ -2,6 +2,7 @@
 
 A transform of a whole volume at once holds several copies of it; these hold one, the spectrum.
 """
+
 import math
 import os
 import tempfile
@@ -57,9 +58,11 @@ class DiskArray:
                 os.posix_fallocate(stream.fileno(), 0, size)
                 values = mapped(stream, size, writable=True)
         except OSError as error:
-            raise UserError("cannot make a temporary file of %.1f GiB in %s: %s; expected room "
-                            "there or in another folder, named by the environment variable TMPDIR"
-                            % (size / 2 ** 30, folder, error.strerror or error))
+            raise UserError(
+                f"cannot make a temporary file of {size / 2**30:.1f} GiB in "
+                f"{folder}: {error.strerror or error}; expected room there or in "
+                "another folder, named by the environment variable TMPDIR"
+            )
         self.array = values.view(dtype).reshape(shape)
 
     def release(self):

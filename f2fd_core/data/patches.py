@@ -1,4 +1,5 @@
 """The patches of a training: their grid, order and augmentation."""
+
 from itertools import product
 
 import numpy as np
@@ -33,17 +34,23 @@ def all_patches(shapes, side, masks=()):
     ``masks``: for each tomogram an array of its shape; then only patches of which at least
     MASK_SHARE is above 0.5 there.
     """
-    patches = [(index, start) for index, shape in enumerate(shapes)
-               for start in patch_grid(shape, side)]
-    return [(index, start) for index, start in patches if not masks
-            or (crop(masks[index], start, (side,) * 3) > 0.5).mean() >= MASK_SHARE]
+    patches = [
+        (index, start) for index, shape in enumerate(shapes) for start in patch_grid(shape, side)
+    ]
+    return [
+        (index, start)
+        for index, start in patches
+        if not masks or (crop(masks[index], start, (side,) * 3) > 0.5).mean() >= MASK_SHARE
+    ]
 
 
 def shifted(start, shape, side, shift, random=GLOBAL):
     """Move a patch at random by up to ``shift`` voxels an axis, kept inside the volume."""
     offsets = torch.randint(-shift, shift + 1, (3,), generator=random.host).tolist()
-    return tuple(first if length <= side else min(max(first + offset, 0), length - side)
-                 for first, offset, length in zip(start, offsets, shape))
+    return tuple(
+        first if length <= side else min(max(first + offset, 0), length - side)
+        for first, offset, length in zip(start, offsets, shape)
+    )
 
 
 class PatchOrder:

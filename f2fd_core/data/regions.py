@@ -1,4 +1,5 @@
 """Regions of arrays, reflected at their faces."""
+
 import numpy as np
 
 
@@ -27,3 +28,8 @@ def reflected(start, size, length):
     period = 2 * (length - 1)
     index = np.arange(start, start + size) % period
     return np.minimum(index, period - index)
+
+
+def in_words(size):
+    """A size as it is written: (64, 128, 128) -> "64 x 128 x 128"."""
+    return " x ".join(map(str, size))

@@ -1,4 +1,5 @@
 """The tiles in which a tomogram is predicted, and how they are blended."""
+
 from itertools import product
 
 import numpy as np
@@ -44,9 +45,10 @@ class Tiling:
         window = np.sin(np.pi / 2 * np.minimum(ramp, 1.0)) ** 2
         total = np.zeros(length)
         for start in starts:
-            total[start:start + tile] += window
-        return [(start, (window / total[start:start + tile]).astype(np.float32))
-                for start in starts]
+            total[start : start + tile] += window
+        return [
+            (start, (window / total[start : start + tile]).astype(np.float32)) for start in starts
+        ]
 
     def __len__(self):
         return len(self.starts())

@@ -1,4 +1,5 @@
 """A tomogram as the network sees it: clipped, standardised and read region by region."""
+
 import copy
 import dataclasses
 
@@ -8,7 +9,7 @@ from f2fd_core.config import MINIMUM_SIDE, UserError
 from f2fd_core.data import mrc
 from f2fd_core.data.intensity import Intensities, opened
 from f2fd_core.data.orientation import USUAL
-from f2fd_core.data.regions import crop
+from f2fd_core.data.regions import crop, in_words
 
 # So many voxels around it tell which of a region are outliers or lie in constant parts.
 AROUND = 2
@@ -41,14 +42,19 @@ class Standardised:
     def orientation(self):
         """A sentence on how it lies, if it is not as expected; else ""."""
         if self.axes_found is None and self.shape[0] > min(self.shape):
-            return ("%s has %d x %d x %d voxels (Z, Y, X), and its spectrum has no missing wedge "
-                    "that tells how it lies; expected the depth along Z and the tilt axis along Y: "
-                    "if it lies otherwise, turn it before" % ((self.source.path,) + self.shape))
+            return (
+                f"{self.source.path} has {in_words(self.shape)} voxels (Z, Y, X), and its "
+                "spectrum has no missing wedge that shows its orientation; expected the depth "
+                "along Z and the tilt axis along Y: if it lies otherwise, rotate it before"
+            )
         if self.axes == USUAL:
             return ""
-        return ("%s has its depth along %s and its tilt axis along %s, as its missing wedge tells; "
-                "expected Z and Y: it is turned for the network, and the result turned back"
-                % (self.source.path, *("ZYX"[axis] for axis in self.axes[:2])))
+        depth, tilt_axis, _ = ("ZYX"[axis] for axis in self.axes)
+        return (
+            f"{self.source.path} has its depth along {depth} and its tilt axis along "
+            f"{tilt_axis}, as its missing wedge shows; expected Z and Y: it is rotated for the "
+            "network, and the result rotated back"
+        )
 
     def central_sections(self, first=(0, 0, 0), shape=None):
         """The central XY, XZ and YZ sections in the file's units, arrays of two dimensions; of the
@@ -77,20 +83,25 @@ class Volume(Standardised):
         self.shape = self.source.shape
         for axis, length in zip("ZYX", self.shape):
             if length < MINIMUM_SIDE:
-                raise UserError("%s has %d voxels along %s; expected at least %d"
-                                % (path, length, axis, MINIMUM_SIDE))
+                raise UserError(
+                    f"{path} has {length} voxels along {axis}; expected at least {MINIMUM_SIDE}"
+                )
         self.warnings = self.source.doubts()
         self.voxel_size = self.source.true_voxel_size[0]
         mrc.refuse_bad_voxels(self.source)
         self.clip, self.prepared = clip, None
         self._measure()
         if self.intensities.abrupt:
-            self.warnings.append("the background of %s changes abruptly, as at the edge of a "
-                                 "carbon film; near there the result is less reliable: leave that "
-                                 "part out, with --sampling-masks or --region" % path)
+            self.warnings.append(
+                f"the background of {path} changes abruptly, as at the edge of a "
+                "carbon film; near there the result is less reliable: leave "
+                "that part out, with --sampling-masks or --region"
+            )
         if not self.std > LEAST_CONTRAST * abs(self.mean):
-            raise UserError("%s is constant: every voxel is %g; expected a tomogram with contrast"
-                            % (path, self.mean))
+            raise UserError(
+                f"{path} is constant: every voxel is {self.mean:g}; expected a "
+                "tomogram with contrast"
+            )
 
     def prepared_by(self, prepare):
         """This tomogram, with the voxels that ``prepare(voxels, voxel size)`` makes of its own.
@@ -124,14 +135,15 @@ class Volume(Standardised):
         """Raise UserError if the file has other content than when it was measured."""
         if self.prepared is not None or not self.source.changed():
             return
-        before = self.mean, self.std
+        mean, std = self.mean, self.std
         self.source = dataclasses.replace(self.source, state=mrc.state(self.source.path))
         self._measure()
-        if (self.mean, self.std) != before:
-            raise UserError("%s was overwritten while it was being read: its mean and standard "
-                            "deviation were %g and %g and are %g and %g; expected a file that "
-                            "stays as it is" % ((self.source.path,) + before
-                                                + (self.mean, self.std)))
+        if (self.mean, self.std) != (mean, std):
+            raise UserError(
+                f"{self.source.path} was overwritten while it was being read: its mean and "
+                f"standard deviation were {mean:g} and {std:g} and are {self.mean:g} and "
+                f"{self.std:g}; expected a file that stays as it is"
+            )
 
     def _parts(self, start, size):
         """A region's voxels, the background below them, which are outliers that lie close together
@@ -149,8 +161,10 @@ class Volume(Standardised):
         if outliers.any():
             outliers = opened(outliers)
         inner = tuple(slice(margin, side - margin) for side in size)
-        return tuple(np.broadcast_to(part, voxels.shape)[inner] for part in (
-            voxels, background, outliers, scale.constant(voxels)))
+        return tuple(
+            np.broadcast_to(part, voxels.shape)[inner]
+            for part in (voxels, background, outliers, scale.constant(voxels))
+        )
 
     def region(self, start, size):
         """Standardised voxels as float32, shape ``size``; reflected where outside the volume.

@@ -1,4 +1,5 @@
 """How well membranes stand out in a volume: a ridge filter and its average precision."""
+
 import math
 
 import numpy as np
@@ -12,8 +13,9 @@ RIDGE_SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0)
 def _symmetric_eigenvalues(zz, yy, xx, zy, zx, yx):
     """Eigenvalues, largest first, of symmetric 3 x 3 matrices (Smith's trigonometric formula)."""
     mean = (zz + yy + xx) / 3
-    spread = torch.sqrt((((zz - mean) ** 2 + (yy - mean) ** 2 + (xx - mean) ** 2)
-                         + 2 * (zy ** 2 + zx ** 2 + yx ** 2)) / 6).clamp(min=1e-20)
+    spread = torch.sqrt(
+        (((zz - mean) ** 2 + (yy - mean) ** 2 + (xx - mean) ** 2) + 2 * (zy**2 + zx**2 + yx**2)) / 6
+    ).clamp(min=1e-20)
     a, b, c = (zz - mean) / spread, (yy - mean) / spread, (xx - mean) / spread
     d, e, f = zy / spread, zx / spread, yx / spread
     determinant = a * (b * c - f * f) - d * (d * c - f * e) + e * (d * f - b * e)
@@ -31,16 +33,20 @@ def sheetness(volume, scale):
     direction alone is strongly curved (after Sato et al., 1998).
     """
     z, y, x = fourier.axis_frequencies(volume.shape)
-    axes = [2j * math.pi * z[:, None, None], 2j * math.pi * y[None, :, None],
-            2j * math.pi * x[None, None, :]]
+    axes = [
+        2j * math.pi * z[:, None, None],
+        2j * math.pi * y[None, :, None],
+        2j * math.pi * x[None, None, :],
+    ]
     radius = fourier.radial_frequency(volume.shape)
     spectrum = torch.fft.rfftn(volume) * torch.exp(-2 * (math.pi * scale * radius) ** 2)
 
     def second(one, two):
         return torch.fft.irfftn(spectrum * axes[one] * axes[two], s=volume.shape)
 
-    _, middle, last = _symmetric_eigenvalues(second(0, 0), second(1, 1), second(2, 2),
-                                             second(0, 1), second(0, 2), second(1, 2))
+    _, middle, last = _symmetric_eigenvalues(
+        second(0, 0), second(1, 1), second(2, 2), second(0, 1), second(0, 2), second(1, 2)
+    )
     return (-last - middle.abs()).clamp(min=0)
 
 

@@ -3,6 +3,7 @@
 Least-squares match: gain and offset of the denoised volume that fit the reference best, since a
 reconstruction's intensity scale is arbitrary. "Published": both volumes min-max scaled to 0..1.
 """
+
 import math
 
 import torch
@@ -16,8 +17,10 @@ SSIM_WINDOW = 11
 def correlation(first, second):
     """Pearson's correlation coefficient over all voxels."""
     first, second = first - first.mean(), second - second.mean()
-    product, *squares = (torch.sum(one * two, dtype=torch.float64) for one, two in (
-        (first, second), (first, first), (second, second)))
+    product, *squares = (
+        torch.sum(one * two, dtype=torch.float64)
+        for one, two in ((first, second), (first, first), (second, second))
+    )
     return float(product / (squares[0] * squares[1]).sqrt())
 
 
@@ -39,8 +42,9 @@ def min_max(volume):
 
 def psnr(volume, reference, data_range):
     """Peak signal-to-noise ratio in dB: 10 log10(range² / mean squared difference)."""
-    return float(20 * math.log10(data_range)
-                 - 10 * torch.log10((volume - reference).square().mean()))
+    return float(
+        20 * math.log10(data_range) - 10 * torch.log10((volume - reference).square().mean())
+    )
 
 
 def structural_similarity(volume, reference, data_range):
@@ -48,8 +52,11 @@ def structural_similarity(volume, reference, data_range):
     window = min(SSIM_WINDOW, min(volume.shape[-3:]))
     window -= 1 - window % 2
     shape = (-1, 1) + tuple(volume.shape[-3:])
-    return float(ssim(volume.reshape(shape), reference.reshape(shape), data_range=data_range,
-                      win_size=window))
+    return float(
+        ssim(
+            volume.reshape(shape), reference.reshape(shape), data_range=data_range, win_size=window
+        )
+    )
 
 
 def value_range(volume):
@@ -87,8 +94,7 @@ def crossing(frequency, curve, threshold):
             if index == 0:
                 return float(frequency[0])
             share = (curve[index - 1] - threshold) / (curve[index - 1] - curve[index])
-            return float(frequency[index - 1]
-                         + share * (frequency[index] - frequency[index - 1]))
+            return float(frequency[index - 1] + share * (frequency[index] - frequency[index - 1]))
     return None
 
 
@@ -103,8 +109,10 @@ def shell_scores(volume, reference):
         "fsc_mean": float(curve.mean()),
         "fsc_0.5": crossing(frequency, curve, 0.5),
         "fsc_0.143": crossing(frequency, curve, 0.143),
-        "fsc": {"frequency": [round(float(value), 5) for value in frequency],
-                "correlation": [round(float(value), 5) for value in curve]},
+        "fsc": {
+            "frequency": [round(float(value), 5) for value in frequency],
+            "correlation": [round(float(value), 5) for value in curve],
+        },
     }
 
 

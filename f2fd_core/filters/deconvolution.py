@@ -3,6 +3,7 @@
 The filter is that of Warp (Tegunov & Cramer, Nature Methods 16 (2019) 1146) and IsoNet (Liu et
 al., Nature Communications 13 (2022) 6482). It needs the defocus, and no training.
 """
+
 import dataclasses
 import math
 
@@ -24,10 +25,15 @@ def transfer(radius, voxel_size, settings):
     ``highpass``. ``voxel_size`` in Å; ``settings``: a configuration with the deconvolution's
     fields.
     """
-    rise = 1 - torch.cos(math.pi * (radius / settings.highpass).clamp(max=1)) \
-        if settings.highpass else torch.full_like(radius, 2.0)
-    snr = (torch.exp(-radius * settings.snr_falloff * 100 / voxel_size)
-           * 10 ** settings.strength * rise + FLOOR)
+    rise = (
+        1 - torch.cos(math.pi * (radius / settings.highpass).clamp(max=1))
+        if settings.highpass
+        else torch.full_like(radius, 2.0)
+    )
+    snr = (
+        torch.exp(-radius * settings.snr_falloff * 100 / voxel_size) * 10**settings.strength * rise
+        + FLOOR
+    )
     ctf = contrast_transfer(radius / (2 * voxel_size), settings.defocus, settings.phase_shift)
     if settings.phase_flipped:
         ctf = ctf.abs()
@@ -43,15 +49,20 @@ def deconvolved(data, voxel_size, settings, result=None):
     shape = data.shape
     if result is None:
         result = np.empty(shape, dtype=np.float32)
-    mean = sum(np.asarray(data[slab], dtype=np.float64).sum()
-               for slab in mrc.slabs(shape)) / data.size
-    spectrum = spectrum_of(lambda slab: torch.from_numpy(
-        (np.asarray(data[slab], dtype=np.float64) - mean).astype(np.float32)), shape)
+    mean = (
+        sum(np.asarray(data[slab], dtype=np.float64).sum() for slab in mrc.slabs(shape)) / data.size
+    )
+    spectrum = spectrum_of(
+        lambda slab: torch.from_numpy(
+            (np.asarray(data[slab], dtype=np.float64) - mean).astype(np.float32)
+        ),
+        shape,
+    )
     z, y, x = fourier.axis_frequencies(shape)
     weights = fourier.friedel_weights(shape)
     before = after = 0.0
     for slab in mrc.slabs(shape):
-        radius = 2 * torch.sqrt(z[slab, None, None] ** 2 + y[None, :, None] ** 2 + x ** 2)
+        radius = 2 * torch.sqrt(z[slab, None, None] ** 2 + y[None, :, None] ** 2 + x**2)
         part = spectrum[slab]
         # By Parseval's theorem the sum of squares, up to a factor.
         before += float((part.abs().square() * weights).sum(dtype=torch.float64))
@@ -71,5 +82,6 @@ def preparation(settings, defocus=0.0):
     if not settings.deconvolve:
         return None
     own = dataclasses.replace(settings, defocus=defocus or settings.defocus)
-    return lambda data, voxel_size: deconvolved(data, voxel_size, own,
-                                                DiskArray(data.shape, np.float32).array)
+    return lambda data, voxel_size: deconvolved(
+        data, voxel_size, own, DiskArray(data.shape, np.float32).array
+    )

@@ -4,6 +4,7 @@ A file holds one dictionary: format, version, config (a TrainConfig's fields), s
 and model (state_dict); a checkpoint also has what resuming needs (see ``training.py``). PyTorch
 makes it a zip archive, whose comment is a digest of all that is in it.
 """
+
 import glob
 import hashlib
 import io
@@ -33,8 +34,15 @@ CALLABLES = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v
 def save(path, weights, config, step, voxel_size, **training):
     """Write a model file (or, with ``training`` entries, a checkpoint) to a temporary name, then
     rename it. Raises OSError, one sentence, if it can't be written."""
-    state = dict(format=FORMAT, version=VERSION, config=config.to_dict(), step=step,
-                 voxel_size=voxel_size, model=weights, **training)
+    state = dict(
+        format=FORMAT,
+        version=VERSION,
+        config=config.to_dict(),
+        step=step,
+        voxel_size=voxel_size,
+        model=weights,
+        **training,
+    )
     with replaced(path) as partial:
         # PyTorch, writing by itself, does not tell why the system refuses.
         content = io.BytesIO()
@@ -68,19 +76,25 @@ def _content(stream, size, path):
         entries = archive.infolist()
         # PyTorch compresses nothing: who does, or lets entries overlap, wants it to unpack more
         # than the file has.
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) \
-                or sum(entry.file_size for entry in entries) > size:
+        if (
+            any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+            or sum(entry.file_size for entry in entries) > size
+        ):
             raise _Unreadable("compressed or overlapping entries")
         # Files of version 1.1 and before have checksums only.
         if archive.testzip() or archive.comment not in (b"", _digest(archive)):
-            raise UserError("%s is damaged: its content is not what was written; expected an "
-                            "undamaged copy" % path)
+            raise UserError(
+                f"{path} is damaged: its content is not what was written; expected an "
+                "undamaged copy"
+            )
         for entry in entries:
             content = archive.read(entry)
             copy.writestr(entry.filename, content)
             if entry.filename.lower().endswith("data.pkl") and not all(
-                    CALLABLES.fullmatch(argument) for code, argument, _
-                    in pickletools.genops(content) if code.name == "GLOBAL"):
+                CALLABLES.fullmatch(argument)
+                for code, argument, _ in pickletools.genops(content)
+                if code.name == "GLOBAL"
+            ):
                 raise _Unreadable("callables that are not ours")
     # PyTorch's older form, which is no zip archive, never gets here: weights_only was not safe
     # with it before PyTorch 2.6.
@@ -94,8 +108,8 @@ def load(path):
     Only tensors and plain values are read (``weights_only=True``): a file can't run code.
     """
     if os.path.exists(path) and not os.path.isfile(path):
-        raise UserError("%s is %s; expected a model file from 'f2fd train'"
-                        % (path, "a folder" if os.path.isdir(path) else "a device or a pipe"))
+        kind = "a folder" if os.path.isdir(path) else "a device or a pipe"
+        raise UserError(f"{path} is {kind}; expected a model file from 'f2fd train'")
     try:
         with open(path, "rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is odd about the file is said below, once
@@ -107,18 +121,20 @@ def load(path):
             except Exception:  # there is no list of what a crafted file can make a parser raise
                 state = None
     except FileNotFoundError:
-        raise UserError("%s does not exist; expected a model file from 'f2fd train'" % path)
+        raise UserError(f"{path} does not exist; expected a model file from 'f2fd train'")
     except OSError as error:
-        raise UserError("cannot read %s: %s" % (path, error.strerror or error))
+        raise UserError(f"cannot read {path}: {error.strerror or error}")
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise UserError("%s is no F2Fd model; expected a file from 'f2fd train'" % path)
+        raise UserError(f"{path} is no F2Fd model; expected a file from 'f2fd train'")
     version = state.get("version")
     if type(version) is not int or not 1 <= version <= VERSION:
-        raise UserError("%s has format version %s; expected 1 to %d (this is a newer F2Fd's)"
-                        % (path, brief(version), VERSION))
+        raise UserError(
+            f"{path} has format version {brief(version)}; expected 1 to {VERSION} "
+            "(this is a newer F2Fd's)"
+        )
     problem = _problem(state, size)
     if problem:
-        raise UserError("%s is damaged: %s" % (path, problem))
+        raise UserError(f"{path} is damaged: {problem}")
     return dict(state, config=todays(state["config"]))
 
 
@@ -128,9 +144,9 @@ def _problem(state, size):
     if not isinstance(state.get("config"), dict):
         return "it has no settings"
     if type(step) is not int or not 0 <= step <= sys.maxsize:
-        return "its training step is %s; expected a number of steps" % brief(step)
+        return f"its training step is {brief(step)}; expected a number of steps"
     if type(voxel_size) is not float or not (math.isfinite(voxel_size) and voxel_size > 0):
-        return "its voxel size is %s; expected a positive number" % brief(voxel_size)
+        return f"its voxel size is {brief(voxel_size)}; expected a positive number"
     return _wrong_weights(state.get("model"), size)
 
 
@@ -139,9 +155,12 @@ def _wrong_weights(weights, size):
     if not isinstance(weights, dict):
         return "it has no weights"
     for name, weight in weights.items():
-        if type(name) is not str or not isinstance(weight, torch.Tensor) \
-                or not weight.is_floating_point():
-            return "%s is no array of numbers" % brief(name)
+        if (
+            type(name) is not str
+            or not isinstance(weight, torch.Tensor)
+            or not weight.is_floating_point()
+        ):
+            return f"{brief(name)} is no array of numbers"
     # Strides of 0, or one array under many names, would let a small file claim weights of any size.
     if sum(weight.numel() * weight.element_size() for weight in weights.values()) > size:
         return "its weights are larger than the file"
@@ -153,23 +172,29 @@ def restore(state, path):
     try:
         config = TrainConfig.create(state["config"])
         with torch.device("meta"):  # without memory: the settings may ask for any amount
-            expected = {name: weight.shape for name, weight
-                        in unet.build(config).state_dict().items()}
+            expected = {
+                name: weight.shape for name, weight in unet.build(config).state_dict().items()
+            }
     except (TypeError, RuntimeError, UserError) as error:
-        raise UserError("%s is damaged: its settings are not those of a training (%s)"
-                        % (path, str(error).splitlines()[0]))
+        raise UserError(
+            f"{path} is damaged: its settings are not those of a training "
+            f"({str(error).splitlines()[0]})"
+        )
     found = {name: weight.shape for name, weight in state["model"].items()}
     if found != expected:
-        different = sorted(name for name in {**expected, **found}
-                           if expected.get(name) != found.get(name))
-        raise UserError("%s is damaged: its weights are not those of the network in its settings "
-                        "(%d of %d differ, the first of them %s)"
-                        % (path, len(different), len(expected), brief(different[0])))
+        different = sorted(
+            name for name in {**expected, **found} if expected.get(name) != found.get(name)
+        )
+        raise UserError(
+            f"{path} is damaged: its weights are not those of the network in its "
+            f"settings ({len(different)} of {len(expected)} differ, the first of them "
+            f"{brief(different[0])})"
+        )
     network = unet.build(config)
     network.load_state_dict(state["model"])
     for name, weight in network.state_dict().items():
         if not torch.isfinite(weight).all():
-            raise UserError("%s is damaged: %s holds NaN or infinite weights" % (path, name))
+            raise UserError(f"{path} is damaged: {name} holds NaN or infinite weights")
     return network, config
 
 
@@ -190,7 +215,7 @@ def present(output):
 
 def path_of(folder, step):
     """File name of the checkpoint of a step; names sort by step."""
-    return os.path.join(folder, "step_%08d.pt" % step)
+    return os.path.join(folder, f"step_{step:08d}.pt")
 
 
 def newest(folder, warn):
@@ -206,8 +231,10 @@ def newest(folder, warn):
             restore(state, path)
             return path, state
         except UserError as error:
-            warn("%s; trying the one before" % error)
+            warn(f"{error}; trying the one before")
     if paths:
-        raise UserError("none of the %d checkpoints in %s can be loaded; expected one to resume "
-                        "from, or --overwrite to start anew" % (len(paths), folder))
+        raise UserError(
+            f"none of the {len(paths)} checkpoints in {folder} can be loaded; "
+            "expected one to resume from, or --overwrite to start anew"
+        )
     return None, None

@@ -3,6 +3,7 @@
 All map (N, 1, Z, Y, X) to the same shape; sides must be multiples of 32 (published) or 8.
 Dropout is element-wise and is switched on for prediction by :func:`enable_dropout`.
 """
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -72,20 +73,26 @@ class PublishedUNet(nn.Module):
         n = features
         self.first = PartialConv3d(1, n)
         self.encoder = nn.ModuleList(
-            [nn.Sequential(PartialConv3d(n, n), _activation()) for _ in range(6)])
+            [nn.Sequential(PartialConv3d(n, n), _activation()) for _ in range(6)]
+        )
 
         def block(inputs, *outputs):
             layers = []
             for width in outputs:
-                layers += [nn.Dropout(dropout), nn.Conv3d(inputs, width, 3, padding=1),
-                           _activation()]
+                layers += [
+                    nn.Dropout(dropout),
+                    nn.Conv3d(inputs, width, 3, padding=1),
+                    _activation(),
+                ]
                 inputs = width
             return layers
 
         self.decoder = nn.ModuleList(
-            [nn.Sequential(*block(inputs * n, 2 * n, 2 * n)) for inputs in (2, 3, 3, 3)])
-        self.last = nn.Sequential(*block(2 * n + 1, 64, 32), nn.Dropout(dropout),
-                                  nn.Conv3d(32, 1, 3, padding=1))
+            [nn.Sequential(*block(inputs * n, 2 * n, 2 * n)) for inputs in (2, 3, 3, 3)]
+        )
+        self.last = nn.Sequential(
+            *block(2 * n + 1, 64, 32), nn.Dropout(dropout), nn.Conv3d(32, 1, 3, padding=1)
+        )
 
     def forward(self, volumes):
         skips = [volumes]
@@ -117,17 +124,25 @@ class _UNet(nn.Module):
 
     def __init__(self, inputs, outputs, features, poolings, dropout):
         super().__init__()
-        widths = [features * 2 ** level for level in range(poolings + 1)]
+        widths = [features * 2**level for level in range(poolings + 1)]
 
         def level(inputs, width):
-            return nn.Sequential(nn.Conv3d(inputs, width, 3, padding=1), _activation(),
-                                 nn.Conv3d(width, width, 3, padding=1), _activation())
+            return nn.Sequential(
+                nn.Conv3d(inputs, width, 3, padding=1),
+                _activation(),
+                nn.Conv3d(width, width, 3, padding=1),
+                _activation(),
+            )
 
         self.encoder = nn.ModuleList(
-            [level(inputs, width) for inputs, width in zip([inputs] + widths, widths)])
+            [level(inputs, width) for inputs, width in zip([inputs] + widths, widths)]
+        )
         self.decoder = nn.ModuleList(
-            [nn.Sequential(nn.Dropout(dropout), level(deep + shallow, shallow))
-             for deep, shallow in zip(widths[:0:-1], widths[-2::-1])])
+            [
+                nn.Sequential(nn.Dropout(dropout), level(deep + shallow, shallow))
+                for deep, shallow in zip(widths[:0:-1], widths[-2::-1])
+            ]
+        )
         self.last = nn.Conv3d(features, outputs, 1)
 
     def forward(self, volumes):
@@ -159,15 +174,16 @@ def folded(volumes):
     count, channels, *sides = volumes.shape
     z, y, x = (side // FOLD for side in sides)
     parts = volumes.reshape(count, channels, z, FOLD, y, FOLD, x, FOLD)
-    return parts.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(count, channels * FOLD ** 3, z, y, x)
+    return parts.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(count, channels * FOLD**3, z, y, x)
 
 
 def unfolded(volumes):
     """What :func:`folded` was made from."""
     count, channels, z, y, x = volumes.shape
-    parts = volumes.reshape(count, channels // FOLD ** 3, FOLD, FOLD, FOLD, z, y, x)
+    parts = volumes.reshape(count, channels // FOLD**3, FOLD, FOLD, FOLD, z, y, x)
     return parts.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(
-        count, channels // FOLD ** 3, z * FOLD, y * FOLD, x * FOLD)
+        count, channels // FOLD**3, z * FOLD, y * FOLD, x * FOLD
+    )
 
 
 class FoldedUNet(nn.Module):
@@ -182,10 +198,14 @@ class FoldedUNet(nn.Module):
 
     def __init__(self, features=16, dropout=0.1):
         super().__init__()
-        eight = FOLD ** 3
+        eight = FOLD**3
         self.inner = _UNet(eight, eight * self.LAST, features, self.POOLINGS, dropout)
-        self.last = nn.Sequential(_activation(), nn.Conv3d(self.LAST, self.LAST, 3, padding=1),
-                                  _activation(), nn.Conv3d(self.LAST, 1, 1))
+        self.last = nn.Sequential(
+            _activation(),
+            nn.Conv3d(self.LAST, self.LAST, 3, padding=1),
+            _activation(),
+            nn.Conv3d(self.LAST, 1, 1),
+        )
         _initialise(self, self.last[-1])
 
     def forward(self, volumes):
@@ -202,8 +222,9 @@ class FoldedUNet(nn.Module):
 
 def build(config):
     """The network of a TrainConfig."""
-    kind = {"compact": CompactUNet, "published": PublishedUNet,
-            "folded": FoldedUNet}[config.network]
+    kind = {"compact": CompactUNet, "published": PublishedUNet, "folded": FoldedUNet}[
+        config.network
+    ]
     return kind(config.network_features(), config.dropout)
 
 

@@ -3,6 +3,7 @@
 ``periodogram`` (Welch's method) -> ``profile`` (strength in space) -> ``spectrum`` (noise told from
 signal) -> ``model``, which knows it all and draws samples.
 """
+
 from f2fd_core.noise.model import (
     NoiseModel,
     NoiseSettings,
@@ -13,5 +14,12 @@ from f2fd_core.noise.model import (
 from f2fd_core.noise.profile import NoiseProfile
 from f2fd_core.noise.spectrum import Spectrum
 
-__all__ = ["NoiseModel", "NoiseProfile", "NoiseSettings", "Spectrum", "axes_of_volume",
-           "estimate_noise", "noise_of_half_maps"]
+__all__ = [
+    "NoiseModel",
+    "NoiseProfile",
+    "NoiseSettings",
+    "Spectrum",
+    "axes_of_volume",
+    "estimate_noise",
+    "noise_of_half_maps",
+]

@@ -38,6 +38,7 @@ class Likeness:
 
     def __init__(self, first, second, offset=(0, 0, 0)):
         """``offset``: by how many voxels (Z, Y, X) the second one is moved before."""
+
         def moved(start, size):
             return second.region(tuple(np.add(start, offset)), size)
 
@@ -55,8 +56,12 @@ class Likeness:
         for region in (first.region, moved):
             windows = periodogram.window_power(region, corners, size)
             total = windows.mean(0)
-            spectrum, noise = told_from_signal(censored_exponential_mean(windows, settings.share),
-                                               total, size, settings.lowest_frequency)
+            spectrum, noise = told_from_signal(
+                censored_exponential_mean(windows, settings.share),
+                total,
+                size,
+                settings.lowest_frequency,
+            )
             totals.append(by_shell(total))
             noises.append(torch.minimum(by_shell(noise), totals[-1]))
             least_noises.append(torch.minimum(spectrum.lower[shells], totals[-1]))
@@ -72,12 +77,14 @@ class Likeness:
         self.curve = common / power
         share = rest(noises) / power
         weights = count * (grid.frequencies[shells] < LOW)
-        square = float((weights * share ** 2).sum())
+        square = float((weights * share**2).sum())
         independent = min(len(corners), np.prod(first.shape) / np.prod(size))
         self.tells = square > max(TELLS * float(weights.sum()), LEAST / independent)
         self.signal = float((weights * share * self.curve).sum()) / max(square, TINY)
-        noise, excess = (float((values * count).sum())
-                         for values in (mean(least_noises), common - rest(least_noises)))
+        noise, excess = (
+            float((values * count).sum())
+            for values in (mean(least_noises), common - rest(least_noises))
+        )
         self.noise = excess / noise if noise > TELLS * float((power * count).sum()) else 0.0
         self._correlate(cross, power, grid)
 
@@ -91,8 +98,9 @@ class Likeness:
         place = np.unravel_index(int(correlation.abs().argmax()), grid.size)
         self.correlation, self.highest = float(correlation[0, 0, 0]), float(correlation[place])
         # Only the real part of the cross-spectrum is known: it may be the other way round.
-        self.shift = tuple((int(at) + side // 2) % side - side // 2
-                           for at, side in zip(place, grid.size))
+        self.shift = tuple(
+            (int(at) + side // 2) % side - side // 2 for at, side in zip(place, grid.size)
+        )
 
     def odd(self):
         """Whether there is hardly any signal in common."""
@@ -106,7 +114,8 @@ def strange(first, second, found):
         for shift in (found.shift, tuple(-at for at in found.shift)):
             moved = Likeness(first, second, shift)
             if moved.correlation > OUTSTANDING and moved.signal > max(ODD, 1.5 * found.signal):
-                return "are %d, %d and %d voxels (Z, Y, X) apart" % tuple(map(abs, shift))
+                z, y, x = map(abs, shift)
+                return f"are {z}, {y} and {x} voxels (Z, Y, X) apart"
     if found.correlation < -OUTSTANDING or found.tells and found.signal < -ODD:
         return "have opposite contrast"
     return "have no signal in common" if found.odd() and found.signal < STRANGE else ""
@@ -120,30 +129,42 @@ def check(halves, whole=None):
     """
     odd, even = halves.halves
     paths = odd.source.path, even.source.path
+    both = "the half-maps " + " and ".join(paths)
     found = Likeness(odd, even)
     problem = strange(odd, even, found)
     if problem:
-        raise UserError("the half-maps %s and %s %s; expected both of one tomogram, one after the "
-                        "other: the odd and the even one of the first tomogram, then those of the "
-                        "next" % (*paths, problem))
+        raise UserError(
+            f"{both} {problem}; expected both of one tomogram, one after the other: "
+            "the odd and the even one of the first tomogram, then those of the next"
+        )
     refuse_copies(*paths, found.curve)
     if found.noise > COMMON_NOISE:
-        raise UserError("the half-maps %s and %s have %.0f %% of their noise in common; expected "
-                        "them to be of different frames or tilts (is one of them the whole "
-                        "tomogram?)" % (*paths, 100 * found.noise))
-    warnings = ["the half-maps %s and %s have hardly any signal in common; are they of one "
-                "tomogram?" % paths] if found.odd() else []
+        raise UserError(
+            f"{both} have {100 * found.noise:.0f} % of their noise in common; expected "
+            "them to be of different frames or tilts (is one of them the whole "
+            "tomogram?)"
+        )
+    warnings = (
+        [f"{both} have hardly any signal in common; are they of one tomogram?"]
+        if found.odd()
+        else []
+    )
     if max(odd.std, even.std) > UNEQUAL * min(odd.std, even.std):
-        warnings.append("the half-maps %s and %s have standard deviations of %g and %g; expected "
-                        "about the same: were they reconstructed alike?"
-                        % (*paths, odd.std, even.std))
+        warnings.append(
+            f"{both} have standard deviations of {odd.std:g} and {even.std:g}; "
+            "expected about the same: were they reconstructed alike?"
+        )
     if whole is not None:
         if whole.shape != halves.shape:
-            raise UserError("%s has shape %s; expected %s (Z, Y, X) as its half-maps %s and %s"
-                            % (whole.source.path, whole.shape, halves.shape, *paths))
+            raise UserError(
+                f"{whole.source.path} has shape {whole.shape}; expected "
+                f"{halves.shape} (Z, Y, X) as its half-maps {' and '.join(paths)}"
+            )
         problem = strange(halves, whole, Likeness(halves, whole))
         if problem:
-            raise UserError("%s and the mean of its half-maps %s and %s %s; expected the half-maps "
-                            "of each tomogram, in the order of the tomograms"
-                            % (whole.source.path, *paths, problem))
+            raise UserError(
+                f"{whole.source.path} and the mean of its half-maps "
+                f"{' and '.join(paths)} {problem}; expected the half-maps of each "
+                "tomogram, in the order of the tomograms"
+            )
     return warnings

@@ -1,4 +1,5 @@
 """The noise of one tomogram, as it is known, and samples of it."""
+
 import math
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ class NoiseSettings:
     as there is signal; ``profile``: whether the strength of the noise may change in space;
     ``matter_free``: whether places without matter are looked for.
     """
+
     window: int = 64
     share: float = 0.5
     lowest_frequency: float = 0.075
@@ -61,8 +63,14 @@ class NoiseModel:
         grid = fourier.grid_of(self.window)
         power = self.power * factors[grid.shell].float()
         lower = torch.minimum(self.lower, grid.ratio(power, torch.ones_like(power)))
-        return NoiseModel(self.window, Spectrum(power, lower, self.upper), self.total, self.profile,
-                          self.matter_free, self.unfaded * factors[grid.shell].float())
+        return NoiseModel(
+            self.window,
+            Spectrum(power, lower, self.upper),
+            self.total,
+            self.profile,
+            self.matter_free,
+            self.unfaded * factors[grid.shell].float(),
+        )
 
     def sample(self, start, size, count, random, device):
         """Noise for the region of ``size`` at ``start`` (Z, Y, X): (count, Z, Y, X), float32."""
@@ -78,12 +86,22 @@ class NoiseModel:
         """{name: list} by Fourier shell: frequency (cycles per voxel), noise, expected, lower,
         upper, total; up to Nyquist."""
         grid = fourier.grid_of(self.window)
-        noise, expected, total = (grid.ratio(power, torch.ones_like(power))
-                                  for power in (self.power, self.unfaded, self.total))
+        noise, expected, total = (
+            grid.ratio(power, torch.ones_like(power))
+            for power in (self.power, self.unfaded, self.total)
+        )
         shells = grid.frequencies < 0.5
-        return {name: values[shells].tolist() for name, values in (
-            ("frequency", grid.frequencies), ("noise", noise), ("expected", expected),
-            ("lower", self.lower), ("upper", self.upper), ("total", total))}
+        return {
+            name: values[shells].tolist()
+            for name, values in (
+                ("frequency", grid.frequencies),
+                ("noise", noise),
+                ("expected", expected),
+                ("lower", self.lower),
+                ("upper", self.upper),
+                ("total", total),
+            )
+        }
 
     def describe(self):
         """A sentence on how much of the tomogram is noise, and how well that is known."""
@@ -92,10 +110,15 @@ class NoiseModel:
         noise = float((self.power * grid.weights).sum())
         lower, upper = (float((values * count).sum()) for values in (self.lower, self.upper))
         whole = float((self.total * grid.weights).sum()) or 1.0
-        place = ("%.0f %% of the volume have no matter" % (100 * self.matter_free)
-                 if self.matter_free else "no place without matter was found")
-        return "noise is %.0f %% of the power (%.0f to %.0f %%); %s" % (
-            100 * noise / whole, 100 * lower / whole, 100 * min(upper / whole, 1.0), place)
+        place = (
+            f"{100 * self.matter_free:.0f} % of the volume have no matter"
+            if self.matter_free
+            else "no place without matter was found"
+        )
+        return (
+            f"noise is {100 * noise / whole:.0f} % of the power ({100 * lower / whole:.0f} "
+            f"to {100 * min(upper / whole, 1.0):.0f} %); {place}"
+        )
 
 
 def estimate_noise(volume, settings=NoiseSettings(), device="cpu"):

@@ -1,4 +1,5 @@
 """How a tomogram lies: along which axes its depth and its tilt axis are, by its missing wedge."""
+
 from itertools import permutations
 
 import torch
@@ -30,7 +31,8 @@ def axes_of(power, size, end):
         depth, _, across = (parts[axis] for axis in axes)
         wedge = band & (depth > LOWEST * end) & (FLAT * across < depth)
         if wedge.any():
-            found.append((float((relative * grid.weights)[wedge].sum()
-                                / grid.weights[wedge].sum()), axes))
+            found.append(
+                (float((relative * grid.weights)[wedge].sum() / grid.weights[wedge].sum()), axes)
+            )
     least, axes = min(found, default=(1.0, None))
     return axes if least < MISSING else None

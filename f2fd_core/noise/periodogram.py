@@ -2,6 +2,7 @@
 
 Spectra are on the ``rfftn`` grid of the windows' size, see :mod:`f2fd_core.fourier`.
 """
+
 import functools
 import math
 from itertools import product

@@ -5,6 +5,7 @@ power at high frequencies, where there is little signal, relative to the mean ov
 Medians along each axis in turn (Tukey's median polish, 1977) pass over the windows with signal.
 Where signal outweighs the noise in most windows, nothing can be said of g, and it is taken to be 1.
 """
+
 import numpy as np
 import torch
 
@@ -50,8 +51,10 @@ def _to_the_faces(centres, amplitudes, half):
             return centres, amplitudes
         ends.append(values[0] * (values[0] / values[inner]) ** (half / distance[inner]))
     first, last = ends
-    return (np.array([centres[0] - half, *centres, centres[-1] + half]),
-            np.array([first, *amplitudes, last]))
+    return (
+        np.array([centres[0] - half, *centres, centres[-1] + half]),
+        np.array([first, *amplitudes, last]),
+    )
 
 
 class NoiseProfile:
@@ -86,7 +89,7 @@ class NoiseProfile:
         profiles = []
         for axis, found in enumerate(logs):
             amplitude = np.exp(np.array(list(found.values())) / 2)
-            amplitude /= np.sqrt(np.mean(amplitude ** 2))
+            amplitude /= np.sqrt(np.mean(amplitude**2))
             centres = np.array(list(found), dtype=float) + (size[axis] - 1) / 2
             profile = _to_the_faces(centres, amplitude, (size[axis] - 1) / 2)
             profiles.append(tuple(values.tolist() for values in profile))
@@ -109,19 +112,22 @@ class NoiseProfile:
             first, side = 0, 1
 
         def at(places):
-            return moved(torch.from_numpy(np.interp(places, positions, amplitudes)
-                                          .astype(np.float32)), device)
+            return moved(
+                torch.from_numpy(np.interp(places, positions, amplitudes).astype(np.float32)),
+                device,
+            )
 
         if not 0 <= first <= length - side:
             return at(np.arange(first, first + side))
         known = self._known.get((axis, str(device)))
         if known is None:
             known = self._known[axis, str(device)] = at(np.arange(length))
-        return known[first:first + side]
+        return known[first : first + side]
 
     def of_windows(self, corners, size):
         """Mean power gain of each window: tensor (windows, 1, 1, 1)."""
         centres = np.asarray(corners) + (np.asarray(size) - 1) / 2
-        amplitude = np.prod([np.interp(centres[:, axis], *self.profiles[axis])
-                             for axis in range(3)], axis=0)
+        amplitude = np.prod(
+            [np.interp(centres[:, axis], *self.profiles[axis]) for axis in range(3)], axis=0
+        )
         return torch.from_numpy(np.square(amplitude).astype(np.float32))[:, None, None, None]

@@ -4,6 +4,7 @@ Power is on the ``rfftn`` grid of the windows in which it was measured, see
 :mod:`f2fd_core.fourier`; the tilt axis is Y. docs/method.md ("The noise") says why each step is
 what it is, and what it was measured to be worth.
 """
+
 import math
 from typing import NamedTuple
 
@@ -41,6 +42,7 @@ ZONES, HARDLY_ANY = 6, 0.25
 class Spectrum(NamedTuple):
     """What is known of the noise: ``power`` on the rfft grid, and by Fourier shell (see RfftGrid)
     the lowest and the highest power that it may have."""
+
     power: torch.Tensor
     lower: torch.Tensor
     upper: torch.Tensor
@@ -72,7 +74,7 @@ def filled_share(power, size):
     """
     weights = grid_of(size).weights / math.prod(size)
     mean, square = ((values.double() * weights).sum() for values in (power, power.square()))
-    return float(mean ** 2 / square) if square > 0 else 0.0
+    return float(mean**2 / square) if square > 0 else 0.0
 
 
 def band_end(power, size, lowest):
@@ -98,27 +100,33 @@ def separated(power, size, end):
     across = torch.ones_like(power)
     for _ in range(4):
         radial = grid.ratio(power * part, across * part)[grid.shell].float()
-        across = ((power * part).sum(1, keepdim=True)
-                  / (radial * part).sum(1, keepdim=True).clamp(min=TINY)).expand(power.shape)
+        across = (
+            (power * part).sum(1, keepdim=True)
+            / (radial * part).sum(1, keepdim=True).clamp(min=TINY)
+        ).expand(power.shape)
     cells = torch.zeros_like(grid.shell)
     for frequency, side in zip(torch.meshgrid(*axis_frequencies(size), indexing="ij"), size):
         cells = cells * side + (frequency.abs() * side).round().long() // CELL
     cells = cells.unique(return_inverse=True)[1]
     found, expected = (grid.sums(values * part, cells) for values in (power, radial * across))
-    fits = ((found - expected).abs().sum() <= MISFIT * found.sum()
-            and not _is_tilted_about_x(power, size, end))
+    fits = (found - expected).abs().sum() <= MISFIT * found.sum() and not _is_tilted_about_x(
+        power, size, end
+    )
     return (across, True) if fits else (grid.radius.clone(), False)
 
 
 def _is_tilted_about_x(power, size, end):
     """Whether the missing wedge is that of a tilt axis along X: nothing at k_z beside k_x."""
     grid = grid_of(size)
-    z, y, x = (frequency.abs() for frequency in torch.meshgrid(*axis_frequencies(size),
-                                                               indexing="ij"))
+    z, y, x = (
+        frequency.abs() for frequency in torch.meshgrid(*axis_frequencies(size), indexing="ij")
+    )
     band = (grid.radius > end / 3) & (grid.radius < end)
     about_x, about_y = (band & (4 * across < z) & (along > z) for across, along in ((y, x), (x, y)))
-    return bool(grid.ratio(power * about_x, about_x.float(), about_x.long())[-1]
-                < 0.5 * grid.ratio(power * about_y, about_y.float(), about_y.long())[-1])
+    return bool(
+        grid.ratio(power * about_x, about_x.float(), about_x.long())[-1]
+        < 0.5 * grid.ratio(power * about_y, about_y.float(), about_y.long())[-1]
+    )
 
 
 def falling_level(power, across, size, end):
@@ -138,7 +146,7 @@ def falling_level(power, across, size, end):
     square, logarithm = frequency[fitted] ** 2, np.log(level[fitted])
     weight = square / square.sum()  # as many coefficients as a shell has
     best = (math.inf, 0.0, 0.0)
-    for slope in SLOPES / end ** 2:
+    for slope in SLOPES / end**2:
         lifted = logarithm + slope * square
         order = np.argsort(lifted)
         place = np.searchsorted(np.cumsum(weight[order]), LOW_QUANTILE)
@@ -147,7 +155,7 @@ def falling_level(power, across, size, end):
         best = min(best, (loss - 1e-12, slope, lifted[order][min(place, len(order) - 1)]))
     _, slope, level = best
     reference = (REFERENCE * end) ** 2
-    below = grid.radius ** 2 - reference
+    below = grid.radius**2 - reference
     below = torch.where(below < 0, _far_share(grid) * below, below)
     return torch.exp(level - slope * (reference + below)).float()
 
@@ -198,8 +206,10 @@ def without_signal_near_axis(across, size):
     bound = torch.zeros_like(plane)
     for factor in factors:  # B in the same direction, a little farther out than FULL_OF_SIGNAL
         scale = factor * FULL_OF_SIGNAL / distance.clamp(min=1e-6)
-        there = [(frequency * scale * side).round().long() for frequency, side
-                 in ((z[:, None], size[0]), (x[None, :], size[2]))]
+        there = [
+            (frequency * scale * side).round().long()
+            for frequency, side in ((z[:, None], size[0]), (x[None, :], size[2]))
+        ]
         there[1] = there[1].clamp(max=size[2] // 2)
         bound += plane[there[0] % size[0], there[1]] / math.sqrt(factor) / len(factors)
     bound *= (distance / FULL_OF_SIGNAL).sqrt()
@@ -224,11 +234,13 @@ def told_from_signal(power, total, size, lowest):
     axes = axes_of(total, size, band_end(total, size, lowest)) or USUAL
     if axes == USUAL:
         return _told_as_it_lies(power, total, size, lowest)
-    (power, turned_size), (total, _) = (turned_power(values, size, axes)
-                                        for values in (power, total))
+    (power, turned_size), (total, _) = (
+        turned_power(values, size, axes) for values in (power, total)
+    )
     spectrum, unfaded = _told_as_it_lies(power, total, turned_size, lowest)
-    noise, unfaded = (turned_power(values, turned_size, back(axes))[0]
-                      for values in (spectrum.power, unfaded))
+    noise, unfaded = (
+        turned_power(values, turned_size, back(axes))[0] for values in (spectrum.power, unfaded)
+    )
     return spectrum._replace(power=noise), unfaded
 
 
@@ -255,5 +267,8 @@ def _told_as_it_lies(power, total, size, lowest):
     filled = 1 - (1 - known) * ((1 - known) / HARDLY_ANY).clamp(max=1)
     noise = (noise * filled / known.clamp(min=TINY)).float()
     of_shell, of_all = (grid.ratio(values, torch.ones_like(values)) for values in (noise, total))
-    return Spectrum(noise, (of_shell - doubt * of_all).clamp(min=0),
-                    torch.maximum(of_shell, highest_share * of_all)), unfaded
+    return Spectrum(
+        noise,
+        (of_shell - doubt * of_all).clamp(min=0),
+        torch.maximum(of_shell, highest_share * of_all),
+    ), unfaded

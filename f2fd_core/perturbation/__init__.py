@@ -5,6 +5,7 @@ training (:class:`~f2fd_core.perturbation.base.Pairs`), ``copies`` for predictio
 ``at_step`` brings it to its state at a training step. Random numbers come from the
 :class:`~f2fd_core.runtime.randomness.Randomness` given, by default from PyTorch's own generators.
 """
+
 from f2fd_core.config import UserError
 from f2fd_core.data.half_maps import HalfMaps
 from f2fd_core.perturbation.base import Perturbation
@@ -13,8 +14,13 @@ from f2fd_core.perturbation.half_maps import Halves
 from f2fd_core.perturbation.noise_matched import Spectrum
 from f2fd_core.perturbation.real_space import BlindSpot, Points
 
-KINDS = {"spectrum": Spectrum, "masks": Masks, "points": Points, "blindspot": BlindSpot,
-         "halves": Halves}
+KINDS = {
+    "spectrum": Spectrum,
+    "masks": Masks,
+    "points": Points,
+    "blindspot": BlindSpot,
+    "halves": Halves,
+}
 
 
 def perturbation_for_training(volume, config, device):
@@ -23,8 +29,10 @@ def perturbation_for_training(volume, config, device):
     Raises UserError for blocks of Fourier coefficients that are larger than the volume.
     """
     if config.perturbation == "masks" and config.block_size > min(volume.shape):
-        raise UserError("--block-size is %d; expected at most %d, the shortest side of %s"
-                        % (config.block_size, min(volume.shape), volume.source.path))
+        raise UserError(
+            f"--block-size is {config.block_size}; expected at most "
+            f"{min(volume.shape)}, the shortest side of {volume.source.path}"
+        )
     return KINDS[config.perturbation](volume, config, device)
 
 

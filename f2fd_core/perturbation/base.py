@@ -1,4 +1,5 @@
 """What the ways to make pairs have in common."""
+
 import copy
 from typing import NamedTuple, Optional
 
@@ -13,6 +14,7 @@ class Pairs(NamedTuple):
 
     ``weights``, of the same shape, are the voxels' weights in the loss; None: all alike.
     """
+
     inputs: torch.Tensor
     targets: torch.Tensor
     weights: Optional[torch.Tensor] = None
@@ -23,6 +25,7 @@ class Perturbation:
 
     ``haste``: how much of a fast start of the training its noise is enough for, 0 to 1.
     """
+
     haste = 1.0
 
     def __init__(self, volume, config, device="cpu"):

@@ -1,4 +1,5 @@
 """The published perturbation: masked Fourier coefficients, and the pool of its copies on disk."""
+
 import numpy as np
 import torch
 
@@ -44,20 +45,25 @@ class Masks(Perturbation):
         config, device = self.config, self.device
         uniform = torch.rand((), generator=generator, device=device)
         share = config.sphere_min + uniform * (config.sphere_max - config.sphere_min)
-        blocks = fourier.block_mask(self.spectrum.shape, config.block_size,
-                                    1 - config.mask_probability, generator, device)
+        blocks = fourier.block_mask(
+            self.spectrum.shape, config.block_size, 1 - config.mask_probability, generator, device
+        )
         z, y, x = (axis.to(device) for axis in fourier.axis_frequencies(self.shape))
 
         def part(slab, columns):
-            radius = torch.sqrt(z[slab, None, None] ** 2 + y[None, :, None] ** 2
-                                + x[None, None, columns] ** 2)
+            radius = torch.sqrt(
+                z[slab, None, None] ** 2 + y[None, :, None] ** 2 + x[None, None, columns] ** 2
+            )
             kept = blocks[slab, :, columns] | (radius <= fourier.sphere_radius(share))
             inverted = torch.rand(kept.shape, generator=generator, device=device)
             return kept * (1 - 2 * (inverted < config.inversion_probability).float())
 
-        planes = {column: fourier.friedel_symmetric_plane(
-            part(slice(None), slice(column, column + 1))[:, :, 0])
-            for column in fourier.self_conjugate_columns(self.shape)}
+        planes = {
+            column: fourier.friedel_symmetric_plane(
+                part(slice(None), slice(column, column + 1))[:, :, 0]
+            )
+            for column in fourier.self_conjugate_columns(self.shape)
+        }
         for slab in slabs(self.shape):
             mask = part(slab, slice(None))
             for column, plane in planes.items():

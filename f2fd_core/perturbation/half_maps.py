@@ -1,4 +1,5 @@
 """Pairs from half-maps."""
+
 import torch
 
 from f2fd_core.perturbation.base import Pairs, Perturbation
@@ -18,11 +19,14 @@ class Halves(Perturbation):
 
     def pairs(self, start, size, count, random=GLOBAL):
         drawn = torch.randint(2, (count,), generator=random.host).tolist()
-        inputs, targets = (torch.stack([self._half(number ^ other, start, size)
-                                        for number in drawn]) for other in (0, 1))
+        inputs, targets = (
+            torch.stack([self._half(number ^ other, start, size) for number in drawn])
+            for other in (0, 1)
+        )
         return Pairs(inputs, targets)
 
     def copies(self, start, size, count, first=0, random=GLOBAL):
         """The odd and the even half-map in turn, (count, Z, Y, X)."""
-        return torch.stack([self._half((first + number) % 2, start, size)
-                            for number in range(count)])
+        return torch.stack(
+            [self._half((first + number) % 2, start, size) for number in range(count)]
+        )

@@ -1,4 +1,5 @@
 """The default: noise-matched pairs."""
+
 import math
 
 import torch
@@ -46,10 +47,15 @@ class Spectrum(Perturbation):
         less a fast start of the training suits it (docs/method.md has what was measured).
         """
         count = len(self.config.tomograms) or len(self.config.half_maps) // 2
-        values = (math.prod(self.volume.shape) * max(count, 1)
-                  * filled_share(self.noise.power, self.noise.window))
-        return min(max(USUAL_SCALE * (ENOUGH_VALUES / max(values, 1)) ** (1 / 3), USUAL_SCALE),
-                   LARGEST_SCALE)
+        values = (
+            math.prod(self.volume.shape)
+            * max(count, 1)
+            * filled_share(self.noise.power, self.noise.window)
+        )
+        return min(
+            max(USUAL_SCALE * (ENOUGH_VALUES / max(values, 1)) ** (1 / 3), USUAL_SCALE),
+            LARGEST_SCALE,
+        )
 
     def state_dict(self):
         """What :meth:`load_state_dict` restores: by how much the noise was lowered."""
@@ -62,8 +68,7 @@ class Spectrum(Perturbation):
             return
         lowered = state["lowered"]
         if lowered.shape != self.lowered.shape:
-            raise ValueError("noise lowered in %d shells, not %d"
-                             % (len(lowered), len(self.lowered)))
+            raise ValueError(f"noise lowered in {len(lowered)} shells, not {len(self.lowered)}")
         self.lower(lowered / self.lowered)
 
     def lower(self, factors):

@@ -1,4 +1,5 @@
 """Pairs from voxels of one tomogram that are hidden or replaced."""
+
 import torch
 
 from f2fd_core import fourier
@@ -17,10 +18,14 @@ class Points(Perturbation):
         """Masks (count, Z, Y, X), True where a voxel is kept."""
         config, device = self.config, self.device
         if torch.rand((), generator=random.host) < config.block_probability:
-            return torch.stack([fourier.block_mask(size, config.block_size,
-                                                   1 - config.mask_probability, random.device,
-                                                   device)
-                                for _ in range(count)])
+            return torch.stack(
+                [
+                    fourier.block_mask(
+                        size, config.block_size, 1 - config.mask_probability, random.device, device
+                    )
+                    for _ in range(count)
+                ]
+            )
         drawn = torch.rand((count,) + tuple(size), generator=random.device, device=device)
         return drawn >= config.point_probability
 
@@ -41,6 +46,7 @@ class BlindSpot(Perturbation):
     region, so that noise shared along the axes can't be copied (structured Noise2Void, Broaddus et
     al., ISBI 2020).
     """
+
     NEIGHBOURS = 2
 
     def _blind(self, size, count, random):
@@ -53,28 +59,37 @@ class BlindSpot(Perturbation):
         if reach == 0:
             return blind
         values = blind[:, None].half() if blind.is_cuda else blind[:, None].float()
-        crosses = [torch.nn.functional.max_pool3d(
-            values, [2 * reach + 1 if other == axis else 1 for other in range(3)], stride=1,
-            padding=[reach if other == axis else 0 for other in range(3)]) for axis in range(3)]
+        crosses = [
+            torch.nn.functional.max_pool3d(
+                values,
+                [2 * reach + 1 if other == axis else 1 for other in range(3)],
+                stride=1,
+                padding=[reach if other == axis else 0 for other in range(3)],
+            )
+            for axis in range(3)
+        ]
         return torch.stack(crosses).amax(0)[:, 0] > 0
 
     def _replacements(self, region, count, random):
         """For every voxel the value of another one, (count, Z, Y, X)."""
         size, device = region.shape, region.device
         if self.config.blind_reach:
-            chosen = torch.randint(region.numel(), (count,) + tuple(size),
-                                   generator=random.device, device=device)
+            chosen = torch.randint(
+                region.numel(), (count,) + tuple(size), generator=random.device, device=device
+            )
             return region.flatten()[chosen]
         width = 2 * self.NEIGHBOURS + 1
         # Offsets of the cube but its centre.
-        offset = torch.randint(width ** 3 - 1, (count,) + tuple(size), generator=random.device,
-                               device=device)
-        offset += (offset >= width ** 3 // 2).long()
+        offset = torch.randint(
+            width**3 - 1, (count,) + tuple(size), generator=random.device, device=device
+        )
+        offset += (offset >= width**3 // 2).long()
         index = 0
-        for axis, stride in enumerate((width ** 2, width, 1)):
+        for axis, stride in enumerate((width**2, width, 1)):
             length = size[axis]
             here = torch.arange(length, device=device).reshape(
-                [-1 if other == axis else 1 for other in range(3)])
+                [-1 if other == axis else 1 for other in range(3)]
+            )
             step = offset // stride % width - self.NEIGHBOURS
             # Beyond a face, to the other side; mirrored there it could be the voxel itself.
             outside = (here + step < 0) | (here + step >= length)

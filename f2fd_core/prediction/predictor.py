@@ -4,6 +4,7 @@ z = 1 / (K T) sum_k sum_t f_t(p_k): p_k are perturbed copies of the tomogram and
 under dropout masks; here every copy meets a new mask, so K = T = the number of predictions. What
 the network has learned to turn with it is also shown turned, and what it predicts is turned back.
 """
+
 import contextlib
 import threading
 
@@ -14,6 +15,7 @@ from f2fd_core.config import HALF_TURNS, NETWORK_MULTIPLE
 from f2fd_core.data.orientation import back, turned
 from f2fd_core.data.tiles import Tiling
 from f2fd_core.network import unet
+from f2fd_core.prediction.memory import SMALLEST_TILE
 from f2fd_core.runtime import console
 from f2fd_core.runtime.device import autocast, compiled, on_its_way, seed_dropout, works_apart
 from f2fd_core.runtime.randomness import Randomness, derived_seed
@@ -22,20 +24,26 @@ from f2fd_core.runtime.workers import in_order
 TILE_STREAM = 5
 LEAST_OVERLAP, OVERLAP_SHARE = 16, 6
 PREVIEW_SIDE = 256
-# The smallest tile that is chosen without being asked for, a multiple that suits any network: in
-# smaller ones all voxels are near a face, and what they give correlates with the whole volume's to
-# less than 0.999.
-SMALLEST_TILE, PROBE_SIDE = 64, 64
-# The steps in which tiles are tried, down from the largest.
-LARGER_BY = 32
+# Side (voxels) of the tile on which memory is measured.
+PROBE_SIDE = 64
 HANDS_OF_A_GPU = 3
 
 
 class Predictor:
     """Averages predictions of a network over perturbed copies, with dropout on."""
 
-    def __init__(self, network, device, dtype, predictions, batch_size, seed=0, compile=False,
-                 turns=HALF_TURNS[:1], spread=False):
+    def __init__(
+        self,
+        network,
+        device,
+        dtype,
+        predictions,
+        batch_size,
+        seed=0,
+        compile=False,
+        turns=HALF_TURNS[:1],
+        spread=False,
+    ):
         """``turns``: as TrainConfig.prediction_turns gives them; ``spread``: whether the variance
         over the predictions is wanted, too."""
         self.network, self.device, self.dtype = network, device, dtype
@@ -59,7 +67,7 @@ class Predictor:
         Ends early, with an error, once another thread sets ``abandoned``, for what is under way
         now, or ``dismissed``, for good.
         """
-        place = (self.seed, TILE_STREAM, *(at % 2 ** 32 for at in start))
+        place = (self.seed, TILE_STREAM, *(at % 2**32 for at in start))
         random = Randomness.of(self.device, *place)
 
         axes = perturbation.axes
@@ -78,8 +86,10 @@ class Predictor:
             drawn = draw(0)
         with self.computing:
             seed_dropout(self.device, derived_seed(*place))
-            results = [on_its_way(turned(values, back(axes)).contiguous()) for values
-                       in self._moments([size[axis] for axis in axes], drawn, draw)]
+            results = [
+                on_its_way(turned(values, back(axes)).contiguous())
+                for values in self._moments([size[axis] for axis in axes], drawn, draw)
+            ]
         return [arrived() for arrived in results]
 
     def _moments(self, size, drawn, draw):
@@ -103,8 +113,10 @@ class Predictor:
                 if count == 1:
                     raise
                 self.batch_size = count // 2
-                console.warn("the memory of %s does not suffice for %d predictions at once; going "
-                            "on with %d" % (self.device, count, self.batch_size))
+                console.warn(
+                    f"the memory of {self.device} does not suffice for {count} "
+                    f"predictions at once; going on with {self.batch_size}"
+                )
                 continue
             for sample, turn in zip(predicted[:, 0].float(), turns):
                 sample = sample.flip(turn)
@@ -136,31 +148,13 @@ def tiling(shape, side, network):
     return Tiling(shape, side, overlap, NETWORK_MULTIPLE[network], SMALLEST_TILE)
 
 
-def batch_and_tile(voxels, side, most, multiple, largest=0):
-    """How many predictions at once, at most ``most``, and tiles of which side, for a memory of so
-    many ``voxels``.
-
-    Larger ones than ``side``, up to ``largest``, where ``most`` predictions fit; smaller ones only
-    where not even one does.
-    """
-    for larger in range(largest, side, -LARGER_BY):
-        if most * larger ** 3 <= voxels:
-            return most, larger
-    while side > SMALLEST_TILE and side ** 3 > voxels:
-        side = halved(side, multiple)
-    return max(1, min(most, int(voxels) // side ** 3)), side
-
-
-def halved(side, multiple):
-    """The next smaller tile."""
-    return max(SMALLEST_TILE, side // 2 // multiple * multiple)
-
-
 def with_context(box, volume):
     """A box (first voxel, size) with the voxels around it by which the network knows its faces."""
     first = tuple(max(at - LEAST_OVERLAP, 0) for at in box[0])
-    return first, tuple(min(at + side + LEAST_OVERLAP, length) - start for at, side, start, length
-                        in zip(*box, first, volume.shape))
+    return first, tuple(
+        min(at + side + LEAST_OVERLAP, length) - start
+        for at, side, start, length in zip(*box, first, volume.shape)
+    )
 
 
 def denoised_region(predictor, perturbation, start, size, tile_size, network):
@@ -169,9 +163,11 @@ def denoised_region(predictor, perturbation, start, size, tile_size, network):
 
     tiles = tiling(size, tile_size, network)
     corners = [[first + offset for first, offset in zip(start, at)] for at in tiles.starts()]
-    results = in_order(lambda predictor, corner: predictor.moments(perturbation, corner,
-                                                                   tiles.size),
-                       corners, [predictor] * predictor.hands())
+    results = in_order(
+        lambda predictor, corner: predictor.moments(perturbation, corner, tiles.size),
+        corners,
+        [predictor] * predictor.hands(),
+    )
     for _ in tiles.blend(results, [region]):
         pass
     return region
@@ -190,8 +186,9 @@ def preview(predictor, perturbation, volume, config):
         half = min(config.patch_size, volume.shape[axis]) // 2
         size[axis] = 2 * half
         start = [length // 2 - side // 2 for length, side in zip(volume.shape, size)]
-        slab = denoised_region(predictor, perturbation, start, size, 2 * config.patch_size,
-                               config.network)
+        slab = denoised_region(
+            predictor, perturbation, start, size, 2 * config.patch_size, config.network
+        )
         before.append(volume.restore(volume.region(start, size), start).take(half, axis))
         after.append(volume.restore(slab, start).take(half, axis))
     return before, after

@@ -1,4 +1,5 @@
 """What a run says: messages, and its progress."""
+
 import sys
 import time
 
@@ -8,38 +9,40 @@ LINE_SECONDS = 30
 def line(message):
     """The line that tells a message; what can't be printed in it, such as the end of a line in a
     file's name or a byte there that is no UTF-8, is spelled out."""
-    return "f2fd: " + "".join(letter if letter.isprintable() else ascii(letter)[1:-1]
-                              for letter in message)
+    return "f2fd: " + "".join(
+        letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message
+    )
 
 
 def say(message):
     from tqdm import tqdm
+
     tqdm.write(line(message), file=sys.stderr)  # above a progress bar, if there is one
     sys.stderr.flush()
 
 
 def warn(message):
-    say("warning: %s" % message)
+    say(f"warning: {message}")
 
 
 def tell_left_out(results):
     """Warn of results (paths) that stood among the tomograms that they were made from."""
     for path in results:
-        warn("%s is left out: by its name, it is a result of another of the tomograms" % path)
+        warn(f"{path} is left out: by its name, it is a result of another of the tomograms")
 
 
 def duration(seconds):
     """Seconds in words, such as '40 s', '12 min' or '3.5 h'."""
     if seconds < 99.5:
-        return "%.0f s" % seconds
-    return "%.0f min" % (seconds / 60) if seconds < 99.5 * 60 else "%.1f h" % (seconds / 3600)
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def announce_devices(devices, dtype, purpose):
     """Name the devices; a plain warning when it is the CPU."""
     from f2fd_core.runtime.device import device_name
-    say("%s on %s, %s" % (purpose, " and ".join(map(device_name, devices)),
-                          str(dtype).split(".")[-1]))
+
+    say(f"{purpose} on {' and '.join(map(device_name, devices))}, {str(dtype).split('.')[-1]}")
     if devices[0].type == "cpu":
         warn("no GPU is used; on the CPU this takes many times longer")
 
@@ -47,10 +50,12 @@ def announce_devices(devices, dtype, purpose):
 def progress(total, unit, start=0):
     """Progress bar with the time left; where there is no terminal, a line now and then."""
     from tqdm import tqdm
+
     if not sys.stderr.isatty():
         return _Lines(total, unit, start)
-    return tqdm(total=total, initial=start, unit=unit, file=sys.stderr, dynamic_ncols=True,
-                mininterval=0.5)
+    return tqdm(
+        total=total, initial=start, unit=unit, file=sys.stderr, dynamic_ncols=True, mininterval=0.5
+    )
 
 
 class _Lines:
@@ -66,7 +71,7 @@ class _Lines:
         return self
 
     def set_postfix(self, refresh, **values):
-        self.postfix = ", ".join("%s=%s" % item for item in values.items())
+        self.postfix = ", ".join(f"{name}={value}" for name, value in values.items())
 
     def update(self):
         self.done += 1
@@ -75,9 +80,19 @@ class _Lines:
 
     def _tell(self):
         from tqdm import tqdm
+
         self.told, self.told_at = self.done, time.monotonic()
-        say(tqdm.format_meter(self.done, self.total, self.told_at - self.began, ncols=0,
-                              unit=self.unit, postfix=self.postfix, initial=self.start).strip())
+        say(
+            tqdm.format_meter(
+                self.done,
+                self.total,
+                self.told_at - self.began,
+                ncols=0,
+                unit=self.unit,
+                postfix=self.postfix,
+                initial=self.start,
+            ).strip()
+        )
 
     def __exit__(self, *exception):
         if self.told < self.done:

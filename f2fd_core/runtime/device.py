@@ -1,4 +1,5 @@
 """Where and how to compute: the device, its arithmetic, and what the machine offers."""
+
 import contextlib
 import ctypes
 import os
@@ -29,15 +30,19 @@ def _one_device(name, wanted):
         return torch.device("cuda:0" if gpus else "cpu")
     if name == "cpu":
         return torch.device("cpu")
-    number = {"cuda": "0"}.get(name, name[len("cuda:"):] if name.startswith("cuda:") else name)
+    number = {"cuda": "0"}.get(name, name[len("cuda:") :] if name.startswith("cuda:") else name)
     index = _whole_number(number)
     if index is None:
-        raise UserError("--device is %s; expected auto, all, cpu, cuda, cuda:N or several such as "
-                        "0,1" % brief(wanted))
+        raise UserError(
+            f"--device is {brief(wanted)}; expected auto, all, cpu, cuda, cuda:N or "
+            "several such as 0,1"
+        )
     if index >= gpus:
-        raise UserError("--device is '%s'; expected one of the %d GPUs that PyTorch sees here "
-                        "(counted from 0)" % (wanted, gpus))
-    return torch.device("cuda:%d" % index)
+        raise UserError(
+            f"--device is '{wanted}'; expected one of the {gpus} GPUs that PyTorch "
+            "sees here (counted from 0)"
+        )
+    return torch.device(f"cuda:{index}")
 
 
 def choose_devices(wanted):
@@ -51,7 +56,7 @@ def choose_devices(wanted):
     devices = [_one_device(name.strip(), wanted) for name in wanted.split(",")]
     gpus = [device for device in devices if device.type == "cuda"]
     if len(set(gpus)) < len(gpus):
-        raise UserError("--device is '%s'; expected every GPU once" % wanted)
+        raise UserError(f"--device is '{wanted}'; expected every GPU once")
     return devices
 
 
@@ -165,8 +170,11 @@ def compiled(network, device):
     try:
         torch.compile(torch.sin)(torch.zeros(8, device=device))
     except RuntimeError as error:
-        raise UserError("--compile is given, but PyTorch can't compile here (%s); expected a C++ "
-                        "compiler and, for a GPU, Triton" % str(error).strip().splitlines()[0])
+        raise UserError(
+            "--compile is given, but PyTorch can't compile here "
+            f"({str(error).strip().splitlines()[0]}); expected a C++ compiler and, "
+            "for a GPU, Triton"
+        )
     return torch.compile(network, dynamic=False)
 
 
@@ -199,5 +207,5 @@ def autocast(dtype, device):
 def device_name(device):
     """Name for people, such as 'NVIDIA A100 (cuda:0)' or 'CPU, 8 threads'."""
     if device.type == "cuda":
-        return "%s (%s)" % (torch.cuda.get_device_name(device), device)
-    return "CPU, %d threads" % torch.get_num_threads()
+        return f"{torch.cuda.get_device_name(device)} ({device})"
+    return f"CPU, {torch.get_num_threads()} threads"

@@ -3,6 +3,7 @@
 Processes are started here (``--device 0,1``), by torchrun or by Slurm's srun, one a device. Without
 any of these a training is a group of one, and nothing of torch.distributed is touched.
 """
+
 import contextlib
 import datetime
 import gc
@@ -38,13 +39,13 @@ class Group:
         own = devices[self.local_rank % len(devices)]
         if own.type == "cuda":
             if wanted == "auto":
-                own = torch.device("cuda:%d" % (self.local_rank % torch.cuda.device_count()))
+                own = torch.device(f"cuda:{self.local_rank % torch.cuda.device_count()}")
             torch.cuda.set_device(own)
         return own
 
     def share(self, items):
         """This process's part of a list, as [(index, item)]."""
-        return list(enumerate(items))[self.rank::self.size]
+        return list(enumerate(items))[self.rank :: self.size]
 
     def agreed(self, value):
         """Process 0's value of something that can be pickled, in all processes."""
@@ -83,15 +84,18 @@ def from_environment(environment):
     """(:class:`Group`, address of process 0 as 'host:port') from torchrun's or srun's variables."""
     if int(environment.get("WORLD_SIZE", 1)) > 1:
         group = Group(*(int(environment[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
-        return group, "%s:%s" % (environment["MASTER_ADDR"], environment["MASTER_PORT"])
+        return group, f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}"
     # Only srun sets this; in a batch script without srun there is one process, whatever was asked.
     if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
-        group = Group(int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"]),
-                      int(environment["SLURM_LOCALID"]))
+        group = Group(
+            int(environment["SLURM_PROCID"]),
+            int(environment["SLURM_STEP_NUM_TASKS"]),
+            int(environment["SLURM_LOCALID"]),
+        )
         # Steps of one job may run side by side.
-        number = "%s%s" % (environment["SLURM_JOB_ID"], environment.get("SLURM_STEP_ID", ""))
+        number = f"{environment['SLURM_JOB_ID']}{environment.get('SLURM_STEP_ID', '')}"
         port = FIRST_PORT + int(number) % PORTS
-        return group, "%s:%d" % (first_host(environment["SLURM_STEP_NODELIST"]), port)
+        return group, f"{first_host(environment['SLURM_STEP_NODELIST'])}:{port}"
     return ALONE, ""
 
 
@@ -106,8 +110,13 @@ def joined(on_gpu):
     if group.size == 1:
         yield group
         return
-    dist.init_process_group("nccl" if on_gpu else "gloo", "tcp://" + address, rank=group.rank,
-                            world_size=group.size, timeout=PATIENCE)
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        "tcp://" + address,
+        rank=group.rank,
+        world_size=group.size,
+        timeout=PATIENCE,
+    )
     yield group
     # A training refers to itself, and to the connection: if it was left to Python's end, gloo's
     # threads would now and then abort the process.
@@ -122,9 +131,14 @@ def _free_port():
 
 
 def _process(rank, function, argument, size, threads, port, sentences):
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size),
-                      MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
-                      OMP_NUM_THREADS=threads)
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(size),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        OMP_NUM_THREADS=threads,
+    )
     try:
         with memory.told(argument):
             function(argument)
@@ -147,8 +161,12 @@ def start(function, argument, size):
     try:
         sentences = processes.get_context(START_METHOD).SimpleQueue()
         group = processes.start_processes(
-            _process, (function, argument, size, threads, _free_port(), sentences), nprocs=size,
-            start_method=START_METHOD, join=False)
+            _process,
+            (function, argument, size, threads, _free_port(), sentences),
+            nprocs=size,
+            start_method=START_METHOD,
+            join=False,
+        )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
@@ -159,11 +177,16 @@ def start(function, argument, size):
             raise sentences.get()
         if isinstance(error, processes.ProcessRaisedException):
             raise
-        cause = "signal %s" % signal.Signals(-error.exit_code).name if error.exit_code < 0 \
-            else "exit code %d" % error.exit_code
-        raise UserError("process %d of %d ended with %s, and with it the training; expected all to "
-                        "go on: --resume continues from the newest checkpoint"
-                        % (error.error_index + 1, size, cause))
+        cause = (
+            f"signal {signal.Signals(-error.exit_code).name}"
+            if error.exit_code < 0
+            else f"exit code {error.exit_code}"
+        )
+        raise UserError(
+            f"process {error.error_index + 1} of {size} ended with {cause}, and with "
+            "it the training; expected all to go on: --resume continues from the "
+            "newest checkpoint"
+        )
     except KeyboardInterrupt:
         for process in group.processes:
             process.terminate()

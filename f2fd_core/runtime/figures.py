@@ -1,4 +1,5 @@
 """The pictures that F2Fd draws, with Matplotlib's own settings and texts as they are."""
+
 import contextlib
 import shutil
 import threading
@@ -18,6 +19,7 @@ DRAWING = threading.Lock()  # Matplotlib draws in one thread at a time
 def own_settings():
     """Draw alone, with Matplotlib's own settings, whatever the user's matplotlibrc says."""
     import matplotlib
+
     with DRAWING, matplotlib.rc_context(matplotlib.rcParamsDefault):
         yield
 
@@ -47,6 +49,7 @@ def copy_picture(path, copy):
 def new_figure(**options):
     # The object-oriented interface: no global state, no display, whatever MPLBACKEND says.
     from matplotlib.figure import Figure
+
     return Figure(layout="constrained", **options)
 
 
@@ -54,8 +57,12 @@ def plot_smoothed(axes, step, values, color, label):
     """Plot the running mean of ``values`` over a twentieth of them."""
     width = max(1, len(values) // 20)
     mean = np.convolve(values, np.ones(width) / width, mode="valid")
-    axes.plot(step[width - 1:], mean, color=color,
-              label="%s, mean over %d steps" % (label, width) if width > 1 else label)
+    axes.plot(
+        step[width - 1 :],
+        mean,
+        color=color,
+        label=f"{label}, mean over {width} steps" if width > 1 else label,
+    )
 
 
 def plot_training(axes, rows):
@@ -84,8 +91,13 @@ def _plot_loss(axes, step, loss, validation):
     low, high = np.quantile(loss, (0.0, 0.98))
     checked = np.isfinite(validation)
     if checked.any():
-        axes.plot(step[checked], validation[checked], color="C3", marker=".",
-                  label="on parts kept from the training")
+        axes.plot(
+            step[checked],
+            validation[checked],
+            color="C3",
+            marker=".",
+            label="on parts kept from the training",
+        )
         low = min(low, validation[checked].min())
     if high > low:
         axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
@@ -122,8 +134,8 @@ def _mosaic(slices):
     height, width = xy.shape
     canvas = np.full((height + GAP + xz.shape[0], width + GAP + yz.shape[0]), np.nan)
     canvas[:height, :width] = xy
-    canvas[height + GAP:, :width] = xz
-    canvas[:height, width + GAP:] = yz.T
+    canvas[height + GAP :, :width] = xz
+    canvas[:height, width + GAP :] = yz.T
     return canvas
 
 
@@ -140,12 +152,12 @@ def draw_slices(before, after, picture_path, title):
     height, width = mosaics[0].shape
     figure = new_figure(figsize=(13, 13 / 3 * height / width + 0.6))
     for axes, name, mosaic, (low, high) in zip(
-            figure.subplots(1, 3), ("input", "denoised", "removed (input - denoised)"), mosaics,
-            limits):
+        figure.subplots(1, 3), ("input", "denoised", "removed (input - denoised)"), mosaics, limits
+    ):
         show_section(axes, mosaic, low, high)
         axes.set_title(name)
         axes.axis("off")
-    figure.suptitle("%s: central XY, YZ (right) and XZ (above) slices" % literal(title))
+    figure.suptitle(f"{literal(title)}: central XY, YZ (right) and XZ (above) slices")
     save(figure, picture_path)
 
 
@@ -159,9 +171,16 @@ def draw_spectrum(noise, voxel_size, picture_path):
     axes = figure.subplots()
     frequency = np.array(noise["frequency"]) / voxel_size
     axes.plot(frequency, noise["total"], marker=".", label="tomogram")
-    line, = axes.plot(frequency, noise["noise"], marker=".", label="noise, as estimated")
-    axes.fill_between(frequency, noise["lower"], noise["upper"], alpha=0.25, linewidth=0,
-                      color=line.get_color(), label="what the noise may be")
+    (line,) = axes.plot(frequency, noise["noise"], marker=".", label="noise, as estimated")
+    axes.fill_between(
+        frequency,
+        noise["lower"],
+        noise["upper"],
+        alpha=0.25,
+        linewidth=0,
+        color=line.get_color(),
+        label="what the noise may be",
+    )
     axes.set(xlabel="spatial frequency (1/Å)", ylabel="power", yscale="log")
     low, high = np.array(noise["total"]).clip(1e-30).min(), max(noise["total"])
     axes.set_ylim(low / 10, high * 3)
@@ -201,8 +220,24 @@ def draw_grid(rows, picture_path):
             low, high = np.quantile(section, CONTRAST_QUANTILES)
             show_section(axes, section, low, high)
             axes.set_title(title, fontsize=8)
-            axes.text(0.02, 0.02, words, transform=axes.transAxes, fontsize=6, color="white",
-                      va="bottom", bbox=dict(facecolor="black", alpha=0.6, pad=1, linewidth=0))
-        line[0].text(-0.04, 0.5, label, transform=line[0].transAxes, rotation=90, fontsize=8,
-                     ha="right", va="center")
+            axes.text(
+                0.02,
+                0.02,
+                words,
+                transform=axes.transAxes,
+                fontsize=6,
+                color="white",
+                va="bottom",
+                bbox=dict(facecolor="black", alpha=0.6, pad=1, linewidth=0),
+            )
+        line[0].text(
+            -0.04,
+            0.5,
+            label,
+            transform=line[0].transAxes,
+            rotation=90,
+            fontsize=8,
+            ha="right",
+            va="center",
+        )
     save(figure, picture_path)

@@ -1,4 +1,5 @@
 """Files that are whole or not there, and the folders that they are written to."""
+
 import contextlib
 import glob
 import hashlib
@@ -17,8 +18,8 @@ BLOCK = 1 << 20
 
 def cannot_write(path, error):
     """The system's refusal (an OSError or another) as an OSError that is one sentence."""
-    return OSError("cannot write %s: %s"
-                   % (path, getattr(error, "strerror", None) or str(error).splitlines()[0]))
+    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return OSError(f"cannot write {path}: {reason}")
 
 
 def _settle(path):
@@ -57,8 +58,10 @@ def refuse_links(path, flags):
     with contextlib.suppress(FileNotFoundError):
         found = os.lstat(path)
         if stat.S_ISLNK(found.st_mode) or found.st_nlink > 1:
-            raise UserError("%s is a link to another file, which would be overwritten; expected "
-                            "no link there" % path)
+            raise UserError(
+                f"{path} is a link to another file, which would be overwritten; "
+                "expected no link there"
+            )
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
@@ -99,9 +102,9 @@ def make_folder(path):
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
-        raise UserError("cannot create the output folder %s: %s" % (path, error.strerror))
+        raise UserError(f"cannot create the output folder {path}: {error.strerror}")
     if not os.access(path, os.W_OK | os.X_OK):
-        raise UserError("the output folder %s is not writable" % path)
+        raise UserError(f"the output folder {path} is not writable")
 
 
 def stem(path):
@@ -113,8 +116,9 @@ def stem(path):
 def results_among(tomograms):
     """Those of the tomograms that are, by their names, results of others of them, as ``*.mrc`` in
     a folder with results gives them."""
-    made = {stem(path) + ending for path in tomograms
-            for ending in (DENOISED, DEVIATION, DECONVOLVED)}
+    made = {
+        stem(path) + ending for path in tomograms for ending in (DENOISED, DEVIATION, DECONVOLVED)
+    }
     return [path for path in tomograms if os.path.basename(path) in made]
 
 
@@ -126,8 +130,10 @@ def _refuse_long(path):
     for text, limit in ((os.path.basename(path), "PC_NAME_MAX"), (path, "PC_PATH_MAX")):
         found, most = len(os.fsencode(text)), os.pathconf(there, limit)
         if found > most:
-            raise UserError("%s would be too long for a file's name, with %d bytes; expected at "
-                            "most %d" % (text, found, most))
+            raise UserError(
+                f"{text} would be too long for a file's name, with {found} bytes; "
+                f"expected at most {most}"
+            )
 
 
 def output_paths(tomograms, folder, ending):
@@ -139,8 +145,10 @@ def output_paths(tomograms, folder, ending):
         path = os.path.join(folder, name + ending)
         _refuse_long(os.path.splitext(path)[0] + PICTURE + PARTIAL)
         if path in paths.values():
-            raise UserError("two tomograms are called %s, whose results would both be %s; expected "
-                            "different file names or separate runs" % (name, path))
+            raise UserError(
+                f"two tomograms are called {name}, whose results would both be "
+                f"{path}; expected different file names or separate runs"
+            )
         paths[tomogram] = path
     return paths
 
@@ -165,12 +173,24 @@ def refuse_inputs(results, inputs):
     for result in results:
         lost = held.get(pathlib.Path(os.path.realpath(result)))
         if lost:
-            raise UserError("the input %s would be replaced by the result %s; expected another "
-                            "output folder" % (lost, result))
+            raise UserError(
+                f"the input {lost} would be replaced by the result {result}; expected "
+                "another output folder"
+            )
 
 
 def refuse_existing(paths, overwrite, hint="--overwrite to replace it"):
     """Raise UserError if one of the paths is there and may not be replaced."""
     existing = [path for path in paths if os.path.exists(path)]
     if existing and not overwrite:
-        raise UserError("%s exists already; it is kept: give %s" % (existing[0], hint))
+        raise UserError(f"{existing[0]} exists already; it is kept: give {hint}")
+
+
+def companion(path, ending):
+    """The file that goes with a denoised tomogram, such as <name>_std.mrc."""
+    return path[: -len(DENOISED)] + ending
+
+
+def volumes_of(path, std):
+    """The denoised tomogram and, if that is wanted, its standard deviation."""
+    return [path, companion(path, DEVIATION)] if std else [path]

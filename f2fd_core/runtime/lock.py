@@ -3,6 +3,7 @@
 The lock is the system's (flock), which drops it with the process, however that ends: a file that a
 killed run left behind locks nothing.
 """
+
 import contextlib
 import fcntl
 import os
@@ -36,12 +37,15 @@ def _acquired(path, target):
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             with stream:
-                raise UserError("%s is being written by %s; expected no other run there: wait for "
-                                "its end, or choose another output folder"
-                                % (target, _holder(stream) or "another process"))
+                raise UserError(
+                    f"{target} is being written by "
+                    f"{_holder(stream) or 'another process'}; expected no other run "
+                    "there: wait for its end, or choose another output folder"
+                )
         except OSError as error:
-            console.warn("%s can't be locked (%s): no other run may write there"
-                        % (target, error.strerror))
+            console.warn(
+                f"{target} can't be locked ({error.strerror}): no other run may write there"
+            )
             return stream
         # Whoever held it may have removed it between our opening and our locking.
         if os.path.exists(path) and os.path.samestat(os.fstat(stream.fileno()), os.stat(path)):
@@ -59,10 +63,12 @@ def held(target):
     with _acquired(path, target) as stream:
         left = _holder(stream)
         if left:
-            console.say("%s was being written by %s, which ended too early" % (target, left))
+            console.say(f"{target} was being written by {left}, which ended too early")
         stream.truncate(0)
-        stream.write("process %d on %s, started at %s\n"
-                     % (os.getpid(), socket.gethostname(), time.strftime("%Y-%m-%d %H:%M:%S")))
+        stream.write(
+            f"process {os.getpid()} on {socket.gethostname()}, started at "
+            f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+        )
         stream.flush()
         try:
             yield

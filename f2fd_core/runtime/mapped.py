@@ -3,6 +3,7 @@
 Python's mmap, and with it numpy's memmap, keeps a file open for every array, and the system often
 lets a process have no more than 1024.
 """
+
 import ctypes
 import mmap
 import os
@@ -12,8 +13,14 @@ import numpy as np
 
 _library = ctypes.CDLL(None, use_errno=True)
 _library.mmap.restype = ctypes.c_void_p
-_library.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int,
-                          ctypes.c_int, ctypes.c_long)
+_library.mmap.argtypes = (
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_long,
+)
 _library.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _library.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 FAILED = ctypes.c_void_p(-1).value

@@ -1,4 +1,5 @@
 """Random numbers that depend on a seed and a place alone, whoever draws them and when."""
+
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -12,6 +13,7 @@ def derived_seed(*numbers):
 
 class Randomness(NamedTuple):
     """Random generators for choices (``host``) and for arrays (``device``); None: PyTorch's own."""
+
     host: Optional[torch.Generator] = None
     device: Optional[torch.Generator] = None
 

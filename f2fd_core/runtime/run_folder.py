@@ -1,4 +1,5 @@
 """The folder of a training: what an earlier run left, what may be resumed, and what ends a run."""
+
 import contextlib
 import glob
 import os
@@ -7,15 +8,41 @@ import shutil
 from f2fd_core.config import TrainConfig, UserError, brief, flag
 from f2fd_core.runtime import files, lock
 
-RESULTS = ("model.pt", "log.csv", "checkpoints", "previews", "loss.png", "slices.png",
-           "histogram.png", "spectrum.png")
+RESULTS = (
+    "model.pt",
+    "log.csv",
+    "checkpoints",
+    "previews",
+    "loss.png",
+    "slices.png",
+    "histogram.png",
+    "spectrum.png",
+)
 STOP = "stop"
 TRAINING = "training"
 SAME_INTENSITY = 1e-5
-CHANGEABLE = ("tomograms", "half_maps", "ground_truth", "sampling_masks", "initial_model", "output",
-              "voxel_size", "steps", "epochs", "preset", "learning_rate", "stop_patience",
-              "checkpoint_every", "resume", "overwrite", "device", "threads", "precision",
-              "deterministic", "compile")
+CHANGEABLE = (
+    "tomograms",
+    "half_maps",
+    "ground_truth",
+    "sampling_masks",
+    "initial_model",
+    "output",
+    "voxel_size",
+    "steps",
+    "epochs",
+    "preset",
+    "learning_rate",
+    "stop_patience",
+    "checkpoint_every",
+    "resume",
+    "overwrite",
+    "device",
+    "threads",
+    "precision",
+    "deterministic",
+    "compile",
+)
 """What a resumed run may change. Tomograms may have moved; their sizes are compared."""
 
 
@@ -26,9 +53,11 @@ def present_results(config):
     """
     present = [name for name in RESULTS if os.path.exists(os.path.join(config.output, name))]
     if present and not (config.resume or config.overwrite):
-        raise UserError("%s already holds a training (%s); expected an empty folder, --resume to "
-                        "continue it or --overwrite to replace it"
-                        % (config.output, ", ".join(present)))
+        raise UserError(
+            f"{config.output} already holds a training ({', '.join(present)}); "
+            "expected an empty folder, --resume to continue it or --overwrite to "
+            "replace it"
+        )
     return present
 
 
@@ -51,9 +80,10 @@ def prepare_folder(config):
     """
     files.make_folder(config.output)
     present = present_results(config)
-    files.refuse_inputs([os.path.join(config.output, name) for name in RESULTS],
-                        config.tomograms + config.half_maps + config.ground_truth
-                        + config.sampling_masks)
+    files.refuse_inputs(
+        [os.path.join(config.output, name) for name in RESULTS],
+        config.tomograms + config.half_maps + config.ground_truth + config.sampling_masks,
+    )
     if config.overwrite:
         for name in present:
             path = os.path.join(config.output, name)
@@ -98,8 +128,11 @@ def compare_settings(earlier, config, path):
     ``path``, can't go on; raises UserError."""
     for name in config.to_dict():
         if name not in CHANGEABLE and getattr(earlier, name) != getattr(config, name):
-            raise UserError("%s is %s; expected %s as in %s, from which the training resumes"
-                            % (flag(name), getattr(config, name), getattr(earlier, name), path))
+            raise UserError(
+                f"{flag(name)} is {getattr(config, name)}; expected "
+                f"{getattr(earlier, name)} as in {path}, from which the training "
+                "resumes"
+            )
 
 
 def compare(state, config, volumes, path):
@@ -112,12 +145,16 @@ def compare(state, config, volumes, path):
     earlier = TrainConfig.create(state["config"])
     compare_settings(earlier, config, path)
     if shapes != state["shapes"]:
-        raise UserError("the tomograms have shapes %s; expected %s as in %s, from which the "
-                        "training resumes" % (brief(shapes), brief(state["shapes"]), path))
+        raise UserError(
+            f"the tomograms have shapes {brief(shapes)}; expected "
+            f"{brief(state['shapes'])} as in {path}, from which the training resumes"
+        )
     # Checkpoints of older versions have none, or others in another place.
     for volume, found, known in zip(volumes, scales(volumes), state.get("scales", [])):
         if max(abs(one - other) for one, other in zip(found, known)) > SAME_INTENSITY * known[1]:
-            raise UserError("%s has mean %g and standard deviation %g; expected %g and %g as in "
-                            "%s, from which the training resumes"
-                            % ((volume.source.path, *found, *known, path)))
+            raise UserError(
+                f"{volume.source.path} has mean {found[0]:g} and standard deviation "
+                f"{found[1]:g}; expected {known[0]:g} and {known[1]:g} as in {path}, "
+                "from which the training resumes"
+            )
     return earlier

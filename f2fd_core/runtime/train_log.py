@@ -1,4 +1,5 @@
 """log.csv: what is written of each step of a training, and what is read from it."""
+
 import csv
 import os
 
@@ -37,8 +38,12 @@ class TrainLog:
     def write(self, **row):
         """Add a row. Raises OSError, one sentence, where the system refuses."""
         try:
-            self._writer.writerow({name: "%.6g" % value if isinstance(value, float) else value
-                                   for name, value in row.items()})
+            self._writer.writerow(
+                {
+                    name: f"{value:.6g}" if isinstance(value, float) else value
+                    for name, value in row.items()
+                }
+            )
         except OSError as error:
             raise cannot_write(self.path, error)
 
@@ -72,8 +77,10 @@ def read_log(path):
                     float(text if text or name in FILLED else "nan")
             rows.append(row)
     except (KeyError, ValueError):
-        raise UserError("%s is damaged in line %d; expected the log of a training: remove it to go "
-                        "on without" % (path, len(rows) + 1))
+        raise UserError(
+            f"{path} is damaged in line {len(rows) + 1}; expected the log of a "
+            "training: remove it to go on without"
+        )
     return rows[1:]
 
 

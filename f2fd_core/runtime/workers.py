@@ -1,4 +1,5 @@
 """Work done in the background: tiles by several workers, the next batch while a device computes."""
+
 import collections
 import queue
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +12,9 @@ WAITING_RESULTS = 2
 def _pool(workers):
     """Threads that share out their work as the caller does: the last bits of a Fourier transform
     depend on among how many, and a new thread would take the system's number at first."""
-    return ThreadPoolExecutor(workers, initializer=torch.set_num_threads,
-                              initargs=(torch.get_num_threads(),))
+    return ThreadPoolExecutor(
+        workers, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)
+    )
 
 
 def in_order(function, items, workers, abandon=lambda: None):

@@ -3,6 +3,7 @@
 Volumes are (Z, Y, X), tilt series (tilts, Y, X); the tilt axis is Y. Density is positive for
 matter; projections and reconstructions have the contrast of the microscope, matter dark.
 """
+
 import math
 
 import numpy as np
@@ -50,8 +51,9 @@ def phase_flipped_transfer(shape, voxel_size, defocus):
 
 def filtered(images, transfer):
     """Images (..., Y, X) times a transfer function on their rfft grid."""
-    return torch.fft.irfftn(torch.fft.rfftn(images, dim=(-2, -1)) * transfer,
-                            s=images.shape[-2:], dim=(-2, -1))
+    return torch.fft.irfftn(
+        torch.fft.rfftn(images, dim=(-2, -1)) * transfer, s=images.shape[-2:], dim=(-2, -1)
+    )
 
 
 def noise_transfer(shape):
@@ -62,7 +64,7 @@ def noise_transfer(shape):
     """
     y, x = torch.fft.fftfreq(shape[0]), torch.fft.rfftfreq(shape[1])
     amplitude = torch.exp(-1.2 * (y[:, None] ** 2 + x[None, :] ** 2))
-    full = torch.cat([amplitude, amplitude[:, 1:(shape[1] + 1) // 2]], 1)
+    full = torch.cat([amplitude, amplitude[:, 1 : (shape[1] + 1) // 2]], 1)
     return amplitude / full.square().mean().sqrt()
 
 
@@ -77,7 +79,8 @@ def back_project(series, angles, depth, sirt_iterations=0):
     width = series.shape[-1]
     frequency = torch.fft.rfftfreq(width)
     ramp = frequency.clamp(min=0.25 / width) * torch.exp(
-        -0.5 * ((frequency - 0.4).clamp(min=0) / 0.05) ** 2)
+        -0.5 * ((frequency - 0.4).clamp(min=0) / 0.05) ** 2
+    )
     if sirt_iterations:
         left = (1 - SIRT_STEP / frequency.clamp(min=SIRT_STEP)) ** sirt_iterations
         ramp = ramp * (1 - left)
@@ -91,8 +94,9 @@ def back_project(series, angles, depth, sirt_iterations=0):
         weight = position - below
         inside = (position >= 0) & (position <= width - 1)
         image = weighted[..., number, :, :]
-        flat += (image[..., below] * ((1 - weight) * inside)
-                 + image[..., below + 1] * (weight * inside))
+        flat += image[..., below] * ((1 - weight) * inside) + image[..., below + 1] * (
+            weight * inside
+        )
     volume = flat.unflatten(-1, (depth, width)) * (math.pi / len(angles))
     return volume.transpose(-3, -2)
 
@@ -120,13 +124,18 @@ def simulate_volumes(config):
     """
     above, beside = _beyond_the_volume(config)
     depth, height, width = config.shape
-    specimen = build_specimen((depth + 2 * above, height, width + 2 * beside), config.voxel_size,
-                              config.specimen, config.seed)
+    specimen = build_specimen(
+        (depth + 2 * above, height, width + 2 * beside),
+        config.voxel_size,
+        config.specimen,
+        config.seed,
+    )
     angles = tilt_angles(config)
     density = torch.from_numpy(specimen.density)
     shape = specimen.shape[1:]
-    clean = filtered(project(density, angles),
-                     phase_flipped_transfer(shape, config.voxel_size, config.defocus))
+    clean = filtered(
+        project(density, angles), phase_flipped_transfer(shape, config.voxel_size, config.defocus)
+    )
     sigma = (float(clean[len(angles) // 2].std()) or 1.0) / math.sqrt(config.snr)
     # Fewer electrons come through the longer path of a tilted specimen.
     sigmas = torch.tensor([sigma / math.sqrt(math.cos(angle)) for angle in angles])
@@ -135,9 +144,10 @@ def simulate_volumes(config):
     noise = filtered(noise, noise_transfer(shape)) * (math.sqrt(2) * sigmas[:, None, None])
 
     def reconstructed(series, every=slice(None)):
-        volumes = back_project(series[..., every, :, :], angles[every], depth,
-                               config.sirt_iterations)
-        return volumes[..., beside:beside + width].numpy()
+        volumes = back_project(
+            series[..., every, :, :], angles[every], depth, config.sirt_iterations
+        )
+        return volumes[..., beside : beside + width].numpy()
 
     if config.half_maps == "tilts":
         series = clean + noise[0] / math.sqrt(2)
@@ -147,6 +157,11 @@ def simulate_volumes(config):
         clean, odd, even = reconstructed(torch.cat([clean[None], clean + noise]))
         tomogram = (odd + even) / 2
     inside = (slice(above, above + depth), slice(None), slice(beside, beside + width))
-    return {"tomogram": tomogram, "odd": odd, "even": even, "clean": clean,
-            "density": specimen.density[inside],
-            "membrane": specimen.membrane[inside].astype(np.float32)}
+    return {
+        "tomogram": tomogram,
+        "odd": odd,
+        "even": even,
+        "clean": clean,
+        "density": specimen.density[inside],
+        "membrane": specimen.membrane[inside].astype(np.float32),
+    }

@@ -2,6 +2,7 @@
 
 Volumes are (Z, Y, X); density is positive for matter.
 """
+
 import math
 
 import numpy as np
@@ -45,15 +46,18 @@ class Specimen:
             low = max(int((middle - radius) / self.voxel_size), 0)
             high = min(int((middle + radius) / self.voxel_size) + 2, side)
             slices.append(slice(low, max(low, high)))
-        parts = [axis[part] - np.float32(middle)
-                 for axis, part, middle in zip(self.axes, slices, centre)]
+        parts = [
+            axis[part] - np.float32(middle) for axis, part, middle in zip(self.axes, slices, centre)
+        ]
         return tuple(slices), np.meshgrid(*parts, indexing="ij")
 
     def _add_bilayer(self, slices, distance, extent=1.0):
         """A bilayer where the signed ``distance`` (Å) to its middle is small."""
         width = self._blur(LEAFLET_WIDTH)
-        profile = sum(np.exp(-0.5 * ((distance - side * LEAFLET_DISTANCE / 2) / width) ** 2)
-                      for side in (-1, 1))
+        profile = sum(
+            np.exp(-0.5 * ((distance - side * LEAFLET_DISTANCE / 2) / width) ** 2)
+            for side in (-1, 1)
+        )
         self.density[slices] = np.maximum(self.density[slices], profile * extent)
         self.membrane[slices] |= (np.abs(distance) < MEMBRANE_THICKNESS / 2) & (extent > 0.5)
 
@@ -76,10 +80,13 @@ class Specimen:
 
     def add_sheet(self):
         """A waved disk of bilayer, steep enough against the XY plane to be seen at all."""
-        tilt, turn = self.random.uniform(math.radians(55), math.radians(90)), \
-            self.random.uniform(0, 2 * math.pi)
-        normal = np.array([math.cos(tilt), math.sin(tilt) * math.sin(turn),
-                           math.sin(tilt) * math.cos(turn)])
+        tilt, turn = (
+            self.random.uniform(math.radians(55), math.radians(90)),
+            self.random.uniform(0, 2 * math.pi),
+        )
+        normal = np.array(
+            [math.cos(tilt), math.sin(tilt) * math.sin(turn), math.sin(tilt) * math.cos(turn)]
+        )
         along = np.cross(normal, [1.0, 0.0, 0.0])
         along /= np.linalg.norm(along)
         radius = self.random.uniform(0.25, 0.45) * self.extent[1:].min()
@@ -89,8 +96,9 @@ class Specimen:
         offsets = np.stack(offsets)
         phase = 2 * math.pi * np.einsum("i,izyx->zyx", along, offsets) / wave
         slope = 2 * math.pi * height / wave * np.cos(phase)
-        distance = ((np.einsum("i,izyx->zyx", normal, offsets) - height * np.sin(phase))
-                    / np.sqrt(1 + slope ** 2))
+        distance = (np.einsum("i,izyx->zyx", normal, offsets) - height * np.sin(phase)) / np.sqrt(
+            1 + slope**2
+        )
         from_centre = np.linalg.norm(offsets, axis=0)
         self._add_bilayer(slices, distance, 1 / (1 + np.exp((from_centre - radius) / 15)))
 
@@ -114,8 +122,10 @@ class Specimen:
         """
         radius = self._between(smallest, largest, power)
         stretch = np.exp(self.random.normal(0, 0.45, 3))
-        slices, offsets = self._box(self.random.uniform(0, 1, 3) * self.extent,
-                                    1.1 * radius / stretch.min() + MEMBRANE_THICKNESS)
+        slices, offsets = self._box(
+            self.random.uniform(0, 1, 3) * self.extent,
+            1.1 * radius / stretch.min() + MEMBRANE_THICKNESS,
+        )
         distance = self._from_ellipsoid(offsets, radius, random_rotation(self.random) * stretch)
         softness = self._blur(self._between(4, 20))
         if self.random.uniform() < (0.75 if radius > 80 else 0.2):
@@ -126,14 +136,17 @@ class Specimen:
                 distance = np.maximum(distance, above - self.random.uniform(-0.8, 0.8) * radius)
         body = self.random.uniform(0.3, 1.2) / (1 + np.exp(np.clip(distance / softness, -30, 30)))
         below = self.density[slices]
-        self.density[slices] = (np.maximum(below, body) if self.random.uniform() < 0.5
-                                else below + body)
+        self.density[slices] = (
+            np.maximum(below, body) if self.random.uniform() < 0.5 else below + body
+        )
 
     def fill_with_shapes(self):
         """Ellipsoids in numbers and of sizes that depend on the seed, 4 to 40 % of the volume."""
         share, power = self._between(0.04, 0.4), self.random.uniform(2, 7)
-        smallest, largest = (self.voxel_size * self.random.uniform(*range_in_voxels)
-                             for range_in_voxels in ((1.2, 2.5), (15, 45)))
+        smallest, largest = (
+            self.voxel_size * self.random.uniform(*range_in_voxels)
+            for range_in_voxels in ((1.2, 2.5), (15, 45))
+        )
         for _ in range(MOST_SHAPES // SHAPES_AT_ONCE):
             for _ in range(SHAPES_AT_ONCE):
                 self.add_shape(smallest, largest, power)
@@ -149,9 +162,9 @@ class Specimen:
         """
         frequency = [np.fft.fftfreq(side).astype(np.float32) for side in self.shape[:2]]
         frequency.append(np.fft.rfftfreq(self.shape[2]).astype(np.float32))
-        squares = sum(part ** 2 for part in np.meshgrid(*frequency, indexing="ij", sparse=True))
+        squares = sum(part**2 for part in np.meshgrid(*frequency, indexing="ij", sparse=True))
         coarsest = 1 / self._between(12, 80)
-        falling = (squares + coarsest ** 2) ** (-self.random.uniform(5, 8) / 4)
+        falling = (squares + coarsest**2) ** (-self.random.uniform(5, 8) / 4)
         noise = self.random.standard_normal(self.shape, np.float32)
         field = np.fft.irfftn(np.fft.rfftn(noise) * falling, s=self.shape)
         field = (field / field.std() + self.random.normal()) * self._between(0.5, 2)
@@ -184,8 +197,10 @@ class Specimen:
             return
         slices, offsets = self._box(centre, radius)
         grid = np.stack(offsets, -1)
-        body = sum(np.exp(-0.5 * np.square(grid - domain).sum(-1) / width ** 2)
-                   for domain in domains.astype(np.float32))
+        body = sum(
+            np.exp(-0.5 * np.square(grid - domain).sum(-1) / width**2)
+            for domain in domains.astype(np.float32)
+        )
         self.density[slices] += 1.2 * body / body.max()
 
 

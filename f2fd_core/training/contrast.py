@@ -1,4 +1,5 @@
 """Whether matter is dark or bright in a tomogram, as it was where a network has learned."""
+
 import contextlib
 
 import numpy as np
@@ -28,8 +29,9 @@ def is_opposite(network, volume, config, device, dtype):
     perturbation = Spectrum(volume, config, device, estimate_noise(volume, settings, device))
     patches = all_patches([volume.shape], config.patch_size)
     chosen = np.linspace(0, len(patches) - 1, min(len(patches), PATCHES)).round().astype(int)
-    held_out = HeldOut([volume.shape], [patches[number] for number in chosen], config.patch_size,
-                       config.seed)
+    held_out = HeldOut(
+        [volume.shape], [patches[number] for number in chosen], config.patch_size, config.seed
+    )
     gains = []
     for _ in range(2):
         found = held_out.check(network, [perturbation], device, dtype, everywhere=True)
@@ -48,9 +50,11 @@ def in_contrast(networks, volume, config, device, dtype, silent=False):
     """
     opposite = is_opposite(networks[0], volume, config, device, dtype)
     if opposite and not silent:
-        console.warn("%s has the opposite contrast of what the model has learned from (matter is "
-                    "bright in one and dark in the other); the network is inverted for it"
-                    % volume.source.path)
+        console.warn(
+            f"{volume.source.path} has the opposite contrast of what the model has "
+            "learned from (matter is bright in one and dark in the other); the network "
+            "is inverted for it"
+        )
     try:
         for network in networks * opposite:
             network.invert()

@@ -1,4 +1,5 @@
 """How long a training and denoising will take, by the first steps, and what memory they have."""
+
 import math
 
 import torch
@@ -15,8 +16,8 @@ def resident_gib(peak=False):
     """Memory that this process has resident, or the most it had."""
     wanted = "VmHWM:" if peak else "VmRSS:"
     with open("/proc/self/status", encoding="ascii") as stream:
-        line, = [line for line in stream if line.startswith(wanted)]
-    return int(line.split()[1]) / 2 ** 20
+        (line,) = [line for line in stream if line.startswith(wanted)]
+    return int(line.split()[1]) / 2**20
 
 
 def predicted_voxels(shape, trained):
@@ -36,14 +37,15 @@ def of_training(training, seconds):
     """
     config = training.config
     steps = training.most_steps()
-    computed = config.batch_size * config.samples_per_patch * config.patch_size ** 3
+    computed = config.batch_size * config.samples_per_patch * config.patch_size**3
     voxels = sum(predicted_voxels(shape, config) for shape in training.shapes)
     denoising = FORWARD_SHARE * seconds / computed * voxels / training.group.size
-    used = "%.1f GiB of memory in use" % resident_gib()
+    used = f"{resident_gib():.1f} GiB of memory in use"
     if training.device.type == "cuda":
-        used += ", %.1f GiB of the GPU's" % (
-            torch.cuda.max_memory_allocated(training.device) / 2 ** 30)
-    return "a step takes %.2g s: %s%d steps about %s, and then denoising %s about %s; %s" % (
-        seconds, "" if training.steps else "at most ", steps, duration(steps * seconds),
-        "the tomogram" if len(training.shapes) == 1 else "the %d tomograms" % len(training.shapes),
-        duration(denoising), used)
+        used += f", {torch.cuda.max_memory_allocated(training.device) / 2**30:.1f} GiB of the GPU's"
+    which = "the tomogram" if len(training.shapes) == 1 else f"the {len(training.shapes)} tomograms"
+    return (
+        f"a step takes {seconds:.2g} s: {'' if training.steps else 'at most '}{steps} steps "
+        f"about {duration(steps * seconds)}, and then denoising {which} about "
+        f"{duration(denoising)}; {used}"
+    )

@@ -29,4 +29,5 @@ def training_loss(config):
     if config.tv_weight == 0:
         return distance
     return lambda prediction, target, weights=None: (
-        distance(prediction, target, weights) + config.tv_weight * total_variation(prediction))
+        distance(prediction, target, weights) + config.tv_weight * total_variation(prediction)
+    )

@@ -1,4 +1,5 @@
 """What turns gradients into steps of the network's weights: Adam (published), or Muon."""
+
 import torch
 
 # Jordan et al. (2024): so steep at zero that five iterations do; singular values of 0.7 to 1.2 come
@@ -29,15 +30,17 @@ def orthogonalised(matrices):
         one = torch.eye(side, device=grams.device)
         product = one.expand_as(grams)
         for number in range(ITERATIONS):
-            factor = torch.baddbmm(torch.add(first * one, grams, alpha=third), grams, grams,
-                                   alpha=fifth)
+            factor = torch.baddbmm(
+                torch.add(first * one, grams, alpha=third), grams, grams, alpha=fifth
+            )
             product = factor @ product if number else factor
             if number < ITERATIONS - 1:
                 grams = factor @ grams @ factor
         for number, left in zip(chosen, product):
             wide[number] = left @ wide[number]
-    return [found if found.shape == matrix.shape else found.T
-            for found, matrix in zip(wide, matrices)]
+    return [
+        found if found.shape == matrix.shape else found.T for found, matrix in zip(wide, matrices)
+    ]
 
 
 class Muon(torch.optim.Optimizer):
@@ -72,8 +75,9 @@ class Muon(torch.optim.Optimizer):
             found = orthogonalised([matrix.reshape(len(matrix), -1) for matrix in ahead])
             sizes = [group["lr"] * CHANGE * max(matrix.shape) ** 0.5 for matrix in found]
             torch._foreach_mul_(found, sizes)
-            torch._foreach_sub_(weights, [change.reshape(weight.shape)
-                                          for change, weight in zip(found, weights)])
+            torch._foreach_sub_(
+                weights, [change.reshape(weight.shape) for change, weight in zip(found, weights)]
+            )
         return loss
 
 
@@ -81,5 +85,6 @@ def build(config, network, device):
     """The optimizer that a TrainConfig asks for, of a network on a device."""
     if config.optimizer == "muon":
         return Muon(network.parameters(), lr=config.learning_rate)
-    return torch.optim.Adam(network.parameters(), lr=config.learning_rate,
-                            fused=device.type == "cuda")
+    return torch.optim.Adam(
+        network.parameters(), lr=config.learning_rate, fused=device.type == "cuda"
+    )

@@ -1,4 +1,5 @@
 """Going on with a training from a checkpoint."""
+
 import os
 
 from f2fd_core.config import UserError
@@ -14,20 +15,25 @@ def resume(training):
     if state is None:
         model = model_in(training.config.output)
         if os.path.exists(model):
-            raise UserError("%s is there, but no checkpoint to resume from; expected one, or "
-                            "--overwrite to start anew" % model)
-        console.say("no checkpoint in %s yet: starting from the beginning"
-                   % training.config.output)
+            raise UserError(
+                f"{model} is there, but no checkpoint to resume from; expected one, "
+                "or --overwrite to start anew"
+            )
+        console.say(f"no checkpoint in {training.config.output} yet: starting from the beginning")
         return
     if "network" not in state:
-        raise UserError("%s was written by an older F2Fd, from which a training can't be "
-                        "resumed; expected --overwrite, or it as the --initial-model" % path)
+        raise UserError(
+            f"{path} was written by an older F2Fd, from which a training can't be "
+            "resumed; expected --overwrite, or it as the --initial-model"
+        )
     try:
         earlier = compare(state, training.config, training.volumes, path)
         training.load_state_dict(state, earlier)
     except UserError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise UserError("%s is damaged: it is not the state of a training (%s)"
-                        % (path, (str(error).splitlines() or [type(error).__name__])[0]))
-    console.say("resuming from %s" % path)
+        raise UserError(
+            f"{path} is damaged: it is not the state of a training "
+            f"({(str(error).splitlines() or [type(error).__name__])[0]})"
+        )
+    console.say(f"resuming from {path}")

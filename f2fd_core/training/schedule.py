@@ -1,4 +1,5 @@
 """What changes in the course of a training: learning rate, averaged weights, early stop."""
+
 import math
 
 import torch
@@ -18,6 +19,7 @@ def averaging_over(share):
 
     For all weights in one call, which spares a GPU a hundred small ones.
     """
+
     def update(averaged, current, count):
         torch._foreach_lerp_(averaged, current, 1 / (1 + share * float(count)))
 
@@ -30,6 +32,7 @@ def course(config, steps, haste, epoch=1e9):
     ``steps``: how many there will be, None if that is not known; ``haste``: how much of its fast
     start from random weights "settling" has, 0 to 1; ``epoch``: the steps of one.
     """
+
     def warmth(step):
         return min((step + 1) / WARMUP_STEPS, 1.0)
 
@@ -75,7 +78,8 @@ class Schedule:
             self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **PLATEAU)
         else:
             self.by_step = torch.optim.lr_scheduler.LambdaLR(
-                optimizer, course(config, steps, haste, epoch))
+                optimizer, course(config, steps, haste, epoch)
+            )
 
     def scale(self, factor):
         """Multiply this and all later learning rates."""
@@ -100,13 +104,20 @@ class Schedule:
         return bool(self.patience) and self.stop.waited >= self.patience
 
     def state_dict(self):
-        return {"losses": self.losses, "best": self.stop.best, "waited": self.stop.waited,
-                "plateau": self.plateau.state_dict() if self.plateau else None,
-                "by_step": self.by_step.last_epoch if self.by_step else None}
+        return {
+            "losses": self.losses,
+            "best": self.stop.best,
+            "waited": self.stop.waited,
+            "plateau": self.plateau.state_dict() if self.plateau else None,
+            "by_step": self.by_step.last_epoch if self.by_step else None,
+        }
 
     def load_state_dict(self, state):
         self.losses, self.stop.best, self.stop.waited = (
-            state["losses"], state["best"], state["waited"])
+            state["losses"],
+            state["best"],
+            state["waited"],
+        )
         if self.plateau:
             self.plateau.load_state_dict(state["plateau"])
         if self.by_step:

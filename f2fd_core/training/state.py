@@ -3,6 +3,7 @@
 Every random number of step n comes from (seed, n), so a resumed run repeats what an uninterrupted
 one would have done without storing generator states.
 """
+
 import copy
 import math
 
@@ -54,21 +55,31 @@ class Training:
         patches = sampled_patches(config, volumes)
         self.order = PatchOrder(patches, config.batch_size, config.seed)
         self.steps = self.order.steps(config.epochs) if config.epochs else config.steps or None
-        self.averaged = AveragedModel(
-            self.network, multi_avg_fn=averaging_over(config.averaging)) \
-            if config.averaging else None
+        self.averaged = (
+            AveragedModel(self.network, multi_avg_fn=averaging_over(config.averaging))
+            if config.averaging
+            else None
+        )
         self.validation = HeldOut(self.shapes, patches, config.patch_size, config.seed)
         # What the pairs of the other perturbations have in common makes their loss dishonest.
-        self.held_out = self.validation if (
-            config.automatic() or config.perturbation in START_PERTURBATIONS) else None
+        self.held_out = (
+            self.validation
+            if (config.automatic() or config.perturbation in START_PERTURBATIONS)
+            else None
+        )
         # ``last``: with the check after the last step, which only the choice of the model knows.
         self.best, self.last = Best(), None
         self.loss_of = training_loss(config)
-        self.perturbations = [perturbation_for_training(volume, config, device)
-                              for volume in volumes]
-        self.schedule = Schedule(self.optimizer, config, self.steps, min(
-            perturbation.haste for perturbation in self.perturbations),
-            len(patches) / config.batch_size)
+        self.perturbations = [
+            perturbation_for_training(volume, config, device) for volume in volumes
+        ]
+        self.schedule = Schedule(
+            self.optimizer,
+            config,
+            self.steps,
+            min(perturbation.haste for perturbation in self.perturbations),
+            len(patches) / config.batch_size,
+        )
         self.ahead = Ahead(self.prepare, works_apart(device))
         self.step, self.stopped, self.setbacks = 0, False, 0
 
@@ -93,11 +104,13 @@ class Training:
         state = checkpoint.load(path)
         network, trained = checkpoint.restore(state, path)
         for name, here, there in (
-                ("network", self.config.network, trained.network),
-                ("features", self.config.network_features(), trained.network_features())):
+            ("network", self.config.network, trained.network),
+            ("features", self.config.network_features(), trained.network_features()),
+        ):
             if here != there:
-                raise UserError("--%s is %s; expected %s as in the initial model %s"
-                                % (name, here, there, path))
+                raise UserError(
+                    f"--{name} is {here}; expected {there} as in the initial model {path}"
+                )
         for own in {self.network, self.model()}:
             own.load_state_dict(network.state_dict())
         return state["voxel_size"]
@@ -123,12 +136,18 @@ class Training:
 
     def state_dict(self):
         """What a checkpoint holds beyond the model and the settings."""
-        return dict(network=self.network.state_dict(), optimizer=self.optimizer.state_dict(),
-                    schedule=self.schedule.state_dict(), shapes=self.shapes,
-                    scales=scales(self.volumes), setbacks=self.setbacks,
-                    best=self.best.state_dict(),
-                    noise=[perturbation.state_dict() for perturbation in self.perturbations]
-                    if self.matched() else [])
+        return dict(
+            network=self.network.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            schedule=self.schedule.state_dict(),
+            shapes=self.shapes,
+            scales=scales(self.volumes),
+            setbacks=self.setbacks,
+            best=self.best.state_dict(),
+            noise=[perturbation.state_dict() for perturbation in self.perturbations]
+            if self.matched()
+            else [],
+        )
 
     def load_state_dict(self, state, earlier):
         """Take over a checkpoint's ``state``, written under the TrainConfig ``earlier``."""
@@ -167,8 +186,11 @@ class Training:
         if self.stopped:
             return True
         epochs = self.order.epochs_before(self.step)
-        reached = (self.best.reached(self.step, epochs, self.config.pretrained())
-                   if self.steps is None else self.step >= self.steps)
+        reached = (
+            self.best.reached(self.step, epochs, self.config.pretrained())
+            if self.steps is None
+            else self.step >= self.steps
+        )
         return reached or self.schedule.stops()
 
     def matched(self):
@@ -179,7 +201,8 @@ class Training:
         """Whether a check belongs after the step just done, whatever number of steps is asked
         for."""
         return self.step % CHECK_EVERY == 0 or (
-            self.steps is None and self.step == self.most_steps())
+            self.steps is None and self.step == self.most_steps()
+        )
 
     def checkpoint_due(self):
         """Whether a checkpoint belongs after the step just done."""
@@ -187,8 +210,11 @@ class Training:
 
     def validated(self, everywhere=False):
         """The model's :class:`~f2fd_core.training.stopping.Check` on parts that are held out."""
-        return self.group.agreed(self.validation.check(self.model(), self.perturbations,
-                                                       self.device, self.dtype, everywhere))
+        return self.group.agreed(
+            self.validation.check(
+                self.model(), self.perturbations, self.device, self.dtype, everywhere
+            )
+        )
 
     def check(self):
         """What :meth:`validated` finds, remembered if it is the best; the noise is lowered where
@@ -218,42 +244,57 @@ class Training:
         perturbation.lower(torch.from_numpy(np.interp(own, frequencies, factors)))
         if self.group.rank == 0:
             wrong = frequencies[factors < 1]
-            console.say("%s: between %.2f and %.2f cycles per voxel the noise was taken for too "
-                       "much; it is lowered there, to %.2f times at least"
-                       % (perturbation.volume.source.name, wrong[0], wrong[-1], factors.min()))
+            console.say(
+                f"{perturbation.volume.source.name}: between {wrong[0]:.2f} and "
+                f"{wrong[-1]:.2f} cycles per voxel the noise was taken for too much; it "
+                f"is lowered there, to {factors.min():.2f} times at least"
+            )
 
     def prepare(self, step):
         """This process's part of a step's patches, as a :class:`Batch`."""
         patches = self.group.share(self.order.batch(step))
         for index in sorted({index for _, (index, _) in patches}):
             self.perturbations[index].at_step(step)
-        randoms = [Randomness.of(self.device, self.config.seed, STEP_STREAM, step, number)
-                   for number, _ in patches]
-        return batch_of([patch for _, patch in patches], self.volumes, self.perturbations,
-                        self.truths, self.config, self.held_out, randoms)
+        randoms = [
+            Randomness.of(self.device, self.config.seed, STEP_STREAM, step, number)
+            for number, _ in patches
+        ]
+        return batch_of(
+            [patch for _, patch in patches],
+            self.volumes,
+            self.perturbations,
+            self.truths,
+            self.config,
+            self.held_out,
+            randoms,
+        )
 
     def take_step(self):
         """One step of the optimizer; returns its loss, learning rate, voxels and scores."""
         batch = self.ahead.take(self.step)
         if (self.step + 1) % CHECK_EVERY:  # a check may change the noise
             self.ahead.begin(self.step + 1)
-        seed_dropout(self.device, derived_seed(self.config.seed, STEP_STREAM, self.step,
-                                               self.group.rank))
+        seed_dropout(
+            self.device, derived_seed(self.config.seed, STEP_STREAM, self.step, self.group.rank)
+        )
         with autocast(self.dtype, self.device):
             prediction = self.forward(batch.inputs.contiguous(memory_format=torch.channels_last_3d))
         prediction = prediction.float()
         loss = self.loss_of(prediction, batch.targets, batch.weights)
         total = self.config.batch_size * self.config.samples_per_patch
         # What counts here, of what counts in all processes: voxels or, in the L2 norm, patches.
-        counted = float(batch.weights.sum()) if (
-            self.config.loss == "mse" and batch.weights is not None) else len(batch.inputs)
+        counted = (
+            float(batch.weights.sum())
+            if (self.config.loss == "mse" and batch.weights is not None)
+            else len(batch.inputs)
+        )
         share = counted / max(self.group.total(counted, self.device), 1e-30)
         self.optimizer.zero_grad(set_to_none=True)
         # Gradients are averaged over the processes; with this factor, over the patches.
         (loss * share * self.group.size).backward()
         mean = self.group.total(share * loss.item(), self.device)
         if not math.isfinite(mean):
-            raise Diverged("the loss became %s at step %d" % (mean, self.step))
+            raise Diverged(f"the loss became {mean} at step {self.step}")
         if self.config.gradient_clip:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
         rate = self.optimizer.param_groups[0]["lr"]
@@ -263,7 +304,7 @@ class Training:
             self.averaged.update_parameters(self.network)
         ended = self.order.epochs_before(self.step + 1) > self.order.epochs_before(self.step)
         self.schedule.after_step(mean, ended)
-        row = {"loss": mean, "learning_rate": rate, "voxels": total * self.config.patch_size ** 3}
+        row = {"loss": mean, "learning_rate": rate, "voxels": total * self.config.patch_size**3}
         if batch.truth is not None:
             row.update(metrics.training_scores(prediction.detach(), batch.inputs, batch.truth))
         return row

@@ -5,6 +5,7 @@ The loss of an independent pair differs from the error against the unknown signa
 noise-matched pairs it would rest on the noise that they are made with, and hide what is wrong with
 that; there the error is Stein's estimate with the lowest noise that there may be.
 """
+
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,7 @@ class Check(NamedTuple):
     that predictions of 0 would have for a loss, and the power of the ``signal``, by independent or
     noise-matched pairs; for the latter also the ``responses``, for each tomogram with held-out
     parts how much of synthetic noise the network passes, {index: by Fourier shell of a patch}."""
+
     loss: float
     power: float
     signal: float
@@ -54,15 +56,18 @@ def too_much(response, scale):
     Where there is noise alone, N, and it was taken for c N, the best a network can pass is
     t = (1 - c) / (1 + scale² c): less than nothing if c > 1. 1 / c where that is beyond ALARM.
     """
-    excess = (1 - response) / (1 + scale ** 2 * response).clamp(min=0.1)
+    excess = (1 - response) / (1 + scale**2 * response).clamp(min=0.1)
     return torch.where(response < ALARM, 1 / excess, torch.ones_like(response))
 
 
 def limits(learned):
     """The least number of steps and the most epochs of a training that ends by itself; ``learned``:
     whether its network has learned before."""
-    return (LEAST_STEPS // LEARNED_PART, MOST_EPOCHS // LEARNED_PART) if learned else (
-        LEAST_STEPS, MOST_EPOCHS)
+    return (
+        (LEAST_STEPS // LEARNED_PART, MOST_EPOCHS // LEARNED_PART)
+        if learned
+        else (LEAST_STEPS, MOST_EPOCHS)
+    )
 
 
 class HeldOut:
@@ -91,12 +96,19 @@ class HeldOut:
         """
         size, inner = self.patch_size, self._inner()
         weights = np.ones((size,) * 3, np.float32)
-        positions = [reflected(first, size, length)
-                     for first, length in zip(start, self.shapes[index])]
+        positions = [
+            reflected(first, size, length) for first, length in zip(start, self.shapes[index])
+        ]
         for other, corner in self.patches:
             if other == index:
-                weights[np.ix_(*((position >= first + inner.start) & (position < first + inner.stop)
-                                 for position, first in zip(positions, corner)))] = 0
+                weights[
+                    np.ix_(
+                        *(
+                            (position >= first + inner.start) & (position < first + inner.stop)
+                            for position, first in zip(positions, corner)
+                        )
+                    )
+                ] = 0
         return torch.from_numpy(weights)
 
     @torch.no_grad()
@@ -110,15 +122,20 @@ class HeldOut:
 
         def predict(inputs, axes):
             with autocast(dtype, device):
-                outputs = network(turned(inputs, axes).unsqueeze(1).contiguous(
-                    memory_format=torch.channels_last_3d))[:, 0].float()
+                outputs = network(
+                    turned(inputs, axes)
+                    .unsqueeze(1)
+                    .contiguous(memory_format=torch.channels_last_3d)
+                )[:, 0].float()
             return turned(outputs, back(axes))
 
-        patches, inner = (self.everywhere, slice(None)) if everywhere else (self.patches,
-                                                                            self._inner())
+        patches, inner = (
+            (self.everywhere, slice(None)) if everywhere else (self.patches, self._inner())
+        )
         matched = hasattr(perturbations[0], "noise")
         found = (self._stein if matched else self._loss_of_pairs)(
-            predict, perturbations, random, patches, (Ellipsis,) + (inner,) * 3)
+            predict, perturbations, random, patches, (Ellipsis,) + (inner,) * 3
+        )
         network.train(was_training)
         return found
 
@@ -160,10 +177,13 @@ class HeldOut:
             outputs = predict(inputs, perturbation.axes)
             residual += float((outputs[:1] - region)[inner].square().mean())
             power += float(region[inner].square().mean())
-            given, passed = (torch.fft.rfftn((values[1] - values[2]).cpu() * taper)
-                             for values in (inputs, outputs))
-            both = torch.stack([grid.sums((passed * given.conj()).real),
-                                grid.sums(given.abs() ** 2)])
+            given, passed = (
+                torch.fft.rfftn((values[1] - values[2]).cpu() * taper)
+                for values in (inputs, outputs)
+            )
+            both = torch.stack(
+                [grid.sums((passed * given.conj()).real), grid.sums(given.abs() ** 2)]
+            )
             sums[index] = sums.get(index, 0) + both
         count = grid.sums(torch.ones_like(grid.radius))
         responses = {}
@@ -174,13 +194,19 @@ class HeldOut:
         covariance = 0.0
         for index, _ in patches:
             noise = perturbations[index].noise
-            level = np.interp(grid.frequencies, fourier.grid_of(noise.window).frequencies,
-                              noise.lower)
-            covariance += float((responses[index] * torch.from_numpy(level) * count).sum()
-                                / count.sum())
+            level = np.interp(
+                grid.frequencies, fourier.grid_of(noise.window).frequencies, noise.lower
+            )
+            covariance += float(
+                (responses[index] * torch.from_numpy(level) * count).sum() / count.sum()
+            )
         count = max(len(patches), 1)
-        return Check((residual + 2 * covariance) / count, power / count,
-                     (power - residual - covariance) / count, responses)
+        return Check(
+            (residual + 2 * covariance) / count,
+            power / count,
+            (power - residual - covariance) / count,
+            responses,
+        )
 
 
 class Best:
@@ -202,8 +228,9 @@ class Best:
             self.marked, self.since = loss, step
         if loss < self.loss:
             self.loss, self.step = loss, step
-            self.model = {name: value.detach().cpu().clone()
-                          for name, value in network.state_dict().items()}
+            self.model = {
+                name: value.detach().cpu().clone() for name, value in network.state_dict().items()
+            }
 
     def has_gained(self):
         """Whether the last check found the network no worse than before the first step."""
@@ -234,5 +261,4 @@ class Best:
         """Whether going on is not worth it after so many steps and epochs: there were enough, or
         it has :meth:`waited`. ``learned``: whether the network has learned before."""
         least, most_epochs = limits(learned)
-        return self.at_limit(step) or step >= least and (
-            self.waited(step) or epochs >= most_epochs)
+        return self.at_limit(step) or step >= least and (self.waited(step) or epochs >= most_epochs)

@@ -1,4 +1,5 @@
 """The steps of a training, one after the other, until it is finished."""
+
 import os
 import time
 
@@ -42,9 +43,9 @@ def next_step(training):
         if training.config.perturbation in START_PERTURBATIONS:
             row.update(explained_power=found.power - found.loss, signal_power=found.signal)
     if training.group.size == 1 or training.step % STOP_EVERY == 0:
-        training.stopped = training.group.agreed(
-            os.path.exists(stop_file(training.config.output)))
-    if training.checkpoint_due() and not all(torch.isfinite(weight).all()
-                                             for weight in training.network.parameters()):
-        raise Diverged("the weights became infinite or NaN at step %d" % (training.step - 1))
+        training.stopped = training.group.agreed(os.path.exists(stop_file(training.config.output)))
+    if training.checkpoint_due() and not all(
+        torch.isfinite(weight).all() for weight in training.network.parameters()
+    ):
+        raise Diverged(f"the weights became infinite or NaN at step {training.step - 1}")
     return row

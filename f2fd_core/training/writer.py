@@ -1,4 +1,5 @@
 """What a training leaves in its folder and says: log, checkpoints, pictures and the model."""
+
 import os
 import time
 
@@ -46,14 +47,14 @@ class Writer:
     def _tell_the_start(self):
         training = self.training
         if training.step == 0:
-            console.say("starting from %s" % training.config.origin())
+            console.say(f"starting from {training.config.origin()}")
         if training.matched():
-            scales = sorted({"%.2f" % perturbation.scale
-                             for perturbation in training.perturbations})
-            console.say("noise scale: %s" % " to ".join(sorted({scales[0], scales[-1]})))
+            scales = sorted(
+                {f"{perturbation.scale:.2f}" for perturbation in training.perturbations}
+            )
+            console.say(f"noise scale: {' to '.join(sorted({scales[0], scales[-1]}))}")
             for perturbation in training.perturbations:
-                console.say("%s: %s" % (perturbation.volume.source.name,
-                                       perturbation.noise.describe()))
+                console.say(f"{perturbation.volume.source.name}: {perturbation.noise.describe()}")
 
     def after_step(self, row, seconds):
         """Log a step's ``row``, which took so many seconds; checkpoint and pictures if due."""
@@ -63,11 +64,14 @@ class Writer:
             self.timed.append(seconds)
         if len(self.timed) == eta.TIMED_STEPS and done == eta.WARMING_STEPS + eta.TIMED_STEPS:
             console.say(eta.of_training(training, sum(self.timed) / eta.TIMED_STEPS))
-        self.log.write(step=training.step - 1, seconds=self.log.seconds + now - self.entered,
-                       voxels_per_second=row.pop("voxels") / seconds,
-                       seconds_left=(training.most_steps() - training.step)
-                       * (now - self.entered) / done, **row)
-        self.bar.set_postfix(loss="%.4g" % row["loss"], refresh=False)
+        self.log.write(
+            step=training.step - 1,
+            seconds=self.log.seconds + now - self.entered,
+            voxels_per_second=row.pop("voxels") / seconds,
+            seconds_left=(training.most_steps() - training.step) * (now - self.entered) / done,
+            **row,
+        )
+        self.bar.set_postfix(loss=f"{row['loss']:.4g}", refresh=False)
         self.bar.update()
         if training.checkpoint_due():
             self.save_checkpoint()
@@ -79,9 +83,14 @@ class Writer:
 
     def save_checkpoint(self):
         training = self.training
-        checkpoint.save(checkpoint.path_of(training.checkpoints, training.step),
-                        training.model().state_dict(), training.config, training.step,
-                        training.voxel_size, **training.state_dict())
+        checkpoint.save(
+            checkpoint.path_of(training.checkpoints, training.step),
+            training.model().state_dict(),
+            training.config,
+            training.step,
+            training.voxel_size,
+            **training.state_dict(),
+        )
 
     def save_model(self):
         """Write model.pt: the best model of a training that ends by itself, or that did not make
@@ -92,43 +101,63 @@ class Writer:
         if weights is None or not training.config.automatic() and best.has_gained():
             weights, step = training.model().state_dict(), training.step
         path = model_in(self.folder)
-        noise = [perturbation.noise.by_shell() for perturbation in training.perturbations] \
-            if training.matched() else []
+        noise = (
+            [perturbation.noise.by_shell() for perturbation in training.perturbations]
+            if training.matched()
+            else []
+        )
         checkpoint.save(path, weights, training.config, step, training.voxel_size, noise=noise)
-        console.say("model of step %d written to %s after %d steps" % (step, path, training.step))
+        console.say(f"model of step {step} written to {path} after {training.step} steps")
         if step == 0 < training.step:
-            console.warn("the training did not make the network better than the weights that it "
-                        "began with, as far as the tomograms tell: these are the model")
-        if training.steps is None and not (training.stopped or training.schedule.stops()
-                                           or best.waited(training.step)):
-            console.say("--steps auto ends after %d steps, %d epochs of the %d patches, though the "
-                       "loss may not be flat yet; --resume with a larger number of --steps goes on"
-                       % (training.step, training.order.epochs_before(training.step),
-                          len(training.order.patches)))
+            console.warn(
+                "the training did not make the network better than the weights that it "
+                "began with, as far as the tomograms tell: these are the model"
+            )
+        if training.steps is None and not (
+            training.stopped or training.schedule.stops() or best.waited(training.step)
+        ):
+            console.say(
+                f"--steps auto ends after {training.step} steps, "
+                f"{training.order.epochs_before(training.step)} epochs of the "
+                f"{len(training.order.patches)} patches, though the loss may not be flat "
+                "yet; --resume with a larger number of --steps goes on"
+            )
 
     def preview_path(self):
         """The picture that belongs to a checkpoint after the present step."""
-        return self._path("previews", "step_%08d.png" % self.training.step)
+        return self._path("previews", f"step_{self.training.step:08d}.png")
 
     def draw_spectrum(self):
         """spectrum.png: what the noise spectrum of the first tomogram is taken to be."""
         training = self.training
         if training.matched():
-            figures.draw_spectrum(training.perturbations[0].noise.by_shell(), training.voxel_size,
-                                 self._path("spectrum.png"))
+            figures.draw_spectrum(
+                training.perturbations[0].noise.by_shell(),
+                training.voxel_size,
+                self._path("spectrum.png"),
+            )
 
     def draw(self):
         """Renew all pictures; slices.png is kept for every step."""
         training = self.training
-        predictor = Predictor(training.model(), training.device, training.dtype,
-                              PREVIEW_PREDICTIONS, PREVIEW_PREDICTIONS,
-                              turns=training.config.prediction_turns())
+        predictor = Predictor(
+            training.model(),
+            training.device,
+            training.dtype,
+            PREVIEW_PREDICTIONS,
+            PREVIEW_PREDICTIONS,
+            turns=training.config.prediction_turns(),
+        )
         perturbation = training.perturbations[0]
         perturbation.at_step(training.step)  # a resumed run draws before its first step
-        before, after = preview(predictor, perturbation.for_prediction(PREVIEW_PREDICTIONS),
-                                training.volumes[0], training.config)
+        before, after = preview(
+            predictor,
+            perturbation.for_prediction(PREVIEW_PREDICTIONS),
+            training.volumes[0],
+            training.config,
+        )
         training.network.train()
-        title = "%s, step %d" % (training.volumes[0].source.name, training.step)
+        title = f"{training.volumes[0].source.name}, step {training.step}"
         self.draw_spectrum()
         figures.draw_loss(self.log.path, self._path("loss.png"))
         figures.draw_histogram(before, after, self._path("histogram.png"))

@@ -6,5 +6,12 @@ from f2fd_scipion.protocols.protocol_export_model import ProtF2FdExportModel
 from f2fd_scipion.protocols.protocol_import_model import ProtF2FdImportModel
 from f2fd_scipion.protocols.protocol_train import ProtF2FdTrain
 
-__all__ = ["ProtF2FdCheck", "ProtF2FdDeconvolve", "ProtF2FdDenoise", "ProtF2FdEvaluate",
-           "ProtF2FdExportModel", "ProtF2FdImportModel", "ProtF2FdTrain"]
+__all__ = [
+    "ProtF2FdCheck",
+    "ProtF2FdDeconvolve",
+    "ProtF2FdDenoise",
+    "ProtF2FdEvaluate",
+    "ProtF2FdExportModel",
+    "ProtF2FdImportModel",
+    "ProtF2FdTrain",
+]

@@ -1,4 +1,5 @@
 """What the protocols that compute with the engine share."""
+
 import collections
 import heapq
 import os
@@ -31,7 +32,7 @@ NO_TOMOGRAM = "Tomograms: the set is still empty; this needs its first tomogram.
 def volume_file(tomogram):
     """The tomogram's file name, without the mark that tells a volume from a stack."""
     name = tomogram.getFileName()
-    return name[:-len(MRC_MARK)] if name.endswith(MRC_MARK) else name
+    return name[: -len(MRC_MARK)] if name.endswith(MRC_MARK) else name
 
 
 def volume_voxels(tomogram):
@@ -53,8 +54,7 @@ def half_maps(tomogram):
 def mean_and_range(values, style):
     """The mean of some values and, of several, their range, each written in a ``style``."""
     told = style % (sum(values) / len(values))
-    return told if len(values) == 1 else "%s (%s to %s)" % (told, style % min(values),
-                                                            style % max(values))
+    return told if len(values) == 1 else f"{told} ({style % min(values)} to {style % max(values)})"
 
 
 class ProtF2FdBase(EMProtocol):
@@ -65,33 +65,52 @@ class ProtF2FdBase(EMProtocol):
     own parameter that, once chosen, is used in its place}; ``ON_GPU``: whether the engine computes
     on a GPU.
     """
+
     _devStatus = BETA
     CONFIG = None
     SUPPLIED = {}
     INSTEAD = {}
     ON_GPU = True
-    GPU_HELP = ("Numbers of the GPUs, separated by spaces; 0 is the first. Several share the work "
-                "of every step.")
+    GPU_HELP = (
+        "Numbers of the GPUs, separated by spaces; 0 is the first. Several share the work "
+        "of every step."
+    )
 
     def _addCtfs(self, form, help, **options):
-        form.addParam("inCtfs", PointerParam, pointerClass="SetOfCTFTomoSeries", allowsNull=True,
-                      label="CTFs", help="CTFs of the tilt series, matched by tsId, for the "
-                      "deconvolution: " + help, **options)
+        form.addParam(
+            "inCtfs",
+            PointerParam,
+            pointerClass="SetOfCTFTomoSeries",
+            allowsNull=True,
+            label="CTFs",
+            help="CTFs of the tilt series, matched by tsId, for the deconvolution: " + help,
+            **options,
+        )
 
     def _addEngineParams(self, form):
         add_parameters(form, self.CONFIG, self.SUPPLIED, self.INSTEAD)
         if not self.ON_GPU:
             return
-        form.addHidden(USE_GPU, BooleanParam, default=True, expertLevel=LEVEL_ADVANCED,
-                       label="Use GPU",
-                       help="No: compute on the CPU, which takes many times longer.")
-        form.addHidden(GPU_LIST, StringParam, default="0", expertLevel=LEVEL_ADVANCED,
-                       label="GPU IDs",
-                       help=self.GPU_HELP)
+        form.addHidden(
+            USE_GPU,
+            BooleanParam,
+            default=True,
+            expertLevel=LEVEL_ADVANCED,
+            label="Use GPU",
+            help="No: compute on the CPU, which takes many times longer.",
+        )
+        form.addHidden(
+            GPU_LIST,
+            StringParam,
+            default="0",
+            expertLevel=LEVEL_ADVANCED,
+            label="GPU IDs",
+            help=self.GPU_HELP,
+        )
 
     @classmethod
     def _threadsHelp(cls):
-        spec, = [spec for name, _, _, spec in parameters(cls.CONFIG) if name == "threads"]
+        (spec,) = [spec for name, _, _, spec in parameters(cls.CONFIG) if name == "threads"]
         return spec.full_help()
 
     def _supply(self):
@@ -129,7 +148,7 @@ class ProtF2FdBase(EMProtocol):
         try:
             self._checkSettings(self._configure(self._supply()))
         except UserError as error:
-            return ["%s." % in_form_words(error, self.CONFIG)]
+            return [f"{in_form_words(error, self.CONFIG)}."]
         return []
 
     def _checkSettings(self, config):
@@ -137,8 +156,7 @@ class ProtF2FdBase(EMProtocol):
 
     def _validate(self):
         if self.usesGpu() and not re.fullmatch(GPU_IDS, self.gpuList.get("")):
-            return ["GPU IDs is '%s'; expected numbers, such as '0' or '0 2 3'."
-                    % self.gpuList.get()]
+            return [f"GPU IDs is '{self.gpuList.get()}'; expected numbers, such as '0' or '0 2 3'."]
         errors = self._inputErrors() if self._hasInputs() else []
         errors += [] if errors else self._settingErrors()
         problem = engine.problem()
@@ -150,24 +168,35 @@ class ProtF2FdBase(EMProtocol):
         """What is wrong with the choice of GPUs, as far as this machine can tell."""
         wanted = self.getGpuList()
         if not wanted:
-            return ["No GPU is named; give the number of one under 'GPU IDs' or choose 'No' to "
-                    "compute on the CPU."]
+            return [
+                "No GPU is named; give the number of one under 'GPU IDs' or choose 'No' to "
+                "compute on the CPU."
+            ]
         found = None if self.useQueue() else engine.gpus()
         absent = [str(number) for number in wanted if found is not None and number >= found]
         if absent:
-            return ["GPU IDs: there is no GPU %s; this machine has %d, counted from 0."
-                    % (", ".join(absent), found)]
+            return [
+                (
+                    f"GPU IDs: there is no GPU {', '.join(absent)}; this machine has {found}, "
+                    "counted from 0."
+                )
+            ]
         if found and not engine.usable_gpus(wanted):
-            return ["GPU IDs: this machine has %d, of which PyTorch in the engine's environment "
-                    "sees none; its CUDA version must suit the driver: set F2FD_TORCH_INDEX and "
-                    "install the engine anew, or choose 'No' to compute on the CPU." % found]
+            return [
+                f"GPU IDs: this machine has {found}, of which PyTorch in the engine's "
+                "environment sees none; its CUDA version must suit the driver: set "
+                "F2FD_TORCH_INDEX and install the engine anew, or choose 'No' to compute on "
+                "the CPU."
+            ]
         return []
 
     def _hasInputs(self):
         """Whether all inputs that must be given are; Scipion itself reports those that aren't."""
-        return all(getattr(self, name).get() is not None
-                   for name, param in self.getDefinition().iterPointerParams()
-                   if not param.allowsNull)
+        return all(
+            getattr(self, name).get() is not None
+            for name, param in self.getDefinition().iterPointerParams()
+            if not param.allowsNull
+        )
 
     def _inputErrors(self):
         """What is wrong with the inputs, in sentences."""
@@ -189,7 +218,7 @@ class ProtF2FdBase(EMProtocol):
             state = "found"
         else:
             return []
-        return ["No GPU is %s: on the CPU this takes many times longer." % state]
+        return [f"No GPU is {state}: on the CPU this takes many times longer."]
 
     def _deconvolutionWarnings(self):
         """What Scipion knows of the tomograms and the deconvolution filter is not told."""
@@ -197,8 +226,10 @@ class ProtF2FdBase(EMProtocol):
             return []
         warnings, tomograms = [], self.inTomos.get()
         if tomograms.ctfCorrected() and not self.phase_flipped:
-            warnings.append("Phases flipped is 'No', but the tomograms are marked as "
-                            "CTF-corrected; expected 'Yes'.")
+            warnings.append(
+                "Phases flipped is 'No', but the tomograms are marked as "
+                "CTF-corrected; expected 'Yes'."
+            )
         return warnings + self._voltageWarnings()
 
     def _voltageWarnings(self):
@@ -206,11 +237,14 @@ class ProtF2FdBase(EMProtocol):
         ctfs = self.inCtfs.get()
         sets = [self.inTomos.get(), None if ctfs is None else ctfs.getSetOfTiltSeries()]
         acquisitions = [images.getAcquisition() for images in sets if images is not None]
-        voltages = {acquisition.getVoltage() for acquisition in acquisitions
-                    if acquisition is not None}
-        return ["The tomograms were taken at %g kV, but the deconvolution filter is made for %g "
-                "kV: its zeros are misplaced." % (voltage, VOLTAGE_KV)
-                for voltage in sorted(filter(None, voltages - {VOLTAGE_KV}))]
+        voltages = {
+            acquisition.getVoltage() for acquisition in acquisitions if acquisition is not None
+        }
+        return [
+            f"The tomograms were taken at {voltage:g} kV, but the deconvolution filter is made "
+            f"for {VOLTAGE_KV:g} kV: its zeros are misplaced."
+            for voltage in sorted(filter(None, voltages - {VOLTAGE_KV}))
+        ]
 
     def _ctfErrors(self, tomograms):
         """Of which tomograms the chosen CTFs, if they are complete, have no defocus."""
@@ -218,7 +252,7 @@ class ProtF2FdBase(EMProtocol):
         if ctfs is None or ctfs.isStreamOpen():
             return []
         without = ctf.without_ctf(ctfs, [tomogram.getTsId() for tomogram in tomograms])
-        return ["CTFs: there is no defocus for %s." % ", ".join(without)] if without else []
+        return [f"CTFs: there is no defocus for {', '.join(without)}."] if without else []
 
     def _ctfValues(self, tomogram):
         """The engine's values of a tomogram's CTF, {field: value}; {} without CTFs."""
@@ -232,26 +266,34 @@ class ProtF2FdBase(EMProtocol):
 
     def _memoryWarnings(self):
         """Whether the machine's memory may not suffice for the largest tomograms."""
-        sizes = [volume_voxels(tomogram) for tomogram in tomograms_of(self.inTomos.get())
-                 if os.path.exists(volume_file(tomogram))]
+        sizes = [
+            volume_voxels(tomogram)
+            for tomogram in tomograms_of(self.inTomos.get())
+            if os.path.exists(volume_file(tomogram))
+        ]
         largest = heapq.nlargest(self._atOnce(), sizes)
-        needed = sum(MEMORY_FACTOR * size * 4 / 2 ** 30 + MEMORY_BASE for size in largest)
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2 ** 30
+        needed = sum(MEMORY_FACTOR * size * 4 / 2**30 + MEMORY_BASE for size in largest)
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
         if self.useQueue() or needed <= there:
             return []
-        which = ("The largest tomogram" if len(largest) == 1 else
-                 "The %d largest tomograms, side by side," % len(largest))
-        return ["%s may need %.0f GB of memory; this machine has %.0f GB."
-                % (which, needed, there)]
+        which = (
+            "The largest tomogram"
+            if len(largest) == 1
+            else f"The {len(largest)} largest tomograms, side by side,"
+        )
+        return [f"{which} may need {needed:.0f} GB of memory; this machine has {there:.0f} GB."]
 
 
 def repeated(tomograms, title):
     """A sentence for tomograms that have the same tsId, by which everything is matched and named,
     as a list."""
     counts = collections.Counter(tomogram.getTsId() for tomogram in tomograms)
-    found = ["%s (%d times)" % item for item in sorted(counts.items()) if item[1] > 1]
-    return ["%s: every tomogram needs a tsId of its own, but there is %s."
-            % (title, ", ".join(found))] if found else []
+    found = [f"{tsId} ({count} times)" for tsId, count in sorted(counts.items()) if count > 1]
+    return (
+        [f"{title}: every tomogram needs a tsId of its own, but there is {', '.join(found)}."]
+        if found
+        else []
+    )
 
 
 def without_partner(tsIds, chosen, title):
@@ -263,27 +305,47 @@ def without_partner(tsIds, chosen, title):
         return repeated(chosen, title)
     without = sorted(set(tsIds) - {item.getTsId() for item in chosen})
     return missing_files(chosen, title) + (
-        ["%s: there is none for %s." % (title, ", ".join(without))] if without else [])
+        [f"{title}: there is none for {', '.join(without)}."] if without else []
+    )
 
 
 def thin(tomograms, title):
     """A sentence on tomograms that are too thin for the engine, as a list."""
-    found = ["%s (%d)" % (tomogram.getTsId(), min(tomogram.getDim())) for tomogram in tomograms
-             if os.path.exists(volume_file(tomogram)) and min(tomogram.getDim()) < MINIMUM_SIDE]
-    return ["%s: every side needs at least %d voxels, which the thinnest of %s does not have."
-            % (title, MINIMUM_SIDE, ", ".join(found))] if found else []
+    found = [
+        f"{tomogram.getTsId()} ({min(tomogram.getDim())})"
+        for tomogram in tomograms
+        if os.path.exists(volume_file(tomogram)) and min(tomogram.getDim()) < MINIMUM_SIDE
+    ]
+    return (
+        [
+            (
+                f"{title}: every side needs at least {MINIMUM_SIDE} voxels, which the thinnest of "
+                f"{', '.join(found)} does not have."
+            )
+        ]
+        if found
+        else []
+    )
 
 
 def deep(tomograms, title):
     """A sentence on tomograms whose depth may not be along Z, as a list."""
-    sides = {tomogram.getTsId(): tomogram.getDim() for tomogram in tomograms
-             if os.path.exists(volume_file(tomogram))}
-    found = ["%s (%d x %d x %d)" % (tsId, x, y, z) for tsId, (x, y, z) in sides.items()
-             if z > min(x, y)]
-    return ["%s: the depth is expected along Z and the tilt axis along Y, but Z is not the "
-            "thinnest side (X x Y x Z) of %s. The engine turns tomograms that lie otherwise where "
-            "their missing wedge tells, and its log says so; turn the others before."
-            % (title, ", ".join(found))] if found else []
+    sides = {
+        tomogram.getTsId(): tomogram.getDim()
+        for tomogram in tomograms
+        if os.path.exists(volume_file(tomogram))
+    }
+    found = [f"{tsId} ({x} x {y} x {z})" for tsId, (x, y, z) in sides.items() if z > min(x, y)]
+    return (
+        [
+            f"{title}: the depth is expected along Z and the tilt axis along Y, but Z is not "
+            f"the thinnest side (X x Y x Z) of {', '.join(found)}. The engine turns tomograms "
+            "that lie otherwise where their missing wedge tells, and its log says so; turn the "
+            "others before."
+        ]
+        if found
+        else []
+    )
 
 
 def missing_files(tomograms, title, halves=""):
@@ -294,12 +356,13 @@ def missing_files(tomograms, title, halves=""):
     missing, without = [], []
     for tomogram in tomograms:
         files = [volume_file(tomogram)] + (half_maps(tomogram) if halves else [])
-        missing += ["%s (%s)" % (tomogram.getTsId(), path) for path in files
-                    if not os.path.exists(path)]
+        missing += [f"{tomogram.getTsId()} ({path})" for path in files if not os.path.exists(path)]
         if halves and len(half_maps(tomogram)) != 2:
             without.append(tomogram.getTsId())
-    errors = ["%s: no file is there for %s." % (title, ", ".join(missing))] if missing else []
+    errors = [f"{title}: no file is there for {', '.join(missing)}."] if missing else []
     if without:
-        errors.append("%s: there are no half-maps (odd and even) of %s, which %s needs."
-                      % (title, ", ".join(without), halves))
+        errors.append(
+            f"{title}: there are no half-maps (odd and even) of "
+            f"{', '.join(without)}, which {halves} needs."
+        )
     return errors

@@ -1,4 +1,5 @@
 """Check how far denoised tomograms can be trusted."""
+
 import os
 import shutil
 
@@ -23,23 +24,37 @@ class ProtF2FdCheck(ProtF2FdWithModel):
     removes; and a verdict in five sentences. The outputs are maps of the relative error, 0 where
     all is right and 1 where nothing is known.
     """
+
     _label = "check denoising"
 
     CONFIG = CheckConfig
     ENDING = ERROR
     OTHERS = (REMOVED, NUMBERS, PAGE, *PICTURES)
-    SUPPLIED = dict(ProtF2FdWithModel.SUPPLIED, half_maps="the tomogram's own, if 'Use half-maps' "
-                    "is 'Yes' and it has some")
+    SUPPLIED = dict(
+        ProtF2FdWithModel.SUPPLIED,
+        half_maps="the tomogram's own, if 'Use half-maps' is 'Yes' and it has some",
+    )
 
     # -------------------------- Form -----------------------------------------
     def _defineParams(self, form):
         self._addTomograms(form, "The tomograms as they were before denoising.")
-        form.addParam("inModel", PointerParam, pointerClass="F2FdModel", important=True,
-                      label="Model", help="The model that denoises them.")
-        form.addParam("useHalfMaps", BooleanParam, default=True, label="Use half-maps",
-                      help="Where a tomogram has half-maps (odd and even), the noise is read off "
-                           "their difference instead of being estimated, which makes the report "
-                           "far more certain.")
+        form.addParam(
+            "inModel",
+            PointerParam,
+            pointerClass="F2FdModel",
+            important=True,
+            label="Model",
+            help="The model that denoises them.",
+        )
+        form.addParam(
+            "useHalfMaps",
+            BooleanParam,
+            default=True,
+            label="Use half-maps",
+            help="Where a tomogram has half-maps (odd and even), the noise is read off "
+            "their difference instead of being estimated, which makes the report "
+            "far more certain.",
+        )
         self._addOwnCtfs(form)
         self._addEngineParams(form)
         self._addThreads(form)
@@ -78,12 +93,15 @@ class ProtF2FdCheck(ProtF2FdWithModel):
         if not reports:
             return summary
         titles = [entry["title"] for entry in next(iter(reports.values()))["verdict"]]
-        summary.append("tsId | %s | correlation with the truth, estimated" % " | ".join(titles))
+        summary.append(f"tsId | {' | '.join(titles)} | correlation with the truth, estimated")
         for tsId, numbers in sorted(reports.items()):
             found = numbers["correlation"]["denoised"]
-            summary.append("%s | %s | %.2f (%.2f to %.2f)" % (
-                tsId, " | ".join(entry["mark"] for entry in numbers["verdict"]),
-                found["estimate"], found["low"], found["high"]))
+            summary.append(
+                f"{tsId} | "
+                f"{' | '.join(entry['mark'] for entry in numbers['verdict'])} | "
+                f"{found['estimate']:.2f} ({found['low']:.2f} to "
+                f"{found['high']:.2f})"
+            )
         return summary
 
     def _methods(self):
@@ -91,10 +109,11 @@ class ProtF2FdCheck(ProtF2FdWithModel):
         if not reports:
             return []
         values = [numbers["correlation"]["denoised"]["estimate"] for numbers in reports.values()]
-        return ["What F2Fd, version %s, made of %d tomograms was checked without a truth: by "
-                "Stein's estimate of the error with random probes, its correlation with the truth "
-                "is %s." % (f2fd_scipion.__version__, len(values),
-                            mean_and_range(values, "%.2f"))]
+        return [
+            f"What F2Fd, version {f2fd_scipion.__version__}, made of {len(values)} tomograms "
+            "was checked without a truth: by Stein's estimate of the error with random "
+            f"probes, its correlation with the truth is {mean_and_range(values, '%.2f')}."
+        ]
 
     def _citations(self):
         return [*citations_of(self.inModel.get()), "Stein1981", "Ramani2008"]

@@ -1,4 +1,5 @@
 """Deconvolve tomograms with a Wiener-like filter."""
+
 import f2fd_scipion
 from f2fd_core.config import DeconvolveConfig
 from f2fd_scipion.protocols.protocol_base import volume_file
@@ -15,6 +16,7 @@ class ProtF2FdDeconvolve(ProtF2FdTomograms):
     To train on deconvolved tomograms, this is not needed: 'train F2Fd' has the filter among its
     parameters and denoising then applies it by itself.
     """
+
     _label = "deconvolve tomograms"
 
     CONFIG = DeconvolveConfig
@@ -33,8 +35,11 @@ class ProtF2FdDeconvolve(ProtF2FdTomograms):
 
     def _defineParams(self, form):
         self._addTomograms(form, "Tomograms to filter, of any size.")
-        self._addCtfs(form, "each tomogram is filtered with its own defocus and phase shift, the "
-                            "medians over its images.")
+        self._addCtfs(
+            form,
+            "each tomogram is filtered with its own defocus and phase shift, the "
+            "medians over its images.",
+        )
         self._addEngineParams(form)
         self._addThreads(form)
 
@@ -61,11 +66,12 @@ class ProtF2FdDeconvolve(ProtF2FdTomograms):
             return []
         config = self._configure(self._supply())
         defoci = [self._recorded(tsId)["defocus"] for tsId in self.getDone()]
-        return ["%d tomograms at %.2f Å/px were deconvolved with the Wiener-like filter of F2Fd, "
-                "version %s: defocus %s µm, strength %g, falloff %g."
-                % (len(self.getDone()), config.voxel_size, f2fd_scipion.__version__,
-                   " to ".join("%.3g" % defocus for defocus in sorted({min(defoci), max(defoci)})),
-                   config.strength, config.snr_falloff)]
+        ends = " to ".join(f"{defocus:.3g}" for defocus in sorted({min(defoci), max(defoci)}))
+        return [
+            f"{len(self.getDone())} tomograms at {config.voxel_size:.2f} Å/px were deconvolved "
+            f"with the Wiener-like filter of F2Fd, version {f2fd_scipion.__version__}: defocus "
+            f"{ends} µm, strength {config.strength:g}, falloff {config.snr_falloff:g}."
+        ]
 
     def _citations(self):
         return ["Tegunov2019"]

@@ -1,4 +1,5 @@
 """Denoise tomograms with a trained model."""
+
 import itertools
 import json
 import os
@@ -31,6 +32,7 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
     A tomogram that fails is reported with the reason and skipped; continuing the protocol tries
     the failed ones again and keeps what is finished and was made with the same settings.
     """
+
     _label = "denoise tomograms"
 
     CONFIG = DenoiseConfig
@@ -39,26 +41,39 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
     SUPPLIED = dict(
         ProtF2FdWithModel.SUPPLIED,
         half_maps="the tomogram's own, for a model of the perturbation 'halves', where there are "
-                  "some; other models denoise the tomogram itself",
-        region="always the whole tomogram; the preview of 'Predictions' looks at a part")
+        "some; other models denoise the tomogram itself",
+        region="always the whole tomogram; the preview of 'Predictions' looks at a part",
+    )
 
-    GPU_HELP = (ProtF2FdBase.GPU_HELP + " With more threads, several tomograms are denoised side "
-                "by side, and the GPUs are divided among them: with 3 threads, one of which only "
-                "hands out the work, two GPUs denoise a tomogram each. While the set is still "
-                "growing it takes one thread more, which waits for new tomograms.")
+    GPU_HELP = (
+        ProtF2FdBase.GPU_HELP + " With more threads, several tomograms are denoised side "
+        "by side, and the GPUs are divided among them: with 3 threads, one of which only "
+        "hands out the work, two GPUs denoise a tomogram each. While the set is still "
+        "growing it takes one thread more, which waits for new tomograms."
+    )
 
     # -------------------------- Form -----------------------------------------
     def _defineParams(self, form):
         self._addTomograms(form, "Tomograms to denoise, of any size.")
-        form.addParam("inModel", PointerParam, pointerClass="F2FdModel", important=True,
-                      label="Model", help="Model from 'train F2Fd' or 'import F2Fd model'. It fits "
-                                          "tomograms that resemble those of its training.")
-        form.addParam("denoiseHalves", BooleanParam, default=False,
-                      label="Denoise the half-maps, too",
-                      help="Denoise the half-maps of each tomogram, which takes three times as "
-                           "long: they go with the result, and the Fourier shell correlation "
-                           "between them is told, and between the original ones. Without it the "
-                           "results have no half-maps.")
+        form.addParam(
+            "inModel",
+            PointerParam,
+            pointerClass="F2FdModel",
+            important=True,
+            label="Model",
+            help="Model from 'train F2Fd' or 'import F2Fd model'. It fits "
+            "tomograms that resemble those of its training.",
+        )
+        form.addParam(
+            "denoiseHalves",
+            BooleanParam,
+            default=False,
+            label="Denoise the half-maps, too",
+            help="Denoise the half-maps of each tomogram, which takes three times as "
+            "long: they go with the result, and the Fourier shell correlation "
+            "between them is told, and between the original ones. Without it the "
+            "results have no half-maps.",
+        )
         self._addOwnCtfs(form)
         self._addEngineParams(form)
         self._addThreads(form)
@@ -76,8 +91,10 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
             half = DenoiseConfig.create({"tomograms": [path], "std": False}, config.to_dict())
             self._runFor("denoise", tsId, half, {DENOISED: name})
         halves = [self._getExtraPath(tsId + name) for name in HALVES]
-        after, before = (engine.ask(["evaluate", odd, "--half-map", even])["half_maps"]
-                         for odd, even in (halves, half_maps(source)))
+        after, before = (
+            engine.ask(["evaluate", odd, "--half-map", even])["half_maps"]
+            for odd, even in (halves, half_maps(source))
+        )
         with open(self._getExtraPath(tsId + SHELLS), "w", encoding="utf-8") as stream:
             json.dump(dict(after, before=before), stream)
         return halves
@@ -95,8 +112,9 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
     def _usesHalves(self):
         """Whether both half-maps of every tomogram are denoised in its place: by a model that has
         learned from one to the other, where they are there."""
-        return (self.inModel.get().getTrainConfig().perturbation == "halves"
-                and all(len(half_maps(tomogram)) == 2 for tomogram in self.inTomos.get()))
+        return self.inModel.get().getTrainConfig().perturbation == "halves" and all(
+            len(half_maps(tomogram)) == 2 for tomogram in self.inTomos.get()
+        )
 
     # -------------------------- Information ----------------------------------
     def _checkSettings(self, config):
@@ -105,31 +123,39 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
     def _inputErrors(self):
         errors = super()._inputErrors() + self._halfMapErrors(self.inTomos.get())
         if self._usesHalves() and self.denoiseHalves:
-            errors.append("Denoise the half-maps, too: the model was trained on half-maps and "
-                          "denoises both together; choose 'No'.")
+            errors.append(
+                "Denoise the half-maps, too: the model was trained on half-maps and "
+                "denoises both together; choose 'No'."
+            )
         return list(dict.fromkeys(errors))
 
     def _halfMapErrors(self, tomograms):
         """Which half-maps are missing of these tomograms, if any are needed."""
         if not (self._usesHalves() or self.denoiseHalves):
             return []
-        return missing_files(tomograms, "Tomograms", halves="the perturbation 'halves'"
-                             if self._usesHalves() else "'Denoise the half-maps, too'")
+        return missing_files(
+            tomograms,
+            "Tomograms",
+            halves="the perturbation 'halves'"
+            if self._usesHalves()
+            else "'Denoise the half-maps, too'",
+        )
 
     def _warnings(self):
         warnings = super()._warnings()
         tomograms, trained = self.inTomos.get(), self.inModel.get().getSamplingRate()
         if trained and abs(tomograms.getSamplingRate() / trained - 1) > 0.1:
-            warnings.append("The tomograms have %.2f Å/px, but the model was trained at %.2f Å/px: "
-                            "results may suffer." % (tomograms.getSamplingRate(), trained))
+            warnings.append(
+                f"The tomograms have {tomograms.getSamplingRate():.2f} Å/px, but the "
+                f"model was trained at {trained:.2f} Å/px: results may suffer."
+            )
         return warnings
 
     def _summary(self):
         summary = super()._summary()
         if not self.getDone():
             return summary
-        return summary + ["Model: %s" % self.inModel.get(), *self._verdict(),
-                          *self._shellSummary()]
+        return summary + [f"Model: {self.inModel.get()}", *self._verdict(), *self._shellSummary()]
 
     def _verdict(self):
         """Sentences on how right the results are, by the short form of 'check denoising'."""
@@ -137,13 +163,16 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
         found = {tsId: read_json(path) for tsId, path in paths.items() if os.path.exists(path)}
         if not found:
             return []
-        told = {name: mean_and_range([one[name]["estimate"] for one in found.values()], "%.2f")
-                for name in ("denoised", "tomogram", "gaussian", "start")}
+        told = {
+            name: mean_and_range([one[name]["estimate"] for one in found.values()], "%.2f")
+            for name in ("denoised", "tomogram", "gaussian", "start")
+        }
         worse = sorted(tsId for tsId, one in found.items() if one["worse"])
-        return ["Estimated correlation with the truth: %s; of the tomograms as they are %s, of the "
-                "best Gaussian filter %s, of the pretrained weights %s. 'Check denoising' tells "
-                "more." % tuple(told.values())] + (
-            ["*The model is worse than one of these for %s.*" % ", ".join(worse)] if worse else [])
+        return [
+            f"Estimated correlation with the truth: {told['denoised']}; of the tomograms as "
+            f"they are {told['tomogram']}, of the best Gaussian filter {told['gaussian']}, of "
+            f"the pretrained weights {told['start']}. 'Check denoising' reports more."
+        ] + ([f"*The model is worse than one of these for {', '.join(worse)}.*"] if worse else [])
 
     def _shellSummary(self):
         """A sentence on the Fourier shell correlation between half-maps, before and after."""
@@ -155,9 +184,14 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
                 found["denoised"].append(self._resolution(shells))
                 if "before" in shells:  # not in those of earlier versions
                     found["original"].append(self._resolution(shells["before"]))
-        return ["The Fourier shell correlation between the %s half-maps falls to 0.143 at %s Å."
-                % (state, mean_and_range(values, "%.1f")) for state, values in found.items()
-                if values]
+        return [
+            (
+                f"The Fourier shell correlation between the {state} half-maps falls to 0.143 "
+                f"at {mean_and_range(values, '%.1f')} Å."
+            )
+            for state, values in found.items()
+            if values
+        ]
 
     def _resolution(self, shells):
         """Where a Fourier shell correlation falls to 0.143, in Å; Nyquist's if it stays above."""
@@ -169,18 +203,23 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
         model = self.inModel.get()
         trained = model.getTrainConfig()
         config = self._configure(self._supply()).for_model(trained)
-        source = ("its half-maps" if config.half_maps else
-                  "the tomogram itself" if trained.unperturbed(config.predictions) else
-                  "newly perturbed copies of the tomogram")
+        source = (
+            "its half-maps"
+            if config.half_maps
+            else "the tomogram itself"
+            if trained.unperturbed(config.predictions)
+            else "newly perturbed copies of the tomogram"
+        )
         turns = itertools.cycle(trained.prediction_turns())
         turned = len(set(itertools.islice(turns, config.predictions))) > 1
-        return ["%d tomograms at %.2f Å/px were denoised with F2Fd, version %s: the mean "
-                "of %d predictions from %s%s, by a model trained with the method %s in %d steps "
-                "from %s, in overlapping tiles of %d voxels."
-                % (len(self.getDone()), self.inTomos.get().getSamplingRate(),
-                   f2fd_scipion.__version__, config.predictions, source,
-                   ", turned by 180 degrees about its axes in turn" if turned else "",
-                   model.getMethod(), model.getSteps(), trained.origin(), config.tile_size)]
+        turns = ", turned by 180 degrees about its axes in turn" if turned else ""
+        return [
+            f"{len(self.getDone())} tomograms at {self.inTomos.get().getSamplingRate():.2f} "
+            f"Å/px were denoised with F2Fd, version {f2fd_scipion.__version__}: the mean of "
+            f"{config.predictions} predictions from {source}{turns}, by a model trained with "
+            f"the method {model.getMethod()} in {model.getSteps()} steps from "
+            f"{trained.origin()}, in overlapping tiles of {config.tile_size} voxels."
+        ]
 
     def _citations(self):
         return citations_of(self.inModel.get())

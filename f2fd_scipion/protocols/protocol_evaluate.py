@@ -1,4 +1,5 @@
 """Score denoised tomograms against a reference, or their half-maps against each other."""
+
 import csv
 import json
 import os
@@ -19,13 +20,24 @@ from f2fd_scipion.protocols.protocol_base import (
 )
 
 SCORES, TABLE = "scores.json", "scores.csv"
-WORDS = {"correlation": "correlation", "psnr": "PSNR (dB)", "ssim": "SSIM",
-         "fsc_mean": "mean FSC", "membrane_average_precision": "membranes"}
-STATES = {"noisy": "before", "denoised": "denoised", "half_maps_before": "half-maps before",
-          "half_maps": "denoised half-maps"}
-COMPANIONS = {"reference": ("references", "Noise-free tomograms"),
-              "noisy": ("noisyTomos", "Tomograms before denoising"),
-              "membrane": ("membraneMasks", "Membrane masks")}
+WORDS = {
+    "correlation": "correlation",
+    "psnr": "PSNR (dB)",
+    "ssim": "SSIM",
+    "fsc_mean": "mean FSC",
+    "membrane_average_precision": "membranes",
+}
+STATES = {
+    "noisy": "before",
+    "denoised": "denoised",
+    "half_maps_before": "half-maps before",
+    "half_maps": "denoised half-maps",
+}
+COMPANIONS = {
+    "reference": ("references", "Noise-free tomograms"),
+    "noisy": ("noisyTomos", "Tomograms before denoising"),
+    "membrane": ("membraneMasks", "Membrane masks"),
+}
 """{the engine's parameter: (the form's, its label)}."""
 
 
@@ -37,6 +49,7 @@ class ProtF2FdEvaluate(ProtF2FdBase):
     and after denoising. Without: the Fourier shell correlation between the denoised half-maps
     and, if the tomograms before denoising are given, between theirs.
     """
+
     _label = "evaluate denoising"
 
     CONFIG = EvaluateConfig
@@ -52,21 +65,42 @@ class ProtF2FdEvaluate(ProtF2FdBase):
     # -------------------------- Form -----------------------------------------
     def _defineParams(self, form):
         form.addSection(label=Message.LABEL_INPUT)
-        form.addParam("inTomos", PointerParam, pointerClass="SetOfTomograms", important=True,
-                      label="Denoised tomograms", help="Tomograms to evaluate.")
-        form.addParam("references", PointerParam, pointerClass="SetOfTomograms", allowsNull=True,
-                      label=COMPANIONS["reference"][1],
-                      help="References of the same sizes, matched by tsId. Without them, the "
-                           "half-maps of the denoised tomograms are compared.")
-        form.addParam("noisyTomos", PointerParam, pointerClass="SetOfTomograms", allowsNull=True,
-                      label=COMPANIONS["noisy"][1],
-                      help="They, or without noise-free tomograms their half-maps, are scored, "
-                           "too, for comparison.")
-        form.addParam("membraneMasks", PointerParam, pointerClass="SetOfTomoMasks",
-                      allowsNull=True, condition="references is not None",
-                      label=COMPANIONS["membrane"][1],
-                      help="Adds the average precision of a ridge filter's membrane map, at the "
-                           "scale that tells the reference's membranes best.")
+        form.addParam(
+            "inTomos",
+            PointerParam,
+            pointerClass="SetOfTomograms",
+            important=True,
+            label="Denoised tomograms",
+            help="Tomograms to evaluate.",
+        )
+        form.addParam(
+            "references",
+            PointerParam,
+            pointerClass="SetOfTomograms",
+            allowsNull=True,
+            label=COMPANIONS["reference"][1],
+            help="References of the same sizes, matched by tsId. Without them, the "
+            "half-maps of the denoised tomograms are compared.",
+        )
+        form.addParam(
+            "noisyTomos",
+            PointerParam,
+            pointerClass="SetOfTomograms",
+            allowsNull=True,
+            label=COMPANIONS["noisy"][1],
+            help="They, or without noise-free tomograms their half-maps, are scored, "
+            "too, for comparison.",
+        )
+        form.addParam(
+            "membraneMasks",
+            PointerParam,
+            pointerClass="SetOfTomoMasks",
+            allowsNull=True,
+            condition="references is not None",
+            label=COMPANIONS["membrane"][1],
+            help="Adds the average precision of a ridge filter's membrane map, at the "
+            "scale that tells the reference's membranes best.",
+        )
 
     # -------------------------- Steps ----------------------------------------
     def _insertAllSteps(self):
@@ -76,18 +110,26 @@ class ProtF2FdEvaluate(ProtF2FdBase):
         """Score all tomograms; {tsId: what the engine tells} goes to scores.json, and the scores to
         scores.csv, too."""
         score = self._scoreHalfMaps if self.references.get() is None else self._score
-        companions = {name: {item.getTsId(): item.clone() for item in self._chosen(name)}
-                      for name in COMPANIONS}
-        found = {tomogram.getTsId(): score(tomogram, {
-            name: items[tomogram.getTsId()] for name, items in companions.items() if items})
-            for tomogram in self.inTomos.get()}
+        companions = {
+            name: {item.getTsId(): item.clone() for item in self._chosen(name)}
+            for name in COMPANIONS
+        }
+        found = {
+            tomogram.getTsId(): score(
+                tomogram,
+                {name: items[tomogram.getTsId()] for name, items in companions.items() if items},
+            )
+            for tomogram in self.inTomos.get()
+        }
         path, table = (self._getExtraPath(name) for name in (SCORES, TABLE))
         with open(path, "w", encoding="utf-8") as stream:
             json.dump(found, stream, indent=2)
         rows = self._rows()
         with open(table, "w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream).writerows([["tsId", "state", *rows[0][2]]] + [
-                [tsId, state, *scores.values()] for tsId, state, scores in rows])
+            csv.writer(stream).writerows(
+                [["tsId", "state", *rows[0][2]]]
+                + [[tsId, state, *scores.values()] for tsId, state, scores in rows]
+            )
         return [path, table]
 
     @staticmethod
@@ -103,8 +145,10 @@ class ProtF2FdEvaluate(ProtF2FdBase):
         pairs = {"half_maps": half_maps(tomogram)}
         if "noisy" in companions:
             pairs["half_maps_before"] = half_maps(companions["noisy"])
-        return {name: engine.ask(["evaluate", odd, "--half-map", even])["half_maps"]
-                for name, (odd, even) in pairs.items()}
+        return {
+            name: engine.ask(["evaluate", odd, "--half-map", even])["half_maps"]
+            for name, (odd, even) in pairs.items()
+        }
 
     def _chosen(self, name):
         """The set chosen for a parameter of the engine; () without one."""
@@ -124,10 +168,20 @@ class ProtF2FdEvaluate(ProtF2FdBase):
 
     def _rows(self):
         """(tsId, state, {score: value}) of each tomogram before and after denoising."""
-        return [(tsId, words, {label: found[state][name] for name, label in WORDS.items()
-                               if name in found[state]})
-                for tsId, found in sorted(self.getScores().items())
-                for state, words in STATES.items() if state in found]
+        return [
+            (
+                tsId,
+                words,
+                {
+                    label: found[state][name]
+                    for name, label in WORDS.items()
+                    if name in found[state]
+                },
+            )
+            for tsId, found in sorted(self.getScores().items())
+            for state, words in STATES.items()
+            if state in found
+        ]
 
     def table(self, tsId=None):
         """Rows of text: a heading, then the scores before and after denoising; of one tomogram, or
@@ -136,8 +190,15 @@ class ProtF2FdEvaluate(ProtF2FdBase):
         table = [["", *scores] for _, _, scores in rows[:1]]
         for state in dict.fromkeys(state for _, state, _ in rows):
             found = [scores for _, other, scores in rows if other == state]
-            table.append([state, *(mean_and_range([scores[name] for scores in found], "%.3f")
-                                   for name in found[0])])
+            table.append(
+                [
+                    state,
+                    *(
+                        mean_and_range([scores[name] for scores in found], "%.3f")
+                        for name in found[0]
+                    ),
+                ]
+            )
         return table
 
     def _inputErrors(self):
@@ -149,8 +210,9 @@ class ProtF2FdEvaluate(ProtF2FdBase):
             before, title = self.noisyTomos.get(), COMPANIONS["noisy"][1]
             errors = missing_files(tomograms, "Denoised tomograms", halves)
             if before is not None:
-                errors += (without_partner(tomograms.getTSIds(), before, title)
-                           or missing_files(before, title, halves))
+                errors += without_partner(tomograms.getTSIds(), before, title) or missing_files(
+                    before, title, halves
+                )
             return errors
         errors = missing_files(tomograms, "Denoised tomograms")
         for name, title in COMPANIONS.values():
@@ -162,7 +224,8 @@ class ProtF2FdEvaluate(ProtF2FdBase):
         if not rows:
             return ["No scores yet."]
         return [" | ".join(row) for row in rows] + [
-            "The scores of each tomogram: %s" % self._getExtraPath(TABLE)]
+            f"The scores of each tomogram: {self._getExtraPath(TABLE)}"
+        ]
 
     def _citations(self):
         return ["F2Fd", "Harauz1986"] + ([] if self.references.get() is None else ["Wang2004"])

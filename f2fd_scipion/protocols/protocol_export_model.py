@@ -1,4 +1,5 @@
 """Export a model for 'f2fd denoise' or another project."""
+
 import os
 import shutil
 
@@ -16,17 +17,34 @@ class ProtF2FdExportModel(EMProtocol):
 
     The file works with 'f2fd denoise' on the command line and with 'import F2Fd model'.
     """
+
     _label = "export F2Fd model"
     _devStatus = BETA
 
     def _defineParams(self, form):
         form.addSection(label=Message.LABEL_INPUT)
-        form.addParam("inModel", PointerParam, pointerClass="F2FdModel", important=True,
-                      label="Model", help="Model to export.")
-        form.addParam("folder", PathParam, important=True, label="Folder",
-                      help="Folder in which the file is written; it must be there.")
-        form.addParam("fileName", StringParam, default="f2fd_model.pt", label="File name",
-                      help="A file that is there already is kept, and the export refused.")
+        form.addParam(
+            "inModel",
+            PointerParam,
+            pointerClass="F2FdModel",
+            important=True,
+            label="Model",
+            help="Model to export.",
+        )
+        form.addParam(
+            "folder",
+            PathParam,
+            important=True,
+            label="Folder",
+            help="Folder in which the file is written; it must be there.",
+        )
+        form.addParam(
+            "fileName",
+            StringParam,
+            default="f2fd_model.pt",
+            label="File name",
+            help="A file that is there already is kept, and the export refused.",
+        )
 
     def _insertAllSteps(self):
         self._insertFunctionStep(self.exportStep, self._target(), needsGPU=False)
@@ -38,7 +56,7 @@ class ProtF2FdExportModel(EMProtocol):
             files.create(partial)
             shutil.copyfile(self.inModel.get().getPath(), partial)
             if os.path.exists(path):
-                raise FileExistsError("%s exists already; it is kept: give another name." % path)
+                raise FileExistsError(f"{path} exists already; it is kept: give another name.")
             files.finish(partial, path)
         return [path]
 
@@ -49,20 +67,20 @@ class ProtF2FdExportModel(EMProtocol):
         errors = []
         folder, name = self.folder.get("").strip(), self.fileName.get("").strip()
         if not os.path.isdir(folder):
-            errors.append("Folder: '%s' is no folder." % folder)
+            errors.append(f"Folder: '{folder}' is no folder.")
         if not name or os.path.basename(name) != name:
-            errors.append("File name: '%s' is no name for a file in that folder." % name)
+            errors.append(f"File name: '{name}' is no name for a file in that folder.")
         elif os.path.exists(self._target()) and not self.isFinished():
-            errors.append("%s exists already; it is kept: give another name." % self._target())
+            errors.append(f"{self._target()} exists already; it is kept: give another name.")
         model = self.inModel.get()
         if model is not None and not os.path.exists(model.getPath()):
-            errors.append("Model: its file %s is not there." % model.getPath())
+            errors.append(f"Model: its file {model.getPath()} is not there.")
         return errors
 
     def _summary(self):
         if not self.isFinished():
             return ["Not exported yet."]
-        return ["Exported to %s" % self._target(), *self.inModel.get().describe()]
+        return [f"Exported to {self._target()}", *self.inModel.get().describe()]
 
     def _citations(self):
         return citations_of(self.inModel.get())

@@ -1,4 +1,5 @@
 """Import a model that was trained elsewhere."""
+
 import os
 import shutil
 from enum import Enum
@@ -18,15 +19,21 @@ class F2FdImportOutputs(Enum):
 
 class ProtF2FdImportModel(EMProtocol):
     """Import an F2Fd model: model.pt or a checkpoint, from 'f2fd train' or another project."""
+
     _label = "import F2Fd model"
     _devStatus = BETA
     _possibleOutputs = F2FdImportOutputs
 
     def _defineParams(self, form):
         form.addSection(label=Message.LABEL_INPUT)
-        form.addParam("filePath", PathParam, label="Model file", important=True,
-                      help="File that F2Fd wrote in training: model.pt or one in the folder "
-                           "checkpoints. It is checked and copied into the project.")
+        form.addParam(
+            "filePath",
+            PathParam,
+            label="Model file",
+            important=True,
+            help="File that F2Fd wrote in training: model.pt or one in the folder "
+            "checkpoints. It is checked and copied into the project.",
+        )
 
     def _insertAllSteps(self):
         self._insertFunctionStep(self.importStep, self._path(), needsGPU=False)
@@ -45,7 +52,7 @@ class ProtF2FdImportModel(EMProtocol):
 
     def _validate(self):
         if not os.path.isfile(self._path()):
-            return ["Model file: '%s' is no file." % self._path()]
+            return [f"Model file: '{self._path()}' is no file."]
         problem = engine.problem()
         return [problem] if problem else []
 
@@ -53,7 +60,7 @@ class ProtF2FdImportModel(EMProtocol):
         model = getattr(self, F2FdImportOutputs.model.name, None)
         if model is None:
             return ["No model yet."]
-        return ["Imported from %s" % self._path(), *model.describe()]
+        return [f"Imported from {self._path()}", *model.describe()]
 
     def _citations(self):
         return citations_of(getattr(self, F2FdImportOutputs.model.name, None))

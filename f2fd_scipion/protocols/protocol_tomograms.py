@@ -1,4 +1,5 @@
 """What the protocols that make a new tomogram of each input one share."""
+
 import json
 import logging
 import os
@@ -43,6 +44,7 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
     of all files that may come with it, and ``CORRECTS_CTF``, whether it corrects for the contrast
     transfer function, and define ``_make`` and ``_supply``.
     """
+
     _possibleOutputs = {TOMOGRAMS: SetOfTomograms, FAILED_TOMOGRAMS: SetOfTomograms}
     ENDING = ""
     OTHERS = ()
@@ -51,9 +53,14 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
     # -------------------------- Form -----------------------------------------
     def _addTomograms(self, form, help):
         form.addSection(label=Message.LABEL_INPUT)
-        form.addParam("inTomos", PointerParam, pointerClass="SetOfTomograms", important=True,
-                      label="Tomograms", help=help + " The set may still be growing: each "
-                      "tomogram is taken when it comes.")
+        form.addParam(
+            "inTomos",
+            PointerParam,
+            pointerClass="SetOfTomograms",
+            important=True,
+            label="Tomograms",
+            help=help + " The set may still be growing: each tomogram is taken when it comes.",
+        )
 
     # EMProtocol has others, of its older way of streaming.
     _defineStreamingParams = ProtStreamingBase._defineStreamingParams
@@ -61,8 +68,7 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
     def _addThreads(self, form):
         self._defineStreamingParams(form)
         # One hands out the work, one waits for new tomograms and one makes them.
-        form.addParallelSection(threads=3, mpi=0, binThreads=4,
-                                binThreadsHelp=self._threadsHelp())
+        form.addParallelSection(threads=3, mpi=0, binThreads=4, binThreadsHelp=self._threadsHelp())
 
     def _getStreamingSleepOnWait(self):
         return max(1, super()._getStreamingSleepOnWait())  # 0 would look without a pause
@@ -82,11 +88,18 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
         done = self.getDone()
         if not done:
             return
-        asked = {tomogram.getTsId(): self._asked(self._settings(tomogram))
-                 for tomogram in self.inTomos.get() if tomogram.getTsId() in done}
-        kept = [tomogram.clone() for tomogram in getattr(self, TOMOGRAMS)
-                if tomogram.getTsId() in asked and os.path.exists(volume_file(tomogram))
-                and self._recorded(tomogram.getTsId()) == asked[tomogram.getTsId()]]
+        asked = {
+            tomogram.getTsId(): self._asked(self._settings(tomogram))
+            for tomogram in self.inTomos.get()
+            if tomogram.getTsId() in done
+        }
+        kept = [
+            tomogram.clone()
+            for tomogram in getattr(self, TOMOGRAMS)
+            if tomogram.getTsId() in asked
+            and os.path.exists(volume_file(tomogram))
+            and self._recorded(tomogram.getTsId()) == asked[tomogram.getTsId()]
+        ]
         if len(kept) < len(done):
             self._renew(TOMOGRAMS, kept)
 
@@ -104,8 +117,9 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
         return read_json(path) if os.path.exists(path) else None
 
     def _record(self, tsId, settings):
-        with replaced(self._getExtraPath(tsId + RECORD)) as path, \
-                open(path, "w", encoding="utf-8") as stream:
+        with replaced(self._getExtraPath(tsId + RECORD)) as path, open(
+            path, "w", encoding="utf-8"
+        ) as stream:
             json.dump(self._asked(settings), stream)
 
     def stepsGeneratorStep(self):
@@ -125,17 +139,27 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
     def _insertNew(self, taken):
         """Insert a step for each tomogram whose tsId is not yet ``taken``; returns the steps."""
         with self._lock:
-            new = [tomogram.clone() for tomogram in self.inTomos.get()
-                   if tomogram.getTsId() not in taken]
+            new = [
+                tomogram.clone()
+                for tomogram in self.inTomos.get()
+                if tomogram.getTsId() not in taken
+            ]
         taken.update(tomogram.getTsId() for tomogram in new)
-        return [self._insertFunctionStep(self.tomogramStep, tomogram.getTsId(),
-                                         str(datetime.now()), prerequisites=[],
-                                         needsGPU=self.usesGpu())
-                for tomogram in new]
+        return [
+            self._insertFunctionStep(
+                self.tomogramStep,
+                tomogram.getTsId(),
+                str(datetime.now()),
+                prerequisites=[],
+                needsGPU=self.usesGpu(),
+            )
+            for tomogram in new
+        ]
 
     def _insertClosing(self, steps):
-        self._insertFunctionStep(self.closeStep, str(datetime.now()), prerequisites=steps,
-                                 needsGPU=False)
+        self._insertFunctionStep(
+            self.closeStep, str(datetime.now()), prerequisites=steps, needsGPU=False
+        )
 
     def tomogramStep(self, tsId, inserted):
         """Make one tomogram and add it to the output; a failure is recorded.
@@ -154,8 +178,10 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
         except Exception as error:
             # Whatever stopped this tomogram must not stop the others: it is told in the log, in
             # the summary and, when none came out, by the protocol's failure.
-            logger.error(redStr("Tomogram %s failed: %s" % (tsId, error)),
-                         exc_info=not isinstance(error, (EngineError, UserError)))
+            logger.error(
+                redStr(f"Tomogram {tsId} failed: {error}"),
+                exc_info=not isinstance(error, (EngineError, UserError)),
+            )
             with open(self._getExtraPath(tsId + FAILED), "w", encoding="utf-8") as stream:
                 stream.write(str(error))
 
@@ -163,8 +189,10 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
         """Close the outputs; ``inserted`` is that of the other steps."""
         self._registerFailed()
         if not self.getDone():
-            raise EngineError("No tomogram came out. %s" % " ".join(
-                "%s: %s." % item for item in self._failures().items()))
+            raise EngineError(
+                "No tomogram came out. "
+                + " ".join(f"{tsId}: {reason}." for tsId, reason in self._failures().items())
+            )
         self._closeOutputSet()
 
     def _make(self, tsId, config, source):
@@ -181,11 +209,20 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
         always there, others may be.
         """
         inputs = (getattr(config, "half_maps", ()) or ()) + config.tomograms
-        made = {os.path.join(config.output, stem(config.tomograms[0]) + ending):
-                self._getExtraPath(tsId + own) for ending, own in endings.items()}
+        made = {
+            os.path.join(config.output, stem(config.tomograms[0]) + ending): self._getExtraPath(
+                tsId + own
+            )
+            for ending, own in endings.items()
+        }
         makePath(config.output)
-        self._runEngine(name, config, os.path.join(config.output, name + ".json"), next(iter(made)),
-                        about=inputs)
+        self._runEngine(
+            name,
+            config,
+            os.path.join(config.output, name + ".json"),
+            next(iter(made)),
+            about=inputs,
+        )
         for path, result in made.items():
             if not os.path.exists(path):
                 continue
@@ -281,7 +318,7 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
         reasons = {}
         for path in self._failureFiles():
             with open(path, encoding="utf-8") as stream:
-                reasons[os.path.basename(path)[:-len(FAILED)]] = stream.read()
+                reasons[os.path.basename(path)[: -len(FAILED)]] = stream.read()
         return reasons
 
     def _atOnce(self):
@@ -297,24 +334,34 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
 
     def _inputErrors(self):
         tomograms = self.inTomos.get()
-        errors = (missing_files(tomograms, "Tomograms") + thin(tomograms, "Tomograms")
-                  + repeated(tomograms, "Tomograms") + self._ctfErrors(tomograms))
+        errors = (
+            missing_files(tomograms, "Tomograms")
+            + thin(tomograms, "Tomograms")
+            + repeated(tomograms, "Tomograms")
+            + self._ctfErrors(tomograms)
+        )
         if tomograms.isStreamOpen() and self.numberOfThreads.get() < 3:
-            errors.append("Tomograms: the set is still growing, for which at least 3 threads are "
-                          "needed: one hands out the work and one waits for new tomograms.")
+            errors.append(
+                "Tomograms: the set is still growing, for which at least 3 threads are "
+                "needed: one hands out the work and one waits for new tomograms."
+            )
         return errors
 
     def _summary(self):
-        failures = ["*%s failed*: %s" % item for item in self._failures().items()]
+        failures = [f"*{tsId} failed*: {reason}" for tsId, reason in self._failures().items()]
         done = len(self.getDone())
-        told = ("Finished *%d* of *%d* tomograms." % (done, self.inTomos.get().getSize())
-                if done else "No tomogram yet.")
+        told = (
+            f"Finished *{done}* of *{self.inTomos.get().getSize()}* tomograms."
+            if done
+            else "No tomogram yet."
+        )
         return [told] + failures
 
 
 class ProtF2FdWithModel(ProtF2FdTomograms):
     """The same with a model: ``inModel``. Subclasses tell ``_halfMaps``, those of a tomogram that
     the engine takes."""
+
     INSTEAD = {"defocus": "inCtfs"}
     SUPPLIED = {
         "model": "the input model",
@@ -328,9 +375,12 @@ class ProtF2FdWithModel(ProtF2FdTomograms):
     }
 
     def _addOwnCtfs(self, form):
-        self._addCtfs(form, "for a model that was trained on deconvolved tomograms, each is "
-                            "deconvolved with its own defocus, the median over its images.",
-                      expertLevel=LEVEL_ADVANCED)
+        self._addCtfs(
+            form,
+            "for a model that was trained on deconvolved tomograms, each is "
+            "deconvolved with its own defocus, the median over its images.",
+            expertLevel=LEVEL_ADVANCED,
+        )
 
     def _sources(self):
         return [*super()._sources(), self.inModel]
@@ -361,11 +411,13 @@ class ProtF2FdWithModel(ProtF2FdTomograms):
     def _inputErrors(self):
         errors = super()._inputErrors()
         if self.inCtfs.get() is not None and not self._filters():
-            errors.append("CTFs: the model was trained on tomograms that were not deconvolved; "
-                          "expected no CTFs.")
+            errors.append(
+                "CTFs: the model was trained on tomograms that were not deconvolved; "
+                "expected no CTFs."
+            )
         path = self.inModel.get().getPath()
         if not os.path.exists(path):
-            errors.append("Model: its file %s is not there." % path)
+            errors.append(f"Model: its file {path} is not there.")
         return errors
 
     def _warnings(self):

@@ -1,4 +1,5 @@
 """Train a model on one or several tomograms."""
+
 import logging
 import os
 import re
@@ -50,6 +51,7 @@ class ProtF2FdTrain(ProtF2FdBase):
     has half-maps they are used by themselves: they tell the noise. The model then denoises these
     and similar tomograms with 'denoise tomograms'.
     """
+
     _label = "train F2Fd"
     _possibleOutputs = F2FdTrainOutputs
 
@@ -60,7 +62,7 @@ class ProtF2FdTrain(ProtF2FdBase):
         "ground_truth": "the set of noise-free tomograms, matched by tsId",
         "sampling_masks": "the set of masks, matched by tsId",
         "half_maps": "those of the input set, if 'Use half-maps' is 'Yes' and every tomogram has "
-                     "them",
+        "them",
         "initial_model": "the initial model, if one is chosen",
         "voxel_size": "the input set's sampling rate",
         "resume": "always on: continuing the protocol continues its training",
@@ -73,35 +75,66 @@ class ProtF2FdTrain(ProtF2FdBase):
     # -------------------------- Form -----------------------------------------
     def _defineParams(self, form):
         form.addSection(label=Message.LABEL_INPUT)
-        form.addParam("inTomos", PointerParam, pointerClass="SetOfTomograms, Tomogram",
-                      important=True, label="Tomograms",
-                      help="Tomograms to train on, of any and also of different sizes: a set, a "
-                           "subset or a single one. A few typical ones suffice for a whole data "
-                           "set.")
-        form.addParam("useHalfMaps", BooleanParam, default=True, label="Use half-maps",
-                      help="What half-maps (odd and even) are used for, where every tomogram has "
-                           "them.\n"
-                           "Yes: they tell the noise; with the perturbation 'halves' the network "
-                           "learns from one to the other.\n"
-                           "No: nothing; the noise is estimated from the tomograms.")
-        form.addParam("masks", PointerParam, pointerClass="SetOfTomoMasks", allowsNull=True,
-                      expertLevel=LEVEL_ADVANCED, label="Sampling masks",
-                      help="Learn only from parts of which a twentieth or more is inside these "
-                           "masks (above 0.5), matched by tsId. They keep the training from empty "
-                           "regions.")
-        form.addParam("groundTruth", PointerParam, pointerClass="SetOfTomograms", allowsNull=True,
-                      expertLevel=LEVEL_ADVANCED, label="Noise-free tomograms",
-                      help="For simulated data: the noise-free tomograms, matched by tsId. They "
-                           "are used for the scores in the log (SSIM, PSNR), never for training.")
-        form.addParam("initialModel", PointerParam, pointerClass="F2FdModel", allowsNull=True,
-                      expertLevel=LEVEL_ADVANCED, label="Initial model",
-                      help="The training starts from the weights of this model, made on similar "
-                           "tomograms, in place of the 'Starting weights'. The network must be "
-                           "the same.")
-        self._addCtfs(form, "'Deconvolve first' takes defocus and phase shift from them, the means "
-                            "over the tomograms. Where these differ much, run 'deconvolve "
-                            "tomograms' first and train on its results.",
-                      expertLevel=LEVEL_ADVANCED)
+        form.addParam(
+            "inTomos",
+            PointerParam,
+            pointerClass="SetOfTomograms, Tomogram",
+            important=True,
+            label="Tomograms",
+            help="Tomograms to train on, of any and also of different sizes: a set, a "
+            "subset or a single one. A few typical ones suffice for a whole data "
+            "set.",
+        )
+        form.addParam(
+            "useHalfMaps",
+            BooleanParam,
+            default=True,
+            label="Use half-maps",
+            help="What half-maps (odd and even) are used for, where every tomogram has "
+            "them.\n"
+            "Yes: they tell the noise; with the perturbation 'halves' the network "
+            "learns from one to the other.\n"
+            "No: nothing; the noise is estimated from the tomograms.",
+        )
+        form.addParam(
+            "masks",
+            PointerParam,
+            pointerClass="SetOfTomoMasks",
+            allowsNull=True,
+            expertLevel=LEVEL_ADVANCED,
+            label="Sampling masks",
+            help="Learn only from parts of which a twentieth or more is inside these "
+            "masks (above 0.5), matched by tsId. They keep the training from empty "
+            "regions.",
+        )
+        form.addParam(
+            "groundTruth",
+            PointerParam,
+            pointerClass="SetOfTomograms",
+            allowsNull=True,
+            expertLevel=LEVEL_ADVANCED,
+            label="Noise-free tomograms",
+            help="For simulated data: the noise-free tomograms, matched by tsId. They "
+            "are used for the scores in the log (SSIM, PSNR), never for training.",
+        )
+        form.addParam(
+            "initialModel",
+            PointerParam,
+            pointerClass="F2FdModel",
+            allowsNull=True,
+            expertLevel=LEVEL_ADVANCED,
+            label="Initial model",
+            help="The training starts from the weights of this model, made on similar "
+            "tomograms, in place of the 'Starting weights'. The network must be "
+            "the same.",
+        )
+        self._addCtfs(
+            form,
+            "'Deconvolve first' takes defocus and phase shift from them, the means "
+            "over the tomograms. Where these differ much, run 'deconvolve "
+            "tomograms' first and train on its results.",
+            expertLevel=LEVEL_ADVANCED,
+        )
         self._addEngineParams(form)
         form.addParallelSection(threads=4, mpi=0, binThreadsHelp=self._threadsHelp())
 
@@ -116,8 +149,9 @@ class ProtF2FdTrain(ProtF2FdBase):
         ``settings`` are the fields of a TrainConfig.
         """
         path = self._getExtraPath(MODEL_FILE)
-        self._runEngine("train", TrainConfig.create(settings), self._getExtraPath(CONFIG_FILE),
-                        path)
+        self._runEngine(
+            "train", TrainConfig.create(settings), self._getExtraPath(CONFIG_FILE), path
+        )
         self._registerModel(path)
         return [path]
 
@@ -136,8 +170,11 @@ class ProtF2FdTrain(ProtF2FdBase):
     def newestCheckpoint(self):
         """Path of the newest checkpoint, or None."""
         folder = self._getExtraPath(CHECKPOINTS)
-        names = sorted(name for name in (os.listdir(folder) if os.path.isdir(folder) else ())
-                       if re.fullmatch(CHECKPOINT, name))
+        names = sorted(
+            name
+            for name in (os.listdir(folder) if os.path.isdir(folder) else ())
+            if re.fullmatch(CHECKPOINT, name)
+        )
         return os.path.join(folder, names[-1]) if names else None
 
     def setAborted(self):
@@ -156,8 +193,9 @@ class ProtF2FdTrain(ProtF2FdBase):
         return self._perturbation() == "halves"
 
     def _perturbation(self):
-        return (self.getEnumText("perturbation") if self.evalParamCondition("perturbation")
-                else "masks")
+        return (
+            self.getEnumText("perturbation") if self.evalParamCondition("perturbation") else "masks"
+        )
 
     def _halfMaps(self, tomograms):
         """The half-maps to learn from, if they are to be used: needed for 'halves', and used by
@@ -208,27 +246,34 @@ class ProtF2FdTrain(ProtF2FdBase):
             try:
                 compare_settings(earlier, config, self._getExtraPath(CONFIG_FILE))
             except UserError as error:
-                raise UserError("%s; or choose 'Restart' to train anew" % error)
+                raise UserError(f"{error}; or choose 'Restart' to train anew")
 
     def _inputErrors(self):
         tomograms = tomograms_of(self.inTomos.get())
         errors = missing_files(tomograms, "Tomograms", halves=HALVES if self._usesHalves() else "")
         errors += thin(tomograms, "Tomograms")
         if self._usesHalves() and not self.useHalfMaps:
-            errors.append("Use half-maps is 'No', but %s needs them; choose 'Yes' or another "
-                          "perturbation." % HALVES)
+            errors.append(
+                f"Use half-maps is 'No', but {HALVES} needs them; choose 'Yes' or "
+                "another perturbation."
+            )
         initial = self.initialModel.get()
         if initial is not None and not os.path.exists(initial.getPath()):
-            errors.append("Initial model: its file %s is not there." % initial.getPath())
+            errors.append(f"Initial model: its file {initial.getPath()} is not there.")
         if self.inCtfs.get() is not None and not self.deconvolve:
-            errors.append("CTFs: they are for the deconvolution, but 'Deconvolve first' is 'No'; "
-                          "choose 'Yes' or no CTFs.")
+            errors.append(
+                "CTFs: they are for the deconvolution, but 'Deconvolve first' is 'No'; "
+                "choose 'Yes' or no CTFs."
+            )
         errors += self._ctfErrors(tomograms)
         tsIds = {tomogram.getTsId() for tomogram in tomograms}
         if self.groundTruth.get() or self.masks.get():
             errors += repeated(tomograms, "Tomograms")
-        return (errors + without_partner(tsIds, self.groundTruth.get(), "Noise-free tomograms")
-                + without_partner(tsIds, self.masks.get(), "Sampling masks"))
+        return (
+            errors
+            + without_partner(tsIds, self.groundTruth.get(), "Noise-free tomograms")
+            + without_partner(tsIds, self.masks.get(), "Sampling masks")
+        )
 
     def _warnings(self):
         return super()._warnings() + self._deconvolutionWarnings() + self._defocusWarnings()
@@ -237,14 +282,17 @@ class ProtF2FdTrain(ProtF2FdBase):
         """That one defocus for all tomograms does not suit each of them."""
         if not self._hasInputs() or self.inCtfs.get() is None:
             return []
-        defoci = [self._ctfValues(tomogram)["defocus"]
-                  for tomogram in tomograms_of(self.inTomos.get())]
+        defoci = [
+            self._ctfValues(tomogram)["defocus"] for tomogram in tomograms_of(self.inTomos.get())
+        ]
         mean = statistics.mean(defoci)
         if max(abs(defocus - mean) for defocus in defoci) <= DEFOCUS_SPREAD * mean:
             return []
-        return ["The tomograms' defocus is %.2f to %.2f µm; the training deconvolves all with the "
-                "mean, %.2f µm: run 'deconvolve tomograms' first and train on its results."
-                % (min(defoci), max(defoci), mean)]
+        return [
+            f"The tomograms' defocus is {min(defoci):.2f} to {max(defoci):.2f} µm; the "
+            f"training deconvolves all with the mean, {mean:.2f} µm: run 'deconvolve "
+            "tomograms' first and train on its results."
+        ]
 
     def _summary(self):
         model = getattr(self, F2FdTrainOutputs.model.name, None)
@@ -253,7 +301,8 @@ class ProtF2FdTrain(ProtF2FdBase):
         if model is None:
             return ["No model yet."]
         return model.describe() + [
-            "'Analyze results' shows what was gained and slices before and after denoising."]
+            "'Analyze results' shows what was gained and slices before and after denoising."
+        ]
 
     def _progress(self):
         """How far the training is, by its log."""
@@ -261,30 +310,37 @@ class ProtF2FdTrain(ProtF2FdBase):
         if not rows:
             return ["No training step yet."]
         left = console.duration(train_log.column(rows, "seconds_left")[-1])
-        told = ["Training step *%d*, at most *%s* left." % (int(rows[-1]["step"]) + 1, left)]
+        told = [f"Training step *{int(rows[-1]['step']) + 1}*, at most *{left}* left."]
         explained = train_log.signal_explained(rows)
-        return told + ["The network explains *%.0f %%* of the signal." % (100 * share)
-                       for share in explained[np.isfinite(explained)][-1:]]
+        return told + [
+            f"The network explains *{100 * share:.0f} %* of the signal."
+            for share in explained[np.isfinite(explained)][-1:]
+        ]
 
     def _methods(self):
         model = getattr(self, F2FdTrainOutputs.model.name, None)
         if model is None:
             return []
         config = model.getTrainConfig()
-        return ["A denoising model was trained with F2Fd, version %s, on %d %s at %.2f "
-                "Å/px: method %s, %d steps of %d patches of %d voxels a side, optimizer %s with a "
-                "learning rate of %g, starting from %s."
-                % (f2fd_scipion.__version__, len(config.names()),
-                   "tomogram" if len(config.names()) == 1 else "tomograms",
-                   model.getSamplingRate(), model.getMethod(), model.getSteps(), config.batch_size,
-                   config.patch_size, config.optimizer, config.learning_rate, self._origin())]
+        return [
+            f"A denoising model was trained with F2Fd, version {f2fd_scipion.__version__}, on "
+            f"{len(config.names())} "
+            f"{('tomogram' if len(config.names()) == 1 else 'tomograms')} at "
+            f"{model.getSamplingRate():.2f} Å/px: method {model.getMethod()}, "
+            f"{model.getSteps()} steps of {config.batch_size} patches of {config.patch_size} "
+            f"voxels a side, optimizer {config.optimizer} with a learning rate of "
+            f"{config.learning_rate:g}, starting from {self._origin()}."
+        ]
 
     def _origin(self):
         """What the training started from, and what the initial model had started from."""
         initial = self.initialModel.get()
         origin = self.model.getTrainConfig().origin()
-        return origin if initial is None else "%s, which had started from %s" % (
-            origin, initial.getTrainConfig().origin())
+        return (
+            origin
+            if initial is None
+            else (f"{origin}, which had started from {initial.getTrainConfig().origin()}")
+        )
 
     def _citations(self):
         return citations(self._perturbation(), self.deconvolve.get())

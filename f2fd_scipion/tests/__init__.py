@@ -3,6 +3,7 @@
 Outside of Scipion the tests bring an environment of their own, with projects in a temporary
 folder, in which the engine runs with this very Python.
 """
+
 import atexit
 import os
 import shutil
@@ -15,4 +16,5 @@ if "SCIPION_HOME" not in os.environ:
     atexit.register(shutil.rmtree, _folder, ignore_errors=True)
     headless.set_environment(_folder)
     import pyworkflow
+
     pyworkflow.Config.setDomain("pwem")

@@ -1,4 +1,5 @@
 """The plugin's tests run in one process: most share a project, whose making takes long."""
+
 import pytest
 
 

@@ -1,4 +1,5 @@
 """A project that the tests share, with a trained model and denoised tomograms."""
+
 import csv
 import os
 import shutil
@@ -27,29 +28,36 @@ from tomo.tests.test_base_centralized_layer import TestBaseCentralizedLayer
 
 from f2fd_core.config import PERTURBATIONS
 from f2fd_scipion import engine
-from f2fd_scipion.protocols import (
-    ProtF2FdDenoise,
-    ProtF2FdTrain,
-)
+from f2fd_scipion.protocols import ProtF2FdDenoise, ProtF2FdTrain
 from f2fd_scipion.tests.simulation import simulated
 
-SMALL = {"steps": 6, "patch_size": 16, "batch_size": 2, "checkpoint_every": 6,
-         "numberOfThreads": 1, "precision": 1}
+SMALL = {
+    "steps": 6,
+    "patch_size": 16,
+    "batch_size": 2,
+    "checkpoint_every": 6,
+    "numberOfThreads": 1,
+    "precision": 1,
+}
 ONE_THREAD = {"binThreads": 1, "predictions": 2, "precision": 1}
 SET_VOXEL_SIZE = 7.5  # not the headers'
 ORIGIN = (-10.0, 20.0, -30.5)  # X, Y, Z in Å
 HALVES = PERTURBATIONS.index("halves")
-NO_HALVES = ("Tomograms: there are no half-maps (odd and even) of first, second, which the "
-             "perturbation 'halves' needs.")
+NO_HALVES = (
+    "Tomograms: there are no half-maps (odd and even) of first, second, which the "
+    "perturbation 'halves' needs."
+)
 AWKWARD_NAME = "50% of 'my' tömogram (1).mrc"
 
 
 def reliability(tried, outcome):
     """Mark a test as a row of docs/reliability.md; pytest, which Scipion lacks, is told in
     conftest.py."""
+
     def mark(test):
         test.reliability = tried, outcome
         return test
+
     return mark
 
 
@@ -74,10 +82,16 @@ class ProjectTests(TestBaseCentralizedLayer):
         cls.data = simulated()
         cls.imported = cls.importTomograms(os.path.join(cls.data, "tomograms"))
         cls.truths = cls.importTomograms(os.path.join(cls.data, "truths"))
-        cls.train = cls.launch(ProtF2FdTrain, inTomos=cls.imported.Tomograms,
-                               groundTruth=cls.truths.Tomograms, **SMALL)
-        cls.denoise = cls.launch(ProtF2FdDenoise, inTomos=cls.imported.Tomograms,
-                                 inModel=cls.train.model, std=True, **ONE_THREAD)
+        cls.train = cls.launch(
+            ProtF2FdTrain, inTomos=cls.imported.Tomograms, groundTruth=cls.truths.Tomograms, **SMALL
+        )
+        cls.denoise = cls.launch(
+            ProtF2FdDenoise,
+            inTomos=cls.imported.Tomograms,
+            inModel=cls.train.model,
+            std=True,
+            **ONE_THREAD,
+        )
 
     @classmethod
     def launch(cls, protocolClass, **values):
@@ -100,8 +114,16 @@ class ProjectTests(TestBaseCentralizedLayer):
     @classmethod
     def importTomograms(cls, folder):
         x, y, z = (-shift for shift in ORIGIN)
-        return cls.launch(ProtImportTomograms, filesPath=folder, filesPattern="*.mrc",
-                          samplingRate=SET_VOXEL_SIZE, setOrigCoord=True, x=x, y=y, z=z)
+        return cls.launch(
+            ProtImportTomograms,
+            filesPath=folder,
+            filesPattern="*.mrc",
+            samplingRate=SET_VOXEL_SIZE,
+            setOrigCoord=True,
+            x=x,
+            y=y,
+            z=z,
+        )
 
     def importCopies(self, name, tomograms):
         """Import copies of {tsId: tomogram's file}, which a test may change."""
@@ -176,15 +198,19 @@ class ProjectTests(TestBaseCentralizedLayer):
 
     def checkDenoised(self, protocol, shapes):
         """Check the output against {tsId: shape (Z, Y, X)}."""
-        self.checkTomograms(protocol.tomograms, expectedSetSize=len(shapes),
-                            expectedSRate=SET_VOXEL_SIZE, expectedOriginShifts=list(ORIGIN),
-                            expectedDimensions={tsId: list(shape[::-1])
-                                                for tsId, shape in shapes.items()},
-                            isHeterogeneousSet=len(set(shapes.values())) > 1)
+        self.checkTomograms(
+            protocol.tomograms,
+            expectedSetSize=len(shapes),
+            expectedSRate=SET_VOXEL_SIZE,
+            expectedOriginShifts=list(ORIGIN),
+            expectedDimensions={tsId: list(shape[::-1]) for tsId, shape in shapes.items()},
+            isHeterogeneousSet=len(set(shapes.values())) > 1,
+        )
         self.assertEqual(sorted(protocol.tomograms.getTSIds()), sorted(shapes))
         for tomogram in protocol.tomograms:
-            self.assertEqual(os.path.basename(tomogram.getFileName()),
-                             tomogram.getTsId() + "_denoised.mrc")
+            self.assertEqual(
+                os.path.basename(tomogram.getFileName()), tomogram.getTsId() + "_denoised.mrc"
+            )
             self.assertFalse(tomogram.hasHalfMaps())
             self.assertTrue(mrcfile.validate(tomogram.getFileName()))
 
@@ -199,7 +225,7 @@ class ProjectTests(TestBaseCentralizedLayer):
                 return
             self.assertFalse(self.updated(protocol).isFailed(), protocol.getErrorMessage())
             time.sleep(0.1)
-        self.fail("it did not happen: %s" % self.stdout(protocol)[-1000:])
+        self.fail(f"it did not happen: {self.stdout(protocol)[-1000:]}")
 
     @staticmethod
     def drawInMemory():
@@ -216,7 +242,7 @@ class ProjectTests(TestBaseCentralizedLayer):
 
     def drawn(self, views):
         """Save a viewer's only figure and check that it is a picture with more than one colour."""
-        plotter, = views
+        (plotter,) = views
         path = os.path.join(self.getOutputPath(), "view.png")
         plotter.figure.savefig(path)
         with Image.open(path) as picture:

@@ -1,4 +1,5 @@
 """Simulated tomograms for the tests, made once a session by the engine."""
+
 import functools
 import os
 import subprocess
@@ -21,11 +22,22 @@ def simulated():
     root = simulated.folder.name
     for seed, (name, shape) in enumerate(SHAPES.items()):
         program, arguments = engine.command(
-            ["simulate", os.path.join(root, name), "--shape", *map(str, shape), "--seed",
-             str(seed), "--snr", "0.3", "--voxel-size", str(VOXEL_SIZE)], gpu=False)
-        subprocess.run("%s %s" % (program, arguments), shell=True, check=True)
+            [
+                "simulate",
+                os.path.join(root, name),
+                "--shape",
+                *map(str, shape),
+                "--seed",
+                str(seed),
+                "--snr",
+                "0.3",
+                "--voxel-size",
+                str(VOXEL_SIZE),
+            ],
+            gpu=False,
+        )
+        subprocess.run(f"{program} {arguments}", shell=True, check=True)
         for folder, volume in (("tomograms", "tomogram.mrc"), ("truths", "clean.mrc")):
             os.makedirs(os.path.join(root, folder), exist_ok=True)
-            os.symlink(os.path.join(root, name, volume),
-                       os.path.join(root, folder, name + ".mrc"))
+            os.symlink(os.path.join(root, name, volume), os.path.join(root, folder, name + ".mrc"))
     return root

@@ -3,6 +3,7 @@
 'make test-downstream' prepares them and sets F2FD_TEST_MEMBRAIN, the folder of a virtual
 environment with membrain-seg, and F2FD_TEST_TORCH, the requirement for PyTorch. Skipped without.
 """
+
 import os
 import shlex
 import subprocess
@@ -48,32 +49,66 @@ class TestF2FdDownstream(TestBaseCentralizedLayer):
     def setUpClass(cls):
         setupTestProject(cls)
         x, y, z = (-shift for shift in ORIGIN)
-        cls.imported = cls.launchProtocol(cls.newProtocol(
-            ProtImportTomograms, filesPath=os.path.join(simulated(), "tomograms"),
-            filesPattern="*.mrc", samplingRate=VOXEL_SIZE, setOrigCoord=True, x=x, y=y, z=z))
+        cls.imported = cls.launchProtocol(
+            cls.newProtocol(
+                ProtImportTomograms,
+                filesPath=os.path.join(simulated(), "tomograms"),
+                filesPattern="*.mrc",
+                samplingRate=VOXEL_SIZE,
+                setOrigCoord=True,
+                x=x,
+                y=y,
+                z=z,
+            )
+        )
 
     def testDenoisedTomogramsAreSegmented(self):
         tomograms = self.imported.Tomograms
-        train = self.launchProtocol(self.newProtocol(
-            ProtF2FdTrain, inTomos=tomograms, steps=6, patch_size=16, batch_size=2, useGpu=False,
-            numberOfThreads=2))
-        denoise = self.launchProtocol(self.newProtocol(
-            ProtF2FdDenoise, inTomos=tomograms, inModel=train.model, useGpu=False, binThreads=2))
+        train = self.launchProtocol(
+            self.newProtocol(
+                ProtF2FdTrain,
+                inTomos=tomograms,
+                steps=6,
+                patch_size=16,
+                batch_size=2,
+                useGpu=False,
+                numberOfThreads=2,
+            )
+        )
+        denoise = self.launchProtocol(
+            self.newProtocol(
+                ProtF2FdDenoise, inTomos=tomograms, inModel=train.model, useGpu=False, binThreads=2
+            )
+        )
         self.setupTestOutput()
         folder = self.getOutputPath()
-        subprocess.run([os.path.join(MEMBRAIN, "bin", "python"), "-c", MAKE_CHECKPOINT,
-                        os.path.join(folder, CHECKPOINT)], check=True)
+        subprocess.run(
+            [
+                os.path.join(MEMBRAIN, "bin", "python"),
+                "-c",
+                MAKE_CHECKPOINT,
+                os.path.join(folder, CHECKPOINT),
+            ],
+            check=True,
+        )
         protocols = Config.getDomain().getProtocols()
         segment = self.newProtocol(
-            protocols["ProtMemBrainSeg"], inTomograms=denoise.tomograms, slidingWindowSize=64,
-            testTimeAugmentation=False, segmentationThreshold=-1000.0)
-        variables = {"MEMBRAIN_SEG_ENV_ACTIVATION": ". " + shlex.quote(
-            os.path.join(MEMBRAIN, "bin", "activate")), "MODEL_MODELS_HOME": folder,
-            "MEMBRAIN_SEG_MODEL": CHECKPOINT}
+            protocols["ProtMemBrainSeg"],
+            inTomograms=denoise.tomograms,
+            slidingWindowSize=64,
+            testTimeAugmentation=False,
+            segmentationThreshold=-1000.0,
+        )
+        variables = {
+            "MEMBRAIN_SEG_ENV_ACTIVATION": ". "
+            + shlex.quote(os.path.join(MEMBRAIN, "bin", "activate")),
+            "MODEL_MODELS_HOME": folder,
+            "MEMBRAIN_SEG_MODEL": CHECKPOINT,
+        }
         plugin = segment.getPlugin()
-        with mock.patch.dict(os.environ, variables), \
-                mock.patch.dict(plugin.getVars(), variables), \
-                mock.patch.object(plugin, "getCondaActivationCmd", return_value=""):
+        with mock.patch.dict(os.environ, variables), mock.patch.dict(
+            plugin.getVars(), variables
+        ), mock.patch.object(plugin, "getCondaActivationCmd", return_value=""):
             self.launchProtocol(segment)
         masks = segment.tomoMasks
         self.assertEqual(masks.getSize(), len(SHAPES))
@@ -91,7 +126,6 @@ class TestF2FdDownstream(TestBaseCentralizedLayer):
 
 @unittest.skipUnless(TORCH, "make test-downstream sets F2FD_TEST_TORCH")
 class TestF2FdInstallation(TestBaseCentralizedLayer):
-
     @classmethod
     def setUpClass(cls):
         setupTestOutput(cls)
@@ -107,8 +141,13 @@ class TestF2FdInstallation(TestBaseCentralizedLayer):
         with mock.patch.object(Config, "CONDA_ACTIVATION_CMD", ""):
             command = plugin._installation()
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        subprocess.run(command, shell=True, check=True, cwd=folder,
-                       env=dict(environment, PIP_CONSTRAINT=constraint))
+        subprocess.run(
+            command,
+            shell=True,
+            check=True,
+            cwd=folder,
+            env=dict(environment, PIP_CONSTRAINT=constraint),
+        )
         self.assertTrue(os.path.exists(os.path.join(folder, INSTALLED)))
         activation = ". " + shlex.quote(os.path.join(folder, "env", "bin", "activate"))
         with mock.patch.dict(plugin.getVars(), {F2FD_ENV_ACTIVATION: activation}):

@@ -1,4 +1,5 @@
 """The forms say what the engine's dataclasses say, and give it back."""
+
 import json
 import os
 from unittest import mock
@@ -28,9 +29,13 @@ from f2fd_scipion.protocols import (
 )
 from f2fd_scipion.protocols.protocol_base import ProtF2FdBase
 
-PROTOCOLS = {ProtF2FdTrain: TrainConfig, ProtF2FdDenoise: DenoiseConfig,
-             ProtF2FdDeconvolve: DeconvolveConfig, ProtF2FdEvaluate: EvaluateConfig,
-             ProtF2FdCheck: CheckConfig}
+PROTOCOLS = {
+    ProtF2FdTrain: TrainConfig,
+    ProtF2FdDenoise: DenoiseConfig,
+    ProtF2FdDeconvolve: DeconvolveConfig,
+    ProtF2FdEvaluate: EvaluateConfig,
+    ProtF2FdCheck: CheckConfig,
+}
 BOUNDS = (("ge", 0, -1), ("gt", 1, 0), ("le", 0, 1), ("lt", -1, 0))  # bound, inside, outside
 
 EMPTIED = {int: "should be an integer", float: "should be a float"}
@@ -54,8 +59,11 @@ def places(protocol):
 
 
 def shown(protocol, names):
-    return [name for name in names
-            if protocol.evalParamCondition(name) and protocol.evalExpertLevel(name)]
+    return [
+        name
+        for name in names
+        if protocol.evalParamCondition(name) and protocol.evalExpertLevel(name)
+    ]
 
 
 def train_values(protocol):
@@ -63,7 +71,6 @@ def train_values(protocol):
 
 
 class TestF2FdForms(BaseTest):
-
     @classmethod
     def setUpClass(cls):
         Config.getDomain().getProtocols()  # tells the protocols their plugin
@@ -103,12 +110,14 @@ class TestF2FdForms(BaseTest):
             self.assertEqual(param.isExpert(), spec.advanced)
             if spec.choices:
                 self.assertEqual(param.choices, list(spec.choices))
+
         self.eachAsked(check)
 
     def testFieldsAreInTheTabOrGroupOfTheirSection(self):
         def check(protocol, name, kind, default, spec):
             tab, group = places(protocol)[name]
             self.assertEqual(group or tab, spec.section)
+
         self.eachAsked(check)
         self.assertEqual(places(ProtF2FdTrain())["seed"], ("Perturbation", "Run"))
         self.assertEqual(places(ProtF2FdDenoise())["seed"], ("Prediction", "Run"))
@@ -128,6 +137,7 @@ class TestF2FdForms(BaseTest):
                     self.assertEqual(len(param.validate(kind(limit + outside))), 1)
                     if bound in ("ge", "le"):
                         self.assertEqual(param.validate(kind(limit + inside)), [])
+
         self.eachAsked(check)
         self.assertEqual(checked, {"ge", "gt", "le", "lt"})
 
@@ -143,9 +153,19 @@ class TestF2FdForms(BaseTest):
             self.assertEqual(config.create(values), config())
 
     def testRoundTripOfOtherValues(self):
-        values = {"steps": 7, "patch_size": 32, "batch_size": 2, "learning_rate": 0.25,
-                  "schedule": "plateau", "clip": False, "perturbation": "masks", "pool_size": 8,
-                  "mask_probability": 0.25, "network": "published", "seed": 3}
+        values = {
+            "steps": 7,
+            "patch_size": 32,
+            "batch_size": 2,
+            "learning_rate": 0.25,
+            "schedule": "plateau",
+            "clip": False,
+            "perturbation": "masks",
+            "pool_size": 8,
+            "mask_probability": 0.25,
+            "network": "published",
+            "seed": 3,
+        }
         protocol = ProtF2FdTrain()
         for name, value in values.items():
             getattr(protocol, name).set(choice(name, value) if isinstance(value, str) else value)
@@ -165,21 +185,33 @@ class TestF2FdForms(BaseTest):
         self.assertNotIn("noise_scale", train_values(protocol))
 
     def testEachPerturbationShowsItsOwnParameters(self):
-        own = {"masks": {"mask_probability", "inversion_probability", "block_size", "sphere_min",
-                         "sphere_max", "pool_size", "renew_pool"},
-               "points": {"point_probability", "block_probability", "mask_probability",
-                          "block_size"},
-               "blindspot": {"blind_share", "blind_reach"},
-               "halves": set()}
+        own = {
+            "masks": {
+                "mask_probability",
+                "inversion_probability",
+                "block_size",
+                "sphere_min",
+                "sphere_max",
+                "pool_size",
+                "renew_pool",
+            },
+            "points": {"point_probability", "block_probability", "mask_probability", "block_size"},
+            "blindspot": {"blind_share", "blind_reach"},
+            "halves": set(),
+        }
         protocol = ProtF2FdTrain()
-        names = {name for name, _, _, spec in parameters(TrainConfig)
-                 if spec.only[:1] == ("perturbation",)}
+        names = {
+            name
+            for name, _, _, spec in parameters(TrainConfig)
+            if spec.only[:1] == ("perturbation",)
+        }
         self.assertTrue(set.union(*own.values()) < names)
         for perturbation, expected in own.items():
             protocol.perturbation.set(choice("perturbation", perturbation))
             protocol.preset.set(choice("preset", "default"))
-            self.assertEqual({name for name in names if protocol.evalParamCondition(name)},
-                             expected)
+            self.assertEqual(
+                {name for name in names if protocol.evalParamCondition(name)}, expected
+            )
             self.assertEqual(names & set(train_values(protocol)), expected)
             protocol.preset.set(choice("preset", "published"))  # sets the perturbation itself
             self.assertEqual([name for name in names if protocol.evalParamCondition(name)], [])
@@ -231,27 +263,34 @@ class TestF2FdForms(BaseTest):
                     names = shown(protocol, dict(section.iterParams()))
                     self.assertTrue(names, (section.getLabel(), level, preset))
                     hints = [name for name in names if name.startswith("hint_")]
-                    self.assertEqual(bool(hints), (section.getLabel(), preset) == (
-                        "Perturbation", 1), (section.getLabel(), names))
+                    self.assertEqual(
+                        bool(hints),
+                        (section.getLabel(), preset) == ("Perturbation", 1),
+                        (section.getLabel(), names),
+                    )
                     for name, param in section.iterParams():
                         if isinstance(param, Group):
-                            self.assertEqual(name in names, bool(
-                                shown(protocol, dict(param.iterParams()))), (name, level, preset))
+                            self.assertEqual(
+                                name in names,
+                                bool(shown(protocol, dict(param.iterParams()))),
+                                (name, level, preset),
+                            )
 
     def testSentencesSpeakOfLabels(self):
         with self.assertRaises(UserError) as raised:
             TrainConfig.create({"patch_size": 20})
         sentence = in_form_words(raised.exception, TrainConfig)
-        self.assertEqual(sentence,
-                         str(raised.exception).replace("--patch-size", "'Patch size'"))
+        self.assertEqual(sentence, str(raised.exception).replace("--patch-size", "'Patch size'"))
         self.assertNotIn("--", sentence)
-        self.assertEqual(in_form_words("--nonsense of --steps", TrainConfig),
-                         "--nonsense of 'Training steps'")
+        self.assertEqual(
+            in_form_words("--nonsense of --steps", TrainConfig), "--nonsense of 'Training steps'"
+        )
 
     def testTheEnginesSentencesSpeakOfLabels(self):
         said = engine.EngineError("--patch-size is 24; expected 16")
-        with mock.patch.object(engine, "run", side_effect=said), \
-                self.assertRaisesRegex(engine.EngineError, "^'Patch size' is 24; expected 16$"):
+        with mock.patch.object(engine, "run", side_effect=said), self.assertRaisesRegex(
+            engine.EngineError, "^'Patch size' is 24; expected 16$"
+        ):
             ProtF2FdTrain()._runEngine("train", TrainConfig(), os.devnull, "model.pt")
 
     def testValidatorsAndTheDataclassDontBothComplain(self):

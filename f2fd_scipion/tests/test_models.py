@@ -1,35 +1,34 @@
 """Models leave a project and enter another."""
+
 import os
 import shutil
 
 from pyworkflow.viewer import DESKTOP_TKINTER
 
 from f2fd_scipion.objects import F2FdModel
-from f2fd_scipion.protocols import (
-    ProtF2FdDenoise,
-    ProtF2FdExportModel,
-    ProtF2FdImportModel,
-)
+from f2fd_scipion.protocols import ProtF2FdDenoise, ProtF2FdExportModel, ProtF2FdImportModel
 from f2fd_scipion.tests import project
 
 
 class TestF2FdModels(project.ProjectTests):
-
     def testAnExportedModelCanBeImportedAndNothingIsReplaced(self):
         folder = os.path.join(self.getOutputPath(), "my mödels 50%")
         os.makedirs(folder)
-        export = self.newProtocol(ProtF2FdExportModel, inModel=self.train.model, folder=folder,
-                                  fileName="mine.pt")
+        export = self.newProtocol(
+            ProtF2FdExportModel, inModel=self.train.model, folder=folder, fileName="mine.pt"
+        )
         self.assertEqual(export.validate(), [])
         self.launchProtocol(export)
         path = os.path.join(folder, "mine.pt")
         self.assertEqual(os.listdir(folder), ["mine.pt"])
         with open(path, "rb") as one, open(self.train.model.getPath(), "rb") as other:
             self.assertEqual(one.read(), other.read())
-        again = self.newProtocol(ProtF2FdExportModel, inModel=self.train.model, folder=folder,
-                                 fileName="mine.pt")
-        self.assertEqual(again.validate(), ["%s exists already; it is kept: give another name."
-                                            % path])
+        again = self.newProtocol(
+            ProtF2FdExportModel, inModel=self.train.model, folder=folder, fileName="mine.pt"
+        )
+        self.assertEqual(
+            again.validate(), [(f"{path} exists already; it is kept: give another name.")]
+        )
         with self.assertRaisesRegex(FileExistsError, "exists already; it is kept"):
             again.exportStep(path)  # it came after the check
         self.assertEqual(os.listdir(folder), ["mine.pt"])
@@ -38,20 +37,21 @@ class TestF2FdModels(project.ProjectTests):
         imported = self.launch(ProtF2FdImportModel, filePath=path)
         self.assertEqual(str(imported.model), str(self.train.model))
         for protocol in (export, imported):
-            viewerClass, = self.proj.getDomain().findViewers(protocol, DESKTOP_TKINTER)
-            view, = viewerClass(project=self.proj, protocol=protocol)._visualize(protocol)
+            (viewerClass,) = self.proj.getDomain().findViewers(protocol, DESKTOP_TKINTER)
+            (view,) = viewerClass(project=self.proj, protocol=protocol)._visualize(protocol)
             self.assertIn("Training steps: *6*", view.getMessage())
             self.assertIn("Started from: random weights", view.getMessage())
 
     def testImportedModelIsCheckedAndCopied(self):
         path = os.path.join(self.getOutputPath(), "a 50% mödel.pt")
         shutil.copyfile(self.train.model.getPath(), path)
-        imported = self.launch(ProtF2FdImportModel, filePath=" %s " % path)  # as if pasted
+        imported = self.launch(ProtF2FdImportModel, filePath=f" {path} ")  # as if pasted
         os.remove(path)
         self.assertTrue(os.path.exists(imported.model.getPath()))
         self.assertEqual(str(imported.model), str(self.train.model))
-        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
-                                   inModel=imported.model)
+        denoise = self.newProtocol(
+            ProtF2FdDenoise, inTomos=self.imported.Tomograms, inModel=imported.model
+        )
         self.assertEqual(denoise.validate(), [])
         with project.gpus(1):
             self.assertEqual(denoise.warnings(), [])
@@ -59,16 +59,28 @@ class TestF2FdModels(project.ProjectTests):
 
     def testModelsOfEarlierVersionsAreUnderstood(self):
         model = F2FdModel(path="model.pt")
-        model.setInfo({"step": 400, "voxel_size": 8.0, "config": {
-            "preset": "default", "perturbation": "spectrum", "spectrum_quantile": 0.5,
-            "refine_at": 200, "patch_size": 48, "network": "compact"}})  # of version 1.0.0
+        model.setInfo(
+            {
+                "step": 400,
+                "voxel_size": 8.0,
+                "config": {
+                    "preset": "default",
+                    "perturbation": "spectrum",
+                    "spectrum_quantile": 0.5,
+                    "refine_at": 200,
+                    "patch_size": 48,
+                    "network": "compact",
+                },
+            }
+        )  # of version 1.0.0
         config = model.getTrainConfig()
-        self.assertEqual((config.perturbation, config.patch_size, config.network),
-                         ("spectrum", 48, "compact"))
+        self.assertEqual(
+            (config.perturbation, config.patch_size, config.network), ("spectrum", 48, "compact")
+        )
         # Neither could be chosen then, and both have another default now.
         self.assertEqual((config.optimizer, config.averaging), ("adam", 0.0))
 
     def testWhatIsNoModelIsRefused(self):
         failed = self.launchFailing(ProtF2FdImportModel, filePath=self.path("first"))
-        self.assertIn("%s is no F2Fd model" % self.path("first"), failed.getErrorMessage())
+        self.assertIn(f"{self.path('first')} is no F2Fd model", failed.getErrorMessage())
         self.assertFalse(hasattr(failed, "model"))

@@ -1,4 +1,5 @@
 """Discovery, installation, environment and the engine's command line."""
+
 import importlib
 import os
 import shlex
@@ -25,10 +26,12 @@ from f2fd_scipion.constants import F2FD_ENV_ACTIVATION, F2FD_HOME, F2FD_TORCH_IN
 from f2fd_scipion.objects import citations
 
 AWKWARD = ["a b", "50%", "%(GPU)s", "ü€.mrc", "it's", '"q"', "$HOME", "`id`", "a;b", "\\", "*"]
-CLASSES = {"protocols": ("ProtF2FdTrain", "ProtF2FdDenoise", "ProtF2FdImportModel"),
-           "objects": ("F2FdModel",),
-           "viewers": ("F2FdTrainViewer", "F2FdDenoiseViewer")}
-SHOW_ARGUMENTS = "python() { printf '%s\\n' \"$CUDA_VISIBLE_DEVICES\" \"$@\"; }"
+CLASSES = {
+    "protocols": ("ProtF2FdTrain", "ProtF2FdDenoise", "ProtF2FdImportModel"),
+    "objects": ("F2FdModel",),
+    "viewers": ("F2FdTrainViewer", "F2FdDenoiseViewer"),
+}
+SHOW_ARGUMENTS = 'python() { printf \'%s\\n\' "$CUDA_VISIBLE_DEVICES" "$@"; }'
 
 
 def activation(text):
@@ -57,7 +60,6 @@ class QueuedProtocol:
 
 
 class TestF2FdPlugin(BaseTest):
-
     @classmethod
     def setUpClass(cls):
         cls.domain = pyworkflow.Config.getDomain()
@@ -65,8 +67,11 @@ class TestF2FdPlugin(BaseTest):
         cls.plugin = f2fd_scipion.Plugin
 
     def testClassesAreFound(self):
-        found = {"protocols": self.domain.getProtocols(), "objects": self.domain.getObjects(),
-                 "viewers": self.domain.getViewers()}
+        found = {
+            "protocols": self.domain.getProtocols(),
+            "objects": self.domain.getObjects(),
+            "viewers": self.domain.getViewers(),
+        }
         for kind, names in CLASSES.items():
             for name in names:
                 self.assertIn(name, found[kind])
@@ -108,7 +113,7 @@ class TestF2FdPlugin(BaseTest):
         viewer.protocol.inTomos.get().getSamplingRate.return_value = 10.0
         viewer._chosen.return_value = None
         for show in (viewers.F2FdEvaluateViewer._showTable, viewers.F2FdEvaluateViewer._showShells):
-            plotter, = show(viewer)
+            (plotter,) = show(viewer)
             plotter.figure.canvas.draw()
 
     def testLogoIsASmallSquarePicture(self):
@@ -146,8 +151,9 @@ class TestF2FdPlugin(BaseTest):
             assert f2fd_scipion.Plugin.getName
         """
         self.setupTestOutput()
-        subprocess.run([sys.executable, "-c", textwrap.dedent(code), self.getOutputPath()],
-                       check=True)
+        subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code), self.getOutputPath()], check=True
+        )
 
     def testTheTestsLoadWithoutPytest(self):
         code = """
@@ -171,13 +177,19 @@ class TestF2FdPlugin(BaseTest):
             with activation(SHOW_ARGUMENTS):
                 program, arguments = engine.command(AWKWARD, gpu=bool(gpus))
             text = buildRunCommand(program, arguments, 1, gpuList=gpus)
-            shown = subprocess.run(["/bin/sh", "-c", text], check=True, capture_output=True,
-                                   text=True, env={"PATH": os.environ["PATH"]})
+            shown = subprocess.run(
+                ["/bin/sh", "-c", text],
+                check=True,
+                capture_output=True,
+                text=True,
+                env={"PATH": os.environ["PATH"]},
+            )
             lines = shown.stdout.splitlines()
             self.assertEqual(lines[0], ",".join(map(str, gpus)))
             self.assertEqual(lines[1:], ["-m", "f2fd_core"] + AWKWARD)
-            with activation(SHOW_ARGUMENTS), \
-                    mock.patch.dict(os.environ, {"CUDA_VISIBLE_DEVICES": ""}):
+            with activation(SHOW_ARGUMENTS), mock.patch.dict(
+                os.environ, {"CUDA_VISIBLE_DEVICES": ""}
+            ):
                 self.assertEqual(engine.call(AWKWARD, gpus=gpus).splitlines(), lines)
 
     def testTheEnginesEnvironmentTellsWhichGpusItSees(self):
@@ -187,8 +199,11 @@ class TestF2FdPlugin(BaseTest):
             self.assertEqual(engine.usable_gpus([0]), 0)
 
     def testPartsOfAGpuDontCount(self):
-        told = SimpleNamespace(returncode=0, stdout="GPU 0: NVIDIA A100\n  MIG 3g.20gb Device 0:\n"
-                                                    "  MIG 3g.20gb Device 1:\nGPU 1: NVIDIA A100\n")
+        told = SimpleNamespace(
+            returncode=0,
+            stdout="GPU 0: NVIDIA A100\n  MIG 3g.20gb Device 0:\n"
+            "  MIG 3g.20gb Device 1:\nGPU 1: NVIDIA A100\n",
+        )
         with mock.patch.object(engine.subprocess, "run", return_value=told):
             self.assertEqual(engine.gpus(), 2)
 
@@ -201,10 +216,12 @@ class TestF2FdPlugin(BaseTest):
         protocol.job = {}
         with self.assertRaisesRegex(engine.EngineError, "ended without writing .*result.mrc"):
             engine.run(protocol, [], result)
-        protocol.job = {"before.err": "f2fd: error: of a.mrc\nf2fd: error: of b.mrc\n",
-                        "new.err": "f2fd: error: of c.mrc\n"}
+        protocol.job = {
+            "before.err": "f2fd: error: of a.mrc\nf2fd: error: of b.mrc\n",
+            "new.err": "f2fd: error: of c.mrc\n",
+        }
         for name in "abc":
-            with self.assertRaisesRegex(engine.EngineError, "^of %s.mrc$" % name):
+            with self.assertRaisesRegex(engine.EngineError, f"^of {name}.mrc$"):
                 engine.run(protocol, [], result, about=[name + ".mrc"])
 
     def testEmptyActivationMeansThisPython(self):
@@ -228,8 +245,9 @@ class TestF2FdPlugin(BaseTest):
         with activation("python() { echo '[\"0.1\", false]'; }"):
             self.assertIn("no torch", engine.problem())
         with activation("python() { echo '[\"0.1\", true]'; }"):
-            self.assertIn("has F2Fd 0.1, but this plugin is %s" % f2fd_scipion.__version__,
-                          engine.problem())
+            self.assertIn(
+                f"has F2Fd 0.1, but this plugin is {f2fd_scipion.__version__}", engine.problem()
+            )
 
     def testInstallationIsMissedOnlyWhereItWouldBeUsed(self):
         with mock.patch.dict(self.plugin.getVars(), {F2FD_HOME: "/no/such/home"}):
@@ -241,11 +259,12 @@ class TestF2FdPlugin(BaseTest):
     def testInstallationCommand(self):
         env = mock.Mock()
         for conda in ("", "eval hook &&"):
-            with mock.patch.object(pyworkflow.Config, "CONDA_ACTIVATION_CMD", conda), \
-                    mock.patch.object(self.plugin, "_condaActivationCmd", conda):
+            with mock.patch.object(
+                pyworkflow.Config, "CONDA_ACTIVATION_CMD", conda
+            ), mock.patch.object(self.plugin, "_condaActivationCmd", conda):
                 self.plugin.defineBinaries(env)
             options = env.addPackage.call_args[1]
-            (command, flag), = options["commands"]
+            ((command, flag),) = options["commands"]
             syntax = subprocess.run(["/bin/sh", "-n", "-c", command], check=False)
             self.assertEqual(syntax.returncode, 0)
             # Scipion uninstalls the package's folder, so all of the environment must be in it.
@@ -262,14 +281,19 @@ class TestF2FdPlugin(BaseTest):
         self.assertNotIn("--index-url", self.plugin._installation())
         with mock.patch.dict(self.plugin.getVars(), {F2FD_TORCH_INDEX: "file:///my wheels"}):
             command = self.plugin._installation()
-        torch, engine_ = (command.index(text) for text in (
-            "pip install torch --index-url 'file:///my wheels'", "pip install ./f2fd_core"))
+        torch, engine_ = (
+            command.index(text)
+            for text in (
+                "pip install torch --index-url 'file:///my wheels'",
+                "pip install ./f2fd_core",
+            )
+        )
         self.assertLess(torch, engine_)
 
     def testTheEngineIsInstalledFromThisPluginsOwn(self):
         folder = "/a folder/check'out/f2fd_core"
         with mock.patch.object(f2fd_core, "__file__", folder + "/__init__.py"):
-            self.assertIn("cp -R %s . " % shlex.quote(folder), self.plugin._installation())
+            self.assertIn(f"cp -R {shlex.quote(folder)} . ", self.plugin._installation())
 
     def testTheInstallationHasTheUsersVariables(self):
         env = mock.Mock()

@@ -1,4 +1,5 @@
 """What people do to runs and their files: delete, copy, stop, restart, continue, move."""
+
 import glob
 import os
 import shutil
@@ -22,10 +23,11 @@ def content(path):
 
 
 class TestF2FdRuns(project.ProjectTests):
-
-    @reliability("Scipion: a training copied and run beside the first, deleted, and "
-                 "the first restarted with other settings",
-                 "the same model; nothing of the others is touched")
+    @reliability(
+        "Scipion: a training copied and run beside the first, deleted, and "
+        "the first restarted with other settings",
+        "the same model; nothing of the others is touched",
+    )
     def testCopyingDeletingAndRestarting(self):
         train = self.launch(ProtF2FdTrain, inTomos=self.imported.Tomograms, **SMALL)
         before = content(train.model.getPath())
@@ -48,14 +50,20 @@ class TestF2FdRuns(project.ProjectTests):
         self.assertEqual(train.model.getSteps(), 4)
         self.assertNotIn("resuming from", self.stdout(train))
 
-    @reliability("Scipion: denoising stopped in the middle and continued, while a "
-                 "training runs in the same project",
-                 "finished tomograms are kept, the others made; the training ends well")
+    @reliability(
+        "Scipion: denoising stopped in the middle and continued, while a "
+        "training runs in the same project",
+        "finished tomograms are kept, the others made; the training ends well",
+    )
     def testStoppingAndContinuingBesideAnotherRun(self):
         beside = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms, **SMALL)
         self.proj.launchProtocol(beside, wait=False)
-        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
-                                   inModel=self.train.model, **dict(ONE_THREAD, predictions=20))
+        denoise = self.newProtocol(
+            ProtF2FdDenoise,
+            inTomos=self.imported.Tomograms,
+            inModel=self.train.model,
+            **dict(ONE_THREAD, predictions=20),
+        )
         self.proj.launchProtocol(denoise, wait=False)
         first, second = (denoise._getExtraPath(tsId + "_denoised.mrc") for tsId in SHAPES)
         self.waitFor(lambda: os.path.exists(first), denoise)
@@ -73,8 +81,7 @@ class TestF2FdRuns(project.ProjectTests):
         for one, other in zip(self.log(beside), self.log(self.train)):
             self.assertEqual((one["step"], one["loss"]), (other["step"], other["loss"]))
 
-    @reliability("Scipion: two tomograms with one tsId",
-                 "refused before the run, in one sentence")
+    @reliability("Scipion: two tomograms with one tsId", "refused before the run, in one sentence")
     def testTwoTomogramsOfOneName(self):
         twins = SetOfTomograms.create(self.getOutputPath())
         twins.setSamplingRate(SET_VOXEL_SIZE)
@@ -85,35 +92,39 @@ class TestF2FdRuns(project.ProjectTests):
             tomogram.setTsId("twin")
             twins.append(tomogram)
         twins.write()
-        sentence = ("%s: every tomogram needs a tsId of its own, but there is twin (2 times).")
+        sentence = "%s: every tomogram needs a tsId of its own, but there is twin (2 times)."
         denoise = self.newProtocol(ProtF2FdDenoise, inTomos=twins, inModel=self.train.model)
         self.assertEqual(denoise.validate(), [sentence % "Tomograms"])
         train = self.newProtocol(ProtF2FdTrain, inTomos=twins)
         self.assertEqual(train.validate(), [])
         train.groundTruth.set(self.truths.Tomograms)
         self.assertIn(sentence % "Tomograms", train.validate())
-        evaluate = self.newProtocol(ProtF2FdEvaluate, inTomos=twins,
-                                    references=self.truths.Tomograms)
+        evaluate = self.newProtocol(
+            ProtF2FdEvaluate, inTomos=twins, references=self.truths.Tomograms
+        )
         self.assertEqual(evaluate.validate(), [sentence % "Denoised tomograms"])
 
-    @reliability("Scipion: a tomogram, or the model's file, deleted before denoising",
-                 "refused before the run, in one sentence that names it")
+    @reliability(
+        "Scipion: a tomogram, or the model's file, deleted before denoising",
+        "refused before the run, in one sentence that names it",
+    )
     def testWhatWasDeletedIsMissed(self):
         imported, folder = self.importCopies("deleted", {tsId: self.path(tsId) for tsId in SHAPES})
         train = self.launch(ProtF2FdTrain, inTomos=imported.Tomograms, **dict(SMALL, steps=1))
-        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=imported.Tomograms,
-                                   inModel=train.model)
+        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=imported.Tomograms, inModel=train.model)
         self.assertEqual(denoise.validate(), [])
         os.remove(os.path.join(folder, "second.mrc"))
-        error, = denoise.validate()
+        (error,) = denoise.validate()
         self.assertIn("Tomograms: no file is there for second (", error)
         shutil.copyfile(self.path("second"), os.path.join(folder, "second.mrc"))
         os.remove(train.model.getPath())
-        error, = denoise.validate()
-        self.assertEqual(error, "Model: its file %s is not there." % train.model.getPath())
+        (error,) = denoise.validate()
+        self.assertEqual(error, f"Model: its file {train.model.getPath()} is not there.")
 
-    @reliability("Scipion: project moved to another folder",
-                 "runs go on there; nothing is written to the old place")
+    @reliability(
+        "Scipion: project moved to another folder",
+        "runs go on there; nothing is written to the old place",
+    )
     def testAMovedProject(self):
         place = tempfile.TemporaryDirectory(prefix="f2fd_moved_")
         self.addCleanup(place.cleanup)
@@ -133,9 +144,13 @@ class TestF2FdRuns(project.ProjectTests):
             self.assertTrue(denoise.isFinished(), denoise.getErrorMessage())
             denoise = moved.getProtocol(denoise.getObjId())
             for tomogram in denoise.tomograms:
-                here, there = (mrcfile.read(os.path.join(place, path)) for place, path in (
-                    (new, tomogram.getFileName()),
-                    (old, self.denoise._getExtraPath(tomogram.getTsId() + "_denoised.mrc"))))
+                here, there = (
+                    mrcfile.read(os.path.join(place, path))
+                    for place, path in (
+                        (new, tomogram.getFileName()),
+                        (old, self.denoise._getExtraPath(tomogram.getTsId() + "_denoised.mrc")),
+                    )
+                )
                 np.testing.assert_array_equal(here, there)
         finally:
             os.chdir(old)
@@ -144,5 +159,8 @@ class TestF2FdRuns(project.ProjectTests):
     @staticmethod
     def files(folder):
         """All files of a project's runs."""
-        return [os.path.join(place, name)
-                for place, _, names in os.walk(os.path.join(folder, "Runs")) for name in names]
+        return [
+            os.path.join(place, name)
+            for place, _, names in os.walk(os.path.join(folder, "Runs"))
+            for name in names
+        ]

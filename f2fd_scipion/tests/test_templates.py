@@ -1,40 +1,56 @@
 """The workflow templates load into a project as Scipion loads them."""
+
 import json
 
 from pyworkflow import Config
 from pyworkflow.template import TemplateList
 from pyworkflow.tests import BaseTest, setupTestProject
 
-CHAIN = [("ProtF2FdTrain", "inTomos", "Tomograms"), ("ProtF2FdDenoise", "inTomos", "Tomograms"),
-         ("ProtF2FdDenoise", "inModel", "model"),
-         ("ProtMemBrainSeg", "inTomograms", "tomograms")]
+CHAIN = [
+    ("ProtF2FdTrain", "inTomos", "Tomograms"),
+    ("ProtF2FdDenoise", "inTomos", "Tomograms"),
+    ("ProtF2FdDenoise", "inModel", "model"),
+    ("ProtMemBrainSeg", "inTomograms", "tomograms"),
+]
 GRAPHS = {
-    "denoise_and_segment": ({"samplingRate": 8.5}, [
-        "ProtImportTomograms", "ProtF2FdTrain", "ProtF2FdDenoise", "ProtMemBrainSeg"], CHAIN),
-    "reconstruct_denoise_and_segment": ({"samplingRate": 1.35, "voltage": 200.0}, [
-        "ProtImportTs", "ProtAreTomoAlignRecon", "ProtF2FdTrain", "ProtF2FdDenoise",
-        "ProtMemBrainSeg"], [("ProtAreTomoAlignRecon", "inputSetOfTiltSeries", "TiltSeries"),
-                               *CHAIN]),
+    "denoise_and_segment": (
+        {"samplingRate": 8.5},
+        ["ProtImportTomograms", "ProtF2FdTrain", "ProtF2FdDenoise", "ProtMemBrainSeg"],
+        CHAIN,
+    ),
+    "reconstruct_denoise_and_segment": (
+        {"samplingRate": 1.35, "voltage": 200.0},
+        [
+            "ProtImportTs",
+            "ProtAreTomoAlignRecon",
+            "ProtF2FdTrain",
+            "ProtF2FdDenoise",
+            "ProtMemBrainSeg",
+        ],
+        [("ProtAreTomoAlignRecon", "inputSetOfTiltSeries", "TiltSeries"), *CHAIN],
+    ),
 }
 """{template: (values given, classes of the runs, [(run, its input, the output it points to)])}."""
 VALUES = {"folder": "/", "voxel": "8.5", "voltage": "200"}
-PARENTS = {("ProtF2FdTrain", "inTomos"): ("ProtImportTomograms", "ProtAreTomoAlignRecon"),
-           ("ProtF2FdDenoise", "inTomos"): ("ProtImportTomograms", "ProtAreTomoAlignRecon"),
-           ("ProtF2FdDenoise", "inModel"): ("ProtF2FdTrain",),
-           ("ProtMemBrainSeg", "inTomograms"): ("ProtF2FdDenoise",),
-           ("ProtAreTomoAlignRecon", "inputSetOfTiltSeries"): ("ProtImportTs",)}
+PARENTS = {
+    ("ProtF2FdTrain", "inTomos"): ("ProtImportTomograms", "ProtAreTomoAlignRecon"),
+    ("ProtF2FdDenoise", "inTomos"): ("ProtImportTomograms", "ProtAreTomoAlignRecon"),
+    ("ProtF2FdDenoise", "inModel"): ("ProtF2FdTrain",),
+    ("ProtMemBrainSeg", "inTomograms"): ("ProtF2FdDenoise",),
+    ("ProtAreTomoAlignRecon", "inputSetOfTiltSeries"): ("ProtImportTs",),
+}
 
 
 class TestF2FdTemplates(BaseTest):
-
     @classmethod
     def setUpClass(cls):
         setupTestProject(cls)
         Config.getDomain().getProtocols()
         listed = TemplateList()
         listed.addPluginTemplates()
-        cls.templates = {template.name: template for template in listed.templates
-                         if template.source == "F2Fd"}
+        cls.templates = {
+            template.name: template for template in listed.templates if template.source == "F2Fd"
+        }
 
     def testScipionListsThem(self):
         self.assertEqual(set(self.templates), set(GRAPHS))
@@ -55,12 +71,26 @@ class TestF2FdTemplates(BaseTest):
                 template._replaceFields()
                 text = "".join(template.getContent())
                 for step in json.loads(text):
-                    asked = {parameter for parameter, _
-                             in known[step["object.className"]]().iterDefinitionAttributes()}
-                    self.assertEqual([key for key in step if key not in asked and "." not in key
-                                      and key not in ("runMode", "numberOfThreads")], [])
-                runs = {run.getClassName(): run
-                        for run in self.proj.loadProtocols(jsonStr=text).values()}
+                    asked = {
+                        parameter
+                        for parameter, _ in known[
+                            step["object.className"]
+                        ]().iterDefinitionAttributes()
+                    }
+                    self.assertEqual(
+                        [
+                            key
+                            for key in step
+                            if key not in asked
+                            and "." not in key
+                            and key not in ("runMode", "numberOfThreads")
+                        ],
+                        [],
+                    )
+                runs = {
+                    run.getClassName(): run
+                    for run in self.proj.loadProtocols(jsonStr=text).values()
+                }
                 self.assertEqual(list(runs), classes)
                 for parameter, value in values.items():
                     self.assertEqual(runs[classes[0]].getAttributeValue(parameter), value)

@@ -1,4 +1,5 @@
 """Training in a real project, at a small size."""
+
 import json
 import os
 from unittest import mock
@@ -10,18 +11,13 @@ from tomo.objects import SetOfTomoMasks, Tomogram, TomoMask
 
 from f2fd_core.config import TrainConfig
 from f2fd_scipion.objects import F2FdModel
-from f2fd_scipion.protocols import (
-    ProtF2FdDeconvolve,
-    ProtF2FdDenoise,
-    ProtF2FdTrain,
-)
+from f2fd_scipion.protocols import ProtF2FdDeconvolve, ProtF2FdDenoise, ProtF2FdTrain
 from f2fd_scipion.tests import project
 from f2fd_scipion.tests.project import HALVES, NO_HALVES, ONE_THREAD, SET_VOXEL_SIZE, SMALL
 from f2fd_scipion.tests.simulation import SHAPES
 
 
 class TestF2FdTraining(project.ProjectTests):
-
     def testTrainingHasAModelAndItsRecord(self):
         model = self.train.model
         self.assertTrue(os.path.exists(model.getPath()))
@@ -33,14 +29,17 @@ class TestF2FdTraining(project.ProjectTests):
         self.assertEqual((recorded.steps, recorded.precision, recorded.threads), (6, "float32", 1))
         tomograms = [tomogram.getFileName() for tomogram in self.imported.Tomograms]
         self.assertEqual(list(recorded.tomograms), tomograms)
-        self.assertEqual([os.path.basename(path) for path in recorded.ground_truth],
-                         [os.path.basename(path) for path in tomograms])
+        self.assertEqual(
+            [os.path.basename(path) for path in recorded.ground_truth],
+            [os.path.basename(path) for path in tomograms],
+        )
         self.assertEqual(len(self.log(self.train)), 6)
         self.assertIn("ssim", self.log(self.train)[0])
         self.assertIn("6", " ".join(self.train.summary()))
         self.assertTrue(self.train.methods())
-        self.assertEqual(self.proj.getSourceParents(model)[0].getObjId(),
-                         self.imported.Tomograms.getObjId())
+        self.assertEqual(
+            self.proj.getSourceParents(model)[0].getObjId(), self.imported.Tomograms.getObjId()
+        )
 
     def testContinuingTrainsOn(self):
         train = self.launch(ProtF2FdTrain, inTomos=self.imported.Tomograms, **SMALL)
@@ -54,20 +53,27 @@ class TestF2FdTraining(project.ProjectTests):
         self.assertIn("resuming from", self.stdout(train))  # the log that is opened first
         self.assertNotIn("resuming from", self.stderr(train))
         train.patch_size.set(24)
-        self.assertEqual(train.validate(), [
-            "'Patch size' is 24; expected 16 as in %s, from which the training resumes; or choose "
-            "'Restart' to train anew." % train._getExtraPath("train.json")])
+        self.assertEqual(
+            train.validate(),
+            [
+                f"'Patch size' is 24; expected 16 as in {train._getExtraPath('train.json')}, from "
+                "which the training resumes; or choose 'Restart' to train anew."
+            ],
+        )
         train.runMode.set(MODE_RESTART)
         self.assertEqual(train.validate(), [])
 
     def testValidationSpeaksTheEnginesSentence(self):
         train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms, patch_size=20)
-        self.assertEqual(train.validate(), ["'Patch size' is 20; expected a multiple of 8 for the "
-                                            "folded network."])
+        self.assertEqual(
+            train.validate(),
+            ["'Patch size' is 20; expected a multiple of 8 for the folded network."],
+        )
         train.patch_size.set(16)
         self.assertEqual(train.validate(), [])
-        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
-                                   inModel=self.train.model, tile_size=20)
+        denoise = self.newProtocol(
+            ProtF2FdDenoise, inTomos=self.imported.Tomograms, inModel=self.train.model, tile_size=20
+        )
         self.assertEqual(len(denoise.validate()), 1)
         self.assertIn("'Tile size' is 20; expected a multiple of 8", denoise.validate()[0])
         denoise.tile_size.set(0)
@@ -76,8 +82,9 @@ class TestF2FdTraining(project.ProjectTests):
     def testValidationNamesWhatIsMissing(self):
         train = self.newProtocol(ProtF2FdTrain)
         self.assertEqual(train.validate(), ["*Tomograms* cannot be EMPTY."])
-        imported, folder = self.importCopies("gone", {"here": self.path("first"),
-                                                      "gone": self.path("first")})
+        imported, folder = self.importCopies(
+            "gone", {"here": self.path("first"), "gone": self.path("first")}
+        )
         os.remove(os.path.join(folder, "gone.mrc"))
         train.inTomos.set(imported.Tomograms)
         train.groundTruth.set(self.truths.Tomograms)
@@ -89,31 +96,42 @@ class TestF2FdTraining(project.ProjectTests):
     def testWhatTheMachineOrTheMethodHasNoRoomFor(self):
         imported, folder = self.importCopies("thin", {"x": self.path("first")})
         train = self.newProtocol(ProtF2FdTrain, inTomos=imported.Tomograms)
-        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=imported.Tomograms,
-                                   inModel=self.train.model)
+        denoise = self.newProtocol(
+            ProtF2FdDenoise, inTomos=imported.Tomograms, inModel=self.train.model
+        )
         with project.gpus(1):
             self.assertEqual(train.warnings() + train.validate() + denoise.validate(), [])
-        with mock.patch.object(os, "sysconf", return_value=2 ** 14):  # 256 MiB
+        with mock.patch.object(os, "sysconf", return_value=2**14):  # 256 MiB
             for protocol in (train, denoise):
-                self.assertIn("The largest tomogram may need 2 GB of memory; this machine has 0 GB",
-                              " ".join(protocol.warnings()))
-            both = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
-                                    inModel=self.train.model, useGpu=False)
-            self.assertIn("The 2 largest tomograms, side by side, may need 3 GB",
-                          " ".join(both.warnings()))
+                self.assertIn(
+                    "The largest tomogram may need 2 GB of memory; this machine has 0 GB",
+                    " ".join(protocol.warnings()),
+                )
+            both = self.newProtocol(
+                ProtF2FdDenoise,
+                inTomos=self.imported.Tomograms,
+                inModel=self.train.model,
+                useGpu=False,
+            )
+            self.assertIn(
+                "The 2 largest tomograms, side by side, may need 3 GB", " ".join(both.warnings())
+            )
         with mrcfile.new(os.path.join(folder, "x.mrc"), overwrite=True) as stream:
             stream.set_data(np.zeros((5, 40, 40), dtype=np.float32))
-        sentence = ("Tomograms: every side needs at least 8 voxels, which the thinnest of x (5) "
-                    "does not have.")
+        sentence = (
+            "Tomograms: every side needs at least 8 voxels, which the thinnest of x (5) "
+            "does not have."
+        )
         self.assertEqual(train.validate(), [sentence])
         self.assertEqual(denoise.validate(), [sentence])
 
     def testTomogramsWhoseDepthMayNotBeAlongZ(self):
         train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms)
         with project.gpus(1), mock.patch.object(Tomogram, "getDim", return_value=(40, 32, 48)):
-            warning, = train.warnings()
-        self.assertIn("Z is not the thinnest side (X x Y x Z) of first (40 x 32 x 48), second",
-                      warning)
+            (warning,) = train.warnings()
+        self.assertIn(
+            "Z is not the thinnest side (X x Y x Z) of first (40 x 32 x 48), second", warning
+        )
 
     def testGpuOrCpu(self):
         train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms)
@@ -132,21 +150,26 @@ class TestF2FdTraining(project.ProjectTests):
         train.gpuList.set("0 1 2 3")
         self.assertEqual(train.validate(), [])
         with project.gpus(2):
-            self.assertEqual(train.validate(), ["GPU IDs: there is no GPU 2, 3; this machine has "
-                                                "2, counted from 0."])
+            self.assertEqual(
+                train.validate(),
+                ["GPU IDs: there is no GPU 2, 3; this machine has 2, counted from 0."],
+            )
         with project.gpus(4):
             self.assertEqual(train.validate(), [])
         with project.gpus(4, usable=0):
-            error, = train.validate()
-            self.assertIn("this machine has 4, of which PyTorch in the engine's environment sees "
-                          "none", error)
+            (error,) = train.validate()
+            self.assertIn(
+                "this machine has 4, of which PyTorch in the engine's environment sees none", error
+            )
             train._useQueue.set(True)
             self.assertEqual(train.validate(), [])
             train._useQueue.set(False)
         for text in ("abc", "0;1", "-1", "0-", "0 1.5"):
             train.gpuList.set(text)
-            self.assertEqual(train.validate(), [
-                "GPU IDs is '%s'; expected numbers, such as '0' or '0 2 3'." % text])
+            self.assertEqual(
+                train.validate(),
+                [f"GPU IDs is '{text}'; expected numbers, such as '0' or '0 2 3'."],
+            )
         for text in (" 0, 1", "0-1,3", "0 2 3"):
             train.gpuList.set(text)
             self.assertEqual(train.validate(), [])
@@ -168,8 +191,8 @@ class TestF2FdTraining(project.ProjectTests):
                 stream.set_data(mask)
         train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms, **SMALL)
         train.inTomos.set(self.imported)
-        train.inTomos.setExtended("Tomograms.%d" % self.imported.Tomograms.getItem(
-            "_tsId", "second").getObjId())
+        second = self.imported.Tomograms.getItem("_tsId", "second")
+        train.inTomos.setExtended(f"Tomograms.{second.getObjId()}")
         self.assertEqual(train.inTomos.get().getTsId(), "second")
         self.assertEqual(train.validate(), [])
         tomoMasks = SetOfTomoMasks.create(folder)
@@ -190,8 +213,9 @@ class TestF2FdTraining(project.ProjectTests):
         self.assertIn("Tomograms: *1* at", " ".join(train.summary()))
 
     def testFinishingARunningTrainingKeepsItsModel(self):
-        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms,
-                                 **dict(SMALL, steps=100000))
+        train = self.newProtocol(
+            ProtF2FdTrain, inTomos=self.imported.Tomograms, **dict(SMALL, steps=100000)
+        )
         self.proj.launchProtocol(train, wait=False)
         log = train._getExtraPath("log.csv")
         self.waitFor(lambda: os.path.exists(log) and len(self.log(train)) > 7, train)
@@ -212,14 +236,22 @@ class TestF2FdTraining(project.ProjectTests):
         self.assertEqual(train.summary(), ["No training step yet."])
         train.makePathsAndClean()
         with open(train._getExtraPath("log.csv"), "w") as stream:
-            stream.write("step,explained_power,signal_power,seconds_left\n"
-                         "0,0.1,0.2,100\n49,0.3,0.4,721\n50,,,720\n51,,")
-        self.assertEqual(train.summary(), ["Training step *51*, at most *12 min* left.",
-                                           "The network explains *75 %* of the signal."])
+            stream.write(
+                "step,explained_power,signal_power,seconds_left\n"
+                "0,0.1,0.2,100\n49,0.3,0.4,721\n50,,,720\n51,,"
+            )
+        self.assertEqual(
+            train.summary(),
+            [
+                "Training step *51*, at most *12 min* left.",
+                "The network explains *75 %* of the signal.",
+            ],
+        )
 
     def testStoppingATrainingHandsOutItsNewestCheckpoint(self):
-        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms,
-                                 **dict(SMALL, steps=100000))
+        train = self.newProtocol(
+            ProtF2FdTrain, inTomos=self.imported.Tomograms, **dict(SMALL, steps=100000)
+        )
         self.proj.launchProtocol(train, wait=False)
         self.waitFor(lambda: train.newestCheckpoint() and self.updated(train).isRunning(), train)
         self.proj.stopProtocol(train)
@@ -228,8 +260,9 @@ class TestF2FdTraining(project.ProjectTests):
         stored = self.proj.getProtocol(train.getObjId(), fromRuns=False)
         self.assertEqual(stored.model.getPath(), newest)
         self.assertEqual(stored.model.getSteps(), int(newest[-11:-3]))
-        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
-                                   inModel=stored.model)
+        denoise = self.newProtocol(
+            ProtF2FdDenoise, inTomos=self.imported.Tomograms, inModel=stored.model
+        )
         self.assertEqual(denoise.validate(), [])
         train.steps.set(train.model.getSteps() + 1)
         self.resume(train)
@@ -238,28 +271,40 @@ class TestF2FdTraining(project.ProjectTests):
     def testHalfMapsOfASet(self):
         imported, _ = self.importCopies("halves", {tsId: self.path(tsId) for tsId in SHAPES})
         self.setHalfMaps(imported.Tomograms, {tsId: self.halves(tsId) for tsId in SHAPES})
-        train = self.launch(ProtF2FdTrain, inTomos=imported.Tomograms, perturbation=HALVES,
-                            initialModel=self.train.model, learning_rate=1e-4, **SMALL)
+        train = self.launch(
+            ProtF2FdTrain,
+            inTomos=imported.Tomograms,
+            perturbation=HALVES,
+            initialModel=self.train.model,
+            learning_rate=1e-4,
+            **SMALL,
+        )
         config = train.model.getTrainConfig()
         self.assertEqual(config.perturbation, "halves")
-        self.assertEqual([os.path.basename(path) for path in config.tomograms],
-                         [tsId + ".mrc" for tsId in SHAPES])
+        self.assertEqual(
+            [os.path.basename(path) for path in config.tomograms],
+            [tsId + ".mrc" for tsId in SHAPES],
+        )
         self.assertEqual(list(config.half_maps), self.halves("first") + self.halves("second"))
         self.assertEqual(config.initial_model, self.train.model.getPath())
         self.assertEqual(len(self.log(train)), 6)
-        denoise = self.launch(ProtF2FdDenoise, inTomos=imported.Tomograms, inModel=train.model,
-                              **ONE_THREAD)
+        denoise = self.launch(
+            ProtF2FdDenoise, inTomos=imported.Tomograms, inModel=train.model, **ONE_THREAD
+        )
         self.checkDenoised(denoise, SHAPES)
         for tomogram in imported.Tomograms:
-            self.assertEqual(denoise._supply(tomogram)["half_maps"],
-                             self.halves(tomogram.getTsId()))
+            self.assertEqual(
+                denoise._supply(tomogram)["half_maps"], self.halves(tomogram.getTsId())
+            )
         # Tomograms that have none are denoised as they are, and so are all by other models.
-        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
-                                   inModel=train.model)
+        denoise = self.newProtocol(
+            ProtF2FdDenoise, inTomos=self.imported.Tomograms, inModel=train.model
+        )
         self.assertEqual(denoise.validate(), [])
         self.assertEqual(denoise._supply()["half_maps"], [])
-        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=imported.Tomograms,
-                                   inModel=self.train.model)
+        denoise = self.newProtocol(
+            ProtF2FdDenoise, inTomos=imported.Tomograms, inModel=self.train.model
+        )
         self.assertEqual(denoise.validate(), [])
         self.assertEqual(denoise._supply()["half_maps"], [])
 
@@ -278,19 +323,24 @@ class TestF2FdTraining(project.ProjectTests):
         self.assertEqual(train._supply()["half_maps"], [])
         self.assertEqual(train.validate(), [])
         train.perturbation.set(HALVES)
-        self.assertEqual(train.validate(), [
-            "Use half-maps is 'No', but the perturbation 'halves' needs them; choose 'Yes' or "
-            "another perturbation."])
+        self.assertEqual(
+            train.validate(),
+            [
+                "Use half-maps is 'No', but the perturbation 'halves' needs them; choose 'Yes' or "
+                "another perturbation."
+            ],
+        )
 
     def testHalfMapsThatAreMissing(self):
-        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms,
-                                 perturbation=HALVES)
+        train = self.newProtocol(
+            ProtF2FdTrain, inTomos=self.imported.Tomograms, perturbation=HALVES
+        )
         self.assertEqual(train.validate(), [NO_HALVES])
         imported, folder = self.importCopies("halfgone", {"x": self.path("first")})
         gone = os.path.join(folder, "gone.mrc")
         self.setHalfMaps(imported.Tomograms, {"x": [self.halves("first")[0], gone]})
         train.inTomos.set(imported.Tomograms)
-        self.assertEqual(train.validate(), ["Tomograms: no file is there for x (%s)." % gone])
+        self.assertEqual(train.validate(), [f"Tomograms: no file is there for x ({gone})."])
         train.perturbation.set(0)
         self.assertEqual(train.validate(), [])
         self.assertEqual(train._supply()["half_maps"], [])
@@ -299,12 +349,14 @@ class TestF2FdTraining(project.ProjectTests):
         """Also where half-maps are there, and were asked for before that method was chosen."""
         imported, _ = self.importCopies("published", {"x": self.path("first")})
         self.setHalfMaps(imported.Tomograms, {"x": self.halves("first")})
-        train = self.newProtocol(ProtF2FdTrain, inTomos=imported.Tomograms, perturbation=HALVES,
-                                 preset=1)
+        train = self.newProtocol(
+            ProtF2FdTrain, inTomos=imported.Tomograms, perturbation=HALVES, preset=1
+        )
         self.assertEqual(train.validate(), [])
         config = train._configure(train._supply())
-        self.assertEqual((config.preset, config.perturbation, config.half_maps),
-                         ("published", "masks", ()))
+        self.assertEqual(
+            (config.preset, config.perturbation, config.half_maps), ("published", "masks", ())
+        )
 
     def testTheInitialModelMustBeThere(self):
         model = F2FdModel(path="gone/model.pt")
@@ -319,13 +371,16 @@ class TestF2FdTraining(project.ProjectTests):
     def testWhatATrainingStartsFromAndRestsOnIsTold(self):
         self.assertIn("starting from random weights", self.train.methods()[0])
         initial = self.train.model
-        train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms,
-                                 initialModel=initial)
+        train = self.newProtocol(
+            ProtF2FdTrain, inTomos=self.imported.Tomograms, initialModel=initial
+        )
         train.model = F2FdModel(path="model.pt")
         config = TrainConfig(initial_model=initial.getPath())
         train.model.setInfo({"step": 6, "voxel_size": 8.0, "config": config.to_dict()})
-        self.assertIn("starting from the model %s, which had started from random weights"
-                      % initial.getPath(), train.methods()[0])
+        self.assertIn(
+            (f"starting from the model {initial.getPath()}, which had started from random weights"),
+            train.methods()[0],
+        )
         config = TrainConfig(perturbation="blindspot", start="random", deconvolve=True, defocus=3.0)
         train.model.setInfo({"step": 6, "voxel_size": 8.0, "config": config.to_dict()})
         denoise = self.newProtocol(ProtF2FdDenoise, inModel=train.model)
@@ -337,11 +392,16 @@ class TestF2FdTraining(project.ProjectTests):
             self.assertIn("weights that have learned to denoise simulated tomograms", told)
 
     def testDefocusIsForModelsOfDeconvolvedTomograms(self):
-        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
-                                   inModel=self.train.model, defocus=3.0)
-        self.assertEqual(denoise.validate(), [
-            "'Defocus' is 3; expected 0, since the model was trained on tomograms that were not "
-            "deconvolved."])
+        denoise = self.newProtocol(
+            ProtF2FdDenoise, inTomos=self.imported.Tomograms, inModel=self.train.model, defocus=3.0
+        )
+        self.assertEqual(
+            denoise.validate(),
+            [
+                "'Defocus' is 3; expected 0, since the model was trained on tomograms that were "
+                "not deconvolved."
+            ],
+        )
         train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms, deconvolve=True)
         self.assertEqual(len(train.validate()), 1)
         self.assertIn("'Defocus' is 0; expected the tomograms' defocus", train.validate()[0])
@@ -351,37 +411,66 @@ class TestF2FdTraining(project.ProjectTests):
     def testCtfsAreForTheDeconvolution(self):
         ctfs = self.ctfs({"first": [(20000, 20000, 0, True)], "second": [(40000, 40000, 90, True)]})
         train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms, inCtfs=ctfs)
-        self.assertEqual(train.validate(), [
-            "CTFs: they are for the deconvolution, but 'Deconvolve first' is 'No'; choose 'Yes' or "
-            "no CTFs."])
+        self.assertEqual(
+            train.validate(),
+            [
+                "CTFs: they are for the deconvolution, but 'Deconvolve first' is 'No'; choose "
+                "'Yes' or no CTFs."
+            ],
+        )
         train.deconvolve.set(True)
         self.assertEqual(train.validate(), [])
         config = train._configure(train._supply())
         self.assertEqual((config.defocus, config.phase_shift), (3.0, 45.0))
         with project.gpus(1):
-            self.assertEqual(train.warnings(), [
-                "The tomograms' defocus is 2.00 to 4.00 µm; the training deconvolves all with the "
-                "mean, 3.00 µm: run 'deconvolve tomograms' first and train on its results."])
-            train.inCtfs.set(self.ctfs({tsId: [(defocus, defocus, 0, True)] for tsId, defocus in
-                                        (("first", 29000), ("second", 31000))}))
+            self.assertEqual(
+                train.warnings(),
+                [
+                    "The tomograms' defocus is 2.00 to 4.00 µm; the training deconvolves all with "
+                    "the "
+                    "mean, 3.00 µm: run 'deconvolve tomograms' first and train on its results."
+                ],
+            )
+            train.inCtfs.set(
+                self.ctfs(
+                    {
+                        tsId: [(defocus, defocus, 0, True)]
+                        for tsId, defocus in (("first", 29000), ("second", 31000))
+                    }
+                )
+            )
             self.assertEqual(train.warnings(), [])
 
-        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
-                                   inModel=self.train.model, inCtfs=ctfs)
-        self.assertEqual(denoise.validate(), [
-            "CTFs: the model was trained on tomograms that were not deconvolved; expected no "
-            "CTFs."])
+        denoise = self.newProtocol(
+            ProtF2FdDenoise, inTomos=self.imported.Tomograms, inModel=self.train.model, inCtfs=ctfs
+        )
+        self.assertEqual(
+            denoise.validate(),
+            [
+                "CTFs: the model was trained on tomograms that were not deconvolved; expected no "
+                "CTFs."
+            ],
+        )
         model = F2FdModel(path=self.train.model.getPath())
         model.setInfo({"config": config.to_dict(), "voxel_size": SET_VOXEL_SIZE, "step": 6})
         denoise.inModel.set(model)
         self.assertEqual(denoise.validate(), [])
-        self.assertEqual([denoise._configure(denoise._supply(tomogram)).defocus
-                          for tomogram in self.imported.Tomograms], [2.0, 4.0])
+        self.assertEqual(
+            [
+                denoise._configure(denoise._supply(tomogram)).defocus
+                for tomogram in self.imported.Tomograms
+            ],
+            [2.0, 4.0],
+        )
         denoise.inCtfs.set(self.ctfs({"first": [], "second": []}, voltage=200))
         with project.gpus(1):
-            self.assertEqual(denoise.warnings(), [
-                "The tomograms were taken at 200 kV, but the deconvolution filter is made for 300 "
-                "kV: its zeros are misplaced."])
+            self.assertEqual(
+                denoise.warnings(),
+                [
+                    "The tomograms were taken at 200 kV, but the deconvolution filter is made for "
+                    "300 kV: its zeros are misplaced."
+                ],
+            )
 
     def testTheFilterIsToldWhatScipionKnows(self):
         imported, _ = self.importCopies("corrected", {"x": self.path("first")})
@@ -392,15 +481,23 @@ class TestF2FdTraining(project.ProjectTests):
             for protocol in (train, deconvolve):
                 self.assertEqual(protocol.warnings(), [])
                 tomograms.setCtfCorrected(True)
-                self.assertEqual(protocol.warnings(), [
-                    "Phases flipped is 'No', but the tomograms are marked as CTF-corrected; "
-                    "expected 'Yes'."])
+                self.assertEqual(
+                    protocol.warnings(),
+                    [
+                        "Phases flipped is 'No', but the tomograms are marked as CTF-corrected; "
+                        "expected 'Yes'."
+                    ],
+                )
                 protocol.phase_flipped.set(True)
                 self.assertEqual(protocol.warnings(), [])
                 tomograms.getAcquisition().setVoltage(200)
-                self.assertEqual(protocol.warnings(), [
-                    "The tomograms were taken at 200 kV, but the deconvolution filter is made for "
-                    "300 kV: its zeros are misplaced."])
+                self.assertEqual(
+                    protocol.warnings(),
+                    [
+                        "The tomograms were taken at 200 kV, but the deconvolution filter is made "
+                        "for 300 kV: its zeros are misplaced."
+                    ],
+                )
                 tomograms.getAcquisition().setVoltage(300)
                 tomograms.setCtfCorrected(False)
             tomograms.setCtfCorrected(True)

@@ -1,4 +1,5 @@
 """What a person sees: viewers, wizards and the window itself."""
+
 import contextlib
 import json
 import os
@@ -35,13 +36,21 @@ from f2fd_scipion.wizards.patch_size import suggested
 def display():
     """A display in memory, with a window manager if there is one; yields its number."""
     read, write = os.pipe()
-    server = subprocess.Popen(["Xvfb", "-displayfd", str(write), "-screen", "0", "1600x1000x24"],
-                              pass_fds=[write], stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1600x1000x24"],
+        pass_fds=[write],
+        stderr=subprocess.DEVNULL,
+    )
     os.close(write)
     with open(read) as stream:
         number = ":" + stream.readline().strip()
-    manager = subprocess.Popen(["openbox"], env=dict(os.environ, DISPLAY=number),
-                               stderr=subprocess.DEVNULL) if shutil.which("openbox") else None
+    manager = (
+        subprocess.Popen(
+            ["openbox"], env=dict(os.environ, DISPLAY=number), stderr=subprocess.DEVNULL
+        )
+        if shutil.which("openbox")
+        else None
+    )
     try:
         yield number
     finally:
@@ -52,18 +61,19 @@ def display():
 
 
 class TestF2FdViews(project.ProjectTests):
-
     def testTrainingViewer(self):
         viewer = self.viewer(F2FdTrainViewer, self.train)
         shown = viewer._getVisualizeDict()
-        self.assertEqual(set(shown), {"showGain", "showScores", "showSlices", "showHistogram",
-                                      "showSpectrum"})
+        self.assertEqual(
+            set(shown), {"showGain", "showScores", "showSlices", "showHistogram", "showSpectrum"}
+        )
         for name, show in shown.items():
             plotter = self.drawn(show(name))
             if name == "showScores":
                 ssim = plotter.figure.axes[0].lines[1].get_ydata()
-                np.testing.assert_allclose(ssim, [float(row["ssim"])
-                                                  for row in self.log(self.train)])
+                np.testing.assert_allclose(
+                    ssim, [float(row["ssim"]) for row in self.log(self.train)]
+                )
 
     def testAPlotOfTheTrainingIsDrawnAnewAsTheLogGrows(self):
         path = os.path.join(self.getOutputPath(), "log.csv")
@@ -91,25 +101,34 @@ class TestF2FdViews(project.ProjectTests):
             shown = self.drawn(viewer._getVisualizeDict()["tomogram"]("tomogram"))
             before, after, deviation = (
                 np.array(mrcfile.read(path), dtype=np.float32)
-                for path in (self.path(tsId), self.denoise._getExtraPath(tsId + "_denoised.mrc"),
-                             self.denoise._getExtraPath(tsId + "_std.mrc")))
+                for path in (
+                    self.path(tsId),
+                    self.denoise._getExtraPath(tsId + "_denoised.mrc"),
+                    self.denoise._getExtraPath(tsId + "_std.mrc"),
+                )
+            )
             for axis, direction in enumerate(("XY", "XZ", "YZ")):
                 shown.turn(direction)
                 shown.place.set_val(3)
-                for name, volume in (("before", before), ("denoised", after),
-                                     ("removed", before - after),
-                                     ("standard deviation", deviation)):
+                for name, volume in (
+                    ("before", before),
+                    ("denoised", after),
+                    ("removed", before - after),
+                    ("standard deviation", deviation),
+                ):
                     section = volume.take(3, axis)
-                    np.testing.assert_array_equal(shown.images[name].get_array(),
-                                                  section.T if direction == "YZ" else section)
+                    np.testing.assert_array_equal(
+                        shown.images[name].get_array(), section.T if direction == "YZ" else section
+                    )
                     self.assertEqual(shown.images[name].origin, "lower")
                     bottom, top = shown.panels[name].get_ylim()
                     self.assertLess(bottom, top)  # the first row is at the bottom
                 limits = shown.images["before"].get_clim()
                 self.assertEqual(limits, shown.images["denoised"].get_clim())
                 shown.contrast.set_val(1)
-                self.assertAlmostEqual(np.diff(shown.images["before"].get_clim())[0],
-                                       np.diff(limits)[0] / 2, places=5)
+                self.assertAlmostEqual(
+                    np.diff(shown.images["before"].get_clim())[0], np.diff(limits)[0] / 2, places=5
+                )
                 shown.contrast.set_val(0)
 
     def testUnsignedBytesOfImodAreShownAsSuch(self):
@@ -125,8 +144,9 @@ class TestF2FdViews(project.ProjectTests):
     def testWizardsWaitForTheFirstTomogram(self):
         empty = self.emptySet()
         train = self.newProtocol(ProtF2FdTrain, inTomos=empty)
-        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=empty, inModel=self.train.model,
-                                   numberOfThreads=3)
+        denoise = self.newProtocol(
+            ProtF2FdDenoise, inTomos=empty, inModel=self.train.model, numberOfThreads=3
+        )
         for wizard, protocol in ((F2FdPatchSizeWizard, train), (F2FdPreviewWizard, denoise)):
             form = mock.Mock(protocol=protocol)
             wizard().show(form)
@@ -136,24 +156,35 @@ class TestF2FdViews(project.ProjectTests):
         """By what the training starts from; where that is random, by the thinnest side."""
         compact, published = {"network": 0}, {"network": 1}
         for thinnest, values, expected, reason in (
-                (300, {}, 48, "pretrained"), (40, {}, 48, "pretrained"),
-                (300, {"start": 1}, 48, "300"), (40, {"start": 1}, 40, "40"),
-                (40, {"features": 24}, 40, "40"),
-                (45, compact, 40, "45"), (10, compact, 16, "10"), (300, published, 64, "300"),
-                (40, published, 32, "40"),
-                (300, {"initialModel": self.train.model}, 16, "initial model")):
+            (300, {}, 48, "pretrained"),
+            (40, {}, 48, "pretrained"),
+            (300, {"start": 1}, 48, "300"),
+            (40, {"start": 1}, 40, "40"),
+            (40, {"features": 24}, 40, "40"),
+            (45, compact, 40, "45"),
+            (10, compact, 16, "10"),
+            (300, published, 64, "300"),
+            (40, published, 32, "40"),
+            (300, {"initialModel": self.train.model}, 16, "initial model"),
+        ):
             protocol = self.newProtocol(ProtF2FdTrain, patch_size=20, **values)
             size, told = suggested(protocol, thinnest)
             self.assertEqual(size, expected, values)
             self.assertIn(reason, told)
-        form = mock.Mock(protocol=self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms,
-                                                   batch_size=0))
+        form = mock.Mock(
+            protocol=self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms, batch_size=0)
+        )
         F2FdPatchSizeWizard().show(form)
         form.showError.assert_called_once_with("'Patches per batch' is 0; expected at least 1.")
 
     def testThePreviewIsAPartOfTheResult(self):
-        denoise = self.newProtocol(ProtF2FdDenoise, inTomos=self.imported.Tomograms,
-                                   inModel=self.train.model, useGpu=False, **ONE_THREAD)
+        denoise = self.newProtocol(
+            ProtF2FdDenoise,
+            inTomos=self.imported.Tomograms,
+            inModel=self.train.model,
+            useGpu=False,
+            **ONE_THREAD,
+        )
         with mock.patch.object(preview, "DEPTH", 8), mock.patch.object(preview, "SIDE", 40):
             before, after, first = preview.denoised_part(denoise, "second", 31, 2)
         np.testing.assert_array_equal(before, mrcfile.read(self.path("second"))[24:, 12:52, 4:44])
@@ -165,8 +196,9 @@ class TestF2FdViews(project.ProjectTests):
         shown.place.set_val(31)
         np.testing.assert_array_equal(shown.images["denoised"].get_array(), after[7])
         # Not by a multiple of 2: what a hardly trained network gives repeats with folded blocks.
-        right, shifted = (np.corrcoef(after.ravel(), whole[24:, y:y + 40, 4:44].ravel())[0, 1]
-                          for y in (12, 1))
+        right, shifted = (
+            np.corrcoef(after.ravel(), whole[24:, y : y + 40, 4:44].ravel())[0, 1] for y in (12, 1)
+        )
         self.assertGreater(right, max(2 * shifted, 0.6))
         with self.assertRaisesRegex(engine.EngineError, "--tile-size is 20"):
             denoise.tile_size.set(20)
@@ -176,27 +208,55 @@ class TestF2FdViews(project.ProjectTests):
         """The project window itself, on a display in memory."""
         if not shutil.which("Xvfb"):
             self.skipTest("Xvfb, for a window without a screen, is not installed")
-        evaluate = self.launch(ProtF2FdEvaluate, inTomos=self.denoise.tomograms,
-                               references=self.truths.Tomograms,
-                               noisyTomos=self.imported.Tomograms)
+        evaluate = self.launch(
+            ProtF2FdEvaluate,
+            inTomos=self.denoise.tomograms,
+            references=self.truths.Tomograms,
+            noisyTomos=self.imported.Tomograms,
+        )
         folder = os.environ.get("F2FD_TEST_SCREENSHOTS") or self.getOutputPath("screenshots")
         os.makedirs(folder, exist_ok=True)
-        export = self.launch(ProtF2FdExportModel, inModel=self.train.model, fileName="seen.pt",
-                             folder=self.getOutputPath())
+        export = self.launch(
+            ProtF2FdExportModel,
+            inModel=self.train.model,
+            fileName="seen.pt",
+            folder=self.getOutputPath(),
+        )
         runs = [str(run.getObjId()) for run in (self.train, self.denoise, evaluate, export)]
         with display() as number, open(os.path.join(folder, "window.log"), "w") as log:
             code = subprocess.call(
-                [sys.executable, "-m", "f2fd_scipion.tests.window", folder,
-                 self.proj.getShortName(), *runs], stdout=log, stderr=log, timeout=100,
-                env=dict(os.environ, DISPLAY=number, OMP_NUM_THREADS="1"))
+                [
+                    sys.executable,
+                    "-m",
+                    "f2fd_scipion.tests.window",
+                    folder,
+                    self.proj.getShortName(),
+                    *runs,
+                ],
+                stdout=log,
+                stderr=log,
+                timeout=100,
+                env=dict(os.environ, DISPLAY=number, OMP_NUM_THREADS="1"),
+            )
         with open(os.path.join(folder, "window.log")) as log:
             self.assertTrue(os.path.exists(os.path.join(folder, "seen.json")), log.read()[-3000:])
         with open(os.path.join(folder, "seen.json")) as stream:
             seen = json.load(stream)
         self.assertEqual((code, seen["error"]), (0, ""))
-        self.assertEqual(seen["tree"], ["F2Fd - " + protocol._label for protocol in (
-            ProtF2FdTrain, ProtF2FdDenoise, ProtF2FdCheck, ProtF2FdDeconvolve, ProtF2FdEvaluate,
-            ProtF2FdExportModel)])
+        self.assertEqual(
+            seen["tree"],
+            [
+                "F2Fd - " + protocol._label
+                for protocol in (
+                    ProtF2FdTrain,
+                    ProtF2FdDenoise,
+                    ProtF2FdCheck,
+                    ProtF2FdDeconvolve,
+                    ProtF2FdEvaluate,
+                    ProtF2FdExportModel,
+                )
+            ],
+        )
         self.assertEqual(len(seen["forms"]), 7)
         self.assertEqual(seen["wizards"], ["patch_size", "predictions"])
         self.assertEqual(seen["patch_size"], 32)
@@ -205,16 +265,29 @@ class TestF2FdViews(project.ProjectTests):
         self.assertEqual(seen["export"], export.getObjLabel())
         self.assertEqual(
             {name: count for name, count in seen["views"].items() if " " in name},
-            dict.fromkeys(["train showGain", "train showScores", "train showSlices",
-                           "train showHistogram", "train showSpectrum", "denoise tomogram",
-                           "evaluate showTable", "evaluate showShells"], 1))
+            dict.fromkeys(
+                [
+                    "train showGain",
+                    "train showScores",
+                    "train showSlices",
+                    "train showHistogram",
+                    "train showSpectrum",
+                    "denoise tomogram",
+                    "evaluate showTable",
+                    "evaluate showShells",
+                ],
+                1,
+            ),
+        )
 
     def testViewersOfUnfinishedRunsSaySo(self):
         self.drawInMemory()
-        for viewerClass, protocolClass in ((F2FdTrainViewer, ProtF2FdTrain),
-                                           (F2FdEvaluateViewer, ProtF2FdEvaluate),
-                                           (F2FdDenoiseViewer, ProtF2FdDeconvolve),
-                                           (F2FdDenoiseViewer, ProtF2FdDenoise)):
+        for viewerClass, protocolClass in (
+            (F2FdTrainViewer, ProtF2FdTrain),
+            (F2FdEvaluateViewer, ProtF2FdEvaluate),
+            (F2FdDenoiseViewer, ProtF2FdDeconvolve),
+            (F2FdDenoiseViewer, ProtF2FdDenoise),
+        ):
             protocol = self.newProtocol(protocolClass)
             self.saveProtocol(protocol)
             viewer = viewerClass(project=self.proj, protocol=protocol)

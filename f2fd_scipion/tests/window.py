@@ -6,6 +6,7 @@ FOLDER gets the screenshots (if ImageMagick's 'import' is there) and seen.json; 
 EVALUATE and EXPORT are identifiers of finished runs in the project. Needs a display and Scipion's
 environment variables.
 """
+
 import json
 import os
 import shutil
@@ -23,10 +24,12 @@ class Driver:
 
     def __init__(self, folder, project, runs):
         import pyworkflow
+
         pyworkflow.Config.setDomain("pwem")
         from pyworkflow.gui.project import ProjectWindow
         from pyworkflow.gui.project.viewprotocols import FormWindow
         from pyworkflow.project import Manager
+
         self.folder, self.runs, self.seen, self.forms = folder, runs, {}, []
         original = FormWindow.__init__
 
@@ -41,8 +44,9 @@ class Driver:
         settings.write()
         self.window = ProjectWindow(self.project.path)
         self.root, self.view = self.window.root, self.window.viewWidget
-        self.root.report_callback_exception = lambda *error: self.end("".join(
-            traceback.format_exception(*error)))
+        self.root.report_callback_exception = lambda *error: self.end(
+            "".join(traceback.format_exception(*error))
+        )
 
     def start(self):
         script = self.script()
@@ -67,8 +71,9 @@ class Driver:
         """Save what is on the screen."""
         self.root.update()
         if shutil.which("import"):
-            subprocess.run(["import", "-window", "root",
-                            os.path.join(self.folder, name + ".png")], check=True)
+            subprocess.run(
+                ["import", "-window", "root", os.path.join(self.folder, name + ".png")], check=True
+            )
 
     def run(self, name):
         return self.project.getProtocol(self.runs[name])
@@ -98,6 +103,7 @@ class Driver:
 
     def dialogs(self):
         from pyworkflow.gui.dialog import Dialog
+
         return self.widgets(self.root, Dialog)
 
     def shot_of_tabs(self, form, name):
@@ -105,7 +111,7 @@ class Driver:
         for tabs in self.widgets(form.root, Notebook):
             for tab in tabs.tabs():
                 tabs.select(tab)
-                self.shot("%s_%s" % (name, tabs.tab(tab, "text").strip().lower()))
+                self.shot(f"{name}_{tabs.tab(tab, 'text').strip().lower()}")
 
     def when(self, ready, then, patience=PATIENCE):
         """Call ``then`` as soon as ``ready()``, also from within a dialog that waits."""
@@ -114,21 +120,26 @@ class Driver:
         elif patience:
             self.root.after(PAUSE, self.when, ready, then, patience - 1)
         else:
-            self.end("nothing happened: %s" % [str(dialog.title()) for dialog in self.dialogs()])
+            self.end(f"nothing happened: {[str(dialog.title()) for dialog in self.dialogs()]}")
 
     def tree(self):
         """Names of the protocols that the tree lists under Tomograms > Denoise."""
         tree = self.view.protTree
         items = tree.get_children()
         for name in DENOISE_GROUP:
-            items = [child for item in items if tree.item(item, "text").strip() == name
-                     for child in tree.get_children(item)]
+            items = [
+                child
+                for item in items
+                if tree.item(item, "text").strip() == name
+                for child in tree.get_children(item)
+            ]
         return [tree.item(item, "text").strip() for item in items]
 
     def script(self):
         from f2fd_core.config.train import NETWORK_FEATURES
         from f2fd_scipion import protocols
         from f2fd_scipion.wizards import F2FdPatchSizeWizard, F2FdPreviewWizard
+
         self.seen["tree"] = self.tree()
         self.shot("window")
         self.seen["forms"] = []
@@ -139,8 +150,11 @@ class Driver:
             form.close()
 
         tomograms = self.run("train").inTomos.get()
-        train = self.project.newProtocol(protocols.ProtF2FdTrain, inTomos=tomograms,
-                                         network=list(NETWORK_FEATURES).index("compact"))
+        train = self.project.newProtocol(
+            protocols.ProtF2FdTrain,
+            inTomos=tomograms,
+            network=list(NETWORK_FEATURES).index("compact"),
+        )
         form = yield from self.form(train)
         self.seen["wizards"] = sorted(form.wizards)
         self.when(self.dialogs, lambda: self.dialogs()[0]._handleResult(2))
@@ -148,9 +162,13 @@ class Driver:
         self.seen["patch_size"] = train.patch_size.get()
         form.close()
 
-        denoise = self.project.newProtocol(protocols.ProtF2FdDenoise, inTomos=tomograms,
-                                           inModel=self.run("train").model, useGpu=False,
-                                           binThreads=1)
+        denoise = self.project.newProtocol(
+            protocols.ProtF2FdDenoise,
+            inTomos=tomograms,
+            inModel=self.run("train").model,
+            useGpu=False,
+            binThreads=1,
+        )
         form = yield from self.form(denoise)
         self.seen["wizards"] += sorted(form.wizards)
 
@@ -187,18 +205,19 @@ class Driver:
                 if parameter != "showTomograms":  # another plugin's window
                     viewer.visualizeDict[parameter](parameter)
                     yield
-                    self.shot("view_%s_%s" % (name, parameter))
+                    self.shot(f"view_{name}_{parameter}")
                     import matplotlib.pyplot
-                    self.seen["views"]["%s %s" % (name, parameter)] = len(
-                        matplotlib.pyplot.get_fignums())
+
+                    self.seen["views"][f"{name} {parameter}"] = len(matplotlib.pyplot.get_fignums())
                     matplotlib.pyplot.close("all")
             viewer.close()
 
 
 def main(argv=None):
     folder, project, *runs = sys.argv[1:] if argv is None else argv
-    Driver(folder, project, dict(zip(("train", "denoise", "evaluate", "export"),
-                                     map(int, runs)))).start()
+    Driver(
+        folder, project, dict(zip(("train", "denoise", "evaluate", "export"), map(int, runs)))
+    ).start()
 
 
 if __name__ == "__main__":

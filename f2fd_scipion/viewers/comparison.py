@@ -2,6 +2,7 @@
 
 Sections lie as in 3dmod: Y goes up or, in XZ, Z; Z goes to the right in YZ.
 """
+
 import numpy as np
 from matplotlib.widgets import RadioButtons, Slider
 from pwem.viewers import EmPlotter
@@ -36,14 +37,22 @@ class Comparison(EmPlotter):
         self.axis = 0
         names = ["before", "denoised", "removed", "standard deviation"][:count]
         self.panels = {name: self.createSubPlot(name, None, None) for name in names}
-        self.images = {name: axes.imshow(np.zeros((1, 1)), cmap=HEAT if name in names[3:] else GRAY,
-                                         interpolation="nearest", origin="lower")
-                       for name, axes in self.panels.items()}
+        self.images = {
+            name: axes.imshow(
+                np.zeros((1, 1)),
+                cmap=HEAT if name in names[3:] else GRAY,
+                interpolation="nearest",
+                origin="lower",
+            )
+            for name, axes in self.panels.items()
+        }
         self.figure.subplots_adjust(left=0.01, right=0.99, top=0.92, bottom=0.24, wspace=0.03)
-        self.place = Slider(self.figure.add_axes([0.22, 0.12, 0.6, 0.04]), "section", 0, 1,
-                            valstep=1)
-        self.contrast = Slider(self.figure.add_axes([0.22, 0.05, 0.6, 0.04]), "contrast", -2, 2,
-                               valinit=0)
+        self.place = Slider(
+            self.figure.add_axes([0.22, 0.12, 0.6, 0.04]), "section", 0, 1, valstep=1
+        )
+        self.contrast = Slider(
+            self.figure.add_axes([0.22, 0.05, 0.6, 0.04]), "contrast", -2, 2, valinit=0
+        )
         self.contrast.valtext.set_visible(False)
         self.direction = RadioButtons(self.figure.add_axes([0.02, 0.02, 0.08, 0.18]), DIRECTIONS)
         self.place.on_changed(lambda _: self.refresh())
@@ -60,26 +69,30 @@ class Comparison(EmPlotter):
         middle = first + length // 2
         before, after = (self._section(volume, middle) for volume in (self.before, self.after))
         # Between both: noise outweighs what is seen in one, and bleaches it in the other.
-        (low, high), (darkest, brightest) = (np.quantile(part, QUANTILES)
-                                             for part in (before, after))
+        (low, high), (darkest, brightest) = (
+            np.quantile(part, QUANTILES) for part in (before, after)
+        )
         self.centre = (darkest + brightest) / 2
         self.reach = max(np.sqrt((high - low) * (brightest - darkest)) / 2, 1e-30)
         self.place.set_val(middle)
         self.refresh()
 
     def _section(self, volume, number):
-        section = np.asarray(volume.take(number - self.first[self.axis], self.axis),
-                             dtype=np.float32)
+        section = np.asarray(
+            volume.take(number - self.first[self.axis], self.axis), dtype=np.float32
+        )
         return section.T if DIRECTIONS[self.axis] == "YZ" else section
 
     def refresh(self):
         """Draw the section at which the slider stands."""
         number = int(self.place.val)
         before, after = (self._section(volume, number) for volume in (self.before, self.after))
-        reach = self.reach / 2 ** self.contrast.val
-        shown = {"before": (before, self.centre - reach, self.centre + reach),
-                 "denoised": (after, self.centre - reach, self.centre + reach),
-                 "removed": (before - after, -reach, reach)}
+        reach = self.reach / 2**self.contrast.val
+        shown = {
+            "before": (before, self.centre - reach, self.centre + reach),
+            "denoised": (after, self.centre - reach, self.centre + reach),
+            "removed": (before - after, -reach, reach),
+        }
         if self.deviation is not None:
             deviation = self._section(self.deviation, number)
             shown["standard deviation"] = deviation, 0, max(np.quantile(deviation, 0.99), 1e-30)

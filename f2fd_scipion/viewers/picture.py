@@ -1,4 +1,5 @@
 """Show the pictures that the engine draws."""
+
 import os
 
 from matplotlib import image
@@ -27,8 +28,14 @@ class Pictures(EmPlotter):
         axes.set_position([0, room / (tall + room), 1, tall / (tall + room)])
         self.image = axes.imshow(pixels)
         if len(paths) > 1:
-            self.slider = Slider(self.figure.add_axes([0.15, 0.02, 0.6, 0.05]), "", 1, len(paths),
-                                 valinit=len(paths), valstep=1)
+            self.slider = Slider(
+                self.figure.add_axes([0.15, 0.02, 0.6, 0.05]),
+                "",
+                1,
+                len(paths),
+                valinit=len(paths),
+                valstep=1,
+            )
             self.slider.on_changed(self.choose)
             self.choose(len(paths))
 

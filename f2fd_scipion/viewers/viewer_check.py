@@ -1,4 +1,5 @@
 """The report on how far denoised tomograms can be trusted."""
+
 import os
 import pathlib
 import webbrowser
@@ -12,24 +13,46 @@ from f2fd_scipion.viewers.picture import Pictures
 
 class F2FdCheckViewer(ProtocolViewer):
     """The verdict, the report and its pictures, a tomogram at a time."""
+
     _label = "report"
     _targets = [ProtF2FdCheck]
     _environments = [DESKTOP_TKINTER]
 
     def _defineParams(self, form):
         form.addSection(label="Report")
-        form.addParam("tomogram", EnumParam, choices=self._tsIds(), default=0, label="Tomogram",
-                      help="Whose report is shown.")
-        form.addParam("showVerdict", LabelParam, label="Verdict",
-                      help="Five sentences, each with a mark and the rule that gives it.")
-        form.addParam("showPictures", LabelParam, label="Pictures",
-                      help="Those of the report; a slider chooses.")
-        form.addParam("showPage", LabelParam, label="Open the report in the browser",
-                      help="One page with all figures; it needs no connection.")
+        form.addParam(
+            "tomogram",
+            EnumParam,
+            choices=self._tsIds(),
+            default=0,
+            label="Tomogram",
+            help="Whose report is shown.",
+        )
+        form.addParam(
+            "showVerdict",
+            LabelParam,
+            label="Verdict",
+            help="Five sentences, each with a mark and the rule that gives it.",
+        )
+        form.addParam(
+            "showPictures",
+            LabelParam,
+            label="Pictures",
+            help="Those of the report; a slider chooses.",
+        )
+        form.addParam(
+            "showPage",
+            LabelParam,
+            label="Open the report in the browser",
+            help="One page with all figures; it needs no connection.",
+        )
 
     def _getVisualizeDict(self):
-        return {"showVerdict": self._showVerdict, "showPictures": self._showPictures,
-                "showPage": self._showPage}
+        return {
+            "showVerdict": self._showVerdict,
+            "showPictures": self._showPictures,
+            "showPage": self._showPage,
+        }
 
     def _validate(self):
         return [] if self._tsIds() else ["No tomogram is finished yet."]
@@ -42,15 +65,17 @@ class F2FdCheckViewer(ProtocolViewer):
 
     def _showVerdict(self, paramName=None):
         entries = self.protocol.getReports()[self._chosen()]["verdict"]
-        text = "\n\n".join("%s: %s %s\n(%s)" % (entry["mark"].upper(), entry["title"],
-                                                entry["sentence"], entry["rule"])
-                           for entry in entries)
-        return [self.infoMessage(text, "How far to trust %s" % self._chosen())]
+        text = "\n\n".join(
+            (f"{entry['mark'].upper()}: {entry['title']} {entry['sentence']}\n({entry['rule']})")
+            for entry in entries
+        )
+        return [self.infoMessage(text, f"How far to trust {self._chosen()}")]
 
     def _showPictures(self, paramName=None):
         return [Pictures(self.protocol.getPictures(self._chosen())[::-1], self._chosen())]
 
     def _showPage(self, paramName=None):
-        webbrowser.open(pathlib.Path(os.path.abspath(
-            self.protocol.getPage(self._chosen()))).as_uri())
+        webbrowser.open(
+            pathlib.Path(os.path.abspath(self.protocol.getPage(self._chosen()))).as_uri()
+        )
         return []

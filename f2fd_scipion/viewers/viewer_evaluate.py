@@ -1,4 +1,5 @@
 """Scores before and after denoising: a table and Fourier shell correlations."""
+
 import numpy as np
 from pwem.viewers import EmPlotter
 from pyworkflow.protocol.params import EnumParam, LabelParam
@@ -14,22 +15,33 @@ ALL = "all: mean and range"
 
 class F2FdEvaluateViewer(ProtocolViewer):
     """The scores and Fourier shell correlations of one tomogram or of all."""
+
     _label = "scores"
     _targets = [ProtF2FdEvaluate]
     _environments = [DESKTOP_TKINTER]
 
     def _defineParams(self, form):
         form.addSection(label="Scores")
-        form.addParam("tomogram", EnumParam, choices=[ALL, *sorted(self.protocol.getScores())],
-                      default=0, label="Tomogram",
-                      help="Whose scores are shown: those of one, or the mean over all and from "
-                           "the lowest to the highest. The file scores.csv in the protocol's "
-                           "extra folder has all.")
-        form.addParam("showTable", LabelParam, label="Table",
-                      help="The scores, before and after denoising.")
-        form.addParam("showShells", LabelParam, label="Fourier shell correlation",
-                      help="Against the noise-free tomogram, or between the half-maps. The latter "
-                           "tells what both halves agree in, not that it is true.")
+        form.addParam(
+            "tomogram",
+            EnumParam,
+            choices=[ALL, *sorted(self.protocol.getScores())],
+            default=0,
+            label="Tomogram",
+            help="Whose scores are shown: those of one, or the mean over all and from "
+            "the lowest to the highest. The file scores.csv in the protocol's "
+            "extra folder has all.",
+        )
+        form.addParam(
+            "showTable", LabelParam, label="Table", help="The scores, before and after denoising."
+        )
+        form.addParam(
+            "showShells",
+            LabelParam,
+            label="Fourier shell correlation",
+            help="Against the noise-free tomogram, or between the half-maps. The latter "
+            "tells what both halves agree in, not that it is true.",
+        )
 
     def _getVisualizeDict(self):
         return {"showTable": self._showTable, "showShells": self._showShells}
@@ -57,19 +69,29 @@ class F2FdEvaluateViewer(ProtocolViewer):
         axes = plotter.createSubPlot("", "spatial frequency (1/Å)", "Fourier shell correlation")
         scores, chosen = self.protocol.getScores(), self._chosen()
         for state, style in STYLES.items():
-            curves = [found[state]["fsc"] for tsId, found in scores.items()
-                      if state in found and chosen in (None, tsId)]
+            curves = [
+                found[state]["fsc"]
+                for tsId, found in scores.items()
+                if state in found and chosen in (None, tsId)
+            ]
             if not curves:
                 continue
             # Tomograms of other sizes have other shells.
             frequency = max((curve["frequency"] for curve in curves), key=len)
-            values = np.array([np.interp(frequency, curve["frequency"], curve["correlation"])
-                               for curve in curves])
+            values = np.array(
+                [np.interp(frequency, curve["frequency"], curve["correlation"]) for curve in curves]
+            )
             frequency = np.array(frequency) / size
-            line, = axes.plot(frequency, values.mean(0), linestyle=style, label=STATES[state])
+            (line,) = axes.plot(frequency, values.mean(0), linestyle=style, label=STATES[state])
             if len(curves) > 1:
-                axes.fill_between(frequency, values.min(0), values.max(0), alpha=0.2, linewidth=0,
-                                  color=line.get_color())
+                axes.fill_between(
+                    frequency,
+                    values.min(0),
+                    values.max(0),
+                    alpha=0.2,
+                    linewidth=0,
+                    color=line.get_color(),
+                )
         # Usual thresholds: between half-maps, and against the truth.
         between_halves = all("half_maps" in found for found in scores.values())
         axes.axhline(0.143 if between_halves else 0.5, color="0.6", linewidth=0.8)

@@ -1,4 +1,5 @@
 """What a training looks like, also while it runs."""
+
 import glob
 import os
 
@@ -12,11 +13,15 @@ from f2fd_scipion.protocols.protocol_train import LOG_FILE
 from f2fd_scipion.viewers.picture import Pictures
 
 PREVIEWS = "previews/step_*.png"
-PICTURES = {"showSlices": (PREVIEWS, "Slices before and after denoising"),
-            "showHistogram": ("histogram.png", "Intensities before and after denoising"),
-            "showSpectrum": ("spectrum.png", "Power spectrum of the tomogram and of its noise")}
-SCORES = {"ssim": ("structural similarity (SSIM)", "input_ssim"),
-          "psnr": ("peak signal-to-noise ratio (dB)", "input_psnr")}
+PICTURES = {
+    "showSlices": (PREVIEWS, "Slices before and after denoising"),
+    "showHistogram": ("histogram.png", "Intensities before and after denoising"),
+    "showSpectrum": ("spectrum.png", "Power spectrum of the tomogram and of its noise"),
+}
+SCORES = {
+    "ssim": ("structural similarity (SSIM)", "input_ssim"),
+    "psnr": ("peak signal-to-noise ratio (dB)", "input_psnr"),
+}
 REFRESH = 5000  # milliseconds
 
 
@@ -46,41 +51,72 @@ class TrainingPlot(EmPlotter):
 
 class F2FdTrainViewer(ProtocolViewer):
     """Gain, learning rate, scores and previews of a training."""
+
     _label = "training viewer"
     _targets = [ProtF2FdTrain]
     _environments = [DESKTOP_TKINTER]
 
     def _defineParams(self, form):
         form.addSection(label="Training")
-        form.addParam("showGain", LabelParam, label="What was gained, and the learning rate",
-                      help="The share of the signal's power that the network explains, on parts "
-                           "kept from the training, and drawn anew while it runs: 0 % for "
-                           "predicting nothing, 100 % for the noise-free tomogram. It is an "
-                           "estimate. Before the first one, and for the perturbations masks, "
-                           "points and blindspot, the loss of every step, which ends above zero, "
-                           "since the target of the training is noisy itself.")
+        form.addParam(
+            "showGain",
+            LabelParam,
+            label="What was gained, and the learning rate",
+            help="The share of the signal's power that the network explains, on parts "
+            "kept from the training, and drawn anew while it runs: 0 % for "
+            "predicting nothing, 100 % for the noise-free tomogram. It is an "
+            "estimate. Before the first one, and for the perturbations masks, "
+            "points and blindspot, the loss of every step, which ends above zero, "
+            "since the target of the training is noisy itself.",
+        )
         if any("ssim" in row for row in self._readLog()[:1]):
-            form.addParam("showScores", LabelParam, label="Scores against the noise-free tomogram",
-                          help="SSIM and PSNR of the training patches, before and after.")
-        form.addParam("showSlices", LabelParam, label="Slices at each checkpoint",
-                      help="Central slices of the first tomogram before and after denoising.")
-        form.addParam("showHistogram", LabelParam, label="Histogram of intensities",
-                      help="Intensities of these slices before and after denoising.")
+            form.addParam(
+                "showScores",
+                LabelParam,
+                label="Scores against the noise-free tomogram",
+                help="SSIM and PSNR of the training patches, before and after.",
+            )
+        form.addParam(
+            "showSlices",
+            LabelParam,
+            label="Slices at each checkpoint",
+            help="Central slices of the first tomogram before and after denoising.",
+        )
+        form.addParam(
+            "showHistogram",
+            LabelParam,
+            label="Histogram of intensities",
+            help="Intensities of these slices before and after denoising.",
+        )
         if self._files("spectrum.png"):
-            form.addParam("showSpectrum", LabelParam, label="Noise spectrum",
-                          help="The power of the first tomogram and of its noise, as estimated, "
-                               "from low to high frequency.")
+            form.addParam(
+                "showSpectrum",
+                LabelParam,
+                label="Noise spectrum",
+                help="The power of the first tomogram and of its noise, as estimated, "
+                "from low to high frequency.",
+            )
         if self.protocol.isActive():
-            form.addParam("finish", LabelParam, label="Finish now, with the model that it has",
-                          help="The running training ends after its present step, and its model "
-                               "can be used at once. To train on later, continue the protocol "
-                               "with another number of training steps.")
+            form.addParam(
+                "finish",
+                LabelParam,
+                label="Finish now, with the model that it has",
+                help="The running training ends after its present step, and its model "
+                "can be used at once. To train on later, continue the protocol "
+                "with another number of training steps.",
+            )
 
     def _getVisualizeDict(self):
         shown = {name: self._showPictures for name in PICTURES if self.hasAttribute(name)}
-        shown.update((name, show) for name, show in (
-            ("showGain", self._showGain), ("showScores", self._showScores),
-            ("finish", self._finish)) if self.hasAttribute(name))
+        shown.update(
+            (name, show)
+            for name, show in (
+                ("showGain", self._showGain),
+                ("showScores", self._showScores),
+                ("finish", self._finish),
+            )
+            if self.hasAttribute(name)
+        )
         return shown
 
     def _validate(self):

@@ -1,4 +1,5 @@
 """A patch size that suits what the training starts from, or the tomograms."""
+
 from pyworkflow.wizard import Wizard
 
 from f2fd_core.config import NETWORK_MULTIPLE, START_PATCH, TrainConfig, UserError
@@ -21,35 +22,42 @@ def suggested(protocol, thinnest):
         return initial.getPatchSize(), LEARNED % "the initial model"
     multiple = NETWORK_MULTIPLE[protocol.getEnumText("network")]
     spec = TrainConfig.__dataclass_fields__["patch_size"]
-    wanted, least = (-(-int(size) // multiple) * multiple
-                     for size in (spec.default, spec.metadata["param"].ge))
-    config = TrainConfig.create(dict(
-        shown_values(protocol, TrainConfig, protocol.SUPPLIED), patch_size=wanted))
+    wanted, least = (
+        -(-int(size) // multiple) * multiple for size in (spec.default, spec.metadata["param"].ge)
+    )
+    config = TrainConfig.create(
+        dict(shown_values(protocol, TrainConfig, protocol.SUPPLIED), patch_size=wanted)
+    )
     if config.starts_from_shapes():
         return START_PATCH, LEARNED % "the pretrained starting weights"
-    return (max(least, min(wanted, thinnest // multiple * multiple)),
-            "the thinnest side of the tomograms has %d voxels" % thinnest)
+    return (
+        max(least, min(wanted, thinnest // multiple * multiple)),
+        f"the thinnest side of the tomograms has {thinnest} voxels",
+    )
 
 
 class F2FdPatchSizeWizard(Wizard):
     """Sets the patch size by what the training starts from or how thin the tomograms are."""
+
     _targets = [(ProtF2FdTrain, ["patch_size"])]
 
     def show(self, form, *params):
         protocol = form.protocol
         if protocol.inTomos.get() is None:
-            form.showError("Choose the tomograms first: the patch size may depend on how thin they "
-                           "are.")
+            form.showError(
+                "Choose the tomograms first: the patch size may depend on how thin they are."
+            )
             return
         tomograms = tomograms_of(protocol.inTomos.get())
         if not tomograms:
             form.showError(NO_TOMOGRAM)
             return
         try:
-            size, reason = suggested(protocol, min(min(tomogram.getDim())
-                                                   for tomogram in tomograms))
+            size, reason = suggested(
+                protocol, min(min(tomogram.getDim()) for tomogram in tomograms)
+            )
         except UserError as error:
-            form.showError("%s." % in_form_words(error, TrainConfig))
+            form.showError(f"{in_form_words(error, TrainConfig)}.")
             return
         form.setVar("patch_size", size)
-        form.showInfo("Patches of %d voxels are set: %s." % (size, reason), "Patch size")
+        form.showInfo(f"Patches of {size} voxels are set: {reason}.", "Patch size")

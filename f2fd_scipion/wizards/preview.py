@@ -1,4 +1,5 @@
 """Try the denoising on a part of one tomogram before all are denoised."""
+
 import os
 import shutil
 import tempfile
@@ -29,8 +30,10 @@ def part_around(shape, section):
     """First voxel and size (Z, Y, X) of the part that is denoised around a section across Z."""
     size = [min(side, most) for side, most in zip(shape, (DEPTH, SIDE, SIDE))]
     middles = (section, shape[1] // 2, shape[2] // 2)
-    first = [min(max(middle - length // 2, 0), side - length)
-             for middle, length, side in zip(middles, size, shape)]
+    first = [
+        min(max(middle - length // 2, 0), side - length)
+        for middle, length, side in zip(middles, size, shape)
+    ]
     return first, size
 
 
@@ -45,15 +48,22 @@ def denoised_part(protocol, tsId, section, predictions):
     first, size = part_around(before.shape, section)
     folder = tempfile.mkdtemp(prefix="f2fd_preview_")
     try:
-        config = protocol._configure(dict(
-            protocol._supply(tomogram), output=folder, region=first + size, std=False,
-            predictions=predictions))
+        config = protocol._configure(
+            dict(
+                protocol._supply(tomogram),
+                output=folder,
+                region=first + size,
+                std=False,
+                predictions=predictions,
+            )
+        )
         path = os.path.join(folder, "denoise.json")
         with open(path, "w", encoding="utf-8") as stream:
             stream.write(config.to_json())
-        engine.call(["denoise", "--config", path],
-                    gpus=protocol.getGpuList() if protocol.usesGpu() else ())
-        result, = [name for name in os.listdir(folder) if name.endswith(DENOISED)]
+        engine.call(
+            ["denoise", "--config", path], gpus=protocol.getGpuList() if protocol.usesGpu() else ()
+        )
+        (result,) = [name for name in os.listdir(folder) if name.endswith(DENOISED)]
         after = np.array(voxels(os.path.join(folder, result)))
     finally:
         shutil.rmtree(folder)
@@ -66,12 +76,17 @@ class PreviewDialog(Dialog):
 
     def __init__(self, form):
         self.denoising, self.form = form.protocol, form
-        self.tomograms = {tomogram.getTsId(): tomogram
-                          for tomogram in tomograms_of(self.denoising.inTomos.get())}
+        self.tomograms = {
+            tomogram.getTsId(): tomogram for tomogram in tomograms_of(self.denoising.inTomos.get())
+        }
         self.working = None
-        super().__init__(form.root, "Preview of denoising", lockGui=False,
-                         buttons=[("Use this number", RESULT_YES), ("Close", RESULT_CLOSE)],
-                         default="Close")
+        super().__init__(
+            form.root,
+            "Preview of denoising",
+            lockGui=False,
+            buttons=[("Use this number", RESULT_YES), ("Close", RESULT_CLOSE)],
+            default="Close",
+        )
 
     def body(self, master):
         for row, words in enumerate(("Tomogram", "Section", "Predictions (0: automatic)")):
@@ -86,9 +101,19 @@ class PreviewDialog(Dialog):
             widget.grid(row=row, column=1, sticky="w", padx=5, pady=5)
         self.button = tk.Button(master, text="Denoise this part", command=self.start)
         self.button.grid(row=3, column=1, sticky="w", padx=5, pady=5)
-        self.message = tk.Label(master, wraplength=420, justify=tk.LEFT, text="A part of %d x %d x "
-                                "%d voxels around the section is denoised with the form's model "
-                                "and parameters." % (SIDE, SIDE, DEPTH))
+        self.message = tk.Label(
+            master,
+            wraplength=420,
+            justify=tk.LEFT,
+            text=f"A part of {SIDE} "
+            f"x {SIDE} x "
+            f"{DEPTH} voxels "
+            "around the "
+            "section is "
+            "denoised with the "
+            "form's model and "
+            "parameters.",
+        )
         self.message.grid(row=4, column=0, columnspan=2, sticky="w", padx=5, pady=5)
         self.chosen()
 
@@ -102,7 +127,7 @@ class PreviewDialog(Dialog):
         """The number of predictions; raises UserError if it is none."""
         text = self.predictions.get().strip()
         if not text.isdecimal():
-            raise UserError("Predictions: '%s' is no whole number of at least 0" % text)
+            raise UserError(f"Predictions: '{text}' is no whole number of at least 0")
         return int(text)
 
     def start(self):
@@ -135,11 +160,14 @@ class PreviewDialog(Dialog):
             return
         self.button.configure(state=tk.NORMAL)
         if isinstance(self.outcome, tuple):
-            self.message.configure(text="It took %.0f seconds, most of them the same for any part."
-                                   % (time.monotonic() - self.began))
+            self.message.configure(
+                text=(
+                    f"It took {time.monotonic() - self.began:.0f} seconds, "
+                    "most of them the same for any part."
+                )
+            )
             before, after, first = self.outcome
-            self.shown = Comparison(before, after, title="%s, preview" % self.tsId.get(),
-                                    first=first)
+            self.shown = Comparison(before, after, title=f"{self.tsId.get()}, preview", first=first)
             self.shown.place.set_val(self.asked)
             self.shown.show()
         else:
@@ -160,6 +188,7 @@ class PreviewDialog(Dialog):
 
 class F2FdPreviewWizard(Wizard):
     """A preview of denoising, to choose the number of predictions by."""
+
     _targets = [(ProtF2FdDenoise, ["predictions"])]
 
     def show(self, form, *params):

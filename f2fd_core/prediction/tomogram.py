@@ -1,0 +1,137 @@
+"""A tomogram denoised tile by tile, in its own intensities."""
+
+import contextlib
+import os
+
+import numpy as np
+import torch
+
+from f2fd_core.config import NETWORK_MULTIPLE, UserError
+from f2fd_core.data import mrc
+from f2fd_core.data.intensity import Intensities
+from f2fd_core.data.regions import in_words
+from f2fd_core.prediction.memory import SMALLEST_TILE, halved
+from f2fd_core.prediction.predictor import tiling, with_context
+from f2fd_core.runtime import console, figures, files
+from f2fd_core.runtime.workers import in_order
+
+# Standard deviation of a result over the tomogram's: to take noise away can't make it more, but a
+# part may have more of it than the whole.
+MOST_CONTRAST = 1.2
+
+
+def box_of(volume, region):
+    """(first voxel, shape), both (Z, Y, X), of the part of a volume that a DenoiseConfig's
+    ``region`` names, of all if it is empty. Raises UserError if it lies outside."""
+    first, shape = tuple(region[:3]) or (0, 0, 0), tuple(region[3:]) or volume.shape
+    if min(shape) < 1 or any(
+        at + side > length for at, side, length in zip(first, shape, volume.shape)
+    ):
+        raise UserError(
+            f"--region is {' '.join(map(str, region))}; expected a part of "
+            f"{volume.source.path}, which has {in_words(volume.shape)} voxels "
+            "(Z, Y, X)"
+        )
+    return first, shape
+
+
+def denoise_tomogram(box, perturbation, path, predictors, config, trained, made_of):
+    """Denoise the ``box`` (see :func:`box_of`) of a perturbation's tomogram, in smaller tiles if a
+    GPU's memory does not suffice."""
+    volume = perturbation.volume
+    workers = []
+    for predictor in predictors:
+        workers += [(predictor, perturbation.on(predictor.device))] * predictor.hands()
+    side, multiple = config.tile_size, NETWORK_MULTIPLE[trained.network]
+    # All models are called model.pt: the folders tell which it is.
+    model = os.sep.join(os.path.abspath(config.model).split(os.sep)[-3:])
+    while True:
+        try:
+            _denoise_in_tiles(
+                volume,
+                box,
+                path,
+                workers,
+                side,
+                trained.network,
+                config.std,
+                "denoised by " + model,
+                made_of,
+            )
+            break
+        except torch.cuda.OutOfMemoryError:
+            if side <= SMALLEST_TILE:
+                raise UserError(
+                    f"the GPU's memory does not suffice even for tiles of {side} "
+                    "voxels; expected a GPU with more free memory, or --device cpu"
+                )
+        # Only now, without the error, is there nothing that holds what the failed tile had taken.
+        torch.cuda.empty_cache()
+        side = halved(side, multiple)
+        console.warn(
+            f"the GPU's memory does not suffice; starting {volume.source.path} again "
+            f"with tiles of {side} voxels"
+        )
+    console.say(f"written to {path}")
+    excess = Intensities.measured(mrc.open_volume(path, 1.0)).std / volume.std
+    if excess > MOST_CONTRAST:
+        console.warn(
+            f"{path} has {excess:.1f} times the standard deviation of the tomogram; "
+            "expected less than once: the model does not suit it; train longer, or with "
+            "larger patches"
+        )
+
+
+def _denoise_in_tiles(volume, box, path, workers, side, network, std, label, made_of):
+    """Write the denoised ``box`` of a tomogram, with ``std`` its companion, and the picture.
+
+    ``workers``: a list of (Predictor, perturbation), which share the tiles of ``side`` voxels for
+    the ``network`` of this name; ``label``: what the headers say. Only a part of the tomogram is
+    held in memory.
+    """
+    first, shape = with_context(box, volume)
+    tiles = tiling(shape, side, network)
+
+    def predict(worker, at):
+        predictor, perturbation = worker
+        start = tuple(corner + offset for corner, offset in zip(first, at))
+        mean, *variance = predictor.moments(perturbation, start, tiles.size)
+        # The variance in the file's units may be beyond what float32 holds.
+        return [volume.restore(mean, start).astype(np.float32), *variance]
+
+    def abandon():
+        for predictor, _ in workers:
+            predictor.abandoned.set()
+
+    for predictor, _ in workers:
+        predictor.abandoned.clear()
+    with contextlib.ExitStack() as stack:
+        outputs = [
+            stack.enter_context(
+                mrc.new_volume(
+                    name, *volume.source.header(*box), volume.source.labels, label, made_of
+                )
+            )
+            for name in files.volumes_of(path, std)
+        ]
+        bar = stack.enter_context(console.progress(len(tiles), "tile"))
+        blended = outputs if shape == box[1] else [np.zeros(shape, np.float32) for _ in outputs]
+        for _ in tiles.blend(in_order(predict, tiles.starts(), workers, abandon), blended):
+            bar.update()
+        if blended is not outputs:
+            inner = tuple(
+                slice(at - start, at - start + length) for at, length, start in zip(*box, first)
+            )
+            for output, values in zip(outputs, blended):
+                output[:] = values[inner]
+        if std:
+            for slab in mrc.slabs(box[1]):
+                outputs[1][slab] = np.sqrt(outputs[1][slab]) * volume.std
+        after = [np.array(outputs[0][index]) for index in figures.central_slices(box[1])]
+        # The denoised tomogram gets its name last: where it is, nothing is left to do.
+        figures.draw_slices(
+            volume.central_sections(*box),
+            after,
+            files.companion(path, files.PICTURE),
+            volume.source.name,
+        )
