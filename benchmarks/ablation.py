@@ -25,13 +25,13 @@ import torch
 from f2fd_core import BenchmarkConfig, TrainConfig, fourier
 from f2fd_core.benchmarking.cases import simulated_case
 from f2fd_core.commands import train as training
-from f2fd_core.config import HALF_TURNS
+from f2fd_core.config import WEDGE_PRESERVING_FLIPS
 from f2fd_core.config.tools import BENCHMARK_CASES
 from f2fd_core.data import mrc
 from f2fd_core.data.regions import crop
 from f2fd_core.evaluation.membranes import Membranes
 from f2fd_core.evaluation.metrics import score
-from f2fd_core.network.unet import FoldedUNet
+from f2fd_core.network.unet import UnshuffledUNet
 from f2fd_core.noise import NoiseModel, periodogram, spectrum
 from f2fd_core.prediction.predictor import Predictor, denoised_region
 from f2fd_core.runtime.device import prepare_cpu
@@ -57,14 +57,14 @@ VARIANTS = {
     "default": {},
     TRUE: {},
     OF_DIFFERENCE: {},
-    "half-maps": {"perturbation": "halves"},
+    "half-maps": {"perturbation": "noise2noise"},
     "A the same at all frequencies": {"slopes": np.zeros(1)},
     "signal near the axis not looked at": {"near": as_it_is},
     "no signal told by its angles": {"share": all_noise},
     "hardly any signal left in": {"hardly_any": 1e-6},
     "noise at the lowest frequencies, too": {"fading": 0},
     "windows of 32": {"spectrum_window": 32},
-    "no gain": {"noise_gain": False},
+    "no gain": {"noise_profile": False},
     "noise scale 1": {"noise_scale": 1.0},
     "noise scale 0.75": {"noise_scale": 0.75},
     "noise scale 0.5": {"noise_scale": 0.5},
@@ -87,7 +87,7 @@ VARIANTS = {
     "L2 norm": {"loss": "l2norm"},
     "no augmentation": {"augmentation": "none"},
     "no mirrors": {"augmentation": "wedge"},
-    "quarter turns, no mirrors": {"augmentation": "published"},
+    "quarter flips, no mirrors": {"augmentation": "published"},
     "patches of 32": {"patch_size": 32},
     "Adam": {"optimizer": "adam", "learning_rate": 1e-3},
     "learning rate 0.005": {"learning_rate": 5e-3},
@@ -96,8 +96,8 @@ VARIANTS = {
     "momentum 0.8": {"momentum": 0.8},
 }
 CONSTANTS = {
-    "poolings": (FoldedUNet, "POOLINGS"),
-    "last": (FoldedUNet, "LAST"),
+    "poolings": (UnshuffledUNet, "POOLINGS"),
+    "last": (UnshuffledUNet, "LAST"),
     "learned_rate": (schedule, "LEARNED_RATE"),
     "slopes": (spectrum, "SLOPES"),
     "near": (spectrum, "without_signal_near_axis"),
@@ -108,12 +108,12 @@ CONSTANTS = {
 }
 """Where those of the variants' settings are that no user can choose."""
 PREDICTIONS = {
-    "1 prediction": (1, False, HALF_TURNS[:1]),
-    "4 noisy copies, not turned": (4, True, HALF_TURNS[:1]),
-    "4 noisy copies": (4, True, HALF_TURNS),
-    "16 noisy copies": (16, True, HALF_TURNS),
+    "1 prediction": (1, False, WEDGE_PRESERVING_FLIPS[:1]),
+    "4 noisy copies, not turned": (4, True, WEDGE_PRESERVING_FLIPS[:1]),
+    "4 noisy copies": (4, True, WEDGE_PRESERVING_FLIPS),
+    "16 noisy copies": (16, True, WEDGE_PRESERVING_FLIPS),
 }
-"""Number of predictions, whether noise is added, and turns, with the default's model."""
+"""Number of predictions, whether noise is added, and flips, with the default's model."""
 SHELLS = {"low": (0.02, 0.1), "middle": (0.1, 0.25), "high": (0.25, 0.5)}
 SCORES = ("correlation", "psnr", "ssim", "fsc_mean", "membrane_average_precision")
 
@@ -125,7 +125,7 @@ def read(path):
 def true_power(noise, window):
     """Mean power of the windows of a volume of pure noise, a numpy array."""
     corners = periodogram.window_corners(noise.shape, window)
-    return periodogram.window_power(
+    return periodogram.periodograms(
         lambda start, size: crop(noise, start, size), corners, window
     ).mean(0)
 
@@ -149,17 +149,17 @@ def power_ratios(perturbation, truth):
     ]
 
 
-def denoised(run, predictions=0, noisy=False, turns=None):
+def denoised(run, predictions=0, noisy=False, flips=None):
     """The tomogram, denoised by the model of a Training: by default as ``f2fd denoise`` does."""
-    turns = turns or run.config.prediction_turns()
-    predictions = predictions or len(turns)
+    flips = flips or run.config.tta_flips()
+    predictions = predictions or len(flips)
     (perturbation,) = run.perturbations
     if not noisy:
         perturbation = perturbation.for_prediction(predictions)
-    predictor = Predictor(run.model(), run.device, run.dtype, predictions, 1, turns=turns)
+    predictor = Predictor(run.model(), run.device, run.dtype, predictions, 1, flips=flips)
     volume = perturbation.volume
     return torch.from_numpy(
-        volume.restore(
+        volume.destandardise(
             denoised_region(
                 predictor, perturbation, (0, 0, 0), volume.shape, 96, run.config.network
             )
@@ -179,7 +179,7 @@ def trained(name, case, folder, steps):
     constants = [
         (*CONSTANTS[setting], settings.pop(setting)) for setting in set(settings) & set(CONSTANTS)
     ]
-    halves = settings.get("perturbation") == "halves"
+    halves = settings.get("perturbation") == "noise2noise"
     if halves:
         settings["half_maps"] = case.halves
     config = TrainConfig(**settings)
@@ -199,7 +199,7 @@ def trained(name, case, folder, steps):
             noise = (odd - even) / (2 * perturbation.volume.std)
             use(perturbation, true_power(noise, perturbation.noise.window))
         began = time.monotonic()
-        training.fit_and_write(run)
+        training.fit_and_save(run)
         seconds = time.monotonic() - began
     ratios = ["", "", ""] if halves else power_ratios(perturbation, truth)
     return run, ratios, seconds

@@ -114,11 +114,9 @@ def start_as_it_is(folder, output):
     """The even boxes by the weights that a training begins with."""
     even, _, options = settings(folder, range(BOXES), output, 1, 0)
     run = open_for_training(TrainConfig(tomograms=tuple(even), **options))
-    predictor = Predictor(
-        run.model(), run.device, run.dtype, 4, 2, turns=run.config.prediction_turns()
-    )
+    predictor = Predictor(run.model(), run.device, run.dtype, 4, 2, flips=run.config.tta_flips())
     return [
-        perturbation.volume.restore(
+        perturbation.volume.destandardise(
             denoised_region(
                 predictor,
                 perturbation.for_prediction(4),
@@ -146,7 +144,7 @@ def main(argv=None):
     scores = Scores([read(path) for path in even], [read(path) for path in odd])
     with tempfile.TemporaryDirectory() as folder:
         if options.left_out:
-            for perturbation in ("spectrum", "halves"):
+            for perturbation in ("noise_matched", "noise2noise"):
                 for steps in options.steps:
                     results = []
                     for box in boxes:

@@ -23,7 +23,7 @@ from f2fd_core import SimulateConfig
 from f2fd_core.data.patches import augment
 from f2fd_core.data.regions import crop
 from f2fd_core.network.unet import CompactUNet
-from f2fd_core.runtime.device import arithmetic, autocast, choose_devices, prepare_cpu
+from f2fd_core.runtime.device import autocast, choose_devices, choose_dtype, prepare_cpu
 from f2fd_core.simulation.microscope import simulate_volumes
 
 SEEDS, RATIOS = (101, 102, 103), (0.1, 0.3, 1.0)
@@ -129,7 +129,7 @@ def main(argv=None):
     foreign = options.foreign_noise
     pairs = training_volumes(shape, not foreign)
     network = train(
-        pairs, options.steps, MOST_WHITE if foreign else 0.0, device, arithmetic("auto", device)
+        pairs, options.steps, MOST_WHITE if foreign else 0.0, device, choose_dtype("auto", device)
     )
     # Now and then a training goes wrong, and then the table tells nothing.
     known = [dice(network, volume, mask > 0.5, device) for volume, mask in pairs]

@@ -21,7 +21,14 @@ from f2fd_core.data import mrc
 
 COMMANDS = {
     "train": ["train", "{tomogram}", "--steps", "3"],
-    "train, masks, pool of 20": ["train", "{tomogram}", "--steps", "2", "--perturbation", "masks"],
+    "train, masks, pool of 20": [
+        "train",
+        "{tomogram}",
+        "--steps",
+        "2",
+        "--perturbation",
+        "fourier_masks",
+    ],
     "train, deconvolved": ["train", "{tomogram}", "--steps", "3", "--deconvolve", "--defocus", "3"],
     "denoise": ["denoise", "{model}", "{tomogram}", "--predictions", "1"],
     "denoise, standard deviation": [

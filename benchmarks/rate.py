@@ -21,12 +21,12 @@ from f2fd_core.network import unet
 from f2fd_core.perturbation import perturbation_for_training
 from f2fd_core.prediction.predictor import Predictor, denoised_region, tiling
 from f2fd_core.runtime.device import (
-    arithmetic,
     autocast,
     choose_devices,
+    choose_dtype,
     device_name,
     prepare_cpu,
-    works_apart,
+    runs_asynchronously,
 )
 from f2fd_core.runtime.run_folder import prepare_folder
 
@@ -73,18 +73,18 @@ def work_a_voxel(network, shape):
 
 
 class Again:
-    """One batch for all steps, in the place of :class:`~f2fd_core.runtime.workers.Ahead`."""
+    """One batch for all steps, in the place of :class:`~f2fd_core.runtime.workers.Prefetcher`."""
 
     def __init__(self, batch):
         self.batch = batch
 
-    def take(self, number):
+    def get(self, number):
         return self.batch
 
-    def begin(self, number):
+    def prefetch(self, number):
         """Nothing to do."""
 
-    def wait(self):
+    def join(self):
         """Nothing to wait for."""
 
 
@@ -108,7 +108,7 @@ def training_rows(training, repeats):
     training.network.train()
     whole = seconds_of(step, device, repeats)
     yield f"training step of {config.batch_size} patches of {config.patch_size}³", whole
-    training.ahead.wait()
+    training.ahead.join()
     ahead, training.ahead = training.ahead, Again(batch)
     yield "- the same from one batch again and again", seconds_of(step, device, repeats)
     training.ahead = ahead
@@ -169,12 +169,12 @@ def main(argv=None):
             whole = whole or seconds
             print(f"| {name} | {seconds:.4f} | {100 * seconds / whole:.0f} % |", flush=True)
 
-        network, dtype = training.network, arithmetic("auto", device)
+        network, dtype = training.network, choose_dtype("auto", device)
         side = tiling(volume.shape, options.tile_size, config.network).size
         shown = " x ".join(map(str, side))
         batch = options.batch_size or (
             options.predictions
-            if works_apart(device)
+            if runs_asynchronously(device)
             else config.prediction_defaults()["batch_size"]
         )
         tile = (batch, 1) + side
@@ -182,20 +182,20 @@ def main(argv=None):
             network, dtype, torch.channels_last_3d, device, tile, options.repeats
         )
         predictor = Predictor(
-            network, device, dtype, options.predictions, batch, turns=config.prediction_turns()
+            network, device, dtype, options.predictions, batch, flips=config.tta_flips()
         )
         began = waited(device)
         noisy = perturbation_for_training(volume, config, device)
         first = waited(device) - began
         perturbation = noisy.for_prediction(options.predictions)
         computed = []
-        moments = predictor.moments
+        moments = predictor.predict_tile
 
         def counted(perturbation, start, size):
             computed.append(torch.Size(size).numel() * predictor.predictions)
             return moments(perturbation, start, size)
 
-        predictor.moments = counted
+        predictor.predict_tile = counted
 
         def all_tiles():
             computed.clear()

@@ -37,7 +37,7 @@ def denoising_seconds(training, path, predictions):
         training.dtype,
         predictions,
         config.prediction_defaults()["batch_size"],
-        turns=config.prediction_turns(),
+        flips=config.tta_flips(),
     )
     denoised_region(predictor, perturbation, (0, 0, 0), volume.shape, 96, config.network)
     return estimated - began, time.monotonic() - estimated

@@ -15,10 +15,10 @@ from ablation import read
 
 from f2fd_core import SimulateConfig, TrainConfig, simulate
 from f2fd_core.commands.inputs import open_volumes
-from f2fd_core.commands.train import fit_and_write
+from f2fd_core.commands.train import fit_and_save
 from f2fd_core.evaluation.metrics import score
 from f2fd_core.prediction.predictor import Predictor, denoised_region
-from f2fd_core.runtime.device import arithmetic, choose_devices, prepare_cpu
+from f2fd_core.runtime.device import choose_devices, choose_dtype, prepare_cpu
 from f2fd_core.runtime.run_folder import prepare_folder
 from f2fd_core.training.state import Training
 from f2fd_core.training.stopping import CHECK_EVERY
@@ -38,12 +38,12 @@ class Watched(Training):
     def check(self):
         found = super().check()
         (perturbation,) = self.perturbations
-        turns = self.config.prediction_turns()
-        predictor = Predictor(self.model(), self.device, self.dtype, len(turns), 1, turns=turns)
-        denoised = perturbation.volume.restore(
+        flips = self.config.tta_flips()
+        predictor = Predictor(self.model(), self.device, self.dtype, len(flips), 1, flips=flips)
+        denoised = perturbation.volume.destandardise(
             denoised_region(
                 predictor,
-                perturbation.for_prediction(len(turns)),
+                perturbation.for_prediction(len(flips)),
                 (0, 0, 0),
                 self.clean.shape,
                 96,
@@ -77,10 +77,10 @@ def main(argv=None):
             tomograms=(paths["tomogram"],), output=folder + "/run", checkpoint_every=options.steps
         )
         prepare_folder(config)
-        training = Watched(config, open_volumes(config), [], device, arithmetic("auto", device))
+        training = Watched(config, open_volumes(config), [], device, choose_dtype("auto", device))
         training.begin()
         training.watch(read(paths["clean"]), options.steps)
-        fit_and_write(training)
+        fit_and_save(training)
     print("| step | loss on held-out parts | correlation | SSIM |\n|---|---|---|---|")
     for step, loss, validated, correlation in training.rows:
         print(f"| {step} | {loss:.4f} | {validated:.3f} | {correlation:.3f} |")

@@ -58,7 +58,7 @@ def main(argv=None):
         for side in options.windows:
             size = periodogram.window_size(shape, side)
             corners = periodogram.window_corners(shape, size)
-            power = periodogram.window_power(functools.partial(crop, volume), corners, size)
+            power = periodogram.periodograms(functools.partial(crop, volume), corners, size)
             to_the_faces = NoiseProfile.measured(corners, size, power)
             for end, gain in (("centres", to_the_centres(to_the_faces)), ("faces", to_the_faces)):
                 ratio = np.square(gain.at((0, 0, 0), shape).expand(shape).numpy() / truth)

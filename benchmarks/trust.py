@@ -38,7 +38,7 @@ from f2fd_core.network import checkpoint
 from f2fd_core.network.checkpoint import PRETRAINED
 from f2fd_core.perturbation.noise_matched import noise_of
 from f2fd_core.runtime import figures
-from f2fd_core.runtime.device import arithmetic
+from f2fd_core.runtime.device import choose_dtype
 
 SHAPE = (64, 96, 96)
 CASES = (
@@ -84,7 +84,7 @@ class Checked:
     """A tomogram and what several models, {words: path}, make of it."""
 
     def __init__(self, tomogram, models, folder, half_maps=()):
-        dtype = arithmetic("auto", CPU)
+        dtype = choose_dtype("auto", CPU)
         loaded = {
             name: checkpoint.restore(checkpoint.load(path), path) for name, path in models.items()
         }

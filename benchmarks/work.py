@@ -63,7 +63,8 @@ def published_cost(tomogram, folder, options):
     return (
         seconds_of(training.take_step),
         training.steps,
-        calls * seconds_of(lambda: predictor.moments(training.perturbations[0], (0, 0, 0), side)),
+        calls
+        * seconds_of(lambda: predictor.predict_tile(training.perturbations[0], (0, 0, 0), side)),
         patches,
     )
 

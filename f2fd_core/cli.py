@@ -55,19 +55,17 @@ def add_arguments(parser, config_class):
             group.add_argument(name, **options)
             continue
         options["dest"] = name
-        names = [config.flag(name)]
-        names += [
-            "--" + other
-            for other in (spec.original, spec.alias)
-            if other and "--" + other not in names
-        ]
+        names = [config.flag(other) for other in (name, *config.names_before(name))]
+        if spec.original and "--" + spec.original not in names:
+            names.append("--" + spec.original)
         if kind is bool:
             # Both spellings work; the help shows the one that changes something.
             negative = dict(options, help=options["help"] if default else argparse.SUPPRESS)
             if default:
                 options["help"] = argparse.SUPPRESS
             group.add_argument(*names, action="store_true", **options)
-            group.add_argument("--no-" + names[0][2:], action="store_false", **negative)
+            negations = ["--no-" + other[2:] for other in names]
+            group.add_argument(*negations, action="store_false", **negative)
             continue
         options["type"] = _number(kind, spec.zero) if spec.zero else item or kind
         options["metavar"] = (item or kind).__name__.upper()
@@ -215,7 +213,7 @@ def parse(argv):
         del explicit[name]
         _say(f"warning: {config.flag(name)} is ignored: the noise is estimated without it by now")
     if path:
-        base = config.todays(config.read_json(path), {})
+        base = config.migrate(config.read_json(path), {})
         if command == "train":
             # The train.json of a run that was allowed to replace one does not allow it for itself.
             base.pop("overwrite", None)

@@ -8,11 +8,11 @@ from pyworkflow.object import Float, Integer, String
 from f2fd_core.config import TrainConfig
 
 CITATIONS = {
-    "spectrum": ("Lehtinen2018", "Pang2021"),
-    "masks": ("Lehtinen2018", "Quan2020"),
-    "points": ("Quan2020",),
-    "blindspot": ("Krull2019",),
-    "halves": ("Lehtinen2018", "Buchholz2019"),
+    "noise_matched": ("Lehtinen2018", "Pang2021"),
+    "fourier_masks": ("Lehtinen2018", "Quan2020"),
+    "self2self": ("Quan2020",),
+    "noise2void": ("Krull2019",),
+    "noise2noise": ("Lehtinen2018", "Buchholz2019"),
 }
 
 

@@ -18,15 +18,7 @@ from f2fd_core.data.regions import crop
 from f2fd_core.network import checkpoint
 from f2fd_core.runtime import distributed, figures
 
-TINY = dict(
-    steps=6,
-    patch_size=16,
-    batch_size=2,
-    features=8,
-    checkpoint_every=6,
-    device="cpu",
-    spectrum_window=16,
-)
+TINY = dict(steps=6, patch_size=16, batch_size=2, features=8, checkpoint_every=6, device="cpu")
 
 
 @pytest.fixture(autouse=True)

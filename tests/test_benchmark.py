@@ -114,7 +114,7 @@ def test_all_kinds_of_methods_on_a_simulated_tomogram(tmp_path, without_processe
         shape=SHAPE,
         cases=("cell",),
         steps=3,
-        methods=("spectrum", "halves", "gaussian", "tv", "nlm", "deconvolve"),
+        methods=("noise_matched", "noise2noise", "gaussian", "tv", "nlm", "deconvolve"),
         device="cpu",
     )
     table = benchmark(config)
@@ -126,8 +126,8 @@ def test_all_kinds_of_methods_on_a_simulated_tomogram(tmp_path, without_processe
         "tv",
         "nlm",
         "deconvolve",
-        "spectrum",
-        "halves",
+        "noise_matched",
+        "noise2noise",
         "reference",
     ]
     folder = tmp_path / "cell_snr0.1_seed1"
@@ -142,8 +142,8 @@ def test_all_kinds_of_methods_on_a_simulated_tomogram(tmp_path, without_processe
     for name in ("gaussian", "tv", "nlm"):
         assert float(rows[name]["correlation"]) > float(rows["input"]["correlation"])
         assert rows[name]["setting"]
-    assert rows["spectrum"]["steps"] == "3" and int(rows["halves"]["steps"]) >= 1
-    assert float(rows["spectrum"]["train_seconds"]) > 0
+    assert rows["noise_matched"]["steps"] == "3" and int(rows["noise2noise"]["steps"]) >= 1
+    assert float(rows["noise_matched"]["train_seconds"]) > 0
     assert table == (tmp_path / "scores.md").read_text(encoding="utf-8").rstrip("\n")
     assert (tmp_path / "methods.png").read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(UserError, match="exists already"):
@@ -157,7 +157,7 @@ def test_equal_steps(tmp_path, without_processes):
             shape=SHAPE,
             cases=("cell",),
             steps=3,
-            methods=("points", "spectrum"),
+            methods=("self2self", "noise_matched"),
             equal="steps",
             device="cpu",
         )
@@ -180,7 +180,7 @@ def test_the_default_and_half_maps_start_from_shapes_alike(tmp_path, without_pro
                 start=start,
                 cases=("cell",),
                 device="cpu",
-                methods=("spectrum", "halves", "masks"),
+                methods=("noise_matched", "noise2noise", "fourier_masks"),
             )
         )
         found[start] = {
@@ -188,8 +188,8 @@ def test_the_default_and_half_maps_start_from_shapes_alike(tmp_path, without_pro
             for row in rows_of(folder)
             if row["correlation"]
         }
-    assert found["shapes"]["masks"] == found["random"]["masks"]
-    for method in ("spectrum", "halves"):
+    assert found["shapes"]["fourier_masks"] == found["random"]["fourier_masks"]
+    for method in ("noise_matched", "noise2noise"):
         assert found["shapes"][method] > found["random"][method] + 0.2
 
 
@@ -201,7 +201,7 @@ def test_a_method_takes_memory_of_its_own(tmp_path):
             shape=SHAPE,
             cases=("cell",),
             steps=3,
-            methods=("points", "gaussian"),
+            methods=("self2self", "gaussian"),
             device="cpu",
         )
     )
@@ -238,19 +238,19 @@ def test_columns_of_the_picture_are_one_method_each(monkeypatch):
     rows = [
         dict(case=case, snr=1.0, seed=1, method=method, correlation=0.5)
         for case in ("cell", "sirt")
-        for method in ("input", "tv", "halves")
+        for method in ("input", "tv", "noise2noise")
     ]
     compare.draw(
         {
             ("cell", 1.0): {"input": "a", "tv": "b", "reference": "c"},
-            ("sirt", 1.0): {"input": "d", "halves": "e", "reference": "f"},
+            ("sirt", 1.0): {"input": "d", "noise2noise": "e", "reference": "f"},
         },
         rows,
         "",
     )
     assert [(label, [cell and cell[:2] for cell in cells]) for label, cells in drawn] == [
         ("cell, SNR 1", [("input", "a"), ("tv", "b"), None, ("reference", "c")]),
-        ("sirt, SNR 1", [("input", "d"), None, ("halves", "e"), ("reference", "f")]),
+        ("sirt, SNR 1", [("input", "d"), None, ("noise2noise", "e"), ("reference", "f")]),
     ]
 
 
@@ -259,14 +259,14 @@ def test_means_are_over_the_seeds_only():
         dict(case="cell", snr=snr, seed=seed, method=method, correlation=snr + seed, steps=seed)
         for snr in (0.1, 1.0)
         for seed in (1, 2)
-        for method in ("input", "spectrum")
+        for method in ("input", "noise_matched")
     ]
     found = means(rows)
     assert [(row["snr"], row["method"], row["seeds"]) for row in found] == [
         (0.1, "input", 2),
-        (0.1, "spectrum", 2),
+        (0.1, "noise_matched", 2),
         (1.0, "input", 2),
-        (1.0, "spectrum", 2),
+        (1.0, "noise_matched", 2),
     ]
     assert found[1]["correlation"] == pytest.approx(1.6)
     assert found[1]["psnr"] is None
@@ -310,7 +310,7 @@ def is_daemon(*_):
 
 def test_the_process_of_a_method_may_start_others_and_its_death_is_told(monkeypatch):
     monkeypatch.setattr(methods, "run", is_daemon)
-    assert methods.in_own_process("points") is False
+    assert methods.in_own_process("self2self") is False
     monkeypatch.setattr(methods, "run", os._exit)
     with pytest.raises(UserError, match="process of the method 1 was killed"):
         methods.in_own_process(1)

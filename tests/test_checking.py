@@ -427,7 +427,11 @@ def test_what_can_not_be_checked_is_refused(phantom, tiny_model, tmp_path):
     masked = str(tmp_path / "masked.pt")
     network, trained = checkpoint.restore(state, "")
     checkpoint.save(
-        masked, network.state_dict(), dataclasses.replace(trained, perturbation="points"), 1, 10.0
+        masked,
+        network.state_dict(),
+        dataclasses.replace(trained, perturbation="self2self"),
+        1,
+        10.0,
     )
     tiny = str(tmp_path / "tiny.mrc")
     mrc.write_volume(tiny, np.random.rand(24, 24, 40).astype(np.float32), 10.0)

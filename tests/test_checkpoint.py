@@ -54,7 +54,7 @@ def test_models_of_version_1_are_read(tmp_path):
         old = {
             name: value
             for name, value in CONFIG.to_dict().items()
-            if name not in ("noise_gain", "averaging")
+            if name not in ("noise_profile", "averaging")
         }
         old.update(
             refine_at=refine_at, spectrum_quantile=0.25, spectrum_window=32, steps=1000, dropout=0.1
@@ -73,7 +73,7 @@ def test_models_of_version_1_are_read(tmp_path):
             path,
         )
         restored, config = checkpoint.restore(checkpoint.load(path), path)
-        assert (config.steps, config.spectrum_window, config.dropout) == (1000, 32, 0.1)
+        assert (config.steps, config.dropout) == (1000, 0.1)
         for one, other in zip(network.parameters(), restored.parameters()):
             assert torch.equal(one, other)
 

@@ -436,7 +436,7 @@ def test_blocks_larger_than_the_volume(phantom, tmp_path, capsys):
             "--output",
             tmp_path / "run",
             "--perturbation",
-            "masks",
+            "fourier_masks",
             "--block-size",
             49,
         ],

@@ -17,6 +17,7 @@ from f2fd_core.config import (
     SimulateConfig,
     TrainConfig,
     UserError,
+    aliases,
     read_json,
 )
 
@@ -99,7 +100,7 @@ def test_published_preset_sets_the_sample_run():
         learning_rate=1e-4,
         clip=True,
         tv_weight=0.0,
-        perturbation="masks",
+        perturbation="fourier_masks",
         network="published",
         renew_pool=False,
     )
@@ -166,7 +167,7 @@ def test_original_names_are_aliases():
             "lr": ("learning_rate", 0.01),
             "alpha": ("tv_weight", 0.5),
             "Vmask_probability": ("block_probability", 0.25),
-            "dataset": ("perturbation", "masks"),
+            "dataset": ("perturbation", "fourier_masks"),
         },
         "denoise": {
             "total_samples_prediction": ("pool_size", 9),
@@ -174,8 +175,8 @@ def test_original_names_are_aliases():
             "predict_N_times": ("predictions", 30),
         },
     }
-    for command, aliases in names.items():
-        for original, (field, value) in aliases.items():
+    for command, originals in names.items():
+        for original, (field, value) in originals.items():
             settings, _ = cli.parse([command, "--" + original, str(value)])
             assert getattr(settings, field) == value
     assert cli.parse(["train", "--no-clip", "--clip"])[0].clip is True
@@ -230,7 +231,7 @@ def test_every_option_reaches_its_field():
     ("values", "words"),
     [
         (
-            {"perturbation": "points", "block_size": 49},
+            {"perturbation": "self2self", "block_size": 49},
             "--block-size is 49; expected at most --patch-size, which is 48",
         ),
         ({"batch_size": 0}, "--batch-size is 0; expected at least 1"),
@@ -240,7 +241,10 @@ def test_every_option_reaches_its_field():
         ({"learning_rate": 0}, "--learning-rate is 0.0; expected above 0"),
         ({"noise_scale": 0.01}, "--noise-scale is 0.01; expected 0 (automatic) or at least 0.05"),
         ({"dropout": 1.0}, "--dropout is 1.0; expected below 1"),
-        ({"network": "huge"}, "--network is 'huge'; expected one of compact, published, folded"),
+        (
+            {"network": "huge"},
+            "--network is 'huge'; expected one of compact, published, unshuffled",
+        ),
         ({"patch_size": 50}, "--patch-size is 50; expected a multiple of 8"),
         (
             {"network": "published", "patch_size": 48},
@@ -249,11 +253,11 @@ def test_every_option_reaches_its_field():
         (
             {"start": "pretrained", "network": "compact"},
             "--start is pretrained, with the network "
-            "compact of 8 features; expected folded of 16, or random",
+            "compact of 8 features; expected unshuffled of 16, or random",
         ),
         (
             {"start": "pretrained", "features": 24},
-            "--start is pretrained, with the network folded of 24 ",
+            "--start is pretrained, with the network unshuffled of 24 ",
         ),
         (
             {"start": "pretrained", "initial_model": "model.pt"},
@@ -261,7 +265,7 @@ def test_every_option_reaches_its_field():
         ),
         ({"tomograms": "a.mrc"}, "--tomograms is 'a.mrc'; expected a list"),
         (
-            {"perturbation": "masks", "samples_per_patch": 6, "pool_size": 11},
+            {"perturbation": "fourier_masks", "samples_per_patch": 6, "pool_size": 11},
             "--pool-size is 11; expected at least 12",
         ),
         ({"sphere_min": 0.2, "sphere_max": 0.1}, "--sphere-min is 0.2; expected at most"),
@@ -276,13 +280,13 @@ def test_every_option_reaches_its_field():
             "--half-maps names 2 files; expected two",
         ),
         (
-            {"half_maps": ["a", "b"], "perturbation": "points"},
-            "--perturbation is points and --half-maps names 2 files; expected spectrum or halves "
-            "with ",
+            {"half_maps": ["a", "b"], "perturbation": "self2self"},
+            "--perturbation is self2self and --half-maps names 2 files; expected noise_matched or "
+            "noise2noise with ",
         ),
         (
-            {"perturbation": "halves", "tomograms": ["a"]},
-            "--perturbation is halves and --half-maps names no files; expected two a tomogram",
+            {"perturbation": "noise2noise", "tomograms": ["a"]},
+            "--perturbation is noise2noise and --half-maps names no files; expected two a tomogram",
         ),
         (
             {"half_maps": ["a", "b"], "ground_truth": ["c", "d"]},
@@ -317,10 +321,38 @@ def test_a_defocus_in_angstrom_is_refused_with_the_unit(config_class):
         config_class.create({"defocus": 30000})
 
 
-@pytest.mark.parametrize("config_class", [TrainConfig, BenchmarkConfig])
-def test_earlier_names_of_the_starting_weights_are_understood(config_class):
-    for before, name in (("auto", "automatic"), ("shapes", "pretrained"), ("random", "random")):
-        assert config_class.create({"start": before}) == config_class.create({"start": name})
+def test_values_go_by_their_earlier_names_too():
+    for option, values in aliases.VALUES.items():
+        command, base = ("benchmark", ["out"]) if option == "methods" else ("train", [])
+        for before, now in values.items():
+            one, other = (
+                getattr(cli.parse([command, *base, "--" + option, value])[0], option)
+                for value in (before, now)
+            )
+            assert one == other != before
+    assert set(aliases.PERTURBATIONS.values()) == set(config.PERTURBATIONS)
+
+
+def test_options_go_by_their_earlier_names_too(tmp_path):
+    """On the command line, in a file, and in the settings of a model; today's name wins there."""
+    path = tmp_path / "settings.json"
+    for before, now in aliases.OPTIONS.items():
+        kind, default = next(
+            (kind, default)
+            for name, kind, default, _ in config.parameters(TrainConfig)
+            if name == now
+        )
+        value = not default if kind is bool else "cpu"
+        path.write_text(json.dumps({before: value}))
+        given = (
+            ["--no-" + before.replace("_", "-")]
+            if kind is bool and default
+            else [config.flag(before), str(value)]
+        )
+        for arguments in (given, ["--config", str(path)]):
+            assert getattr(cli.parse(["train", *arguments])[0], now) == value
+        assert getattr(TrainConfig.stored({before: value}), now) == value
+        assert getattr(TrainConfig.stored({before: default, now: value}), now) == value
 
 
 @pytest.mark.parametrize("config_class", [SimulateConfig, TrainConfig, DenoiseConfig])
@@ -334,28 +366,34 @@ def test_help_has_a_line_for_each_choice(config_class):
 
 def test_half_maps_are_for_noise_matched_pairs_or_for_noise2noise():
     given = {"half_maps": ["odd.mrc", "even.mrc"]}
-    for more, perturbation in (({}, "spectrum"), ({"perturbation": "halves"}, "halves")):
+    for more, perturbation in (
+        ({}, "noise_matched"),
+        ({"perturbation": "noise2noise"}, "noise2noise"),
+    ):
         made = TrainConfig.create(dict(given, **more))
         assert made.perturbation == perturbation
         assert made.names() == ("odd.mrc",)
     assert TrainConfig.create(dict(given, tomograms=["a.mrc"])).names() == ("a.mrc",)
     # No half-maps, as the form gives them for other perturbations, imply nothing.
     published = TrainConfig.create({"preset": "published", "half_maps": [], "tomograms": ["a.mrc"]})
-    assert published.perturbation == "masks"
+    assert published.perturbation == "fourier_masks"
     settings, _ = cli.parse(["train", "--half-maps", "odd.mrc", "even.mrc", "--output", "o"])
-    assert (settings.half_maps, settings.perturbation) == (("odd.mrc", "even.mrc"), "spectrum")
+    assert (settings.half_maps, settings.perturbation) == (("odd.mrc", "even.mrc"), "noise_matched")
 
 
 def test_recorded_half_maps_and_perturbation_are_taken_up(tmp_path):
     """A configuration file with half-maps, and one without to which they are given."""
     for recorded, words in (
-        (dict(half_maps=("a.mrc", "b.mrc"), perturbation="halves"), []),
-        (dict(perturbation="masks"), ["--half-maps", "a.mrc", "b.mrc", "--perturbation", "halves"]),
+        (dict(half_maps=("a.mrc", "b.mrc"), perturbation="noise2noise"), []),
+        (
+            dict(perturbation="fourier_masks"),
+            ["--half-maps", "a.mrc", "b.mrc", "--perturbation", "noise2noise"],
+        ),
     ):
         path = tmp_path / "train.json"
         path.write_text(TrainConfig(**recorded).to_json())
         settings, _ = cli.parse(["train", "--config", str(path), *words])
-        assert (settings.half_maps, settings.perturbation) == (("a.mrc", "b.mrc"), "halves")
+        assert (settings.half_maps, settings.perturbation) == (("a.mrc", "b.mrc"), "noise2noise")
 
 
 def test_what_is_left_of_a_denoising_without_the_finished_tomograms():
@@ -378,10 +416,10 @@ def test_what_is_left_of_a_denoising_without_the_finished_tomograms():
     ("trained", "values", "words"),
     [
         (
-            {"perturbation": "points"},
+            {"perturbation": "self2self"},
             {"half_maps": ["a", "b"]},
             "--half-maps names 2 files; expected "
-            "none for a model trained with the perturbation points",
+            "none for a model trained with the perturbation self2self",
         ),
         (
             {},
@@ -407,19 +445,19 @@ def test_denoising_has_to_suit_the_model(trained, values, words):
     [
         ({}, 4),
         ({"augmentation": "none"}, 4),
-        ({"perturbation": "points"}, 20),
-        ({"perturbation": "blindspot"}, 4),
-        ({"perturbation": "blindspot", "augmentation": "none"}, 1),
-        ({"perturbation": "blindspot", "augmentation": "none", "dropout": 0.1}, 4),
-        ({"perturbation": "halves"}, 8),
-        ({"perturbation": "halves", "augmentation": "none"}, 2),
+        ({"perturbation": "self2self"}, 20),
+        ({"perturbation": "noise2void"}, 4),
+        ({"perturbation": "noise2void", "augmentation": "none"}, 1),
+        ({"perturbation": "noise2void", "augmentation": "none", "dropout": 0.1}, 4),
+        ({"perturbation": "noise2noise"}, 8),
+        ({"perturbation": "noise2noise", "augmentation": "none"}, 2),
         ({"preset": "published"}, 100),
-        ({"preset": "published", "perturbation": "points"}, 100),
+        ({"preset": "published", "perturbation": "self2self"}, 100),
     ],
 )
 def test_predictions_as_the_model_wants_them(trained, predictions):
     trained = TrainConfig.create(trained)
-    halves = ("odd.mrc", "even.mrc") if trained.perturbation == "halves" else ()
+    halves = ("odd.mrc", "even.mrc") if trained.perturbation == "noise2noise" else ()
     assert DenoiseConfig(half_maps=halves).for_model(trained).predictions == predictions
     stated = DenoiseConfig(half_maps=halves, predictions=6)
     assert stated.for_model(trained).predictions == 6
@@ -428,7 +466,7 @@ def test_predictions_as_the_model_wants_them(trained, predictions):
 def test_half_maps_are_predicted_in_turn():
     with pytest.raises(UserError, match="--predictions is 3; expected an even number"):
         DenoiseConfig(half_maps=("a.mrc", "b.mrc"), predictions=3).for_model(
-            TrainConfig(perturbation="halves")
+            TrainConfig(perturbation="noise2noise")
         )
 
 
@@ -451,7 +489,9 @@ def test_the_word_for_zero_is_taken_and_told():
 
 def test_help_says_with_what_a_parameter_is_used():
     helps = {name: spec.full_help() for name, _, _, spec in config.parameters(TrainConfig)}
-    assert helps["block_size"].endswith("Used with perturbation 'masks' or 'points' only.")
+    assert helps["block_size"].endswith(
+        "Used with perturbation 'fourier_masks' or 'self2self' only."
+    )
     assert helps["defocus"].endswith("Used with deconvolve only.")
     assert "Used with" not in helps["deconvolve"]
 
@@ -466,7 +506,7 @@ def test_std_needs_two_predictions():
         DenoiseConfig(predictions=1, std=True).for_model(TrainConfig())
     with pytest.raises(UserError, match="--predictions is 1; expected at least 2 for --std"):
         DenoiseConfig(std=True).for_model(
-            TrainConfig(perturbation="blindspot", augmentation="none")
+            TrainConfig(perturbation="noise2void", augmentation="none")
         )
 
 
@@ -484,7 +524,7 @@ def test_readme_shows_the_current_arguments():
         ({"start": "random"}, False),
         ({"features": 8}, False),
         ({"network": "compact"}, False),
-        ({"perturbation": "masks"}, False),
+        ({"perturbation": "fourier_masks"}, False),
         ({"preset": "published"}, False),
         ({"initial_model": "model.pt"}, False),
     ],
@@ -493,7 +533,7 @@ def test_what_the_automatic_start_suits(options, shapes):
     """The network, method and patches that learned from shapes, unless a model is given; both
     have learned before."""
     config = TrainConfig.create(options)
-    assert config.starts_from_shapes() is shapes
+    assert config.starts_pretrained() is shapes
     assert config.pretrained() is (shapes or "initial_model" in options)
 
 

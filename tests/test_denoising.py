@@ -44,8 +44,10 @@ class Counting:
 
 @pytest.mark.parametrize("batch_size", [1, 3, 10])
 def test_moments_against_a_loop(batch_size):
-    predictor = Predictor(Sum(0.0), torch.device("cpu"), torch.float32, 10, batch_size, spread=True)
-    mean, variance = predictor.moments(Counting(), (0, 0, 0), (2, 3, 4))
+    predictor = Predictor(
+        Sum(0.0), torch.device("cpu"), torch.float32, 10, batch_size, with_variance=True
+    )
+    mean, variance = predictor.predict_tile(Counting(), (0, 0, 0), (2, 3, 4))
     np.testing.assert_allclose(mean, np.arange(10).mean())
     np.testing.assert_allclose(variance, np.arange(10).var(ddof=1), rtol=1e-6)
 
@@ -55,8 +57,10 @@ def test_dropout_is_on_and_new_in_every_prediction():
         def copies(self, start, size, count, first=0, random=None):
             return torch.ones((count, *size))
 
-    predictor = Predictor(Sum(0.5), torch.device("cpu"), torch.float32, 400, 100, spread=True)
-    mean, variance = predictor.moments(Ones(), (0, 0, 0), (6, 6, 6))
+    predictor = Predictor(
+        Sum(0.5), torch.device("cpu"), torch.float32, 400, 100, with_variance=True
+    )
+    mean, variance = predictor.predict_tile(Ones(), (0, 0, 0), (6, 6, 6))
     assert mean.mean() == pytest.approx(1, abs=0.02)
     assert variance.mean() == pytest.approx(1, abs=0.02)
 
@@ -69,17 +73,23 @@ class Placed(torch.nn.Module):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 10])
-@pytest.mark.parametrize("perturbation", ["spectrum", "halves"])
+@pytest.mark.parametrize("perturbation", ["noise_matched", "noise2noise"])
 def test_turned_predictions_against_a_loop(batch_size, perturbation):
     """Every half-map in each of the four positions; the outputs are turned back."""
-    turns = TrainConfig(perturbation=perturbation).prediction_turns()
+    flips = TrainConfig(perturbation=perturbation).tta_flips()
     predictor = Predictor(
-        Placed(), torch.device("cpu"), torch.float32, 10, batch_size, turns=turns, spread=True
+        Placed(),
+        torch.device("cpu"),
+        torch.float32,
+        10,
+        batch_size,
+        flips=flips,
+        with_variance=True,
     )
-    mean, variance = predictor.moments(Counting(), (0, 0, 0), (2, 3, 4))
+    mean, variance = predictor.predict_tile(Counting(), (0, 0, 0), (2, 3, 4))
     place = np.arange(24).reshape(2, 3, 4)
     positions = [place, place[::-1, :, ::-1], place[::-1, ::-1], place[:, ::-1, ::-1]]
-    repeated = 2 if perturbation == "halves" else 1
+    repeated = 2 if perturbation == "noise2noise" else 1
     expected = [number * positions[number // repeated % 4] for number in range(10)]
     np.testing.assert_allclose(mean, np.mean(expected, 0), rtol=1e-5)
     np.testing.assert_allclose(variance, np.var(expected, 0, ddof=1), rtol=1e-4)
@@ -378,7 +388,7 @@ def blind_model(phantom, tmp_path_factory):
                 TINY,
                 steps=60,
                 checkpoint_every=60,
-                perturbation="blindspot",
+                perturbation="noise2void",
                 patch_size=48,
                 tomograms=(phantom["tomogram"],),
                 output=str(tmp_path_factory.mktemp("blind")),
@@ -427,7 +437,9 @@ def test_reading_ahead_changes_nothing(tiny_model, small, write, tmp_path, monke
     results = []
     for apart in (False, True):
         for room in ("commands.denoise", "prediction.predictor"):
-            monkeypatch.setattr(f"f2fd_core.{room}.works_apart", lambda device, apart=apart: apart)
+            monkeypatch.setattr(
+                f"f2fd_core.{room}.runs_asynchronously", lambda device, apart=apart: apart
+            )
         results.append(
             denoise(
                 DenoiseConfig(
@@ -543,7 +555,7 @@ def test_predictions_at_once_are_halved_until_they_fit(capsys):
             return numbers[:, None, None, None].expand(count, *size)
 
     predictor = Predictor(Greedy(3 * 8**3), torch.device("cpu"), torch.float32, 8, 8)
-    (mean,) = predictor.moments(Numbered(), (0, 0, 0), (8, 8, 8))
+    (mean,) = predictor.predict_tile(Numbered(), (0, 0, 0), (8, 8, 8))
     assert predictor.batch_size == 2
     np.testing.assert_allclose(mean, np.arange(8).mean(), rtol=1e-6)
     assert "going on with 4" in capsys.readouterr().err
@@ -559,9 +571,9 @@ def test_copies_that_do_not_fit_halve_the_predictions_at_once_too():
             return torch.full((count, *size), 5.0)
 
     predictor = Predictor(
-        torch.nn.Identity(), torch.device("cpu"), torch.float32, 8, 8, spread=True
+        torch.nn.Identity(), torch.device("cpu"), torch.float32, 8, 8, with_variance=True
     )
-    mean, variance = predictor.moments(Large(), (0, 0, 0), (8, 8, 8))
+    mean, variance = predictor.predict_tile(Large(), (0, 0, 0), (8, 8, 8))
     assert predictor.batch_size == 2
     assert (mean == 5).all() and (variance == 0).all()
 
@@ -572,14 +584,14 @@ def test_tiles_are_halved_until_they_fit(phantom, tmp_path, tiny_model, monkeypa
         model=str(tiny_model / "model.pt"), tomograms=(phantom["tomogram"],), device="cpu"
     )
     (small,) = denoise(DenoiseConfig(output=str(tmp_path / "small"), tile_size=64, **options))
-    moments = Predictor.moments
+    moments = Predictor.predict_tile
 
     def greedy(self, perturbation, start, size):
         if size[2] == 72:
             raise torch.cuda.OutOfMemoryError("out of memory")
         return moments(self, perturbation, start, size)
 
-    monkeypatch.setattr(Predictor, "moments", greedy)
+    monkeypatch.setattr(Predictor, "predict_tile", greedy)
     (path,) = denoise(DenoiseConfig(output=str(tmp_path / "halved"), tile_size=96, **options))
     assert (
         f"starting {phantom['tomogram']} again with tiles of 64 voxels" in capsys.readouterr().err
@@ -589,7 +601,7 @@ def test_tiles_are_halved_until_they_fit(phantom, tmp_path, tiny_model, monkeypa
     def never(self, *_):
         raise torch.cuda.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(Predictor, "moments", never)
+    monkeypatch.setattr(Predictor, "predict_tile", never)
     with pytest.raises(UserError, match="does not suffice even for tiles of 64 voxels"):
         denoise(DenoiseConfig(output=str(tmp_path / "never"), tile_size=96, **options))
     assert not list((tmp_path / "never").iterdir())

@@ -36,8 +36,8 @@ def test_threads_of_the_cpu(monkeypatch, asked, given, cores, used):
 
 def test_arithmetic_is_what_was_asked_for():
     cpu = torch.device("cpu")
-    assert device.arithmetic("float32", cpu) is torch.float32
-    assert device.arithmetic("bfloat16", cpu) is torch.bfloat16
+    assert device.choose_dtype("float32", cpu) is torch.float32
+    assert device.choose_dtype("bfloat16", cpu) is torch.bfloat16
     layer, values = torch.nn.Linear(4, 4), torch.ones(4)
     for dtype in (torch.float32, torch.bfloat16):
         with device.autocast(dtype, cpu):
@@ -52,12 +52,12 @@ def test_automatic_arithmetic_on_cpus(monkeypatch, fast, deepest, chosen):
     """bfloat16 where the hardware has it and the network's deepest level is wide enough for it."""
     monkeypatch.setattr(device, "_fast_bfloat16", lambda place: fast)
     cpu = torch.device("cpu")
-    assert device.arithmetic("auto", cpu, deepest) is chosen
-    assert device.arithmetic("auto", torch.device("cuda"), deepest) is (
+    assert device.choose_dtype("auto", cpu, deepest) is chosen
+    assert device.choose_dtype("auto", torch.device("cuda"), deepest) is (
         torch.bfloat16 if fast else torch.float32
     )
-    assert device.arithmetic("bfloat16", cpu, deepest) is torch.bfloat16
-    assert device.arithmetic("float32", cpu, deepest) is torch.float32
+    assert device.choose_dtype("bfloat16", cpu, deepest) is torch.bfloat16
+    assert device.choose_dtype("float32", cpu, deepest) is torch.float32
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_auto_is_the_cpu_where_there_is_no_gpu():
 def test_deterministic_algorithms_while_the_context_lasts():
     state = torch.are_deterministic_algorithms_enabled
     for asked in (False, True):
-        with pytest.raises(ValueError), device.repeatable(asked):
+        with pytest.raises(ValueError), device.reproducible(asked):
             assert state() is asked
             raise ValueError
         assert state() is False
@@ -94,7 +94,7 @@ def test_seeds_of_the_caller_are_kept():
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    with device.repeatable():
+    with device.reproducible():
         torch.manual_seed(99)
         torch.rand(7)
     torch.testing.assert_close(torch.rand(4), expected, rtol=0, atol=0)

@@ -129,14 +129,14 @@ def _dies(number):
     if int(os.environ["RANK"]) == number:
         os.kill(os.getpid(), signal.SIGKILL)
     with distributed.joined(False) as group:
-        group.agreed(None)  # waits for the other, in vain
+        group.broadcast(None)  # waits for the other, in vain
 
 
 def _has_no_room(number):
     with distributed.joined(False) as group:
         if group.rank == number:
             raise OSError("cannot write model.pt: No space left on device")
-        group.agreed(None)  # waits for the other, in vain
+        group.broadcast(None)  # waits for the other, in vain
 
 
 def _names_what_it_does_not_hear(_):
@@ -274,6 +274,6 @@ def test_first_host_of_a_node_list(nodes, host):
 
 
 def test_patches_are_shared_without_rest_or_overlap():
-    shares = [distributed.Group(rank, 3).share("abcdefg") for rank in range(3)]
+    shares = [distributed.Group(rank, 3).shard("abcdefg") for rank in range(3)]
     assert sorted(sum(shares, [])) == list(enumerate("abcdefg"))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1

@@ -31,7 +31,7 @@ def test_voxels_are_those_of_all_tiles_and_predictions():
     shape = (96, 200, 150)
     for options, side, predictions in (
         (dict(), 96, 4),
-        (dict(perturbation="points"), 96, 20),
+        (dict(perturbation="self2self"), 96, 20),
         (dict(preset="published"), 64, 100),
     ):
         trained = TrainConfig.create(options)

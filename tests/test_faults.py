@@ -49,7 +49,6 @@ def training(tomogram, output, **options):
             batch_size=1,
             features=2,
             checkpoint_every=4,
-            spectrum_window=16,
             dropout=0.2,
             device="cpu",
             threads=1,
@@ -230,7 +229,7 @@ def test_no_room_for_the_log(small, tmp_path):
             tmp_path / folder,
             steps=60,
             checkpoint_every=60,
-            perturbation="blindspot",
+            perturbation="noise2void",
         )
 
     finish(command("whole"), tmp_path)
@@ -575,7 +574,6 @@ def test_the_clock_does_not_matter(small, tmp_path, monkeypatch):
         batch_size=1,
         features=2,
         checkpoint_every=3,
-        spectrum_window=16,
         device="cpu",
         tomograms=(small["tomogram"],),
     )

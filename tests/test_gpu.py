@@ -8,7 +8,7 @@ from conftest import TINY, assert_same_weights, data
 from f2fd_core import DenoiseConfig, TrainConfig, denoise, train
 from f2fd_core.evaluation.metrics import correlation
 from f2fd_core.prediction import memory, predictor
-from f2fd_core.runtime.device import moved
+from f2fd_core.runtime.device import to_device
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 ON_GPU = dict(TINY, device="cuda")
@@ -81,13 +81,13 @@ def test_compiled_training_equals_eager(phantom, tmp_path):
 
 def test_tiles_are_chosen_for_the_free_memory(tiny_model, write, tmp_path, monkeypatch):
     sizes = set()
-    moments = predictor.Predictor.moments
+    moments = predictor.Predictor.predict_tile
 
     def noted(self, perturbation, start, size):
         sizes.add((size, self.batch_size))
         return moments(self, perturbation, start, size)
 
-    monkeypatch.setattr(predictor.Predictor, "moments", noted)
+    monkeypatch.setattr(predictor.Predictor, "predict_tile", noted)
     tomogram = write(np.random.default_rng(0).standard_normal((48, 208, 112)))
 
     def tiles_with(voxels):
@@ -128,6 +128,6 @@ def test_what_is_moved_arrives_whole_while_the_gpu_is_busy():
     for number in range(8):
         for _ in range(4):
             matrix = torch.nn.functional.normalize(matrix @ matrix)
-        parts.append(moved(values + number, gpu))
+        parts.append(to_device(values + number, gpu))
     for number, part in enumerate(parts):
         assert torch.equal(part.cpu(), values + number)

@@ -45,13 +45,13 @@ def test_both_halves_are_on_one_scale(halves):
 def test_restored_mean_of_the_halves_is_the_mean_of_the_files(halves):
     volume = HalfMaps([Volume(path, clip=False) for path in halves])
     mean = (data(halves[0]) + data(halves[1])) / 2
-    np.testing.assert_allclose(volume.restore(whole(volume)), mean, atol=1e-5)
+    np.testing.assert_allclose(volume.destandardise(whole(volume)), mean, atol=1e-5)
     start, size = (-2, 3, 15), (8, 9, 12)
     parts = [volume.half(number, start, size) for number in (0, 1)]
     np.testing.assert_allclose(volume.region(start, size), np.mean(parts, 0), atol=1e-6)
     reflected = np.pad(mean, 12, mode="reflect")[10:18, 15:24, 27:39]
     np.testing.assert_allclose(
-        volume.restore(volume.region(start, size), start), reflected, atol=1e-5
+        volume.destandardise(volume.region(start, size), start), reflected, atol=1e-5
     )
     for section, axis in zip(volume.central_sections(), range(3)):
         np.testing.assert_allclose(section, mean.take(mean.shape[axis] // 2, axis), atol=1e-5)
@@ -211,11 +211,11 @@ def test_pairs_of_files_become_volumes_in_order(halves, write):
         write(np.random.default_rng(seed).normal(size=(10, 12, 14)), f"{seed}.mrc")
         for seed in (2, 3)
     ]
-    config = TrainConfig(half_maps=halves + tuple(more), perturbation="halves", clip=False)
+    config = TrainConfig(half_maps=halves + tuple(more), perturbation="noise2noise", clip=False)
     first, second = open_volumes(config)
     assert (first.source.path, second.source.path) == (halves[0], more[0])
     mean = (data(more[0]) + data(more[1])) / 2
-    np.testing.assert_allclose(second.restore(whole(second)), mean, atol=1e-5)
+    np.testing.assert_allclose(second.destandardise(whole(second)), mean, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -270,7 +270,7 @@ def denoised(model, output, *arguments):
 
 def test_the_result_is_the_mean_of_both_denoised_halves(model, small, tmp_path):
     network, trained = checkpoint.restore(checkpoint.load(str(model)), model)
-    assert trained.perturbation == "halves"
+    assert trained.perturbation == "noise2noise"
     assert denoised(model, tmp_path, "--half-maps", small["odd"], small["even"]) == [
         "odd_denoised.mrc"
     ]
@@ -282,7 +282,7 @@ def test_the_result_is_the_mean_of_both_denoised_halves(model, small, tmp_path):
             )[0, 0].numpy()
             for number in (0, 1)
         ]
-    expected = volume.restore(np.mean(predicted, 0))
+    expected = volume.destandardise(np.mean(predicted, 0))
     result = data(tmp_path / "odd_denoised.mrc")
     np.testing.assert_allclose(result, expected, atol=1e-4 * expected.std())
     assert np.abs(predicted[0] - predicted[1]).std() > 0.01 * np.std(predicted[0])
@@ -341,7 +341,7 @@ def matched(small, tmp_path_factory):
 
 
 def test_half_maps_make_noise_matched_pairs_unless_told_otherwise(matched):
-    assert checkpoint.load(str(matched))["config"]["perturbation"] == "spectrum"
+    assert checkpoint.load(str(matched))["config"]["perturbation"] == "noise_matched"
 
 
 def test_models_of_half_maps_denoise_tomograms_that_have_none(model, matched, small, tmp_path):
@@ -365,7 +365,7 @@ def test_the_mean_of_the_halves_is_in_its_own_units(halves):
     assert mean.std() == pytest.approx(1, abs=1e-5)
     volume = HalfMaps(volumes, for_mean=True)
     np.testing.assert_allclose(
-        volume.restore(mean), (data(halves[0]) + data(halves[1])) / 2, atol=1e-4
+        volume.destandardise(mean), (data(halves[0]) + data(halves[1])) / 2, atol=1e-4
     )
     np.testing.assert_allclose(
         volume.difference((0, 0, 0), volume.shape) * 2 * volume.std,
@@ -382,14 +382,14 @@ def test_models_of_other_pairs_take_no_half_maps(small, tmp_path):
                 tomograms=(small["tomogram"],),
                 steps=1,
                 output=str(tmp_path / "run"),
-                perturbation="blindspot",
+                perturbation="noise2void",
             )
         )
     )
     with pytest.raises(
         UserError,
         match="--half-maps names 2 files; expected none for a model "
-        "trained with the perturbation blindspot",
+        "trained with the perturbation noise2void",
     ):
         denoise(
             DenoiseConfig(

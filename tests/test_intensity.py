@@ -64,7 +64,7 @@ def test_the_network_sees_the_tomogram_as_without_what_is_unusual(tomogram, writ
 def test_what_is_unusual_is_put_back(tomogram, write, name):
     values = unusual(tomogram)[name][0].astype(np.float32)
     volume = Volume(write(values))
-    np.testing.assert_allclose(volume.restore(whole(volume)), values, atol=1e-5)
+    np.testing.assert_allclose(volume.destandardise(whole(volume)), values, atol=1e-5)
 
 
 def test_an_edge_is_warned_of_but_nothing_smooth(tomogram, write):
@@ -78,7 +78,7 @@ def test_single_hot_voxels_are_not_put_back(tomogram, write):
     hot = np.zeros(SHAPE, bool)
     hot[5::11, 4::9, 7::10] = True
     volume = Volume(write(np.where(hot, 100, tomogram)))
-    assert np.abs(volume.restore(whole(volume)) - tomogram)[hot].max() < 4
+    assert np.abs(volume.destandardise(whole(volume)) - tomogram)[hot].max() < 4
     assert whole(volume).max() < 7
 
 
@@ -93,12 +93,12 @@ def test_nothing_is_seen_in_constant_parts_and_they_stay_as_they_are(tomogram, w
     volume = Volume(write(bordered(tomogram)))
     assert not whole(volume)[:, 64:].any()
     wild = np.full(volume.shape, 1e4, np.float32)
-    assert (volume.restore(wild)[:, 64:] == -4).all()
+    assert (volume.destandardise(wild)[:, 64:] == -4).all()
 
 
 def test_no_network_makes_more_than_it_may_be_shown(tomogram, write):
     volume = Volume(write(tomogram))
-    restored = volume.restore(np.full(SHAPE, 1e4, np.float32))
+    restored = volume.destandardise(np.full(SHAPE, 1e4, np.float32))
     assert np.abs(restored - tomogram.mean()).max() < 7 * tomogram.std()
 
 

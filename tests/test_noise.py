@@ -28,7 +28,7 @@ def shells(power, size):
 def power_of(noise, size):
     """Mean power of the windows of a volume without signal."""
     corners = periodogram.window_corners(noise.shape, size)
-    return periodogram.window_power(Memory(noise).region, corners, size).mean(0)
+    return periodogram.periodograms(Memory(noise).region, corners, size).mean(0)
 
 
 def assert_cautious(model, truth, below=0.5, least=0.75):

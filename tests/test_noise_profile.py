@@ -7,7 +7,7 @@ from f2fd_core.config import TrainConfig
 from f2fd_core.noise import NoiseProfile, estimate_noise, periodogram
 from f2fd_core.noise.model import PROFILE_WINDOW
 from f2fd_core.noise.profile import _to_the_faces
-from f2fd_core.perturbation.noise_matched import Spectrum
+from f2fd_core.perturbation.noise_matched import NoiseMatched
 
 SHAPE = (64, 96, 112)
 
@@ -25,7 +25,7 @@ def measured(volume):
     size = (PROFILE_WINDOW,) * 3
     corners = periodogram.window_corners(SHAPE, size)
     return NoiseProfile.measured(
-        corners, size, periodogram.window_power(Memory(volume).region, corners, size)
+        corners, size, periodogram.periodograms(Memory(volume).region, corners, size)
     )
 
 
@@ -115,7 +115,7 @@ def test_amplitude_of_a_region_is_linear_between_centres_and_constant_beyond():
 def test_copies_have_the_local_strength_of_the_noise(gain):
     gz, gy, gx = profiles_of()
     volume = Memory(noise() * gz[:, None, None] * gy[None, :, None] * gx[None, None, :])
-    perturbation = Spectrum(volume, TrainConfig(noise_gain=gain, noise_scale=1.0))
+    perturbation = NoiseMatched(volume, TrainConfig(noise_profile=gain, noise_scale=1.0))
     added = perturbation.copies((0, 0, 0), SHAPE, 2) - torch.from_numpy(volume.array)
     ratio = float(added[:, 48:].std() / added[:, :16].std())
     truth = float(np.std(volume.array[48:]) / np.std(volume.array[:16]))

@@ -16,7 +16,7 @@ from f2fd_core.data.patches import all_patches
 from f2fd_core.noise import NoiseSettings, axes_of_volume, estimate_noise
 from f2fd_core.perturbation.base import Pairs
 from f2fd_core.simulation.microscope import simulate_volumes
-from f2fd_core.training.stopping import HeldOut
+from f2fd_core.training.stopping import ValidationCubes
 
 ORDERS = list(permutations(range(3)))
 
@@ -143,6 +143,6 @@ def test_a_training_sees_a_tomogram_as_it_should_lie(axes):
     volume = Lying(axes)
     batch = batch_of([(0, (8, 8, 8))], [volume], [volume], [], config)
     assert torch.equal(batch.targets, Ramp()(batch.inputs))
-    held_out = HeldOut([volume.shape], all_patches([volume.shape], SIDE), SIDE, 0)
+    held_out = ValidationCubes([volume.shape], all_patches([volume.shape], SIDE), SIDE, 0)
     found = held_out.check(Ramp(), [volume], torch.device("cpu"), torch.float32)
     assert found.loss == 0 < found.power

@@ -7,10 +7,10 @@ from f2fd_core import fourier
 from f2fd_core.config import TrainConfig
 from f2fd_core.noise import NoiseModel
 from f2fd_core.noise import Spectrum as NoiseSpectrum
-from f2fd_core.perturbation.fourier_masks import PREDICTION, Masks
-from f2fd_core.perturbation.half_maps import Halves
-from f2fd_core.perturbation.noise_matched import Spectrum
-from f2fd_core.perturbation.real_space import BlindSpot, Points
+from f2fd_core.perturbation.fourier_masks import PREDICTION, FourierMasks
+from f2fd_core.perturbation.half_maps import Noise2Noise
+from f2fd_core.perturbation.noise_matched import NoiseMatched
+from f2fd_core.perturbation.real_space import Noise2Void, Self2Self
 from f2fd_core.runtime.randomness import derived_seed
 from f2fd_core.training.loss import training_loss
 
@@ -18,9 +18,11 @@ SHAPES = [(16, 24, 40), (17, 21, 33)]
 
 
 def masks(shape, volume=None, **options):
-    options = dict(dict(perturbation="masks", pool_size=4, block_size=4), **options)
+    options = dict(dict(perturbation="fourier_masks", pool_size=4, block_size=4), **options)
     torch.manual_seed(0)
-    return Masks(Memory(torch.randn(shape) if volume is None else volume), TrainConfig(**options))
+    return FourierMasks(
+        Memory(torch.randn(shape) if volume is None else volume), TrainConfig(**options)
+    )
 
 
 def drawn(perturbation, number):
@@ -132,8 +134,11 @@ def test_pool_renews_one_copy_a_step_and_can_jump_to_any_step():
 
 def test_prediction_draws_other_copies_than_training():
     volume = Memory(torch.randn(16, 16, 16))
-    config = TrainConfig(perturbation="masks", block_size=4)
-    training, prediction = Masks(volume, config), Masks(volume, config, "cpu", 3, PREDICTION)
+    config = TrainConfig(perturbation="fourier_masks", block_size=4)
+    training, prediction = (
+        FourierMasks(volume, config),
+        FourierMasks(volume, config, "cpu", 3, PREDICTION),
+    )
     assert len(prediction.pool.array) == 3
     assert not torch.allclose(drawn(training, 0), drawn(prediction, 0))
 
@@ -144,7 +149,7 @@ def test_the_less_noise_there_is_to_learn_from_the_more_is_added_and_the_slower_
     def spectrum(shape, low_pass=1.0, **settings):
         amplitude = 1.0 * (fourier.radial_frequency(shape) < low_pass)
         noise = fourier.synthesise(amplitude, shape, shape, 1)[0]
-        return Spectrum(Memory(noise), TrainConfig(**settings))
+        return NoiseMatched(Memory(noise), TrainConfig(**settings))
 
     shape, two = (48, 80, 80), dict(tomograms=("1.mrc", "2.mrc"))
     alone = spectrum(shape)
@@ -174,7 +179,7 @@ def test_noises_of_a_spectrum_pair_are_uncorrelated(scale):
     known = NoiseModel(shape, NoiseSpectrum(power, level, level), power)
     # Half the true spectrum leaves the noises correlated: the test can tell.
     perturbation, wrong = (
-        Spectrum(Memory(noise), TrainConfig(noise_scale=scale), noise=known) for _ in range(2)
+        NoiseMatched(Memory(noise), TrainConfig(noise_scale=scale), noise=known) for _ in range(2)
     )
     wrong.lower(torch.full_like(wrong.lowered, 0.5))
 
@@ -193,7 +198,7 @@ def test_noises_of_a_spectrum_pair_are_uncorrelated(scale):
 def test_spectrum_pair_surrounds_the_tomogram():
     torch.manual_seed(2)
     volume = torch.randn(32, 32, 32)
-    perturbation = Spectrum(Memory(volume), TrainConfig(noise_scale=0.5, spectrum_window=16))
+    perturbation = NoiseMatched(Memory(volume), TrainConfig(noise_scale=0.5))
     inputs, targets, _ = perturbation.pairs((4, 5, 6), (16, 16, 16), 2)
     region = volume[4:20, 5:21, 6:22]
     torch.testing.assert_close(
@@ -204,11 +209,11 @@ def test_spectrum_pair_surrounds_the_tomogram():
 
 
 def points(volume, **options):
-    return Points(Memory(volume), TrainConfig(perturbation="points", **options))
+    return Self2Self(Memory(volume), TrainConfig(perturbation="self2self", **options))
 
 
 def blind_spots(volume, **options):
-    return BlindSpot(Memory(volume), TrainConfig(perturbation="blindspot", **options))
+    return Noise2Void(Memory(volume), TrainConfig(perturbation="noise2void", **options))
 
 
 def ramp(*shape):
@@ -355,7 +360,7 @@ class HalfMapsInMemory:
 def test_halves_are_paired_in_both_orders():
     torch.manual_seed(9)
     odd, even = torch.randn(2, 20, 20, 20)
-    perturbation = Halves(HalfMapsInMemory(odd, even), TrainConfig(perturbation="halves"))
+    perturbation = Noise2Noise(HalfMapsInMemory(odd, even), TrainConfig(perturbation="noise2noise"))
     inputs, targets, weights = perturbation.pairs((1, 2, 3), (16, 16, 16), 60)
     assert weights is None
     parts = [half[1:17, 2:18, 3:19] for half in (odd, even)]
@@ -369,7 +374,7 @@ def test_halves_are_paired_in_both_orders():
 @pytest.mark.parametrize("batches", [(6,), (1, 1, 1, 1, 1, 1), (1, 3, 2)])
 def test_prediction_takes_the_halves_in_turn_whatever_the_batches(batches):
     odd, even = torch.zeros(8, 8, 8), torch.ones(8, 8, 8)
-    perturbation = Halves(HalfMapsInMemory(odd, even), TrainConfig(perturbation="halves"))
+    perturbation = Noise2Noise(HalfMapsInMemory(odd, even), TrainConfig(perturbation="noise2noise"))
     copies, done = [], 0
     for count in batches:
         copies.append(perturbation.copies((0, 0, 0), (8, 8, 8), count, done))

@@ -17,7 +17,7 @@ from conftest import TINY, data
 from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise
 from f2fd_core.benchmarking.compare import write_tables
 from f2fd_core.commands.inputs import open_volumes
-from f2fd_core.commands.train import fit_and_write
+from f2fd_core.commands.train import fit_and_save
 from f2fd_core.data import mrc
 from f2fd_core.evaluation.metrics import correlation
 from f2fd_core.network import checkpoint
@@ -227,9 +227,7 @@ def test_the_noise_is_known_better_where_signal_is_told_from_it():
 def test_every_variant_of_the_ablation_runs(part, script, printed, monkeypatch):
     ablation = script("ablation")
     monkeypatch.setattr(
-        ablation,
-        "TrainConfig",
-        functools.partial(TrainConfig, patch_size=16, batch_size=2, spectrum_window=16),
+        ablation, "TrainConfig", functools.partial(TrainConfig, patch_size=16, batch_size=2)
     )
     names = list(ablation.VARIANTS)[part::4]
     rows = printed("ablation", "--shape", 32, 32, 32, "--steps", 1, "--variants", *names)
@@ -355,7 +353,7 @@ def test_a_watched_training_knows_how_good_it_is(script, phantom, tmp_path, monk
     training = stopping.Watched(config, open_volumes(config), [], cpu, torch.float32)
     clean = torch.from_numpy(data(phantom["clean"]))
     training.watch(clean, 50)
-    fit_and_write(training)
+    fit_and_save(training)
     # Where the rule ends there is a check, too.
     assert [row[0] for row in training.rows] == [30, 50]
     assert min(row[1] for row in training.rows) == training.best.loss

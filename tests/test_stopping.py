@@ -15,14 +15,14 @@ from f2fd_core.noise import NoiseModel, Spectrum
 from f2fd_core.runtime import train_log
 from f2fd_core.runtime.randomness import Randomness
 from f2fd_core.training import schedule, state, stopping
-from f2fd_core.training.stopping import Best, HeldOut
+from f2fd_core.training.stopping import EarlyStopping, ValidationCubes
 
 SHAPES = [(40, 48, 64), (12, 40, 32)]
 SIDE = 16
 
 
 def held(shapes, side, seed):
-    return HeldOut(shapes, all_patches(shapes, side), side, seed)
+    return ValidationCubes(shapes, all_patches(shapes, side), side, seed)
 
 
 def held_voxels(held_out, index):
@@ -166,8 +166,8 @@ def test_a_network_that_does_its_best_tells_the_power_of_the_signal():
 @pytest.mark.parametrize(
     ("options", "steps"),
     [
-        (dict(perturbation="spectrum"), [5]),
-        (dict(perturbation="points"), []),
+        (dict(perturbation="noise_matched"), [5]),
+        (dict(perturbation="self2self"), []),
         (dict(start="shapes", features=0, steps=3), [0, 2]),
     ],
 )
@@ -187,13 +187,13 @@ def test_noise_is_too_much_where_the_response_is_negative():
 
 
 def test_best_keeps_the_best_model_and_stops_when_waiting_is_in_vain():
-    best = Best()
+    best = EarlyStopping()
     for step in range(50, 1001, 50):
-        best.offer(1 - step / 1250, 1.0, step, Scaled(float(step)))
-        assert not best.reached(step, 0, False)
+        best.update(1 - step / 1250, 1.0, step, Scaled(float(step)))
+        assert not best.should_stop(step, 0, False)
     for step in range(1050, 5000, 50):
-        best.offer(1.0, 1.0, step, Scaled(0.0))
-        if best.reached(step, 0, False):
+        best.update(1.0, 1.0, step, Scaled(0.0))
+        if best.should_stop(step, 0, False):
             break
     assert step == 1450  # 0.3 of the steps without a better check
     assert best.step == 1000 and float(best.model["factor"]) == 1000
@@ -210,29 +210,29 @@ def test_best_keeps_the_best_model_and_stops_when_waiting_is_in_vain():
     ],
 )
 def test_a_loss_that_hardly_falls_ends_the_training(fall, last):
-    best = Best()
+    best = EarlyStopping()
     for step in range(300, 5001, 50):
-        best.offer(0.7 - fall * (step - 300) / 50, 1.0 if fall else 0.7, step, Scaled(float(step)))
-        if best.reached(step, 0, False):
+        best.update(0.7 - fall * (step - 300) / 50, 1.0 if fall else 0.7, step, Scaled(float(step)))
+        if best.should_stop(step, 0, False):
             break
     assert step == last
     assert best.step == (step if fall else 300)  # the model is the best all the same
 
 
 def test_training_never_goes_on_for_ever():
-    best = Best()
-    best.offer(0.0, 1.0, stopping.MOST_STEPS, Scaled(1.0))
-    assert best.reached(stopping.MOST_STEPS, 0, False)
+    best = EarlyStopping()
+    best.update(0.0, 1.0, stopping.MOST_STEPS, Scaled(1.0))
+    assert best.should_stop(stopping.MOST_STEPS, 0, False)
 
 
 @pytest.mark.parametrize(("learned", "least", "most"), [(False, 300, 150), (True, 60, 30)])
 def test_a_small_tomogram_is_not_learned_by_heart(learned, least, most):
     """Epochs end it, sooner where a network has learned before, but not within a least number of
     steps."""
-    assert not Best().reached(least - 1, most, learned)
-    best = Best()
+    assert not EarlyStopping().should_stop(least - 1, most, learned)
+    best = EarlyStopping()
     best.wait_from(least)
-    assert [best.reached(least, most - some, learned) for some in (0, 1)] == [True, False]
+    assert [best.should_stop(least, most - some, learned) for some in (0, 1)] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -248,9 +248,9 @@ def test_the_most_steps_are_where_a_training_ends_whatever_its_loss(phantom, opt
     found = training.open_for_training(TrainConfig(**dict(settings, **options)))
 
     def ends(step):
-        best = Best()
+        best = EarlyStopping()
         best.wait_from(step)  # as if the loss had just fallen
-        return best.reached(step, found.order.epochs_before(step), found.config.pretrained())
+        return best.should_stop(step, found.order.epochs_before(step), found.config.pretrained())
 
     assert found.most_steps() == next(step for step in itertools.count() if ends(step))
 

@@ -18,8 +18,8 @@ from f2fd_core.data import mrc
 from f2fd_core.data.batches import batch_of
 from f2fd_core.evaluation.metrics import correlation
 from f2fd_core.network import checkpoint
-from f2fd_core.network.unet import FoldedUNet
-from f2fd_core.perturbation.real_space import Points
+from f2fd_core.network.unet import UnshuffledUNet
+from f2fd_core.perturbation.real_space import Self2Self
 from f2fd_core.runtime import run_folder
 from f2fd_core.training import schedule, state, writer
 from f2fd_core.training.schedule import (
@@ -83,13 +83,13 @@ def test_outputs(tiny_model, phantom):
 @pytest.mark.parametrize(
     "options",
     [
-        dict(perturbation="spectrum", dropout=0.3),
-        dict(perturbation="masks", samples_per_patch=2, pool_size=5),
+        dict(perturbation="noise_matched", dropout=0.3),
+        dict(perturbation="fourier_masks", samples_per_patch=2, pool_size=5),
     ],
 )
 def test_batches_prepared_in_the_background_are_the_same(phantom, tmp_path, options, monkeypatch):
     for apart in (False, True):
-        monkeypatch.setattr(state, "works_apart", lambda device, apart=apart: apart)
+        monkeypatch.setattr(state, "runs_asynchronously", lambda device, apart=apart: apart)
         train(
             TrainConfig(
                 output=str(tmp_path / str(apart)),
@@ -102,7 +102,7 @@ def test_batches_prepared_in_the_background_are_the_same(phantom, tmp_path, opti
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 def test_compiled_equals_eager(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(FoldedUNet, "POOLINGS", 1)  # less to compile
+    monkeypatch.setattr(UnshuffledUNet, "POOLINGS", 1)  # less to compile
     options = dict(TINY, tomograms=(small["tomogram"],), precision="float32")
     models = [
         train(TrainConfig(output=str(tmp_path / str(compile)), compile=compile, **options))
@@ -131,10 +131,10 @@ def test_compiled_equals_eager(small, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "options",
     [
-        dict(perturbation="spectrum", schedule="cosine", dropout=0.3),
-        dict(perturbation="spectrum", schedule="constant", dropout=0.0),
+        dict(perturbation="noise_matched", schedule="cosine", dropout=0.3),
+        dict(perturbation="noise_matched", schedule="constant", dropout=0.0),
         dict(
-            perturbation="masks",
+            perturbation="fourier_masks",
             schedule="plateau",
             loss="l2norm",
             samples_per_patch=2,
@@ -174,7 +174,7 @@ def test_the_best_model_is_resumed_as_it_was(earlier, steps, since, small, tmp_p
     options = dict(TINY, tomograms=(small["tomogram"],), output=str(tmp_path / "run"))
     before = training.open_for_training(TrainConfig(**dict(options, steps=earlier)))
     before.step = 6
-    before.best.offer(1.0, 2.0, 2, before.model())
+    before.best.update(1.0, 2.0, 2, before.model())
     run_folder.prepare_folder(before.config)
     training.Writer(before).save_checkpoint()
     after = training.open_for_training(
@@ -314,13 +314,13 @@ def test_all_parts_of_a_patch_are_turned_alike():
     torch.manual_seed(0)
     volume = Memory(torch.randn(24, 32, 32))
     config = TrainConfig(
-        perturbation="points",
+        perturbation="self2self",
         patch_size=16,
         patch_shift=0,
         samples_per_patch=2,
         augmentation="published",
     )
-    perturbation = Points(volume, config)
+    perturbation = Self2Self(volume, config)
     region = torch.from_numpy(volume.region((8, 4, 2), (16, 16, 16)))
     unturned = []
     for _ in range(20):
@@ -479,16 +479,16 @@ def planted(seed, shared):
 @pytest.mark.parametrize(
     ("shared", "options", "least", "most"),
     [
-        (False, dict(perturbation="spectrum"), 3.5, np.inf),
-        (False, dict(perturbation="masks", pool_size=6), 2.0, np.inf),
-        (False, dict(perturbation="points"), 3.5, np.inf),
-        (False, dict(perturbation="blindspot"), 3.5, np.inf),
-        (False, dict(perturbation="halves"), 3.5, np.inf),
+        (False, dict(perturbation="noise_matched"), 3.5, np.inf),
+        (False, dict(perturbation="fourier_masks", pool_size=6), 2.0, np.inf),
+        (False, dict(perturbation="self2self"), 3.5, np.inf),
+        (False, dict(perturbation="noise2void"), 3.5, np.inf),
+        (False, dict(perturbation="noise2noise"), 3.5, np.inf),
         # What neighbours share can be predicted, and so stays in, unless they are hidden, too. (The
         # folded network is slow to learn what tells neighbours apart.)
-        (True, dict(perturbation="blindspot", network="compact"), 1.0, 3.2),
-        (True, dict(perturbation="blindspot", blind_reach=1), 4.0, np.inf),
-        (True, dict(perturbation="points", block_probability=1.0, block_size=3), 4.0, np.inf),
+        (True, dict(perturbation="noise2void", network="compact"), 1.0, 3.2),
+        (True, dict(perturbation="noise2void", blind_reach=1), 4.0, np.inf),
+        (True, dict(perturbation="self2self", block_probability=1.0, block_size=3), 4.0, np.inf),
     ],
 )
 def test_a_planted_signal_is_recovered(write, tmp_path, shared, options, least, most):
@@ -497,7 +497,7 @@ def test_a_planted_signal_is_recovered(write, tmp_path, shared, options, least, 
     halves = (write(odd, "odd.mrc"), write(even, "even.mrc"))
     given = (
         dict(half_maps=halves)
-        if options["perturbation"] == "halves"
+        if options["perturbation"] == "noise2noise"
         else dict(tomograms=(write((odd + even) / 2, "noisy.mrc"),))
     )
     model = train(

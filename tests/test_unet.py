@@ -40,13 +40,15 @@ def test_partial_convolution_against_its_formula():
         )
 
 
-@pytest.mark.parametrize(("network", "side"), [("compact", 40), ("published", 64), ("folded", 40)])
+@pytest.mark.parametrize(
+    ("network", "side"), [("compact", 40), ("published", 64), ("unshuffled", 40)]
+)
 def test_output_has_the_input_size(network, side):
     model = unet.build(TrainConfig(network=network, patch_size=64, features=4)).eval()
     assert model(torch.randn(2, 1, side, 32, side)).shape == (2, 1, side, 32, side)
 
 
-@pytest.mark.parametrize("network", ["compact", "published", "folded"])
+@pytest.mark.parametrize("network", ["compact", "published", "unshuffled"])
 def test_dropout_is_on_in_prediction_by_an_explicit_call_only(network):
     model = unet.build(TrainConfig(network=network, patch_size=64, features=4, dropout=0.5)).eval()
     volume = torch.randn(1, 1, 32, 32, 32)
@@ -65,7 +67,7 @@ def test_folding_takes_blocks_of_eight_voxels_as_channels_and_loses_nothing():
         assert torch.equal(
             folded[:, 8 * channel + eighth, z // 2, y // 2, x // 2], volumes[:, channel, z, y, x]
         )
-    assert torch.equal(unet.unfolded(folded), volumes)
+    assert torch.equal(unet.pixel_shuffle(folded), volumes)
 
 
 def multiplications(network):
@@ -82,10 +84,10 @@ def multiplications(network):
 
 
 def test_the_folded_network_spares_more_than_half_of_the_work():
-    assert 2000 < multiplications("folded") < multiplications("compact") / 2
+    assert 2000 < multiplications("unshuffled") < multiplications("compact") / 2
 
 
-@pytest.mark.parametrize("network", ["compact", "folded"])
+@pytest.mark.parametrize("network", ["compact", "unshuffled"])
 def test_what_lies_beyond_the_field_of_view_is_ignored(network):
     """Shifted by a multiple of the pooling, the inner result is shifted alike."""
     torch.manual_seed(0)

@@ -34,7 +34,7 @@ def test_standardised_and_clipped(write):
 def test_restore_inverts_the_standardisation(write):
     values = np.random.default_rng(2).normal(-7, 0.01, (16, 16, 16)).astype(np.float32)
     volume = Volume(write(values), clip=False)
-    np.testing.assert_allclose(volume.restore(whole(volume)), values, atol=1e-6)
+    np.testing.assert_allclose(volume.destandardise(whole(volume)), values, atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1e-25, 1.0, 1e25])

@@ -14,7 +14,7 @@ def test_results_come_in_order_whoever_is_faster(count):
         time.sleep(0.05 if item == 0 else 0.0)
         return item**2
 
-    assert list(workers.in_order(slow_first, range(20), range(count))) == [
+    assert list(workers.map_ordered(slow_first, range(20), range(count))) == [
         number**2 for number in range(20)
     ]
 
@@ -29,7 +29,7 @@ def test_workers_compute_side_by_side_and_one_item_at_a_time():
         busy[worker] = False
         return worker
 
-    assert set(workers.in_order(work, range(8), "ab")) == {"a", "b"}
+    assert set(workers.map_ordered(work, range(8), "ab")) == {"a", "b"}
 
 
 def test_no_more_is_computed_ahead_than_a_few_items():
@@ -39,7 +39,7 @@ def test_no_more_is_computed_ahead_than_a_few_items():
         done.append(item)
         return item
 
-    results = workers.in_order(work, range(100), [0])
+    results = workers.map_ordered(work, range(100), [0])
     next(results)
     time.sleep(0.1)
     assert len(done) <= workers.WAITING_RESULTS + 1
@@ -49,30 +49,30 @@ def test_no_more_is_computed_ahead_than_a_few_items():
 
 def test_what_nobody_waits_for_ends_early():
     """Ctrl-C reaches the one who asks for the results; the others learn it from abandon()."""
-    abandoned = threading.Event()
+    cancelled = threading.Event()
 
     def endless(worker, item):
-        assert item == 0 or abandoned.wait(60)
+        assert item == 0 or cancelled.wait(60)
         return item
 
-    results = workers.in_order(endless, range(9), [0, 1], abandoned.set)
+    results = workers.map_ordered(endless, range(9), [0, 1], cancelled.set)
     next(results)
     with pytest.raises(KeyboardInterrupt):
         results.throw(KeyboardInterrupt)
-    assert abandoned.is_set()
+    assert cancelled.is_set()
 
 
 def test_the_first_error_counts_and_ends_what_came_before_it():
-    abandoned = threading.Event()
+    cancelled = threading.Event()
 
     def work(worker, item):
         if item == 1:
             raise ValueError("item 1")
-        assert abandoned.wait(60)
+        assert cancelled.wait(60)
         raise RuntimeError("nobody waits any more")
 
     with pytest.raises(ValueError, match="item 1"):
-        list(workers.in_order(work, range(2), [0, 1], abandoned.set))
+        list(workers.map_ordered(work, range(2), [0, 1], cancelled.set))
 
 
 def test_an_error_ends_the_work():
@@ -85,7 +85,7 @@ def test_an_error_ends_the_work():
         return item
 
     with pytest.raises(ValueError, match="item 3"):
-        list(workers.in_order(work, range(100), [0, 1]))
+        list(workers.map_ordered(work, range(100), [0, 1]))
     assert len(done) < 20
 
 
@@ -97,21 +97,21 @@ def test_ahead_gives_every_number_once(enabled):
         calls.append((number, threading.current_thread() is threading.main_thread()))
         return number**2
 
-    ahead = workers.Ahead(work, enabled)
-    assert ahead.take(3) == 9
-    ahead.begin(4)
-    ahead.wait()
+    ahead = workers.Prefetcher(work, enabled)
+    assert ahead.get(3) == 9
+    ahead.prefetch(4)
+    ahead.join()
     assert calls[1:] == ([(4, False)] if enabled else [])
-    assert ahead.take(4) == 16 and ahead.take(5) == 25
+    assert ahead.get(4) == 16 and ahead.get(5) == 25
     assert [number for number, _ in calls] == [3, 4, 5]
 
 
 def test_an_error_in_the_background_is_raised_where_the_result_is_taken():
-    ahead = workers.Ahead(lambda number: 1 / number, True)
-    ahead.begin(0)
-    ahead.wait()
+    ahead = workers.Prefetcher(lambda number: 1 / number, True)
+    ahead.prefetch(0)
+    ahead.join()
     with pytest.raises(ZeroDivisionError):
-        ahead.take(0)
+        ahead.get(0)
 
 
 class Large:
@@ -130,7 +130,7 @@ def test_nothing_that_failed_work_had_made_is_kept():
     gc.disable()
     try:
         try:
-            list(workers.in_order(fail, [1], "a"))
+            list(workers.map_ordered(fail, [1], "a"))
         except MemoryError:
             assert made[0]() is not None
         assert made[0]() is None

@@ -27,12 +27,12 @@ import torch
 from f2fd_core import SimulateConfig, TrainConfig, fourier
 from f2fd_core.network import checkpoint, unet
 from f2fd_core.runtime.device import (
-    arithmetic,
     autocast,
     choose_devices,
+    choose_dtype,
     cpu_threads,
-    moved,
     prepare_cpu,
+    to_device,
 )
 from f2fd_core.simulation.microscope import simulate_volumes
 from f2fd_core.training.optimizer import build as build_optimizer
@@ -108,7 +108,7 @@ def with_constant_part(noisy, target, random):
     )
     if random.uniform() < 0.7:
         across = torch.meshgrid(*axes, indexing="ij")[random.integers(3)] * random.choice([-1, 1])
-    outside = moved(across > random.uniform(-0.8, 0.8), noisy.device)
+    outside = to_device(across > random.uniform(-0.8, 0.8), noisy.device)
     level = random.normal(0, 2)
     return torch.where(outside, level, noisy), torch.where(outside, level, target)
 
@@ -117,7 +117,7 @@ def ramp(shape, random, device):
     """What rises from one side to another, of any mean, (Z, Y, X)."""
     axes = torch.meshgrid(*[torch.linspace(-1, 1, side) for side in shape], indexing="ij")
     values = random.normal(0, 0.7) + sum(random.normal(0, 0.5) * axis for axis in axes)
-    return moved(values.float(), device)
+    return to_device(values.float(), device)
 
 
 class Specimens:
@@ -133,7 +133,7 @@ class Specimens:
 
     def _take_in(self):
         specimen = torch.from_numpy(self.waiting.pop(0).result())
-        self.volumes[self.count] = moved(specimen, self.volumes.device)
+        self.volumes[self.count] = to_device(specimen, self.volumes.device)
         signal_and_noise = specimen[[TARGET, NOISES[0]]]
         self.powers[self.count] = signal_and_noise.square().mean((1, 2, 3))
         self.count += 1
@@ -151,9 +151,9 @@ class Specimens:
             flipped = random.uniform(size=(len(specimens), 1)) < 0.5
             indices.append(torch.from_numpy(np.where(flipped, places[:, ::-1], places)))
         device = self.volumes.device
-        specimens, z, y, x = (moved(index, device) for index in indices)
+        specimens, z, y, x = (to_device(index, device) for index in indices)
         kinds = [
-            moved(torch.from_numpy(np.broadcast_to(kind, len(specimens)).copy()), device)
+            to_device(torch.from_numpy(np.broadcast_to(kind, len(specimens)).copy()), device)
             for kind in kinds
         ]
         return [
@@ -185,11 +185,11 @@ class Specimens:
         full = random.uniform(size=count) >= EMPTY
         device = self.volumes.device
         ratio, added, full = (
-            moved(torch.from_numpy(factor.astype(np.float32)), device)[:, None, None, None]
+            to_device(torch.from_numpy(factor.astype(np.float32)), device)[:, None, None, None]
             for factor in (ratio, added, full)
         )
         signal, noise = self.powers[
-            moved(torch.from_numpy(specimens), device), :, None, None, None
+            to_device(torch.from_numpy(specimens), device), :, None, None, None
         ].unbind(1)
         strength = torch.sqrt(ratio * signal / noise)
         scale = torch.sqrt(signal * (1 + ratio))
@@ -215,7 +215,7 @@ def learn(config, specimens, device, seconds, save):
     steps)`` gets the averaged weights now and then and in the end."""
     torch.manual_seed(config.seed)
     random = np.random.default_rng(config.seed)
-    dtype = arithmetic(config.precision, device)
+    dtype = choose_dtype(config.precision, device)
     network = unet.build(config)
     if config.initial_model:
         network.load_state_dict(checkpoint.load(config.initial_model)["model"])

@@ -70,7 +70,7 @@ def run_case(config, case, folder):
     """All methods on one case: (rows of scores, {method: path of its volume})."""
     methods = [name for name in config.methods if name not in HALF_MAPS or case.halves]
     # The default method first: the others get its time.
-    methods.sort(key=lambda name: (name not in FILTERS, name != "spectrum"))
+    methods.sort(key=lambda name: (name not in FILTERS, name != "noise_matched"))
     about = {"case": case.name, "snr": case.snr, "seed": case.seed}
     membranes = None
     if case.reference:
@@ -82,7 +82,7 @@ def run_case(config, case, folder):
         console.say(f"{case.name}, SNR {case.snr}, seed {case.seed}: {name}")
         path = os.path.join(folder, name + ".mrc")
         outcome = in_own_process(name, config, case, path, budget)
-        if name == "spectrum" and config.equal == "time":
+        if name == "noise_matched" and config.equal == "time":
             budget = outcome.train_seconds
         row = dict(about, method=name, **scores_of(path, case, membranes))
         row.update(outcome._asdict())

@@ -30,16 +30,16 @@ from f2fd_core.training.eta import resident_gib
 TUNING_CROP = (64, 96, 96)
 TIMED_STEPS, WARMING_STEPS = 10, 3
 LEARNED = {
-    "spectrum": {},
-    "masks": {"perturbation": "masks"},
-    "points": {"perturbation": "points", "dropout": 0.3},
-    "blindspot": {"perturbation": "blindspot", "blind_reach": 1},
-    "halves": {"perturbation": "halves"},
+    "noise_matched": {},
+    "fourier_masks": {"perturbation": "fourier_masks"},
+    "self2self": {"perturbation": "self2self", "dropout": 0.3},
+    "noise2void": {"perturbation": "noise2void", "blind_reach": 1},
+    "noise2noise": {"perturbation": "noise2noise"},
     "half-maps": {},
     "published": {"preset": "published"},
 }
 """What differs from the default in each learned method's best known settings."""
-HALF_MAPS = ("halves", "half-maps")
+HALF_MAPS = ("noise2noise", "half-maps")
 """The methods that learn from half-maps: by Noise2Noise, and by noise-matched pairs of their mean.
 """
 
@@ -142,7 +142,7 @@ def run_filter(name, config, case, path):
 
 def _train_config(name, config, case, folder, steps):
     halves = case.halves if name in HALF_MAPS else ()
-    start = config.start if name in ("spectrum", *HALF_MAPS) else "random"
+    start = config.start if name in ("noise_matched", *HALF_MAPS) else "random"
     return TrainConfig.create(
         dict(
             LEARNED[name],

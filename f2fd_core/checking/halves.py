@@ -43,7 +43,7 @@ def independent_halves(config, paths, trained, voxel_size, folder):
                 ground_truth=(),
                 sampling_masks=(),
                 initial_model="",
-                perturbation="spectrum",
+                perturbation="noise_matched",
                 resume=False,
                 voxel_size=voxel_size,
                 **own,

@@ -11,7 +11,7 @@ from f2fd_core.data.regions import crop
 from f2fd_core.noise import periodogram
 from f2fd_core.perturbation import Perturbation, perturbation_for_prediction
 from f2fd_core.prediction.predictor import Predictor, denoised_region, with_context
-from f2fd_core.runtime.device import moved
+from f2fd_core.runtime.device import to_device
 from f2fd_core.runtime.randomness import GLOBAL
 
 # A tomogram of up to so many voxels is checked as a whole, of a larger one as many cubes with sides
@@ -43,7 +43,7 @@ class Changed(Perturbation):
     def copies(self, start, size, count, first=0, random=GLOBAL):
         """See :class:`~f2fd_core.perturbation.base.Perturbation`."""
         at = [here - there for here, there in zip(start, self.first)]
-        added = moved(crop(self.added, at, size).contiguous(), self.device)
+        added = to_device(crop(self.added, at, size).contiguous(), self.device)
         if not self.tomogram:
             return added.expand(count, *size)
         return self.perturbation.copies(start, size, count, first, random) + added
@@ -97,13 +97,7 @@ def denoiser_of(volume, network, trained, device, dtype, tile_size=0, seed=0):
     count = defaults["predictions"]
     return Denoiser(
         Predictor(
-            network,
-            device,
-            dtype,
-            count,
-            defaults["batch_size"],
-            seed,
-            turns=trained.prediction_turns(),
+            network, device, dtype, count, defaults["batch_size"], seed, flips=trained.tta_flips()
         ),
         perturbation_for_prediction(volume, trained, device, count, 0),
         tile_size or defaults["tile_size"],

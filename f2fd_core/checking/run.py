@@ -19,7 +19,7 @@ from f2fd_core.filters.deconvolution import preparation
 from f2fd_core.network import checkpoint
 from f2fd_core.perturbation.noise_matched import noise_of
 from f2fd_core.runtime import console, files, lock
-from f2fd_core.runtime.device import arithmetic, choose_devices, prepare_cpu, repeatable
+from f2fd_core.runtime.device import choose_devices, choose_dtype, prepare_cpu, reproducible
 from f2fd_core.training.contrast import in_contrast
 
 REPORT, PAGE = "report.json", "report.html"
@@ -35,7 +35,7 @@ def check(config):
     """
     prepare_cpu(config.threads)
     device = choose_devices(config.device)[0]
-    dtype = arithmetic(config.precision, device)
+    dtype = choose_dtype(config.precision, device)
     state = checkpoint.load(config.model)
     network, trained = checkpoint.restore(state, config.model)
     network.to(device)
@@ -68,7 +68,7 @@ def check(config):
     warn_of_voxel_sizes(volumes, state["voxel_size"], "the model was trained at")
     files.make_folder(config.output)
     console.announce_devices([device], dtype, "checking")
-    with lock.held(results[0]), repeatable():
+    with lock.held(results[0]), reproducible():
         for volume, (name, folder) in zip(volumes, folders.items()):
             if config.resume and _made_of(folder) == made_of[name]:
                 console.say(f"{name} was checked: skipped")

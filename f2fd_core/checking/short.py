@@ -15,7 +15,7 @@ from f2fd_core.filters.deconvolution import preparation
 from f2fd_core.network import checkpoint
 from f2fd_core.perturbation.noise_matched import noise_of
 from f2fd_core.runtime import console, files
-from f2fd_core.runtime.device import arithmetic, choose_devices, repeatable
+from f2fd_core.runtime.device import choose_devices, choose_dtype, reproducible
 from f2fd_core.training.contrast import in_contrast
 
 # The side (voxels) of the part.
@@ -34,7 +34,7 @@ def judged(model, config, volumes=None):
     if trained.perturbation not in START_PERTURBATIONS:
         return
     device = choose_devices(config.device)[0]
-    dtype = arithmetic(config.precision, device)
+    dtype = choose_dtype(config.precision, device)
     settings = settings_of(config, config.output)
     network.to(device)
     prepare = preparation(trained, config.defocus)
@@ -42,7 +42,7 @@ def judged(model, config, volumes=None):
         if math.prod(volume.shape) < LEAST_VOXELS:
             continue
         prepared = volume.prepared_by(prepare)
-        with repeatable(), in_contrast([network], prepared, trained, device, dtype, silent=True):
+        with reproducible(), in_contrast([network], prepared, trained, device, dtype, silent=True):
             yield (
                 volume.source.path,
                 _correlations(prepared, network, trained, settings, device, dtype),

@@ -19,13 +19,13 @@ from f2fd_core.prediction.predictor import Predictor
 from f2fd_core.prediction.tomogram import box_of, denoise_tomogram
 from f2fd_core.runtime import console, figures, files, lock
 from f2fd_core.runtime.device import (
-    arithmetic,
     choose_devices,
+    choose_dtype,
     prepare_cpu,
-    repeatable,
-    works_apart,
+    reproducible,
+    runs_asynchronously,
 )
-from f2fd_core.runtime.workers import Ahead, in_order
+from f2fd_core.runtime.workers import Prefetcher, map_ordered
 from f2fd_core.training.contrast import in_contrast
 
 OTHERS = {"model": "another model", "tomogram": "another tomogram", "settings": "other settings"}
@@ -55,7 +55,7 @@ def denoise(config, finished=None):
     """
     prepare_cpu(config.threads)
     devices = choose_devices(config.device)
-    dtype = arithmetic(config.precision, devices[0])
+    dtype = choose_dtype(config.precision, devices[0])
     state = checkpoint.load(config.model)
     network, trained = checkpoint.restore(state, config.model)
     asked, config = config, config.for_model(trained)
@@ -74,7 +74,7 @@ def denoise(config, finished=None):
         (volume, box, paths[name], made_of[name])
         for volume, box, name in zip(volumes, boxes, names)
     ]
-    with repeatable(config.deterministic):
+    with reproducible(config.deterministic):
         _denoise_all(tomograms, predictors, config, trained)
     if finished:
         finished(volumes)
@@ -91,7 +91,7 @@ def _predictor(network, device, dtype, config, trained):
         config.batch_size,
         config.seed,
         config.compile,
-        trained.prediction_turns(),
+        trained.tta_flips(),
         config.std,
     )
 
@@ -176,7 +176,7 @@ def _denoise_all(tomograms, predictors, config, trained):
     """
     count, devices = len(tomograms), len(predictors)
     # A pool of masked copies takes a tomogram's memory several times: one at a time.
-    pools = trained.perturbation == "masks"
+    pools = trained.perturbation == "fourier_masks"
     apart = 0 if devices == 1 or pools else count - count % devices
     prepare = preparation(trained, config.defocus)
 
@@ -190,15 +190,15 @@ def _denoise_all(tomograms, predictors, config, trained):
             config.pool_size,
         )
 
-    ahead = Ahead(perturbation_of, works_apart(predictors[0].device) and not pools)
+    ahead = Prefetcher(perturbation_of, runs_asynchronously(predictors[0].device) and not pools)
 
     def denoise_number(workers, number):
         volume, box, path, made_of = tomograms[number]
         console.say(f"tomogram {number + 1} of {count}: {volume.source.path}")
         with lock.held(path):
-            perturbation = ahead.take(number)
+            perturbation = ahead.get(number)
             if apart <= number < count - 1:
-                ahead.begin(number + 1)
+                ahead.prefetch(number + 1)
             with in_contrast(
                 [predictor.network for predictor in workers],
                 perturbation.volume,
@@ -212,7 +212,7 @@ def _denoise_all(tomograms, predictors, config, trained):
         for predictor in predictors:
             predictor.dismissed.set()
 
-    for _ in in_order(
+    for _ in map_ordered(
         lambda predictor, number: denoise_number([predictor], number),
         range(apart),
         predictors,

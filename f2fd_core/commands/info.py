@@ -43,7 +43,7 @@ def _describe_torch():
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "device": str(auto),
-        "precision": str(device.arithmetic("auto", auto)).split(".")[-1],
+        "precision": str(device.choose_dtype("auto", auto)).split(".")[-1],
         "cpu_threads": device.cpu_threads(),
         "gpus": [
             {"name": gpu.name, "memory_gib": round(gpu.total_memory / 2**30, 1)} for gpu in gpus

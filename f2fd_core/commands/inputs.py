@@ -23,7 +23,7 @@ def open_silently(config, trained):
     volumes = volumes_of(config.half_maps or config.tomograms)
     if config.half_maps:
         volumes = [
-            HalfMaps(pair, path, trained.perturbation != "halves")
+            HalfMaps(pair, path, trained.perturbation != "noise2noise")
             for pair, path in zip(zip(volumes[::2], volumes[1::2]), config.names())
         ]
         for halves, whole in itertools.zip_longest(volumes, volumes_of(config.tomograms)):
@@ -70,7 +70,7 @@ def open_ground_truth(config, volumes):
             half_maps=(),
             ground_truth=(),
             sampling_masks=(),
-            perturbation="spectrum",
+            perturbation="noise_matched",
         )
     )
     for truth, volume in zip(truths, volumes):

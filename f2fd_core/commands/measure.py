@@ -69,7 +69,7 @@ def measure(config):
         side = (defaults["tile_size"],) * 3
         step_seconds = _calls_within(step, training.device, MEASURED_SECONDS)
         tile_seconds = _calls_within(
-            lambda: predictor.moments(perturbation, (0, 0, 0), side),
+            lambda: predictor.predict_tile(perturbation, (0, 0, 0), side),
             training.device,
             MEASURED_SECONDS,
         )

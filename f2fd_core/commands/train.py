@@ -15,13 +15,13 @@ from f2fd_core.commands.inputs import open_ground_truth, open_volumes, warn_of_v
 from f2fd_core.config import NETWORK_MULTIPLE, UserError
 from f2fd_core.network import checkpoint
 from f2fd_core.runtime import console, distributed, files
-from f2fd_core.runtime.device import arithmetic, choose_devices, prepare_cpu, repeatable
+from f2fd_core.runtime.device import choose_devices, choose_dtype, prepare_cpu, reproducible
 from f2fd_core.runtime.run_folder import (
+    exclusive_run,
+    existing_results,
     model_in,
     prepare_folder,
-    present_results,
     record,
-    sole_run,
     withdraw_stop,
 )
 from f2fd_core.training.resuming import resume
@@ -32,14 +32,14 @@ from f2fd_core.training.writer import Writer
 MOST_SETBACKS = 3
 
 
-def open_for_training(config, group=distributed.ALONE, resumes=False):
+def open_for_training(config, group=distributed.SINGLE_PROCESS, resumes=False):
     """A :class:`Training` at its first step, in the process's own random state.
 
     ``group``: the processes that train together; ``resumes``: whether there is a checkpoint to go
     on from, which is not opened yet. Raises UserError for bad input, before anything is written.
     """
     device = group.device(choose_devices(config.device), config.device)
-    dtype = arithmetic(
+    dtype = choose_dtype(
         config.precision, device, config.patch_size // NETWORK_MULTIPLE[config.network]
     )
     volumes = open_volumes(config)
@@ -86,15 +86,15 @@ def _train_in(group, config):
             "expected it left out"
         )
     if group.rank == 0:
-        present_results(config)
-    with repeatable(config.deterministic), contextlib.ExitStack() as stack:
+        existing_results(config)
+    with reproducible(config.deterministic), contextlib.ExitStack() as stack:
         training = open_for_training(
-            config, group, config.resume and checkpoint.present(config.output)
+            config, group, config.resume and checkpoint.exists(config.output)
         )
         if group.rank == 0:
-            stack.enter_context(sole_run(config))
+            stack.enter_context(exclusive_run(config))
             prepare_folder(config)
-        group.agreed(None)  # nobody looks into the folder before it is prepared
+        group.broadcast(None)  # nobody looks into the folder before it is prepared
         console.announce_devices([training.device], training.dtype, "training")
         if config.resume:
             resume(training)
@@ -102,7 +102,7 @@ def _train_in(group, config):
             record(config)
         while True:
             try:
-                fit_and_write(training)
+                fit_and_save(training)
                 break
             except Diverged as error:
                 setbacks = training.setbacks + 1
@@ -126,7 +126,7 @@ def _train_in(group, config):
                 )
             training = None  # there may be no room for two; it refers to itself
             gc.collect()
-            training = open_for_training(config, group, checkpoint.present(config.output))
+            training = open_for_training(config, group, checkpoint.exists(config.output))
             resume(training)
             training.slow_down(setbacks)
         if group.rank == 0:
@@ -134,7 +134,7 @@ def _train_in(group, config):
         return training.volumes
 
 
-def fit_and_write(training):
+def fit_and_save(training):
     """All remaining steps; one process writes."""
     if training.group.rank:
         fit(training)

@@ -4,9 +4,10 @@ Only the standard library, and Python 3.8: the Scipion plugin imports this modul
 environment that has neither torch nor numpy.
 """
 
+from f2fd_core.config.aliases import names_before
 from f2fd_core.config.check import CheckConfig
 from f2fd_core.config.denoise import DenoiseConfig
-from f2fd_core.config.migrations import GONE, recorded, todays
+from f2fd_core.config.migrations import GONE, migrate, recorded
 from f2fd_core.config.parameter import UserError, brief, flag, item_type, parameters, read_json
 from f2fd_core.config.shared import MINIMUM_SIDE, VOXEL_SIZES
 from f2fd_core.config.simulate import SimulateConfig
@@ -18,19 +19,19 @@ from f2fd_core.config.tools import (
     InfoConfig,
 )
 from f2fd_core.config.train import (
-    HALF_TURNS,
     NETWORK_MULTIPLE,
     PERTURBATIONS,
     PREDICTION_DEFAULTS,
     START_NETWORK,
     START_PATCH,
     START_PERTURBATIONS,
+    WEDGE_PRESERVING_FLIPS,
     TrainConfig,
 )
 
 __all__ = [
     "FILTERS",
-    "HALF_TURNS",
+    "WEDGE_PRESERVING_FLIPS",
     "MINIMUM_SIDE",
     "NETWORK_MULTIPLE",
     "PERTURBATIONS",
@@ -53,7 +54,8 @@ __all__ = [
     "item_type",
     "parameters",
     "read_json",
+    "names_before",
     "recorded",
-    "todays",
+    "migrate",
     "GONE",
 ]

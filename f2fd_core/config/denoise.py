@@ -42,7 +42,8 @@ class DenoiseConfig(shared.TomogramsConfig):
     )
     half_maps: Tuple[str, ...] = shared.half_maps(
         "Two half-maps a tomogram (MRC), odd and even, to denoise in its place, for models of the "
-        "perturbation spectrum (which denoise the mean of both) or halves (which denoise both, and "
+        "perturbation noise_matched (which denoise the mean of both) or noise2noise (which denoise "
+        "both, and "
         "average). The result has the tomogram's name if that is given, else the odd half's."
     )
     defocus: float = shared.own_defocus()
@@ -54,7 +55,8 @@ class DenoiseConfig(shared.TomogramsConfig):
         "Predictions that are averaged, in proportionally more time. Each has "
         "new dropout and sees the tomogram in the next of four positions (as it is, and turned by "
         "180 degrees about Y, X and Z), unless the model was trained without these turns. Up to "
-        "4, models of the perturbation spectrum predict from the tomogram itself; more, and all "
+        "4, models of the perturbation noise_matched predict from the tomogram itself; more, and "
+        "all "
         "other models, from new perturbed copies. 0: as the model's preset says (default 4, with "
         "halves 8, points 20; published 100).",
         PREDICTION,
@@ -155,7 +157,7 @@ class DenoiseConfig(shared.TomogramsConfig):
                 for name, value in train_config.prediction_defaults().items()
             },
         )
-        if train_config.perturbation == "halves" and self.half_maps and filled.predictions % 2:
+        if train_config.perturbation == "noise2noise" and self.half_maps and filled.predictions % 2:
             raise UserError(
                 f"--predictions is {filled.predictions}; expected an even number, "
                 "since the half-maps are taken in turn"

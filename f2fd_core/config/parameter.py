@@ -10,6 +10,8 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Dict, Tuple
 
+from f2fd_core.config import aliases
+
 INPUT, TRAINING, PERTURBATION, NETWORK, DECONVOLUTION, PREDICTION, RUN = (
     "Input",
     "Training",
@@ -42,9 +44,8 @@ class Param:
 
     ``ge``, ``gt``, ``le`` and ``lt`` bound numbers. ``only`` = (other field, values...) says when
     the parameter applies at all; without values, when the other field, a yes or no, is yes.
-    ``zero`` is what 0 stands for, and the command line takes the word, too. ``renamed`` =
-    ((what a choice was called before, its name), ...). ``original`` is the published program's
-    name for it, taken by the command line as an alias, as is ``alias``.
+    ``zero`` is what 0 stands for, and the command line takes the word, too. ``original`` is the
+    published program's name for it, taken by the command line as an alias.
 
     The ``help`` explains each choice in a line of its own, "name: what it is".
     """
@@ -58,14 +59,12 @@ class Param:
     le: float = math.inf
     lt: float = math.inf
     choices: Tuple[str, ...] = ()
-    renamed: Tuple[Tuple[str, str], ...] = ()
     advanced: bool = False
     positional: bool = False
     length: int = 0
     zero: str = ""
     only: Tuple[str, ...] = ()
     original: str = ""
-    alias: str = ""
 
     def full_help(self):
         """The help text with the unit and, for a conditional parameter, its condition."""
@@ -133,7 +132,7 @@ def _checked(name, kind, value, spec, default=None):
         raise UserError(f"{flag(name)} is {brief(value)}; expected {words[kind]}")
     if kind is str and not _system_takes(value):
         raise UserError(f"{flag(name)} is {brief(value)}; expected a text that can be a path")
-    value = dict(spec.renamed).get(value, value)
+    value = aliases.VALUES.get(name, {}).get(value, value)
     if spec.choices and value not in spec.choices:
         raise UserError(
             f"{flag(name)} is {brief(value)}; expected one of {', '.join(spec.choices)}"

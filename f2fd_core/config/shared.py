@@ -13,10 +13,7 @@ VOXEL_SIZES = 0.1, 10000.0
 DEFOCUS = dict(unit="µm", ge=0, le=100)
 """Above are defoci in Å, as most other programs have them."""
 
-STARTS = dict(
-    choices=("automatic", "random", "pretrained"),
-    renamed=(("auto", "automatic"), ("shapes", "pretrained")),
-)
+STARTS = ("automatic", "random", "pretrained")
 """What a training may start from. Scipion remembers a choice by its place."""
 
 EXCLUSIVE = {"resume": {"overwrite": False}, "overwrite": {"resume": False}}
@@ -136,7 +133,6 @@ def device():
         "warning), cpu, cuda, cuda:N or N for GPU number N, several GPUs such as 0,1, or "
         "all; they share the work.",
         RUN,
-        alias="devices",
     )
 
 

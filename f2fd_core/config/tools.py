@@ -62,11 +62,11 @@ BENCHMARK_CASES = (
 )
 FILTERS = ("gaussian", "tv", "nlm", "deconvolve")
 BENCHMARK_METHODS = FILTERS + (
-    "spectrum",
-    "masks",
-    "points",
-    "blindspot",
-    "halves",
+    "noise_matched",
+    "fourier_masks",
+    "self2self",
+    "noise2void",
+    "noise2noise",
     "half-maps",
     "published",
 )
@@ -93,7 +93,7 @@ class BenchmarkConfig(Config):
     half_maps: Tuple[str, ...] = param(
         (),
         "Half-maps",
-        "Its half-maps, odd and even (MRC): adds the method 'halves', and for the "
+        "Its half-maps, odd and even (MRC): adds the method 'noise2noise', and for the "
         "others the Fourier shell correlation between both halves, each denoised by a model of "
         "its own.",
         INPUT,
@@ -184,11 +184,11 @@ class BenchmarkConfig(Config):
     start: str = param(
         "automatic",
         "Starting weights",
-        "What the default method and 'halves' "
+        "What the default method and 'noise2noise' "
         "start from: weights that have learned from random shapes (automatic, too), "
         "or random ones.",
         TRAINING,
-        **shared.STARTS,
+        choices=shared.STARTS,
     )
     published_steps: int = param(
         0,

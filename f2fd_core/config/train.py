@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Tuple
 
 from f2fd_core.config import shared
-from f2fd_core.config.migrations import todays
+from f2fd_core.config.migrations import migrate
 from f2fd_core.config.parameter import (
     DECONVOLUTION,
     INPUT,
@@ -32,7 +32,7 @@ SAMPLE_RUN = dict(
     learning_rate=1e-4,
     clip=True,
     tv_weight=0.0,
-    perturbation="masks",
+    perturbation="fourier_masks",
     network="published",
     gradient_clip=0.0,
     loss="l2norm",
@@ -55,28 +55,28 @@ PREDICTION_DEFAULTS = {
 }
 """What 0 ("as the model's preset") means in :class:`DenoiseConfig`."""
 
-LEAST_PREDICTIONS = {"points": 20, "halves": 1, "blindspot": 1}
+LEAST_PREDICTIONS = {"self2self": 20, "noise2noise": 1, "noise2void": 1}
 """Predictions of the default preset for these perturbations, whose copies lack more of the tomogram
 or, without dropout, don't differ by chance."""
 
-HALF_TURNS = ((), (-3, -1), (-3, -2), (-2, -1))
+WEDGE_PRESERVING_FLIPS = ((), (-3, -1), (-3, -2), (-2, -1))
 """Axes (Z, Y, X are -3, -2, -1) along which a volume is flipped to leave it as it is and to turn
 it by 180 degrees about Y, X and Z, which maps the missing wedge of a tilt axis along Y onto itself.
 """
 
-PERTURBATIONS = ("spectrum", "masks", "points", "blindspot", "halves")
+PERTURBATIONS = ("noise_matched", "fourier_masks", "self2self", "noise2void", "noise2noise")
 
-NETWORK_MULTIPLE = {"compact": 8, "published": 32, "folded": 8}
+NETWORK_MULTIPLE = {"compact": 8, "published": 32, "unshuffled": 8}
 """Patch and tile sides must be a multiple of this: how much coarser the lowest level is."""
 
 LEAST_NOISE_SCALE = 0.05
 
-NETWORK_FEATURES = {"compact": 8, "published": 48, "folded": 16}
+NETWORK_FEATURES = {"compact": 8, "published": 48, "unshuffled": 16}
 """What 0 features means. Scipion remembers a choice by its place: new networks come last."""
 
-START_NETWORK = ("folded", NETWORK_FEATURES["folded"])
+START_NETWORK = ("unshuffled", NETWORK_FEATURES["unshuffled"])
 """Network and features of the pretrained weights."""
-START_PERTURBATIONS = ("spectrum", "halves")
+START_PERTURBATIONS = ("noise_matched", "noise2noise")
 """Whose networks learn what the pretrained weights did: to take the noise from a whole patch."""
 START_PATCH = 48
 """Side of the patches that it learned from. In smaller ones, which are all border, what it knows of
@@ -104,8 +104,8 @@ class TrainConfig(shared.TomogramsConfig):
     half_maps: Tuple[str, ...] = shared.half_maps(
         "Two half-maps a tomogram (MRC), odd and even, in the tomograms' order. The noise is read "
         "off their difference instead of being estimated, and the network learns from their mean "
-        "(perturbation spectrum), or from one half to the other (halves). The tomograms themselves "
-        "need not be given."
+        "(perturbation noise_matched), or from one half to the other (noise2noise). The tomograms "
+        "themselves need not be given."
     )
     sampling_masks: Tuple[str, ...] = param(
         (),
@@ -132,7 +132,7 @@ class TrainConfig(shared.TomogramsConfig):
         "default",
         "Method",
         "Options given beside it win over it.\n"
-        "default: noise-matched perturbation with the folded network.\n"
+        "default: noise-matched perturbation with the unshuffled network.\n"
         "published: every value of the published F2Fd's sample run, which takes far longer.",
         TRAINING,
         choices=("default", "published"),
@@ -149,14 +149,15 @@ class TrainConfig(shared.TomogramsConfig):
         "automatic",
         "Starting weights",
         "Without an initial model.\n"
-        "automatic: pretrained for the perturbations spectrum and halves with the folded network "
+        "automatic: pretrained for the perturbations noise_matched and noise2noise with the "
+        "unshuffled network "
         "of 16 features and patches of at least 48, as those learned from, else random.\n"
         "random: random weights.\n"
         "pretrained: weights that have learned to denoise simulated tomograms of random "
-        "ellipsoids, solid and hollow, and come with F2Fd (for the folded network with 16 "
+        "ellipsoids, solid and hollow, and come with F2Fd (for the unshuffled network with 16 "
         "features); they save most of the steps.",
         TRAINING,
-        **shared.STARTS,
+        choices=shared.STARTS,
     )
     steps: int = param(
         0,
@@ -325,15 +326,15 @@ class TrainConfig(shared.TomogramsConfig):
     )
 
     perturbation: str = param(
-        "spectrum",
+        "noise_matched",
         "Perturbation",
         "How the noisy copies are made.\n"
-        "spectrum: adds noise that has the tomogram's own noise spectrum to one copy and subtracts "
-        "it from the other.\n"
-        "masks: drops blocks of Fourier coefficients and inverts signs (published).\n"
-        "points: hides voxels and predicts them from the others (Self2Self).\n"
-        "blindspot: replaces voxels by neighbours and predicts them (Noise2Void).\n"
-        "halves: no copies, one half-map predicts the other (as Cryo-CARE does).",
+        "noise_matched: adds noise that has the tomogram's own noise spectrum to one copy and "
+        "subtracts it from the other.\n"
+        "fourier_masks: drops blocks of Fourier coefficients and inverts signs (published).\n"
+        "self2self: hides voxels and predicts them from the others.\n"
+        "noise2void: replaces voxels by neighbours and predicts them.\n"
+        "noise2noise: no copies, one half-map predicts the other (as Cryo-CARE does).",
         PERTURBATION,
         choices=PERTURBATIONS,
         original="dataset",
@@ -343,35 +344,23 @@ class TrainConfig(shared.TomogramsConfig):
         "Noise scale",
         "The input gets this many times the tomogram's noise added, the "
         "target has 1 / this subtracted. Lower, the input keeps more signal; higher, a small "
-        "tomogram is not learned by heart so soon. 0: 0.75, and up to 1 the fewer "
+        "tomogram overfits later. 0: 0.75, and up to 1 the fewer "
         "Fourier coefficients the tomograms' noise fills.",
         PERTURBATION,
         ge=0,
         le=20,
         zero="automatic",
         advanced=True,
-        only=("perturbation", "spectrum"),
+        only=("perturbation", "noise_matched"),
     )
-    spectrum_window: int = param(
-        64,
-        "Spectrum window",
-        "Side of the windows on which the noise spectrum is estimated. "
-        "Larger windows resolve finer spectra; small tomograms get smaller ones by themselves.",
-        PERTURBATION,
-        unit="voxels",
-        ge=8,
-        le=128,
-        advanced=True,
-        only=("perturbation", "spectrum"),
-    )
-    noise_gain: bool = param(
+    noise_profile: bool = param(
         True,
         "Noise varies in space",
         "Measure how the noise's strength changes with depth and "
         "towards the borders, and make the copies' noise alike.",
         PERTURBATION,
         advanced=True,
-        only=("perturbation", "spectrum"),
+        only=("perturbation", "noise_matched"),
     )
     point_probability: float = param(
         0.3,
@@ -381,7 +370,7 @@ class TrainConfig(shared.TomogramsConfig):
         gt=0,
         lt=1,
         advanced=True,
-        only=("perturbation", "points"),
+        only=("perturbation", "self2self"),
     )
     block_probability: float = param(
         0.0,
@@ -391,7 +380,7 @@ class TrainConfig(shared.TomogramsConfig):
         ge=0,
         le=1,
         advanced=True,
-        only=("perturbation", "points"),
+        only=("perturbation", "self2self"),
         original="Vmask_probability",
     )
     blind_share: float = param(
@@ -402,7 +391,7 @@ class TrainConfig(shared.TomogramsConfig):
         gt=0,
         le=0.5,
         advanced=True,
-        only=("perturbation", "blindspot"),
+        only=("perturbation", "noise2void"),
     )
     blind_reach: int = param(
         0,
@@ -414,7 +403,7 @@ class TrainConfig(shared.TomogramsConfig):
         ge=0,
         le=8,
         advanced=True,
-        only=("perturbation", "blindspot"),
+        only=("perturbation", "noise2void"),
     )
     mask_probability: float = param(
         0.5,
@@ -424,7 +413,7 @@ class TrainConfig(shared.TomogramsConfig):
         ge=0,
         lt=1,
         advanced=True,
-        only=("perturbation", "masks", "points"),
+        only=("perturbation", "fourier_masks", "self2self"),
         original="Vmask_pct",
     )
     inversion_probability: float = param(
@@ -435,7 +424,7 @@ class TrainConfig(shared.TomogramsConfig):
         ge=0,
         le=1,
         advanced=True,
-        only=("perturbation", "masks"),
+        only=("perturbation", "fourier_masks"),
         original="p",
     )
     block_size: int = param(
@@ -448,7 +437,7 @@ class TrainConfig(shared.TomogramsConfig):
         ge=1,
         le=1024,
         advanced=True,
-        only=("perturbation", "masks", "points"),
+        only=("perturbation", "fourier_masks", "self2self"),
         original="volumetric_scale_factor",
     )
     sphere_min: float = param(
@@ -460,7 +449,7 @@ class TrainConfig(shared.TomogramsConfig):
         ge=0,
         le=0.5,
         advanced=True,
-        only=("perturbation", "masks"),
+        only=("perturbation", "fourier_masks"),
     )
     sphere_max: float = param(
         0.10,
@@ -471,7 +460,7 @@ class TrainConfig(shared.TomogramsConfig):
         ge=0,
         le=0.5,
         advanced=True,
-        only=("perturbation", "masks"),
+        only=("perturbation", "fourier_masks"),
     )
     pool_size: int = param(
         20,
@@ -482,7 +471,7 @@ class TrainConfig(shared.TomogramsConfig):
         ge=2,
         le=1024,
         advanced=True,
-        only=("perturbation", "masks"),
+        only=("perturbation", "fourier_masks"),
         original="total_samples",
     )
     renew_pool: bool = param(
@@ -492,16 +481,18 @@ class TrainConfig(shared.TomogramsConfig):
         "published program keeps the same copies throughout.",
         PERTURBATION,
         advanced=True,
-        only=("perturbation", "masks"),
+        only=("perturbation", "fourier_masks"),
     )
 
     network: str = param(
-        "folded",
+        "unshuffled",
         "Network",
         "What denoises.\n"
-        "compact: a small U-Net at full resolution, which takes about twice as long as folded.\n"
+        "compact: a small U-Net at full resolution, which takes about twice as long as "
+        "unshuffled.\n"
         "published: the published U-Net with partial convolutions and five poolings.\n"
-        "folded: a small U-Net at half the resolution, on 2 x 2 x 2 voxels as eight channels, with "
+        "unshuffled: a small U-Net at half the resolution, on 2 x 2 x 2 voxels as eight channels "
+        "(pixel unshuffle), with "
         "light layers at full resolution; fast on any machine.",
         NETWORK,
         choices=tuple(NETWORK_FEATURES),
@@ -511,7 +502,8 @@ class TrainConfig(shared.TomogramsConfig):
         0,
         "Features",
         "Feature maps of the first level. More features cost time and memory in "
-        "proportion to their square. 0: the network's own (folded 16, compact 8, published 48).",
+        "proportion to their square. 0: the network's own (unshuffled 16, compact 8, published "
+        "48).",
         NETWORK,
         ge=0,
         le=1024,
@@ -619,12 +611,12 @@ class TrainConfig(shared.TomogramsConfig):
                 f"--noise-scale is {self.noise_scale:g}; expected 0 (automatic) or "
                 f"at least {LEAST_NOISE_SCALE:g}"
             )
-        if self.perturbation == "points" and self.block_size > self.patch_size:
+        if self.perturbation == "self2self" and self.block_size > self.patch_size:
             raise UserError(
                 f"--block-size is {self.block_size}; expected at most "
                 f"--patch-size, which is {self.patch_size}"
             )
-        if self.perturbation == "masks" and self.pool_size < 2 * self.samples_per_patch:
+        if self.perturbation == "fourier_masks" and self.pool_size < 2 * self.samples_per_patch:
             raise UserError(
                 f"--pool-size is {self.pool_size}; expected at least "
                 f"{2 * self.samples_per_patch}, twice --samples-per-patch"
@@ -632,9 +624,10 @@ class TrainConfig(shared.TomogramsConfig):
 
     def _check_files(self):
         names = self.names()
-        if names and self.perturbation == "halves" and not self.half_maps:
+        if names and self.perturbation == "noise2noise" and not self.half_maps:
             raise UserError(
-                "--perturbation is halves and --half-maps names no files; expected two a tomogram"
+                "--perturbation is noise2noise and --half-maps names no files; expected two a "
+                "tomogram"
             )
         if self.half_maps and self.perturbation not in START_PERTURBATIONS:
             raise UserError(
@@ -659,7 +652,7 @@ class TrainConfig(shared.TomogramsConfig):
 
         Raises UserError for settings that are none.
         """
-        return cls.create(todays(settings))
+        return cls.create(migrate(settings))
 
     def check_devices(self, count):
         """Every device needs a patch of each batch; raises UserError."""
@@ -676,7 +669,7 @@ class TrainConfig(shared.TomogramsConfig):
     def _size(self):
         return self.network, self.network_features()
 
-    def starts_from_shapes(self):
+    def starts_pretrained(self):
         """Whether the training begins with the weights that come with F2Fd."""
         suits = (
             self.perturbation in START_PERTURBATIONS
@@ -688,7 +681,7 @@ class TrainConfig(shared.TomogramsConfig):
 
     def pretrained(self):
         """Whether the network has learned something before this training."""
-        return self.starts_from_shapes() or bool(self.initial_model)
+        return self.starts_pretrained() or bool(self.initial_model)
 
     def origin(self):
         """What the training starts from, in words."""
@@ -696,7 +689,7 @@ class TrainConfig(shared.TomogramsConfig):
             return f"the model {self.initial_model}"
         return (
             "weights that have learned to denoise simulated tomograms of random ellipsoids"
-            if self.starts_from_shapes()
+            if self.starts_pretrained()
             else "random weights"
         )
 
@@ -704,17 +697,19 @@ class TrainConfig(shared.TomogramsConfig):
         """Features of the network, with 0 replaced by the network's own number."""
         return self.features or NETWORK_FEATURES[self.network]
 
-    def prediction_turns(self):
+    def tta_flips(self):
         """How the inputs of predictions are turned, one after the other and then from the first
-        again, as in HALF_TURNS: by what the network has learned to turn with."""
-        turns = HALF_TURNS if self.augmentation in ("mirrors", "wedge") else HALF_TURNS[:1]
-        halves = 2 if self.perturbation == "halves" else 1  # which are predicted from in turn
-        return tuple(axes for axes in turns for _ in range(halves))
+        again, as in WEDGE_PRESERVING_FLIPS: by what the network has learned to turn with."""
+        flips = WEDGE_PRESERVING_FLIPS
+        if self.augmentation not in ("mirrors", "wedge"):
+            flips = flips[:1]
+        halves = 2 if self.perturbation == "noise2noise" else 1  # which are predicted from in turn
+        return tuple(axes for axes in flips for _ in range(halves))
 
     def unperturbed(self, predictions):
         """Whether so many predictions are made from the tomogram itself, with no noise added:
-        for ``spectrum``, as long as no two of them would be the same."""
-        return self.perturbation == "spectrum" and predictions <= len(self.prediction_turns())
+        for ``noise_matched``, as long as no two of them would be the same."""
+        return self.perturbation == "noise_matched" and predictions <= len(self.tta_flips())
 
     def prediction_defaults(self):
         """What 0 means in a DenoiseConfig for models of this training, {field: value}."""
@@ -723,6 +718,6 @@ class TrainConfig(shared.TomogramsConfig):
             usual = defaults["predictions"]
             least = LEAST_PREDICTIONS.get(self.perturbation, usual)
             defaults["predictions"] = max(
-                least, len(self.prediction_turns()), usual if self.dropout else 0
+                least, len(self.tta_flips()), usual if self.dropout else 0
             )
         return defaults

@@ -9,7 +9,7 @@ from f2fd_core.config import UserError
 from f2fd_core.data import mrc
 from f2fd_core.data.orientation import turned
 from f2fd_core.data.patches import all_patches, augment, shifted
-from f2fd_core.runtime.device import moved
+from f2fd_core.runtime.device import to_device
 from f2fd_core.runtime.randomness import GLOBAL
 
 # The least share of a patch that is no constant part.
@@ -62,7 +62,7 @@ def batch_of(patches, volumes, perturbations, truths, config, held_out=None, ran
     """The :class:`Batch` of some patches, all parts of a patch turned alike: so that the depth is
     along Z and the tilt axis along Y, and then at random.
 
-    ``held_out``: what is not to be learned from, a :class:`~f2fd_core.training.stopping.HeldOut`;
+    ``held_out``: the :class:`~f2fd_core.training.stopping.ValidationCubes`, if there are some;
     ``randoms``: a :class:`~f2fd_core.runtime.randomness.Randomness` for each patch; None:
     PyTorch's own generators.
     """
@@ -75,13 +75,13 @@ def batch_of(patches, volumes, perturbations, truths, config, held_out=None, ran
         pairs = perturbations[index].pairs(start, side, count, random)
         device = pairs.inputs.device
         if held_out:
-            allowed = moved(held_out.weights(index, start), device).expand(count, *side)
+            allowed = to_device(held_out.weights(index, start), device).expand(count, *side)
             pairs = pairs._replace(
                 weights=allowed if pairs.weights is None else allowed * pairs.weights
             )
         truth = None
         if truths:
-            truth = moved(torch.from_numpy(truths[index].region(start, side)), device)
+            truth = to_device(torch.from_numpy(truths[index].region(start, side)), device)
             truth = truth.expand(count, *side)
         parts = Batch(*pairs, truth)
         stack = turned(

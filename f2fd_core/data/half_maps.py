@@ -85,12 +85,13 @@ class HalfMaps(Standardised):
         other.axes_found = self.axes_found
         return other
 
-    def restore(self, values, start=(0, 0, 0)):
+    def destandardise(self, values, start=(0, 0, 0)):
         """See :class:`Standardised`."""
         if self.for_mean:
-            return self.whole.restore(values, start)
+            return self.whole.destandardise(values, start)
         halves = [
-            half.restored_freely(values * (self.std / half.std), start) for half in self.halves
+            half.destandardised_freely(values * (self.std / half.std), start)
+            for half in self.halves
         ]
         return within(*np.mean(halves, 0))
 

@@ -114,7 +114,7 @@ class MrcVolume:
         UserError if the file has become shorter, since touching what is gone would end the process.
         """
         try:
-            now = state(self.path)
+            now = file_stamp(self.path)
         except OSError:
             return False
         if now[:2] != self.state[:2]:
@@ -132,7 +132,7 @@ class MrcVolume:
         return files.stem(self.path)
 
 
-def state(path):
+def file_stamp(path):
     """What changes when a file does: (device, number, bytes, time of change in nanoseconds)."""
     found = os.stat(path)
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
@@ -159,7 +159,7 @@ def open_volume(path, voxel_size=0.0):
         )
     offset = HEADER_BYTES + extended
     expected = offset + nx * ny * nz * dtype.itemsize
-    opened = state(path)
+    opened = file_stamp(path)
     found = opened[2]
     if found < expected:
         raise UserError(

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import torch
 
-from f2fd_core.config import HALF_TURNS
+from f2fd_core.config import WEDGE_PRESERVING_FLIPS
 from f2fd_core.data.regions import crop
 from f2fd_core.runtime.randomness import GLOBAL, derived_seed
 
@@ -98,7 +98,7 @@ def augment(volumes, mode, random=GLOBAL):
     if mode == "none":
         return volumes
     about_y, about_x, further = (torch.rand(3, generator=random.host) < 0.5).tolist()
-    volumes = volumes.flip(HALF_TURNS[about_y + 2 * about_x])
+    volumes = volumes.flip(WEDGE_PRESERVING_FLIPS[about_y + 2 * about_x])
     if mode == "mirrors" and further:
         volumes = volumes.flip(-2)
     if mode == "published" and further:

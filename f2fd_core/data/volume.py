@@ -25,9 +25,9 @@ class Standardised:
     """What volumes in units of their standard deviation have in common.
 
     ``shape`` (Z, Y, X); ``std`` in the file's units; ``region(start, size)`` gives standardised
-    voxels as float32, reflected where outside the volume; ``restore(values, start)`` brings such
-    voxels back into the file's intensities; ``content(start, size)`` is the share of a region that
-    is no constant part.
+    voxels as float32, reflected where outside the volume; ``destandardise(values, start)`` brings
+    such voxels back into the file's intensities; ``content(start, size)`` is the share of a region
+    that is no constant part.
     """
 
     axes_found = None
@@ -64,7 +64,7 @@ class Standardised:
             start, size = list(first), list(shape or self.shape)
             start[axis] += size[axis] // 2
             size[axis] = 1
-            sections.append(self.restore(self.region(start, size), start).take(0, axis))
+            sections.append(self.destandardise(self.region(start, size), start).take(0, axis))
         return sections
 
 
@@ -136,7 +136,7 @@ class Volume(Standardised):
         if self.prepared is not None or not self.source.changed():
             return
         mean, std = self.mean, self.std
-        self.source = dataclasses.replace(self.source, state=mrc.state(self.source.path))
+        self.source = dataclasses.replace(self.source, state=mrc.file_stamp(self.source.path))
         self._measure()
         if (self.mean, self.std) != (mean, std):
             raise UserError(
@@ -177,12 +177,12 @@ class Volume(Standardised):
         values[constant] = 0
         return values.astype(np.float32)
 
-    def restore(self, values, start=(0, 0, 0)):
+    def destandardise(self, values, start=(0, 0, 0)):
         """Standardised voxels (Z, Y, X) of the region at ``start`` in the file's intensities, with
         the background, beads and constant parts that it has there."""
-        return within(*self.restored_freely(values, start))
+        return within(*self.destandardised_freely(values, start))
 
-    def restored_freely(self, values, start):
+    def destandardised_freely(self, values, start):
         """The same, whatever the values, and the voxels that the region has."""
         voxels, background, outliers, constant = self._parts(start, values.shape)
         scale = self.intensities

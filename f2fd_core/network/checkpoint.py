@@ -18,7 +18,7 @@ import zipfile
 
 import torch
 
-from f2fd_core.config import TrainConfig, UserError, brief, todays
+from f2fd_core.config import TrainConfig, UserError, brief, migrate
 from f2fd_core.network import unet
 from f2fd_core.runtime.files import replaced
 
@@ -135,7 +135,7 @@ def load(path):
     problem = _problem(state, size)
     if problem:
         raise UserError(f"{path} is damaged: {problem}")
-    return dict(state, config=todays(state["config"]))
+    return dict(state, config=migrate(state["config"]))
 
 
 def _problem(state, size):
@@ -208,7 +208,7 @@ def _paths(folder):
     return sorted(glob.glob(os.path.join(glob.escape(folder), "step_*.pt")), reverse=True)
 
 
-def present(output):
+def exists(output):
     """Whether a training in the folder ``output`` has left a checkpoint, good or not."""
     return bool(_paths(folder_in(output)))
 

@@ -177,7 +177,7 @@ def folded(volumes):
     return parts.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(count, channels * FOLD**3, z, y, x)
 
 
-def unfolded(volumes):
+def pixel_shuffle(volumes):
     """What :func:`folded` was made from."""
     count, channels, z, y, x = volumes.shape
     parts = volumes.reshape(count, channels // FOLD**3, FOLD, FOLD, FOLD, z, y, x)
@@ -186,7 +186,7 @@ def unfolded(volumes):
     )
 
 
-class FoldedUNet(nn.Module):
+class UnshuffledUNet(nn.Module):
     """A small U-Net with 2 poolings that works at half the resolution, on folded voxels.
 
     Most of a U-Net's time goes into its layers at full resolution. Here each voxel of the U-Net has
@@ -210,7 +210,7 @@ class FoldedUNet(nn.Module):
 
     def forward(self, volumes):
         inner = self.inner(folded(volumes).contiguous(memory_format=torch.channels_last_3d))
-        return self.last(unfolded(inner).contiguous(memory_format=torch.channels_last_3d))
+        return self.last(pixel_shuffle(inner).contiguous(memory_format=torch.channels_last_3d))
 
     @torch.no_grad()
     def invert(self):
@@ -222,7 +222,7 @@ class FoldedUNet(nn.Module):
 
 def build(config):
     """The network of a TrainConfig."""
-    kind = {"compact": CompactUNet, "published": PublishedUNet, "folded": FoldedUNet}[
+    kind = {"compact": CompactUNet, "published": PublishedUNet, "unshuffled": UnshuffledUNet}[
         config.network
     ]
     return kind(config.network_features(), config.dropout)

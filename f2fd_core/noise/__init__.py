@@ -1,7 +1,7 @@
 """How the noise of a tomogram is known: power spectrum, profile in space, interval, and samples.
 
-``periodogram`` (Welch's method) -> ``profile`` (strength in space) -> ``spectrum`` (noise told from
-signal) -> ``model``, which knows it all and draws samples.
+``periodogram`` (Welch's method) -> ``profile`` (strength in space) -> ``spectrum`` (noise
+separated from signal) -> ``model``, which combines them and draws samples.
 """
 
 from f2fd_core.noise.model import (

@@ -54,7 +54,7 @@ class Likeness:
 
         totals, noises, least_noises = [], [], []
         for region in (first.region, moved):
-            windows = periodogram.window_power(region, corners, size)
+            windows = periodogram.periodograms(region, corners, size)
             total = windows.mean(0)
             spectrum, noise = told_from_signal(
                 censored_exponential_mean(windows, settings.share),
@@ -65,7 +65,7 @@ class Likeness:
             totals.append(by_shell(total))
             noises.append(torch.minimum(by_shell(noise), totals[-1]))
             least_noises.append(torch.minimum(spectrum.lower[shells], totals[-1]))
-        cross = periodogram.window_power(first.region, corners, size, moved).mean(0)
+        cross = periodogram.periodograms(first.region, corners, size, moved).mean(0)
 
         def mean(values):
             return torch.sqrt(values[0] * values[1])

@@ -131,7 +131,7 @@ def axes_of_volume(volume, settings=NoiseSettings()):
     """How a standardised volume lies, see :func:`~f2fd_core.noise.orientation.axes_of`."""
     window = periodogram.window_size(volume.shape, settings.window)
     corners = periodogram.window_corners(volume.shape, window, ORIENTATION_WINDOWS)
-    power = periodogram.window_power(volume.region, corners, window).mean(0)
+    power = periodogram.periodograms(volume.region, corners, window).mean(0)
     return axes_of(power, window, band_end(power, window, settings.lowest_frequency))
 
 
@@ -139,7 +139,7 @@ def noise_of_half_maps(volume, settings=NoiseSettings(), device="cpu"):
     """The :class:`NoiseModel` of the mean of two half-maps: their halved difference is such noise,
     without signal. ``volume``: a :class:`~f2fd_core.data.half_maps.HalfMaps`."""
     model = _estimated(volume, volume.difference, settings, device, signal=False)
-    model.total = _window_power(volume, volume.region, model.window, model.profile, device)[1]
+    model.total = _periodograms(volume, volume.region, model.window, model.profile, device)[1]
     return model
 
 
@@ -151,7 +151,7 @@ def _estimated(volume, region, settings, device, signal):
         corners, power = _full_windows(volume, region, size, PROFILE_WINDOWS, device)
         profile = NoiseProfile.measured(corners, size, power)
     window = periodogram.window_size(shape, settings.window)
-    power, total, corners = _window_power(volume, region, window, profile, device)
+    power, total, corners = _periodograms(volume, region, window, profile, device)
     if not signal:
         grid = fourier.grid_of(window)
         level = grid.ratio(total, torch.ones_like(total))
@@ -161,7 +161,7 @@ def _estimated(volume, region, settings, device, signal):
         resolved = periodogram.window_size(shape, settings.window, periodogram.FEW_WINDOWS)
         if resolved != window:
             window = resolved
-            power, total, corners = _window_power(volume, region, window, profile, device)
+            power, total, corners = _periodograms(volume, region, window, profile, device)
     level = censored_exponential_mean(power.clone(), settings.share)
     spectrum, unfaded = told_from_signal(level, total, window, settings.lowest_frequency)
     if not settings.matter_free:
@@ -182,11 +182,11 @@ def _full_windows(volume, region, size, maximum, device):
     content = torch.tensor([volume.content(corner, size) for corner in corners])
     full = content >= FULL * content.max()
     corners = [corner for corner, kept in zip(corners, full) if kept]
-    power = periodogram.window_power(region, corners, size, device=device)
+    power = periodogram.periodograms(region, corners, size, device=device)
     return corners, power / content[full][:, None, None, None]
 
 
-def _window_power(volume, region, window, profile, device):
+def _periodograms(volume, region, window, profile, device):
     """(power of the windows, their mean, first voxels), as where the profile is 1."""
     corners, power = _full_windows(volume, region, window, periodogram.MAXIMUM_WINDOWS, device)
     power /= profile.of_windows(corners, window)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from f2fd_core.fourier import AXES
-from f2fd_core.runtime.device import moved
+from f2fd_core.runtime.device import to_device
 
 # How many windows, and voxels in them, an estimate looks at.
 MAXIMUM_WINDOWS, MAXIMUM_VALUES = 2048, 1 << 26
@@ -45,7 +45,7 @@ def window_size(shape, window, least=LEAST_WINDOWS):
     return tuple(min(side, length) for length in shape)
 
 
-def window_power(region, corners, size, other=None, device="cpu"):
+def periodograms(region, corners, size, other=None, device="cpu"):
     """Power of Hann-windowed windows, each minus its mean: tensor (windows, z, y, x // 2 + 1).
 
     ``region(start, size)`` returns the voxels of a window. With ``other``, which returns those of
@@ -76,6 +76,8 @@ def some_windows(corners, size):
 
 def windowed_spectra(region, corners, size, device):
     """Spectra of Hann-windowed windows: tensor (windows, z, y, x // 2 + 1) on ``device``."""
-    values = moved(torch.from_numpy(np.stack([region(corner, size) for corner in corners])), device)
+    values = to_device(
+        torch.from_numpy(np.stack([region(corner, size) for corner in corners])), device
+    )
     values -= values.mean(AXES, keepdim=True)
     return torch.fft.rfftn(values * _taper(tuple(size)).to(device), dim=AXES)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from f2fd_core import fourier
-from f2fd_core.runtime.device import moved
+from f2fd_core.runtime.device import to_device
 
 LEAST_FREQUENCY = 0.15
 POLISHES = 3
@@ -112,7 +112,7 @@ class NoiseProfile:
             first, side = 0, 1
 
         def at(places):
-            return moved(
+            return to_device(
                 torch.from_numpy(np.interp(places, positions, amplitudes).astype(np.float32)),
                 device,
             )

@@ -9,17 +9,17 @@ training (:class:`~f2fd_core.perturbation.base.Pairs`), ``copies`` for predictio
 from f2fd_core.config import UserError
 from f2fd_core.data.half_maps import HalfMaps
 from f2fd_core.perturbation.base import Perturbation
-from f2fd_core.perturbation.fourier_masks import PREDICTION, Masks
-from f2fd_core.perturbation.half_maps import Halves
-from f2fd_core.perturbation.noise_matched import Spectrum
-from f2fd_core.perturbation.real_space import BlindSpot, Points
+from f2fd_core.perturbation.fourier_masks import PREDICTION, FourierMasks
+from f2fd_core.perturbation.half_maps import Noise2Noise
+from f2fd_core.perturbation.noise_matched import NoiseMatched
+from f2fd_core.perturbation.real_space import Noise2Void, Self2Self
 
 KINDS = {
-    "spectrum": Spectrum,
-    "masks": Masks,
-    "points": Points,
-    "blindspot": BlindSpot,
-    "halves": Halves,
+    "noise_matched": NoiseMatched,
+    "fourier_masks": FourierMasks,
+    "self2self": Self2Self,
+    "noise2void": Noise2Void,
+    "noise2noise": Noise2Noise,
 }
 
 
@@ -28,7 +28,7 @@ def perturbation_for_training(volume, config, device):
 
     Raises UserError for blocks of Fourier coefficients that are larger than the volume.
     """
-    if config.perturbation == "masks" and config.block_size > min(volume.shape):
+    if config.perturbation == "fourier_masks" and config.block_size > min(volume.shape):
         raise UserError(
             f"--block-size is {config.block_size}; expected at most "
             f"{min(volume.shape)}, the shortest side of {volume.source.path}"
@@ -38,9 +38,9 @@ def perturbation_for_training(volume, config, device):
 
 def perturbation_for_prediction(volume, config, device, predictions, pool_size):
     """The same for so many ``predictions``: ``config`` is the model's, the pool is a fresh one."""
-    without_its_halves = config.perturbation == "halves" and not isinstance(volume, HalfMaps)
+    without_its_halves = config.perturbation == "noise2noise" and not isinstance(volume, HalfMaps)
     if without_its_halves or config.unperturbed(predictions):
         return Perturbation(volume, config, device)
-    if config.perturbation == "masks":
-        return Masks(volume, config, device, pool_size, PREDICTION)
+    if config.perturbation == "fourier_masks":
+        return FourierMasks(volume, config, device, pool_size, PREDICTION)
     return perturbation_for_training(volume, config, device)

@@ -5,7 +5,7 @@ from typing import NamedTuple, Optional
 
 import torch
 
-from f2fd_core.runtime.device import moved
+from f2fd_core.runtime.device import to_device
 from f2fd_core.runtime.randomness import GLOBAL
 
 
@@ -38,7 +38,7 @@ class Perturbation:
         return self.volume.axes
 
     def _region(self, start, size):
-        return moved(torch.from_numpy(self.volume.region(start, size)), self.device)
+        return to_device(torch.from_numpy(self.volume.region(start, size)), self.device)
 
     def at_step(self, step):
         """Nothing to prepare: every draw is new."""

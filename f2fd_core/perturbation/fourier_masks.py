@@ -8,13 +8,13 @@ from f2fd_core.data.mrc import slabs
 from f2fd_core.data.out_of_core import DiskArray, sections_of, spectrum_of
 from f2fd_core.data.regions import crop
 from f2fd_core.perturbation.base import Pairs, Perturbation
-from f2fd_core.runtime.device import moved
+from f2fd_core.runtime.device import to_device
 from f2fd_core.runtime.randomness import GLOBAL, derived_seed
 
 TRAINING, PREDICTION = 0, 1
 
 
-class Masks(Perturbation):
+class FourierMasks(Perturbation):
     """The published perturbation: Fourier blocks dropped, signs inverted, low frequencies kept.
 
     Copies of the whole tomogram are the inverse transforms of its spectrum times (a sphere or
@@ -104,7 +104,7 @@ class Masks(Perturbation):
         chosen = torch.randperm(len(self.numbers), generator=random.host)[:count]
         samples = np.stack([crop(self.pool.array[slot], start, size) for slot in chosen])
         self.pool.release()
-        return moved(torch.from_numpy(samples), self.device).float()
+        return to_device(torch.from_numpy(samples), self.device).float()
 
     def pairs(self, start, size, count, random=GLOBAL):
         """Pairs from 2 x ``count`` distinct copies."""

@@ -3,11 +3,11 @@
 import torch
 
 from f2fd_core.perturbation.base import Pairs, Perturbation
-from f2fd_core.runtime.device import moved
+from f2fd_core.runtime.device import to_device
 from f2fd_core.runtime.randomness import GLOBAL
 
 
-class Halves(Perturbation):
+class Noise2Noise(Perturbation):
     """Noise2Noise (Lehtinen et al., ICML 2018) from one half-map to the other.
 
     Their noises are independent since they come from different frames or tilts. Which of them is
@@ -15,7 +15,7 @@ class Halves(Perturbation):
     """
 
     def _half(self, number, start, size):
-        return moved(torch.from_numpy(self.volume.half(number, start, size)), self.device)
+        return to_device(torch.from_numpy(self.volume.half(number, start, size)), self.device)
 
     def pairs(self, start, size, count, random=GLOBAL):
         drawn = torch.randint(2, (count,), generator=random.host).tolist()

@@ -16,12 +16,12 @@ USUAL_SCALE, LARGEST_SCALE, ENOUGH_VALUES = 0.75, 1.0, 4.8e5
 
 def noise_of(volume, config, device):
     """The NoiseModel of a volume: read off its half-maps, if it has some."""
-    settings = NoiseSettings(window=config.spectrum_window, profile=config.noise_gain)
+    settings = NoiseSettings(profile=config.noise_profile)
     estimate = noise_of_half_maps if isinstance(volume, HalfMaps) else estimate_noise
     return estimate(volume, settings, device)
 
 
-class Spectrum(Perturbation):
+class NoiseMatched(Perturbation):
     """Noise-matched pairs (X + a n, X - n / a), n synthetic noise of the tomogram's own spectrum.
 
     If X = S + m with Gaussian noise m of that spectrum, the noises of the pair, m + a n and

@@ -7,7 +7,7 @@ from f2fd_core.perturbation.base import Pairs, Perturbation
 from f2fd_core.runtime.randomness import GLOBAL
 
 
-class Points(Perturbation):
+class Self2Self(Perturbation):
     """Self2Self with dropout (Quan et al., CVPR 2020): hidden voxels predicted from the others.
 
     The input is the tomogram times a random mask of 0 and 1, by points or by blocks; the loss is
@@ -38,7 +38,7 @@ class Points(Perturbation):
         return self._region(start, size) * self._kept(size, count, random)
 
 
-class BlindSpot(Perturbation):
+class Noise2Void(Perturbation):
     """Noise2Void (Krull et al., CVPR 2019): voxels replaced, and predicted from their surroundings.
 
     A share of the voxels takes the value of a random voxel within NEIGHBOURS of it; the loss is

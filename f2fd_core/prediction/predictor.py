@@ -11,22 +11,28 @@ import threading
 import numpy as np
 import torch
 
-from f2fd_core.config import HALF_TURNS, NETWORK_MULTIPLE
+from f2fd_core.config import NETWORK_MULTIPLE, WEDGE_PRESERVING_FLIPS
 from f2fd_core.data.orientation import back, turned
 from f2fd_core.data.tiles import Tiling
 from f2fd_core.network import unet
 from f2fd_core.prediction.memory import SMALLEST_TILE
 from f2fd_core.runtime import console
-from f2fd_core.runtime.device import autocast, compiled, on_its_way, seed_dropout, works_apart
+from f2fd_core.runtime.device import (
+    autocast,
+    compiled,
+    runs_asynchronously,
+    seed_dropout,
+    to_host_async,
+)
 from f2fd_core.runtime.randomness import Randomness, derived_seed
-from f2fd_core.runtime.workers import in_order
+from f2fd_core.runtime.workers import map_ordered
 
 TILE_STREAM = 5
 LEAST_OVERLAP, OVERLAP_SHARE = 16, 6
 PREVIEW_SIDE = 256
 # Side (voxels) of the tile on which memory is measured.
 PROBE_SIDE = 64
-HANDS_OF_A_GPU = 3
+TILES_IN_FLIGHT_ON_GPU = 3
 
 
 class Predictor:
@@ -41,30 +47,30 @@ class Predictor:
         batch_size,
         seed=0,
         compile=False,
-        turns=HALF_TURNS[:1],
-        spread=False,
+        flips=WEDGE_PRESERVING_FLIPS[:1],
+        with_variance=False,
     ):
-        """``turns``: as TrainConfig.prediction_turns gives them; ``spread``: whether the variance
+        """``flips``: as TrainConfig.tta_flips gives them; ``with_variance``: whether the variance
         over the predictions is wanted, too."""
         self.network, self.device, self.dtype = network, device, dtype
         self.predictions, self.batch_size, self.seed = predictions, batch_size, seed
-        self.turns, self.spread = turns, spread
+        self.flips, self.with_variance = flips, with_variance
         self.forward = compiled(network, device) if compile else network
-        self.abandoned, self.dismissed = threading.Event(), threading.Event()
+        self.cancelled, self.dismissed = threading.Event(), threading.Event()
         # Several threads may have tiles in hand, and all draw dropout from the device's generator:
         # one computes at a time.
         self.computing = threading.Lock()
 
-    def hands(self):
+    def tiles_in_flight(self):
         """How many tiles to take in hand at once: while a GPU computes one, others are read."""
-        return HANDS_OF_A_GPU if works_apart(self.device) else 1
+        return TILES_IN_FLIGHT_ON_GPU if runs_asynchronously(self.device) else 1
 
     @torch.inference_mode()
-    def moments(self, perturbation, start, size):
+    def predict_tile(self, perturbation, start, size):
         """Mean over the predictions of a tile, and their variance where that is wanted, a list of
         numpy arrays (Z, Y, X).
 
-        Ends early, with an error, once another thread sets ``abandoned``, for what is under way
+        Ends early, with an error, once another thread sets ``cancelled``, for what is under way
         now, or ``dismissed``, for good.
         """
         place = (self.seed, TILE_STREAM, *(at % 2**32 for at in start))
@@ -75,10 +81,10 @@ class Predictor:
         def draw(done):
             """The network's next inputs, (count, 1, Z, Y, X), and the axes to flip each about."""
             count = min(self.batch_size, self.predictions - done)
-            turns = [self.turns[number % len(self.turns)] for number in range(done, done + count)]
+            flips = [self.flips[number % len(self.flips)] for number in range(done, done + count)]
             copies = turned(perturbation.copies(start, size, count, done, random), axes)
-            flipped = torch.stack([copy.flip(turn) for copy, turn in zip(copies, turns)])
-            return flipped.unsqueeze(1).contiguous(memory_format=torch.channels_last_3d), turns
+            flipped = torch.stack([copy.flip(flip) for copy, flip in zip(copies, flips)])
+            return flipped.unsqueeze(1).contiguous(memory_format=torch.channels_last_3d), flips
 
         drawn = None
         # Where there is no room for them yet, they are drawn when this tile is computed, or fewer.
@@ -87,7 +93,7 @@ class Predictor:
         with self.computing:
             seed_dropout(self.device, derived_seed(*place))
             results = [
-                on_its_way(turned(values, back(axes)).contiguous())
+                to_host_async(turned(values, back(axes)).contiguous())
                 for values in self._moments([size[axis] for axis in axes], drawn, draw)
             ]
         return [arrived() for arrived in results]
@@ -98,13 +104,13 @@ class Predictor:
         self.network.eval()
         unet.enable_dropout(self.network)
         mean = torch.zeros(size, device=self.device)
-        squares = torch.zeros(size, device=self.device) if self.spread else None
+        squares = torch.zeros(size, device=self.device) if self.with_variance else None
         done = 0
         while done < self.predictions:
-            if self.abandoned.is_set() or self.dismissed.is_set():
+            if self.cancelled.is_set() or self.dismissed.is_set():
                 raise RuntimeError("nobody waits for this tile any more")
             try:
-                inputs, turns = drawn or draw(done)
+                inputs, flips = drawn or draw(done)
                 drawn = None
                 with autocast(self.dtype, self.device):
                     predicted = self.forward(inputs)
@@ -118,14 +124,14 @@ class Predictor:
                     f"predictions at once; going on with {self.batch_size}"
                 )
                 continue
-            for sample, turn in zip(predicted[:, 0].float(), turns):
-                sample = sample.flip(turn)
+            for sample, flip in zip(predicted[:, 0].float(), flips):
+                sample = sample.flip(flip)
                 done += 1  # Welford's recurrence: no cancellation however small the spread
                 difference = sample - mean
                 mean += difference / done
-                if self.spread:
+                if self.with_variance:
                     squares += difference * (sample - mean)
-        return [mean, squares / max(done - 1, 1)] if self.spread else [mean]
+        return [mean, squares / max(done - 1, 1)] if self.with_variance else [mean]
 
     @torch.inference_mode()
     def bytes_per_voxel(self):
@@ -163,10 +169,10 @@ def denoised_region(predictor, perturbation, start, size, tile_size, network):
 
     tiles = tiling(size, tile_size, network)
     corners = [[first + offset for first, offset in zip(start, at)] for at in tiles.starts()]
-    results = in_order(
-        lambda predictor, corner: predictor.moments(perturbation, corner, tiles.size),
+    results = map_ordered(
+        lambda predictor, corner: predictor.predict_tile(perturbation, corner, tiles.size),
         corners,
-        [predictor] * predictor.hands(),
+        [predictor] * predictor.tiles_in_flight(),
     )
     for _ in tiles.blend(results, [region]):
         pass
@@ -189,6 +195,6 @@ def preview(predictor, perturbation, volume, config):
         slab = denoised_region(
             predictor, perturbation, start, size, 2 * config.patch_size, config.network
         )
-        before.append(volume.restore(volume.region(start, size), start).take(half, axis))
-        after.append(volume.restore(slab, start).take(half, axis))
+        before.append(volume.destandardise(volume.region(start, size), start).take(half, axis))
+        after.append(volume.destandardise(slab, start).take(half, axis))
     return before, after

@@ -13,7 +13,7 @@ from f2fd_core.data.regions import in_words
 from f2fd_core.prediction.memory import SMALLEST_TILE, halved
 from f2fd_core.prediction.predictor import tiling, with_context
 from f2fd_core.runtime import console, figures, files
-from f2fd_core.runtime.workers import in_order
+from f2fd_core.runtime.workers import map_ordered
 
 # Standard deviation of a result over the tomogram's: to take noise away can't make it more, but a
 # part may have more of it than the whole.
@@ -41,7 +41,7 @@ def denoise_tomogram(box, perturbation, path, predictors, config, trained, made_
     volume = perturbation.volume
     workers = []
     for predictor in predictors:
-        workers += [(predictor, perturbation.on(predictor.device))] * predictor.hands()
+        workers += [(predictor, perturbation.on(predictor.device))] * predictor.tiles_in_flight()
     side, multiple = config.tile_size, NETWORK_MULTIPLE[trained.network]
     # All models are called model.pt: the folders tell which it is.
     model = os.sep.join(os.path.abspath(config.model).split(os.sep)[-3:])
@@ -95,16 +95,16 @@ def _denoise_in_tiles(volume, box, path, workers, side, network, std, label, mad
     def predict(worker, at):
         predictor, perturbation = worker
         start = tuple(corner + offset for corner, offset in zip(first, at))
-        mean, *variance = predictor.moments(perturbation, start, tiles.size)
+        mean, *variance = predictor.predict_tile(perturbation, start, tiles.size)
         # The variance in the file's units may be beyond what float32 holds.
-        return [volume.restore(mean, start).astype(np.float32), *variance]
+        return [volume.destandardise(mean, start).astype(np.float32), *variance]
 
-    def abandon():
+    def cancel():
         for predictor, _ in workers:
-            predictor.abandoned.set()
+            predictor.cancelled.set()
 
     for predictor, _ in workers:
-        predictor.abandoned.clear()
+        predictor.cancelled.clear()
     with contextlib.ExitStack() as stack:
         outputs = [
             stack.enter_context(
@@ -116,7 +116,7 @@ def _denoise_in_tiles(volume, box, path, workers, side, network, std, label, mad
         ]
         bar = stack.enter_context(console.progress(len(tiles), "tile"))
         blended = outputs if shape == box[1] else [np.zeros(shape, np.float32) for _ in outputs]
-        for _ in tiles.blend(in_order(predict, tiles.starts(), workers, abandon), blended):
+        for _ in tiles.blend(map_ordered(predict, tiles.starts(), workers, cancel), blended):
             bar.update()
         if blended is not outputs:
             inner = tuple(

@@ -60,7 +60,7 @@ def choose_devices(wanted):
     return devices
 
 
-def moved(tensor, device):
+def to_device(tensor, device):
     """A tensor of the CPU on a device; on a GPU, the caller does not wait for the copy.
 
     From pageable memory it would be made, and waited for, after all that the GPU has in its queue.
@@ -72,7 +72,7 @@ def moved(tensor, device):
         return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def on_its_way(tensor):
+def to_host_async(tensor):
     """Begin to bring a tensor to the CPU; returns a function that waits for its numpy array.
 
     Over pinned memory, so that a GPU goes on computing meanwhile.
@@ -105,13 +105,13 @@ def free_memory(device):
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
-def works_apart(device):
+def runs_asynchronously(device):
     """Whether the processor has time for other work while this device computes."""
     return device.type == "cuda"
 
 
 @contextlib.contextmanager
-def repeatable(deterministic=False):
+def reproducible(deterministic=False):
     """Context that seeds random generators at will and leaves the caller's as they were.
 
     ``deterministic``: only algorithms that give the same bits every time are used.
@@ -187,7 +187,7 @@ def _fast_bfloat16(device):
     return bool(flags & CPU_BFLOAT16_FLAGS)
 
 
-def arithmetic(precision, device, deepest=LEAST_DEEPEST):
+def choose_dtype(precision, device, deepest=LEAST_DEEPEST):
     """The network's number type on this device: torch.bfloat16 or torch.float32.
 
     ``deepest``: side in voxels of the network's deepest level in training.

@@ -43,11 +43,11 @@ class Group:
             torch.cuda.set_device(own)
         return own
 
-    def share(self, items):
+    def shard(self, items):
         """This process's part of a list, as [(index, item)]."""
         return list(enumerate(items))[self.rank :: self.size]
 
-    def agreed(self, value):
+    def broadcast(self, value):
         """Process 0's value of something that can be pickled, in all processes."""
         if self.size == 1:
             return value
@@ -55,7 +55,7 @@ class Group:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def total(self, value, device):
+    def all_reduce_sum(self, value, device):
         """Sum of a number over the processes."""
         if self.size == 1:
             return value
@@ -71,7 +71,7 @@ class Group:
         return torch.nn.parallel.DistributedDataParallel(network, device_ids=ids)
 
 
-ALONE = Group()
+SINGLE_PROCESS = Group()
 
 
 def first_host(nodes):
@@ -96,7 +96,7 @@ def from_environment(environment):
         number = f"{environment['SLURM_JOB_ID']}{environment.get('SLURM_STEP_ID', '')}"
         port = FIRST_PORT + int(number) % PORTS
         return group, f"{first_host(environment['SLURM_STEP_NODELIST'])}:{port}"
-    return ALONE, ""
+    return SINGLE_PROCESS, ""
 
 
 @contextlib.contextmanager

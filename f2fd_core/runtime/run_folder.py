@@ -46,7 +46,7 @@ CHANGEABLE = (
 """What a resumed run may change. Tomograms may have moved; their sizes are compared."""
 
 
-def present_results(config):
+def existing_results(config):
     """Names of what an earlier run left in the output folder.
 
     Raises UserError if there is something and neither resume nor overwrite is set.
@@ -62,7 +62,7 @@ def present_results(config):
 
 
 @contextlib.contextmanager
-def sole_run(config):
+def exclusive_run(config):
     """Create the output folder and let no other run into it while the context lasts.
 
     Raises UserError if that can't be done or another run is there.
@@ -75,11 +75,11 @@ def sole_run(config):
 def prepare_folder(config):
     """Refuse or clear what an earlier run left in the output folder; create what is missing.
 
-    Raises UserError if it can't be written or holds results, see :func:`present_results`, or
+    Raises UserError if it can't be written or holds results, see :func:`existing_results`, or
     volumes that the training reads.
     """
     files.make_folder(config.output)
-    present = present_results(config)
+    present = existing_results(config)
     files.refuse_inputs(
         [os.path.join(config.output, name) for name in RESULTS],
         config.tomograms + config.half_maps + config.ground_truth + config.sampling_masks,

@@ -17,13 +17,13 @@ def _pool(workers):
     )
 
 
-def in_order(function, items, workers, abandon=lambda: None):
+def map_ordered(function, items, workers, cancel=lambda: None):
     """Yield ``function(worker, item)`` for every item, in the items' order.
 
     The workers compute side by side, each one item at a time in a thread of its own, and go on
     while the caller handles a result; no more than WAITING_RESULTS a worker are under way or wait.
     The first error, or Ctrl-C, ends it all and is raised here, when what is under way has ended;
-    ``abandon()`` is called at once and may hasten that.
+    ``cancel()`` is called at once and may hasten that.
     """
     free, errors = queue.SimpleQueue(), []
     for worker in workers:
@@ -35,7 +35,7 @@ def in_order(function, items, workers, abandon=lambda: None):
             return function(worker, item)
         except BaseException as error:
             errors.append(error)  # whatever this makes the others raise comes after it
-            abandon()
+            cancel()
             raise
         finally:
             free.put(worker)
@@ -50,7 +50,7 @@ def in_order(function, items, workers, abandon=lambda: None):
             while pending:
                 yield pending.popleft().result()
         except BaseException as error:
-            abandon()
+            cancel()
             if error in errors:
                 raise errors[0]
             raise
@@ -60,7 +60,7 @@ def in_order(function, items, workers, abandon=lambda: None):
             errors.clear()  # an error's traceback holds this list, and what the worker had made
 
 
-class Ahead:
+class Prefetcher:
     """``function(number)`` for one number after the other, the next one's begun in the background.
 
     For work that the processor can do while a GPU is busy. ``enabled``: False does all of it when
@@ -72,17 +72,17 @@ class Ahead:
         self.pool = _pool(1) if enabled else None
         self.begun = {}
 
-    def take(self, number):
+    def get(self, number):
         """The result for a number, whether it was begun or not."""
         begun = self.begun.pop(number, None)
         return begun.result() if begun else self.function(number)
 
-    def begin(self, number):
+    def prefetch(self, number):
         """Start on a number."""
         if self.pool:
             self.begun[number] = self.pool.submit(self.function, number)
 
-    def wait(self):
+    def join(self):
         """Come back when nothing is under way."""
         for begun in self.begun.values():
             begun.exception()

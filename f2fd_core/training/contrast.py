@@ -7,9 +7,9 @@ import numpy as np
 from f2fd_core.config import START_PERTURBATIONS
 from f2fd_core.data.patches import all_patches
 from f2fd_core.noise import NoiseSettings, estimate_noise
-from f2fd_core.perturbation.noise_matched import Spectrum
+from f2fd_core.perturbation.noise_matched import NoiseMatched
 from f2fd_core.runtime import console
-from f2fd_core.training.stopping import HeldOut
+from f2fd_core.training.stopping import ValidationCubes
 
 PATCHES = 8
 # What the inverted network has to explain of the power, and how much more than the network itself,
@@ -25,11 +25,11 @@ def is_opposite(network, volume, config, device, dtype):
     """
     if not hasattr(network, "invert") or config.perturbation not in START_PERTURBATIONS:
         return False
-    settings = NoiseSettings(window=config.spectrum_window, profile=False, matter_free=False)
-    perturbation = Spectrum(volume, config, device, estimate_noise(volume, settings, device))
+    settings = NoiseSettings(profile=False, matter_free=False)
+    perturbation = NoiseMatched(volume, config, device, estimate_noise(volume, settings, device))
     patches = all_patches([volume.shape], config.patch_size)
     chosen = np.linspace(0, len(patches) - 1, min(len(patches), PATCHES)).round().astype(int)
-    held_out = HeldOut(
+    held_out = ValidationCubes(
         [volume.shape], [patches[number] for number in chosen], config.patch_size, config.seed
     )
     gains = []

@@ -19,14 +19,21 @@ from f2fd_core.evaluation import metrics
 from f2fd_core.network import checkpoint, unet
 from f2fd_core.perturbation import perturbation_for_training
 from f2fd_core.runtime import console, distributed
-from f2fd_core.runtime.device import autocast, compiled, seed_dropout, works_apart
+from f2fd_core.runtime.device import autocast, compiled, runs_asynchronously, seed_dropout
 from f2fd_core.runtime.randomness import Randomness, derived_seed
 from f2fd_core.runtime.run_folder import scales
-from f2fd_core.runtime.workers import Ahead
+from f2fd_core.runtime.workers import Prefetcher
 from f2fd_core.training import optimizer
 from f2fd_core.training.loss import training_loss
 from f2fd_core.training.schedule import Schedule, averaging_over
-from f2fd_core.training.stopping import CHECK_EVERY, MOST_STEPS, Best, HeldOut, limits, too_much
+from f2fd_core.training.stopping import (
+    CHECK_EVERY,
+    MOST_STEPS,
+    EarlyStopping,
+    ValidationCubes,
+    limits,
+    too_much,
+)
 
 STEP_STREAM = 3
 INITIAL_STREAM = 4
@@ -40,7 +47,7 @@ class Diverged(ArithmeticError):
 class Training:
     """A training under way: network, optimizer, data and the number of steps done."""
 
-    def __init__(self, config, volumes, truths, device, dtype, group=distributed.ALONE):
+    def __init__(self, config, volumes, truths, device, dtype, group=distributed.SINGLE_PROCESS):
         self.config, self.volumes, self.truths = config, volumes, truths
         self.device, self.dtype, self.group = device, dtype, group
         self.checkpoints = checkpoint.folder_in(config.output)
@@ -60,7 +67,7 @@ class Training:
             if config.averaging
             else None
         )
-        self.validation = HeldOut(self.shapes, patches, config.patch_size, config.seed)
+        self.validation = ValidationCubes(self.shapes, patches, config.patch_size, config.seed)
         # What the pairs of the other perturbations have in common makes their loss dishonest.
         self.held_out = (
             self.validation
@@ -68,7 +75,7 @@ class Training:
             else None
         )
         # ``last``: with the check after the last step, which only the choice of the model knows.
-        self.best, self.last = Best(), None
+        self.best, self.last = EarlyStopping(), None
         self.loss_of = training_loss(config)
         self.perturbations = [
             perturbation_for_training(volume, config, device) for volume in volumes
@@ -80,7 +87,7 @@ class Training:
             min(perturbation.haste for perturbation in self.perturbations),
             len(patches) / config.batch_size,
         )
-        self.ahead = Ahead(self.prepare, works_apart(device))
+        self.ahead = Prefetcher(self.prepare, runs_asynchronously(device))
         self.step, self.stopped, self.setbacks = 0, False, 0
 
     def begin(self):
@@ -91,7 +98,7 @@ class Training:
         """
         if self.config.initial_model:
             return self.start_from(self.config.initial_model)
-        if self.config.starts_from_shapes():
+        if self.config.starts_pretrained():
             self.start_from(checkpoint.PRETRAINED)
             self.choose_contrast()
         return None
@@ -155,7 +162,7 @@ class Training:
         self.network.load_state_dict(state["network"])
         if self.averaged:
             self.averaged.n_averaged.fill_(state["step"])
-        best = Best()
+        best = EarlyStopping()
         best.load_state_dict(state["best"])
         self.best = best
         if self.config.automatic() and not earlier.automatic():
@@ -187,7 +194,7 @@ class Training:
             return True
         epochs = self.order.epochs_before(self.step)
         reached = (
-            self.best.reached(self.step, epochs, self.config.pretrained())
+            self.best.should_stop(self.step, epochs, self.config.pretrained())
             if self.steps is None
             else self.step >= self.steps
         )
@@ -195,7 +202,7 @@ class Training:
 
     def matched(self):
         """Whether the pairs are noise-matched, so that there is an estimate of the noise."""
-        return self.config.perturbation == "spectrum"
+        return self.config.perturbation == "noise_matched"
 
     def check_due(self):
         """Whether a check belongs after the step just done, whatever number of steps is asked
@@ -210,7 +217,7 @@ class Training:
 
     def validated(self, everywhere=False):
         """The model's :class:`~f2fd_core.training.stopping.Check` on parts that are held out."""
-        return self.group.agreed(
+        return self.group.broadcast(
             self.validation.check(
                 self.model(), self.perturbations, self.device, self.dtype, everywhere
             )
@@ -220,7 +227,7 @@ class Training:
         """What :meth:`validated` finds, remembered if it is the best; the noise is lowered where
         the network shows that it was taken for too much."""
         found = self.validated()
-        self.best.offer(found.loss, found.power, self.step, self.model())
+        self.best.update(found.loss, found.power, self.step, self.model())
         for index, response in found.responses.items():
             self._lower_noise(self.perturbations[index], response)
         return found
@@ -230,7 +237,7 @@ class Training:
         training that goes on from here is as if it had not been looked at."""
         found = self.validated()
         self.last = copy.copy(self.best)
-        self.last.offer(found.loss, found.power, self.step, self.model())
+        self.last.update(found.loss, found.power, self.step, self.model())
         return found
 
     def _lower_noise(self, perturbation, response):
@@ -252,7 +259,7 @@ class Training:
 
     def prepare(self, step):
         """This process's part of a step's patches, as a :class:`Batch`."""
-        patches = self.group.share(self.order.batch(step))
+        patches = self.group.shard(self.order.batch(step))
         for index in sorted({index for _, (index, _) in patches}):
             self.perturbations[index].at_step(step)
         randoms = [
@@ -271,9 +278,9 @@ class Training:
 
     def take_step(self):
         """One step of the optimizer; returns its loss, learning rate, voxels and scores."""
-        batch = self.ahead.take(self.step)
+        batch = self.ahead.get(self.step)
         if (self.step + 1) % CHECK_EVERY:  # a check may change the noise
-            self.ahead.begin(self.step + 1)
+            self.ahead.prefetch(self.step + 1)
         seed_dropout(
             self.device, derived_seed(self.config.seed, STEP_STREAM, self.step, self.group.rank)
         )
@@ -288,18 +295,18 @@ class Training:
             if (self.config.loss == "mse" and batch.weights is not None)
             else len(batch.inputs)
         )
-        share = counted / max(self.group.total(counted, self.device), 1e-30)
+        share = counted / max(self.group.all_reduce_sum(counted, self.device), 1e-30)
         self.optimizer.zero_grad(set_to_none=True)
         # Gradients are averaged over the processes; with this factor, over the patches.
         (loss * share * self.group.size).backward()
-        mean = self.group.total(share * loss.item(), self.device)
+        mean = self.group.all_reduce_sum(share * loss.item(), self.device)
         if not math.isfinite(mean):
             raise Diverged(f"the loss became {mean} at step {self.step}")
         if self.config.gradient_clip:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
         rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
-        self.ahead.wait()  # what follows may use the perturbations
+        self.ahead.join()  # what follows may use the perturbations
         if self.averaged:
             self.averaged.update_parameters(self.network)
         ended = self.order.epochs_before(self.step + 1) > self.order.epochs_before(self.step)

@@ -70,7 +70,7 @@ def limits(learned):
     )
 
 
-class HeldOut:
+class ValidationCubes:
     """Cubes in the middle of some grid patches, whose voxels are no targets in the training."""
 
     def __init__(self, shapes, patches, patch_size, seed):
@@ -209,7 +209,7 @@ class HeldOut:
         )
 
 
-class Best:
+class EarlyStopping:
     """The best model so far by its loss on held-out parts, and whether to go on."""
 
     def __init__(self):
@@ -218,7 +218,7 @@ class Best:
         # What the network had before the first step, and what it had last.
         self.started, self.last = float("inf"), float("inf")
 
-    def offer(self, loss, power, step, network):
+    def update(self, loss, power, step, network):
         """Take a check's result: see :class:`Check`."""
         self.last = loss
         if step == 0:
@@ -257,7 +257,7 @@ class Best:
         """Whether the loss has hardly fallen for too long."""
         return step - self.since >= max(LEAST_PATIENCE, PATIENCE_SHARE * step)
 
-    def reached(self, step, epochs, learned):
+    def should_stop(self, step, epochs, learned):
         """Whether going on is not worth it after so many steps and epochs: there were enough, or
         it has :meth:`waited`. ``learned``: whether the network has learned before."""
         least, most_epochs = limits(learned)

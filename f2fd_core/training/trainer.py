@@ -43,7 +43,9 @@ def next_step(training):
         if training.config.perturbation in START_PERTURBATIONS:
             row.update(explained_power=found.power - found.loss, signal_power=found.signal)
     if training.group.size == 1 or training.step % STOP_EVERY == 0:
-        training.stopped = training.group.agreed(os.path.exists(stop_file(training.config.output)))
+        training.stopped = training.group.broadcast(
+            os.path.exists(stop_file(training.config.output))
+        )
     if training.checkpoint_due() and not all(
         torch.isfinite(weight).all() for weight in training.network.parameters()
     ):

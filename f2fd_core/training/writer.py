@@ -146,7 +146,7 @@ class Writer:
             training.dtype,
             PREVIEW_PREDICTIONS,
             PREVIEW_PREDICTIONS,
-            turns=training.config.prediction_turns(),
+            flips=training.config.tta_flips(),
         )
         perturbation = training.perturbations[0]
         perturbation.at_step(training.step)  # a resumed run draws before its first step

@@ -40,8 +40,8 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
     OTHERS = (SLICES, DEVIATION, SHELLS, VERDICT, *HALVES)
     SUPPLIED = dict(
         ProtF2FdWithModel.SUPPLIED,
-        half_maps="the tomogram's own, for a model of the perturbation 'halves', where there are "
-        "some; other models denoise the tomogram itself",
+        half_maps="the tomogram's own, for a model of the perturbation 'noise2noise', where there "
+        "are some; other models denoise the tomogram itself",
         region="always the whole tomogram; the preview of 'Predictions' looks at a part",
     )
 
@@ -112,7 +112,7 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
     def _usesHalves(self):
         """Whether both half-maps of every tomogram are denoised in its place: by a model that has
         learned from one to the other, where they are there."""
-        return self.inModel.get().getTrainConfig().perturbation == "halves" and all(
+        return self.inModel.get().getTrainConfig().perturbation == "noise2noise" and all(
             len(half_maps(tomogram)) == 2 for tomogram in self.inTomos.get()
         )
 
@@ -136,7 +136,7 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
         return missing_files(
             tomograms,
             "Tomograms",
-            halves="the perturbation 'halves'"
+            halves="the perturbation 'noise2noise'"
             if self._usesHalves()
             else "'Denoise the half-maps, too'",
         )
@@ -210,7 +210,7 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
             if trained.unperturbed(config.predictions)
             else "newly perturbed copies of the tomogram"
         )
-        turns = itertools.cycle(trained.prediction_turns())
+        turns = itertools.cycle(trained.tta_flips())
         turned = len(set(itertools.islice(turns, config.predictions))) > 1
         turns = ", turned by 180 degrees about its axes in turn" if turned else ""
         return [

@@ -33,7 +33,7 @@ MODEL_FILE = "model.pt"
 CONFIG_FILE = "train.json"
 LOG_FILE = "log.csv"
 STOP_FILE = "stop"
-HALVES = "the perturbation 'halves'"
+HALVES = "the perturbation 'noise2noise'"
 DEFOCUS_SPREAD = 0.2
 """Share of the mean by which the defocus of a tomogram may differ from it without a warning."""
 CHECKPOINTS, CHECKPOINT = "checkpoints", r"step_\d+\.pt"
@@ -92,7 +92,7 @@ class ProtF2FdTrain(ProtF2FdBase):
             label="Use half-maps",
             help="What half-maps (odd and even) are used for, where every tomogram has "
             "them.\n"
-            "Yes: they tell the noise; with the perturbation 'halves' the network "
+            "Yes: they tell the noise; with the perturbation 'noise2noise' the network "
             "learns from one to the other.\n"
             "No: nothing; the noise is estimated from the tomograms.",
         )
@@ -190,21 +190,23 @@ class ProtF2FdTrain(ProtF2FdBase):
 
     def _usesHalves(self):
         # A preset that sets the perturbation hides what was chosen before.
-        return self._perturbation() == "halves"
+        return self._perturbation() == "noise2noise"
 
     def _perturbation(self):
         return (
-            self.getEnumText("perturbation") if self.evalParamCondition("perturbation") else "masks"
+            self.getEnumText("perturbation")
+            if self.evalParamCondition("perturbation")
+            else "fourier_masks"
         )
 
     def _halfMaps(self, tomograms):
-        """The half-maps to learn from, if they are to be used: needed for 'halves', and used by
-        'spectrum' if all are there."""
+        """The half-maps to learn from, if they are to be used: needed for 'noise2noise', and used
+        by 'noise_matched' if all are there."""
         if not self.useHalfMaps:
             return []
         found = [half_maps(tomogram) for tomogram in tomograms]
         complete = all(len(pair) == 2 and all(map(os.path.exists, pair)) for pair in found)
-        wanted = self._usesHalves() or self._perturbation() == "spectrum" and complete
+        wanted = self._usesHalves() or self._perturbation() == "noise_matched" and complete
         return [path for pair in found for path in pair] if wanted else []
 
     # -------------------------- Values for the engine ------------------------

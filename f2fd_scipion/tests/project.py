@@ -45,7 +45,7 @@ ORIGIN = (-10.0, 20.0, -30.5)  # X, Y, Z in Å
 HALVES = PERTURBATIONS.index("halves")
 NO_HALVES = (
     "Tomograms: there are no half-maps (odd and even) of first, second, which the "
-    "perturbation 'halves' needs."
+    "perturbation 'noise2noise' needs."
 )
 AWKWARD_NAME = "50% of 'my' tömogram (1).mrc"
 

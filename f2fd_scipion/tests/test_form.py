@@ -160,7 +160,7 @@ class TestF2FdForms(BaseTest):
             "learning_rate": 0.25,
             "schedule": "plateau",
             "clip": False,
-            "perturbation": "masks",
+            "perturbation": "fourier_masks",
             "pool_size": 8,
             "mask_probability": 0.25,
             "network": "published",
@@ -179,14 +179,14 @@ class TestF2FdForms(BaseTest):
         self.assertTrue(protocol.evalParamCondition("noise_scale"))
         self.assertFalse(protocol.evalParamCondition("mask_probability"))
         self.assertEqual(train_values(protocol)["noise_scale"], 2.0)
-        protocol.perturbation.set(choice("perturbation", "masks"))
+        protocol.perturbation.set(choice("perturbation", "fourier_masks"))
         self.assertFalse(protocol.evalParamCondition("noise_scale"))
         self.assertTrue(protocol.evalParamCondition("mask_probability"))
         self.assertNotIn("noise_scale", train_values(protocol))
 
     def testEachPerturbationShowsItsOwnParameters(self):
         own = {
-            "masks": {
+            "fourier_masks": {
                 "mask_probability",
                 "inversion_probability",
                 "block_size",
@@ -195,9 +195,14 @@ class TestF2FdForms(BaseTest):
                 "pool_size",
                 "renew_pool",
             },
-            "points": {"point_probability", "block_probability", "mask_probability", "block_size"},
-            "blindspot": {"blind_share", "blind_reach"},
-            "halves": set(),
+            "self2self": {
+                "point_probability",
+                "block_probability",
+                "mask_probability",
+                "block_size",
+            },
+            "noise2void": {"blind_share", "blind_reach"},
+            "noise2noise": set(),
         }
         protocol = ProtF2FdTrain()
         names = {

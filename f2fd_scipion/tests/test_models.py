@@ -65,7 +65,7 @@ class TestF2FdModels(project.ProjectTests):
                 "voxel_size": 8.0,
                 "config": {
                     "preset": "default",
-                    "perturbation": "spectrum",
+                    "perturbation": "noise_matched",
                     "spectrum_quantile": 0.5,
                     "refine_at": 200,
                     "patch_size": 48,
@@ -75,7 +75,8 @@ class TestF2FdModels(project.ProjectTests):
         )  # of version 1.0.0
         config = model.getTrainConfig()
         self.assertEqual(
-            (config.perturbation, config.patch_size, config.network), ("spectrum", 48, "compact")
+            (config.perturbation, config.patch_size, config.network),
+            ("noise_matched", 48, "compact"),
         )
         # Neither could be chosen then, and both have another default now.
         self.assertEqual((config.optimizer, config.averaging), ("adam", 0.0))

@@ -96,7 +96,7 @@ class TestF2FdTomograms(project.ProjectTests):
         with mock.patch.object(
             type(self.train.model),
             "getTrainConfig",
-            return_value=dataclasses.replace(trained, perturbation="points"),
+            return_value=dataclasses.replace(trained, perturbation="self2self"),
         ):
             self.assertIn("expected a model of the perturbation", " ".join(masked.validate()))
 

@@ -67,7 +67,7 @@ class TestF2FdTraining(project.ProjectTests):
         train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms, patch_size=20)
         self.assertEqual(
             train.validate(),
-            ["'Patch size' is 20; expected a multiple of 8 for the folded network."],
+            ["'Patch size' is 20; expected a multiple of 8 for the unshuffled network."],
         )
         train.patch_size.set(16)
         self.assertEqual(train.validate(), [])
@@ -280,7 +280,7 @@ class TestF2FdTraining(project.ProjectTests):
             **SMALL,
         )
         config = train.model.getTrainConfig()
-        self.assertEqual(config.perturbation, "halves")
+        self.assertEqual(config.perturbation, "noise2noise")
         self.assertEqual(
             [os.path.basename(path) for path in config.tomograms],
             [tsId + ".mrc" for tsId in SHAPES],
@@ -316,7 +316,7 @@ class TestF2FdTraining(project.ProjectTests):
         self.setHalfMaps(imported.Tomograms, {tsId: self.halves(tsId) for tsId in SHAPES})
         train = self.newProtocol(ProtF2FdTrain, inTomos=imported.Tomograms)
         config = train._configure(train._supply())
-        self.assertEqual(config.perturbation, "spectrum")
+        self.assertEqual(config.perturbation, "noise_matched")
         self.assertEqual(list(config.half_maps), self.halves("first") + self.halves("second"))
         self.assertEqual(train.validate(), [])
         train.useHalfMaps.set(False)
@@ -326,8 +326,8 @@ class TestF2FdTraining(project.ProjectTests):
         self.assertEqual(
             train.validate(),
             [
-                "Use half-maps is 'No', but the perturbation 'halves' needs them; choose 'Yes' or "
-                "another perturbation."
+                "Use half-maps is 'No', but the perturbation 'noise2noise' needs them; choose "
+                "'Yes' or another perturbation."
             ],
         )
 
@@ -355,7 +355,8 @@ class TestF2FdTraining(project.ProjectTests):
         self.assertEqual(train.validate(), [])
         config = train._configure(train._supply())
         self.assertEqual(
-            (config.preset, config.perturbation, config.half_maps), ("published", "masks", ())
+            (config.preset, config.perturbation, config.half_maps),
+            ("published", "fourier_masks", ()),
         )
 
     def testTheInitialModelMustBeThere(self):
@@ -381,7 +382,9 @@ class TestF2FdTraining(project.ProjectTests):
             (f"starting from the model {initial.getPath()}, which had started from random weights"),
             train.methods()[0],
         )
-        config = TrainConfig(perturbation="blindspot", start="random", deconvolve=True, defocus=3.0)
+        config = TrainConfig(
+            perturbation="noise2void", start="random", deconvolve=True, defocus=3.0
+        )
         train.model.setInfo({"step": 6, "voxel_size": 8.0, "config": config.to_dict()})
         denoise = self.newProtocol(ProtF2FdDenoise, inModel=train.model)
         self.assertEqual(denoise._citations(), ["F2Fd", "Krull2019", "Tegunov2019"])

@@ -65,8 +65,8 @@ class F2FdTrainViewer(ProtocolViewer):
             help="The share of the signal's power that the network explains, on parts "
             "kept from the training, and drawn anew while it runs: 0 % for "
             "predicting nothing, 100 % for the noise-free tomogram. It is an "
-            "estimate. Before the first one, and for the perturbations masks, "
-            "points and blindspot, the loss of every step, which ends above zero, "
+            "estimate. Before the first one, and for the perturbations fourier_masks, "
+            "self2self and noise2void, the loss of every step, which ends above zero, "
             "since the target of the training is noisy itself.",
         )
         if any("ssim" in row for row in self._readLog()[:1]):

@@ -28,7 +28,7 @@ def suggested(protocol, thinnest):
     config = TrainConfig.create(
         dict(shown_values(protocol, TrainConfig, protocol.SUPPLIED), patch_size=wanted)
     )
-    if config.starts_from_shapes():
+    if config.starts_pretrained():
         return START_PATCH, LEARNED % "the pretrained starting weights"
     return (
         max(least, min(wanted, thinnest // multiple * multiple)),
