@@ -1,56 +1,53 @@
-"""What each choice of the default method is worth, on simulated tomograms, in one run.
+"""What each choice of the default method is worth.
 
-Every variant trains for the same number of steps and differs from the default in the settings
-named; "true spectrum" is told the spectrum of all that is not in the reference, "spectrum of the
-half-maps' difference" that of the noise without a thick tomogram's streaks, "half-maps" learns from
-the true halves; with --predictions the default's model denoises in other ways, too. Prints a table
-with the scores of the denoised tomogram, the power of the noise as estimated over the true one in
-low, middle and high Fourier shells, and the seconds of training or, in rows of predictions, of
-these.
+    python benchmarks/ablation.py training --help
+    python benchmarks/ablation.py noise --help
+    python benchmarks/ablation.py profile --help
 
-    python benchmarks/ablation.py --steps 400 --seed 1 [--variants 'default' 'half-maps' ...]
-        [--cases cell crowded ...] [--predictions]
+The first may be left out.
 """
 
-import argparse
 import contextlib
+import functools
+import sys
 import tempfile
 import time
 from pathlib import Path
 from unittest import mock
 
+import harness
 import numpy as np
 import torch
+from harness import read
 
-from f2fd_core import BenchmarkConfig, TrainConfig, fourier
-from f2fd_core.benchmarking.cases import simulated_case
+from f2fd_core import TrainConfig, fourier
+from f2fd_core.benchmarking.cases import uneven_strength
 from f2fd_core.commands import train as training
 from f2fd_core.config import WEDGE_PRESERVING_FLIPS
 from f2fd_core.config.tools import BENCHMARK_CASES
 from f2fd_core.data import mrc
 from f2fd_core.data.regions import crop
+from f2fd_core.data.volume import Volume
 from f2fd_core.evaluation.membranes import Membranes
 from f2fd_core.evaluation.metrics import score
 from f2fd_core.network.unet import UnshuffledUNet
-from f2fd_core.noise import NoiseModel, periodogram, spectrum
-from f2fd_core.prediction.predictor import Predictor, denoised_region
+from f2fd_core.noise import (
+    NoiseModel,
+    NoiseProfile,
+    NoiseSettings,
+    estimate_noise,
+    periodogram,
+    spectrum,
+)
+from f2fd_core.perturbation.noise_matched import NoiseMatched
 from f2fd_core.runtime.device import prepare_cpu
 from f2fd_core.runtime.run_folder import prepare_folder
 from f2fd_core.training import optimizer, schedule
 
 TRUE, OF_DIFFERENCE = "true spectrum", "spectrum of the half-maps' difference"
+
+
 CASES = [name for name in BENCHMARK_CASES if name not in ("empty", "noisefree")]
-
-
-def as_it_is(across, size):
-    """In the place of spectrum.without_signal_near_axis."""
-    return torch.ones_like(across)
-
-
-def all_noise(power, noise, across, size):
-    """In the place of spectrum.noise_share: all power may be noise."""
-    grid = fourier.grid_of(size)
-    return torch.ones_like(grid.frequencies, dtype=torch.double)
 
 
 VARIANTS = {
@@ -58,13 +55,13 @@ VARIANTS = {
     TRUE: {},
     OF_DIFFERENCE: {},
     "half-maps": {"perturbation": "noise2noise"},
-    "A the same at all frequencies": {"slopes": np.zeros(1)},
-    "signal near the axis not looked at": {"near": as_it_is},
-    "no signal told by its angles": {"share": all_noise},
-    "hardly any signal left in": {"hardly_any": 1e-6},
-    "noise at the lowest frequencies, too": {"fading": 0},
-    "windows of 32": {"spectrum_window": 32},
-    "no gain": {"noise_profile": False},
+    "A the same at all frequencies": {"noise": NoiseSettings(falling=False)},
+    "signal near the axis not looked at": {"noise": NoiseSettings(near_axis=False)},
+    "no signal told by its angles": {"noise": NoiseSettings(by_angle=False)},
+    "hardly any signal left in": {"noise": NoiseSettings(hardly_any=1e-6)},
+    "noise at the lowest frequencies, too": {"noise": NoiseSettings(fading=0)},
+    "windows of 32": {"noise": NoiseSettings(window=32)},
+    "no profile": {"noise_profile": False},
     "noise scale 1": {"noise_scale": 1.0},
     "noise scale 0.75": {"noise_scale": 0.75},
     "noise scale 0.5": {"noise_scale": 0.5},
@@ -87,7 +84,7 @@ VARIANTS = {
     "L2 norm": {"loss": "l2norm"},
     "no augmentation": {"augmentation": "none"},
     "no mirrors": {"augmentation": "wedge"},
-    "quarter flips, no mirrors": {"augmentation": "published"},
+    "quarter turns, no mirrors": {"augmentation": "published"},
     "patches of 32": {"patch_size": 32},
     "Adam": {"optimizer": "adam", "learning_rate": 1e-3},
     "learning rate 0.005": {"learning_rate": 5e-3},
@@ -95,31 +92,34 @@ VARIANTS = {
     "momentum 0.95": {"momentum": 0.95},
     "momentum 0.8": {"momentum": 0.8},
 }
+
+
 CONSTANTS = {
     "poolings": (UnshuffledUNet, "POOLINGS"),
     "last": (UnshuffledUNet, "LAST"),
     "learned_rate": (schedule, "LEARNED_RATE"),
-    "slopes": (spectrum, "SLOPES"),
-    "near": (spectrum, "without_signal_near_axis"),
-    "share": (spectrum, "noise_share"),
-    "hardly_any": (spectrum, "HARDLY_ANY"),
-    "fading": (spectrum, "FADING"),
     "momentum": (optimizer, "MOMENTUM"),
 }
+
+
 """Where those of the variants' settings are that no user can choose."""
+
+
 PREDICTIONS = {
     "1 prediction": (1, False, WEDGE_PRESERVING_FLIPS[:1]),
     "4 noisy copies, not turned": (4, True, WEDGE_PRESERVING_FLIPS[:1]),
     "4 noisy copies": (4, True, WEDGE_PRESERVING_FLIPS),
     "16 noisy copies": (16, True, WEDGE_PRESERVING_FLIPS),
 }
+
+
 """Number of predictions, whether noise is added, and flips, with the default's model."""
+
+
 SHELLS = {"low": (0.02, 0.1), "middle": (0.1, 0.25), "high": (0.25, 0.5)}
+
+
 SCORES = ("correlation", "psnr", "ssim", "fsc_mean", "membrane_average_precision")
-
-
-def read(path):
-    return torch.from_numpy(np.array(mrc.open_volume(path).data, dtype=np.float32))
 
 
 def true_power(noise, window):
@@ -149,24 +149,6 @@ def power_ratios(perturbation, truth):
     ]
 
 
-def denoised(run, predictions=0, noisy=False, flips=None):
-    """The tomogram, denoised by the model of a Training: by default as ``f2fd denoise`` does."""
-    flips = flips or run.config.tta_flips()
-    predictions = predictions or len(flips)
-    (perturbation,) = run.perturbations
-    if not noisy:
-        perturbation = perturbation.for_prediction(predictions)
-    predictor = Predictor(run.model(), run.device, run.dtype, predictions, 1, flips=flips)
-    volume = perturbation.volume
-    return torch.from_numpy(
-        volume.destandardise(
-            denoised_region(
-                predictor, perturbation, (0, 0, 0), volume.shape, 96, run.config.network
-            )
-        )
-    ).float()
-
-
 def trained(name, case, folder, steps):
     """Train a variant on a Case; returns (the Training, power ratios, seconds)."""
     settings = dict(
@@ -179,6 +161,7 @@ def trained(name, case, folder, steps):
     constants = [
         (*CONSTANTS[setting], settings.pop(setting)) for setting in set(settings) & set(CONSTANTS)
     ]
+    noise_settings = settings.pop("noise", None)
     halves = settings.get("perturbation") == "noise2noise"
     if halves:
         settings["half_maps"] = case.halves
@@ -188,6 +171,9 @@ def trained(name, case, folder, steps):
         for constant in constants:
             stack.enter_context(mock.patch.object(*constant))
         run = training.open_for_training(config)
+        if noise_settings:
+            noise = estimate_noise(run.volumes[0], noise_settings)
+            run.perturbations = [NoiseMatched(run.volumes[0], config, run.device, noise)]
         (perturbation,) = run.perturbations
         if not halves:
             noise = (read(case.tomogram) - read(case.reference)).numpy() / perturbation.volume.std
@@ -205,8 +191,21 @@ def trained(name, case, folder, steps):
     return run, ratios, seconds
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def run_training(argv=None):
+    """What each choice of the default method is worth, on simulated tomograms, in one run.
+
+    Every variant trains for the same number of steps and differs from the default in the settings
+    named; "true spectrum" is told the spectrum of all that is not in the reference, "spectrum of
+    the half-maps' difference" that of the noise without a thick tomogram's streaks, "half-maps"
+    learns from the true halves; with --predictions the default's model denoises in other ways, too.
+    Prints a table with the scores of the denoised tomogram, the power of the noise as estimated
+    over the true one in low, middle and high Fourier shells, and the seconds of training or, in
+    rows of predictions, of these.
+
+        python benchmarks/ablation.py training --steps 400 --seed 1 [--cases cell crowded ...]
+            [--variants 'default' 'half-maps' ...] [--predictions]
+    """
+    parser = harness.parser(run_training)
     parser.add_argument("--shape", type=int, nargs=3, default=(96, 160, 160))
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=1)
@@ -220,13 +219,11 @@ def main(argv=None):
     )
     options = parser.parse_args(argv)
     prepare_cpu(0)
-    columns = [*SCORES, *("noise, " + name for name in SHELLS), "seconds"]
-    print(f"| case | variant | {' | '.join(columns)} |\n{'|---' * (2 + len(columns))}|")
+    shells = ["noise, " + name for name in SHELLS]
+    harness.heading("case", "variant", *SCORES, *shells, "seconds")
     for name in options.cases:
         with tempfile.TemporaryDirectory() as folder:
-            case = simulated_case(
-                name, BenchmarkConfig(shape=tuple(options.shape)), options.snr, options.seed, folder
-            )
+            case = harness.simulated(name, options.shape, options.snr, options.seed, folder)
             compare(case, options, folder)
 
 
@@ -238,17 +235,180 @@ def compare(case, options, folder):
     def show(name, volume, *rest):
         scores = score(volume, clean, membranes)
         cells = [f"{scores[column]:.3f}" if column in scores else "" for column in SCORES]
-        print(f"| {case.name} | {name} | {' | '.join([*cells, *rest])} |", flush=True)
+        harness.show(case.name, name, *cells, *rest)
 
     for number, name in enumerate(options.variants):
         run, ratios, seconds = trained(name, case, str(Path(folder) / str(number)), options.steps)
-        show(name, denoised(run), *ratios, f"{seconds:.0f}")
+        show(name, harness.denoised(run), *ratios, f"{seconds:.0f}")
         if name == "default" and options.predictions:
             for name, settings in PREDICTIONS.items():
                 began = time.monotonic()
-                volume = denoised(run, *settings)
+                volume = harness.denoised(run, *settings)
                 show(name, volume, "", "", "", f"{time.monotonic() - began:.0f}")
 
 
+NOISE_CASES = (
+    "cell",
+    "cell@1",
+    "crowded",
+    "crowded@1",
+    "sirt",
+    "binned",
+    "lowpass",
+    "spheres@0.3",
+    "thick",
+    "in-situ",
+)
+
+
+BANDS = (
+    (0.03, 0.06),
+    (0.06, 0.1),
+    (0.1, 0.14),
+    (0.14, 0.18),
+    (0.18, 0.22),
+    (0.22, 0.27),
+    (0.27, 0.33),
+    (0.33, 0.42),
+)
+
+
+KNOWN_FROM = 0.1
+
+
+NOISE_VARIANTS = {
+    "no signal told by its angles": NoiseSettings(by_angle=False),
+    "A the same at all frequencies": NoiseSettings(falling=False),
+    "signal near the axis not looked at": NoiseSettings(near_axis=False),
+    "hardly any signal left in": NoiseSettings(hardly_any=1e-6),
+    "default": NoiseSettings(),
+}
+
+
+"""What differs in each: {name in f2fd_core.noise.spectrum: value}."""
+
+
+def bands(power, size):
+    """Mean power in each of BANDS."""
+    grid = fourier.grid_of(size)
+    return np.array(
+        [
+            float((power * inside * grid.weights).sum() / (inside * grid.weights).sum())
+            for low, high in BANDS
+            for inside in [(grid.radius >= low) & (grid.radius < high)]
+        ]
+    )
+
+
+def run_noise(argv=None):
+    """How well the noise is told from the signal, before there is a network.
+
+    Simulated tomograms of several seeds, in which signal and noise are known. Prints for each
+    Fourier band the noise over all power, and the noise as it is taken to be over what it is, for
+    the default and for variants of how signal is told from noise; and for each the highest ratio of
+    all, and the lowest where noise is more than half of the power, above 0.1 cycles per voxel.
+
+        python benchmarks/ablation.py noise [--cases cell crowded@1 ...] [--seeds 2 3 ...]
+
+    CASE@SNR is a case at another signal-to-noise ratio than 0.1.
+    """
+    parser = harness.parser(run_noise)
+    parser.add_argument("--shape", type=int, nargs=3, default=(64, 128, 128))
+    parser.add_argument("--cases", nargs="+", default=NOISE_CASES, metavar="CASE[@SNR]")
+    parser.add_argument("--seeds", type=int, nargs="+", default=(2, 3, 5))
+    options = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    print(f"cycles per voxel: {', '.join(f'{low:g} to {high:g}' for low, high in BANDS)}\n")
+    harness.heading("case, seed", "noise over all", *NOISE_VARIANTS)
+    highest, lowest = ({name: [] for name in NOISE_VARIANTS} for _ in range(2))
+    above = np.array([low >= KNOWN_FROM for low, _ in BANDS])
+    for seed in options.seeds:
+        for given in options.cases:
+            case, _, snr = given.partition("@")
+            with tempfile.TemporaryDirectory() as folder:
+                made = harness.simulated(case, options.shape, float(snr or 0.1), seed, folder)
+                noise = (read(made.tomogram) - read(made.reference)).numpy()
+                noise /= Volume(made.tomogram).std
+                models = {
+                    name: estimate_noise(Volume(made.tomogram), settings)
+                    for name, settings in NOISE_VARIANTS.items()
+                }
+            first = models["default"]
+            truth = bands(true_power(noise, first.window), first.window)
+            share = truth / bands(first.total, first.window)
+            cells = []
+            for name, model in models.items():
+                ratio = bands(model.power, model.window) / truth
+                highest[name] += ratio[above].tolist()
+                lowest[name] += ratio[above & (share > 0.5)].tolist()
+                cells.append(ratio)
+            shown = [" ".join(f"{value:.2f}" for value in cell) for cell in [share, *cells]]
+            harness.show(f"{given}, {seed}", *shown)
+    for title, function, values in (("highest", max, highest), ("lowest", min, lowest)):
+        shown = [f"{function(values[name], default=1.0):.2f}" for name in NOISE_VARIANTS]
+        harness.show(title, "", *shown)
+
+
+BORDER = 8
+
+
+def to_the_centres(profile):
+    """The same profiles, constant beyond the outermost windows' centres."""
+    return NoiseProfile(
+        [
+            (places[1:-1], amplitudes[1:-1]) if len(places) > 2 else (places, amplitudes)
+            for places, amplitudes in profile.profiles
+        ]
+    )
+
+
+def run_profile(argv=None):
+    """How well the strength of the noise over a tomogram is known, where it changes and where not.
+
+    Simulated tomograms with noise whose strength is given; the profiles are measured on windows of
+    several sizes, and end at the outermost windows' centres or go on to the faces. Prints the power
+    of the noise as it is taken to be over the true one: its mean in the outermost voxels, across
+    the tilt axis and along it, and its spread over the tomogram (1 and 0 if all is known).
+
+        python benchmarks/ablation.py profile [--cases uneven cell ...] [--windows 24 16 12]
+    """
+    parser = harness.parser(run_profile)
+    parser.add_argument("--shape", type=int, nargs=3, default=(64, 128, 128))
+    parser.add_argument("--seed", type=int, default=2)
+    parser.add_argument("--snr", type=float, default=0.1)
+    parser.add_argument(
+        "--cases", nargs="+", default=["uneven", "cell", "sirt"], choices=BENCHMARK_CASES
+    )
+    parser.add_argument("--windows", type=int, nargs="+", default=(24, 16, 12))
+    options = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    shape = tuple(options.shape)
+    harness.heading("case", "windows", "profiles end at", "borders, mean", "spread")
+    for name in options.cases:
+        with tempfile.TemporaryDirectory() as folder:
+            case = harness.simulated(name, shape, options.snr, options.seed, folder)
+            volume = np.array(mrc.open_volume(case.tomogram)[:], dtype=np.float32)
+        truth = uneven_strength(shape) if name == "uneven" else np.ones(shape)
+        for side in options.windows:
+            size = periodogram.window_size(shape, side)
+            corners = periodogram.window_corners(shape, size)
+            power = periodogram.periodograms(functools.partial(crop, volume), corners, size)
+            to_the_faces = NoiseProfile.measured(corners, size, power)
+            for end, profile in (
+                ("centres", to_the_centres(to_the_faces)),
+                ("faces", to_the_faces),
+            ):
+                ratio = np.square(profile.at((0, 0, 0), shape).expand(shape).numpy() / truth)
+                ratio /= np.median(ratio)
+                outside = np.ones(shape, bool)
+                outside[:, BORDER:-BORDER, BORDER:-BORDER] = False
+                borders = f"{ratio[outside].mean():.2f}"
+                harness.show(name, side, end, borders, f"{ratio.std():.3f}")
+
+
+def main(argv=None):
+    return harness.run({"training": run_training, "noise": run_noise, "profile": run_profile}, argv)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

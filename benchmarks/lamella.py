@@ -19,7 +19,6 @@ import numpy as np
 from f2fd_core import DenoiseConfig, TrainConfig, denoise, train
 from f2fd_core.commands.train import open_for_training
 from f2fd_core.data import mrc
-from f2fd_core.prediction.predictor import Predictor, denoised_region
 
 BOXES, SIDE, MARGIN = 5, 64, 12
 
@@ -114,20 +113,7 @@ def start_as_it_is(folder, output):
     """The even boxes by the weights that a training begins with."""
     even, _, options = settings(folder, range(BOXES), output, 1, 0)
     run = open_for_training(TrainConfig(tomograms=tuple(even), **options))
-    predictor = Predictor(run.model(), run.device, run.dtype, 4, 2, flips=run.config.tta_flips())
-    return [
-        perturbation.volume.destandardise(
-            denoised_region(
-                predictor,
-                perturbation.for_prediction(4),
-                (0, 0, 0),
-                perturbation.volume.shape,
-                96,
-                run.config.network,
-            )
-        )
-        for perturbation in run.perturbations
-    ]
+    return [harness.denoised(run, number=number) for number in range(BOXES)]
 
 
 def main(argv=None):

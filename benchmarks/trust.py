@@ -1,39 +1,35 @@
-"""What `f2fd check` estimates beside the truth: simulated tomograms, and a real cell's halves.
+"""How far what `f2fd check` says is to be believed.
 
-    python benchmarks/trust.py [--cases cell@0.1 ...] [--seeds 3 ...] [--lamella FOLDER]
-                               [--output rows.json] [--plot trust.png]
+    python benchmarks/trust.py estimates --help
+    python benchmarks/trust.py verdicts --help
 
-Of each simulated tomogram (64 x 96 x 96 voxels) four models are checked: the pretrained weights as
-they are, and what they learn in 25 and in 200 steps and until the training ends by itself; the
-latter with half-maps, too. Prints the correlation with the noise-free reconstruction, the estimate
-and its interval, and the mean difference by Fourier shell up to where the true correlation falls
-below 0.3; then how far all estimates are off, how many intervals hold the truth, and of how many
-pairs of models of one tomogram, whose true correlations differ, the better is known.
-
-FOLDER holds box0_even.mrc ... box4_odd.mrc: models that learn from the even halves are checked on
-these, and the odd ones judge, by the correlation in the middle of all boxes together over the root
-of that between both halves.
+The first may be left out.
 """
 
-import argparse
 import glob
 import itertools
 import json
 import os
+import subprocess
+import sys
 import tempfile
 
+import harness
 import numpy as np
 import torch
-from lamella import BOXES, correlation, read
+from harness import read
+from lamella import BOXES, correlation
 
-from f2fd_core import BenchmarkConfig, CheckConfig, TrainConfig, train
-from f2fd_core.benchmarking.cases import simulated_case
+from f2fd_core import CheckConfig, TrainConfig, train
 from f2fd_core.checking.examine import REFERENCE, START, correlations, curves, shells_of
 from f2fd_core.checking.parts import denoiser_of, parts_of
 from f2fd_core.checking.reference import reference
+from f2fd_core.checking.run import check
 from f2fd_core.checking.shells import Whole, Windowed
 from f2fd_core.checking.start import settings_of, start_of
 from f2fd_core.commands.inputs import open_as_they_are
+from f2fd_core.config import read_json
+from f2fd_core.data import mrc
 from f2fd_core.network import checkpoint
 from f2fd_core.network.checkpoint import PRETRAINED
 from f2fd_core.perturbation.noise_matched import noise_of
@@ -41,6 +37,8 @@ from f2fd_core.runtime import figures
 from f2fd_core.runtime.device import choose_dtype
 
 SHAPE = (64, 96, 96)
+
+
 CASES = (
     "cell@0.05",
     "cell",
@@ -56,9 +54,17 @@ CASES = (
     "spheres",
     "real-noise",
 )
+
+
 FEW, MANY = 25, 200
+
+
 AUTOMATIC, LAMELLA = "until it ends", "lamella"
+
+
 LEAST_CORRELATION, DIFFERENT = 0.3, 0.01
+
+
 CPU = torch.device("cpu")
 
 
@@ -131,8 +137,7 @@ class Checked:
 
 def rows_of(case, seed, folder):
     name, snr = (case.split("@") + ["0.1"])[:2]
-    config = BenchmarkConfig(output=folder, shape=SHAPE)
-    made = simulated_case(name, config, float(snr), seed, folder)
+    made = harness.simulated(name, SHAPE, float(snr), seed, folder)
     models = models_of([made.tomogram], folder)
     checked = Checked(made.tomogram, models, folder)
     truth = read(made.reference).astype(np.float32)
@@ -213,14 +218,31 @@ def plot(rows, path):
     figures.save(figure, path)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def run_estimates(argv=None):
+    """What `f2fd check` estimates beside the truth: simulated tomograms, and a real cell's halves.
+
+        trust.py estimates [--cases cell@0.1 ...] [--seeds 3 ...] [--lamella FOLDER]
+                           [--output rows.json] [--plot trust.png]
+
+    Of each simulated tomogram (64 x 96 x 96 voxels) four models are checked: the pretrained weights
+    as they are, and what they learn in 25 and in 200 steps and until the training ends by itself;
+    the latter with half-maps, too. Prints the correlation with the noise-free reconstruction, the
+    estimate and its interval, and the mean difference by Fourier shell up to where the true
+    correlation falls below 0.3; then how far all estimates are off, how many intervals hold the
+    truth, and of how many pairs of models of one tomogram, whose true correlations differ, the
+    better is known.
+
+    FOLDER holds box0_even.mrc ... box4_odd.mrc: models that learn from the even halves are checked
+    on these, and the odd ones judge, by the correlation in the middle of all boxes together over
+    the root of that between both halves.
+    """
+    parser = harness.parser(run_estimates)
     parser.add_argument("--cases", nargs="*", default=CASES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[3])
     parser.add_argument("--lamella")
     parser.add_argument("--output", help="file for the rows as JSON")
     parser.add_argument("--plot", help="picture of the estimates against the truth")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     rows = []
     print(
         "| case | seed | model | true | estimated | interval | shells |\n"
@@ -263,5 +285,123 @@ def main():
             json.dump(rows, stream, indent=1)
 
 
+SHAPE, SMALL = (64, 96, 96), (32, 64, 64)
+
+
+OVERTRAINED = 1500
+
+
+def simulated(name, shape, folder, seed=3):
+    place = os.path.join(folder, f"{name}_{shape[0]}")
+    return harness.simulated(name, shape, 0.1, seed, place)
+
+
+def trained(tomograms, folder, **settings):
+    return train(
+        TrainConfig(
+            tomograms=tuple(tomograms),
+            output=folder,
+            device="cpu",
+            threads=1,
+            overwrite=True,
+            **settings,
+        )
+    )
+
+
+def tell(words, model, tomogram, folder, half_maps=(), **settings):
+    output = os.path.join(folder, "check")
+    check(
+        CheckConfig(
+            model=model,
+            tomograms=(tomogram,),
+            half_maps=half_maps,
+            output=output,
+            device="cpu",
+            threads=1,
+            overwrite=True,
+            **settings,
+        )
+    )
+    (numbers,) = read_json(os.path.join(output, "report.json")).values()
+    marks = [entry["mark"] for entry in numbers["verdict"]]
+    print(f"| {words} | {' | '.join(marks)} | {numbers['verdict'][0]['sentence']} |", flush=True)
+
+
+def negative(path, folder):
+    result = os.path.join(folder, "negative.mrc")
+    mrc.write_volume(result, -np.asarray(read(path), np.float32), 10.0)
+    return result
+
+
+def of_version(code, tomograms, folder):
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "f2fd_core",
+            "train",
+            *tomograms,
+            "--output",
+            folder,
+            "--device",
+            "cpu",
+            "--threads",
+            "1",
+            "--overwrite",
+        ],
+        check=True,
+        env=dict(os.environ, PYTHONPATH=code),
+        cwd=folder,
+    )
+    return os.path.join(folder, "model.pt")
+
+
+def run_verdicts(argv=None):
+    """The marks that `f2fd check` gives to models of which it is known whether they are good.
+
+        python benchmarks/trust.py verdicts [--lamella FOLDER --other FOLDER_OF_VERSION_1.1]
+
+    Good: trained on this tomogram, with default options. Bad: of another specimen, overtrained
+    (from random weights on a small tomogram), of the other contrast, with tiles so small that they
+    show; and, with --lamella (box0_even.mrc ...) and a checkout of version 1.1, what that made of a
+    real cell.
+    """
+    parser = harness.parser(run_verdicts)
+    parser.add_argument("--lamella")
+    parser.add_argument("--other")
+    arguments = parser.parse_args(argv)
+    print("| model | better? | right? | invented? | found? | lost? | |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        places = {name: os.path.join(folder, name) for name in ("cell", "other", "small", "old")}
+        cell, spheres = (simulated(name, SHAPE, folder) for name in ("cell", "spheres"))
+        crowded = simulated("crowded", SHAPE, folder)
+        good = trained([cell.tomogram], places["cell"])
+        tell("trained on this tomogram", good, cell.tomogram, folder)
+        tell("the same, with half-maps", good, cell.tomogram, folder, cell.halves)
+        other = trained([spheres.tomogram], places["other"])
+        tell("of another specimen", other, crowded.tomogram, folder)
+        tell("of the other contrast", good, negative(cell.tomogram, folder), folder)
+        tell("with tiles of 16 voxels", good, cell.tomogram, folder, tile_size=16)
+        small = simulated("cell", SMALL, folder)
+        over = trained([small.tomogram], places["small"], start="random", steps=OVERTRAINED)
+        tell(f"overtrained, {OVERTRAINED} steps", over, small.tomogram, folder)
+        if arguments.lamella:
+            boxes = [
+                os.path.join(arguments.lamella, f"box{number}_even.mrc") for number in range(BOXES)
+            ]
+            tell("a real cell, trained on it", trained(boxes, places["cell"]), boxes[0], folder)
+            if arguments.other:
+                os.makedirs(places["old"])
+                old = of_version(arguments.other, boxes, places["old"])
+                for number, box in enumerate(boxes):
+                    tell(f"the same, version 1.1, box {number}", old, box, folder)
+
+
+def main(argv=None):
+    return harness.run({"estimates": run_estimates, "verdicts": run_verdicts}, argv)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

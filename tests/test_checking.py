@@ -436,7 +436,7 @@ def test_what_can_not_be_checked_is_refused(phantom, tiny_model, tmp_path):
     tiny = str(tmp_path / "tiny.mrc")
     mrc.write_volume(tiny, np.random.rand(24, 24, 40).astype(np.float32), 10.0)
     for settings, words in (
-        (config(model=masked), "the perturbation points.*expected a model of"),
+        (config(model=masked), "the perturbation self2self.*expected a model of"),
         (config(tomograms=(str(tmp_path / "none.mrc"),)), "none.mrc"),
         (config(model=phantom["tomogram"]), "no F2Fd model"),
         (config(tomograms=(tiny,)), "has 24 x 24 x 40 voxels .*; expected at least 32768"),

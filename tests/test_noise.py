@@ -95,7 +95,7 @@ def back_projected(size, signal):
 def test_noise_of_a_back_projection_is_told_from_signal_by_its_angles(size, strength):
     noise, signal = back_projected(size, lambda k: strength * torch.exp(-k / 0.06))
     power = noise + signal
-    found, unfaded = spectrum.told_from_signal(power, power, size, 0.075)
+    found, unfaded = spectrum.noise_and_signal(power, power, size, NoiseSettings())
     grid = fourier.grid_of(size)
     middle = (grid.frequencies > 0.1) & (grid.frequencies < 0.48)
     ratio = (shells(found.power, size) / shells(noise, size))[middle]
@@ -113,7 +113,7 @@ def test_signal_near_the_tilt_axis_up_to_nyquist_is_not_noise(size):
     grid = fourier.grid_of(size)
     signal = signal + 0.06 * (grid.from_axis < 0.1)
     power = noise + signal
-    found, _ = spectrum.told_from_signal(power, power, size, 0.075)
+    found, _ = spectrum.noise_and_signal(power, power, size, NoiseSettings())
     near = (grid.from_axis > 0.03) & (grid.from_axis < 0.08) & (grid.radius > 0.2)
     assert power[near].mean() > 1.7 * noise[near].mean()
     assert found.power[near].mean() < 0.75 * power[near].mean()
@@ -128,7 +128,7 @@ def test_power_of_another_form_is_not_continued_to_low_frequencies():
     power = (noise + 5 * torch.exp(-grid.radius / 0.06)) * (
         z.abs()[:, None, None] < np.sqrt(3) * y.abs()[None, :, None] + 0.01
     )
-    found, _ = spectrum.told_from_signal(power, power, size, 0.075)
+    found, _ = spectrum.noise_and_signal(power, power, size, NoiseSettings())
     assert not spectrum.separated(power, size, 0.5)[1]
     ratio = (shells(found.power, size) / shells(power, size))[:20]
     truth = shells(noise * (power > 0), size)[:20] / shells(power, size)[:20]

@@ -15,6 +15,7 @@ from f2fd_core.commands import train as training
 from f2fd_core.data import mrc
 from f2fd_core.network import checkpoint
 from f2fd_core.runtime import distributed, train_log
+from f2fd_core.training import trainer
 from f2fd_core.training.schedule import WARMUP_STEPS
 
 TOLERANCE = 2e-3
@@ -134,11 +135,11 @@ def test_denoising_is_equivariant(scale, shift, quick_denoise, small, write, tmp
 
 
 def poisoning(left):
-    """Training.take_step with weights that become NaN at a step, as often as the list ``left`` has
+    """train_step with weights that become NaN at a step, as often as the list ``left`` has
     entries."""
-    step = training.Training.take_step
+    step = trainer.train_step
 
-    def take_step(run):
+    def poisoned_step(run):
         row = step(run)
         if run.step == POISONED_AT and left:
             left.pop()
@@ -146,20 +147,20 @@ def poisoning(left):
                 next(run.network.parameters()).fill_(float("nan"))
         return row
 
-    return take_step
+    return poisoned_step
 
 
 @pytest.fixture
 def poisoned(monkeypatch):
     """The list by which :func:`poisoning` is done."""
     left = []
-    monkeypatch.setattr(training.Training, "take_step", poisoning(left))
+    monkeypatch.setattr(trainer, "train_step", poisoning(left))
     return left
 
 
 def train_poisoned(config):
     """In a process of its own: poisoned once, if it is the second of two."""
-    training.Training.take_step = poisoning([True] * int(os.environ["RANK"]))
+    trainer.train_step = poisoning([True] * int(os.environ["RANK"]))
     train(config)
 
 

@@ -16,7 +16,7 @@ from f2fd_core.data.patches import all_patches
 from f2fd_core.noise import NoiseSettings, axes_of_volume, estimate_noise
 from f2fd_core.perturbation.base import Pairs
 from f2fd_core.simulation.microscope import simulate_volumes
-from f2fd_core.training.stopping import ValidationCubes
+from f2fd_core.training.validation import ValidationCubes
 
 ORDERS = list(permutations(range(3)))
 
@@ -110,7 +110,7 @@ def test_the_network_sees_a_tomogram_as_it_should_lie(
             tile_size=96,
         )
     )
-    assert f"other.mrc has its depth {words}, as its missing wedge tells" in capsys.readouterr().err
+    assert f"other.mrc has its depth {words}, as its missing wedge shows" in capsys.readouterr().err
     assert mrc.open_volume(other).shape == mrc.open_volume(paths[1]).shape
     expected = lying(data(usual), axes)
     np.testing.assert_allclose(data(other), expected, atol=1e-3 * expected.std())
@@ -144,5 +144,5 @@ def test_a_training_sees_a_tomogram_as_it_should_lie(axes):
     batch = batch_of([(0, (8, 8, 8))], [volume], [volume], [], config)
     assert torch.equal(batch.targets, Ramp()(batch.inputs))
     held_out = ValidationCubes([volume.shape], all_patches([volume.shape], SIDE), SIDE, 0)
-    found = held_out.check(Ramp(), [volume], torch.device("cpu"), torch.float32)
+    found = held_out.validate(Ramp(), [volume], torch.device("cpu"), torch.float32)
     assert found.loss == 0 < found.power

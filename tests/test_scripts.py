@@ -17,12 +17,12 @@ from conftest import TINY, data
 from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise
 from f2fd_core.benchmarking.compare import write_tables
 from f2fd_core.commands.inputs import open_volumes
-from f2fd_core.commands.train import fit_and_save
 from f2fd_core.data import mrc
 from f2fd_core.evaluation.metrics import correlation
 from f2fd_core.network import checkpoint
 from f2fd_core.runtime.run_folder import prepare_folder
 from f2fd_core.simulation.microscope import simulate_volumes
+from f2fd_core.training.trainer import fit
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SHAPE = (32, 48, 48)
@@ -143,7 +143,9 @@ def test_published_sample_run_on_a_folder_of_its_form(phantom, tmp_path):
 
 
 def test_memory_is_measured_run_by_run():
-    done = program("memory.py", "--shapes", "24,32,40", "--commands", "denoise", "deconvolve")
+    done = program(
+        "performance.py", "memory", "--shapes", "24,32,40", "--commands", "denoise", "deconvolve"
+    )
     assert done.returncode == 0, done.stderr
     rows = table(done.stdout)
     assert [row[2] for row in rows] == ["denoise", "deconvolve"]
@@ -157,7 +159,8 @@ def test_memory_is_measured_run_by_run():
 
 def test_rates_and_the_work_behind_them():
     done = program(
-        "rate.py",
+        "performance.py",
+        "rate",
         "--shape",
         32,
         48,
@@ -199,7 +202,9 @@ def test_rates_and_the_work_behind_them():
 
 
 def test_the_strength_of_noise_is_known_better_to_the_faces():
-    done = program("strength.py", "--shape", 48, 96, 96, "--cases", "uneven", "--windows", 16)
+    done = program(
+        "ablation.py", "profile", "--shape", 48, 96, 96, "--cases", "uneven", "--windows", 16
+    )
     assert done.returncode == 0, done.stderr
     centres, faces = table(done.stdout)
     assert (centres[2], faces[2]) == ("centres", "faces")
@@ -209,7 +214,17 @@ def test_the_strength_of_noise_is_known_better_to_the_faces():
 
 def test_the_noise_is_known_better_where_signal_is_told_from_it():
     done = program(
-        "noise.py", "--shape", 48, 96, 96, "--cases", "crowded", "crowded@1", "--seeds", 5
+        "ablation.py",
+        "noise",
+        "--shape",
+        48,
+        96,
+        96,
+        "--cases",
+        "crowded",
+        "crowded@1",
+        "--seeds",
+        5,
     )
     assert done.returncode == 0, done.stderr
     lines = [line.split("|") for line in done.stdout.splitlines() if line.startswith("| ")]
@@ -246,7 +261,9 @@ def test_variants_differ_from_the_default(printed):
 
 
 def test_steps_on_another_tomogram(printed):
-    unchanged, further = printed("finetune", "--shape", *SHAPE, "--first", 3, "--steps", 2)
+    unchanged, further = printed(
+        "learning_curve", "transfer", "--shape", *SHAPE, "--first", 3, "--steps", 2
+    )
     assert float(unchanged[1]) == pytest.approx(correlation_of_input(2), abs=6e-4)
     assert further[0] == "2" and further[1] != further[3]
     # Shapes teach more than two steps on a tomogram, and the first's model began with them.
@@ -323,7 +340,7 @@ def test_patches_of_the_start_are_parts_of_their_tomograms(script):
 
 def test_membranes_segmented(script, printed, phantom, tmp_path):
     """Dice by its formula, and a table of all volumes of a benchmark's folder."""
-    membranes = script("membranes")
+    membranes = script("segmentation")
     mask = torch.from_numpy(data(phantom["membrane"])) > 0.5
     half = mask & (torch.arange(mask.shape[2]) < mask.shape[2] // 2)
     share = float(half.sum() / mask.sum())
@@ -333,14 +350,14 @@ def test_membranes_segmented(script, printed, phantom, tmp_path):
     folder.mkdir()
     for name in ("tomogram", "clean", "membrane", "odd"):
         (folder / (name + ".mrc")).symlink_to(phantom[name])
-    ((case, noisy, clean),) = printed("membranes", tmp_path, "--steps", 1, "--foreign-noise")
+    ((case, noisy, clean),) = printed("segmentation", tmp_path, "--steps", 1, "--foreign-noise")
     assert case == "cell" and 0 <= float(noisy) <= 1 and 0 <= float(clean) <= 1
 
 
-def test_a_watched_training_knows_how_good_it_is(script, phantom, tmp_path, monkeypatch):
-    """What is noted at a check is what its model makes of the tomogram, and where the rule ends,
-    beyond which it goes on."""
-    stopping = script("stopping")
+def test_a_judged_training_knows_how_good_it_is(script, phantom, tmp_path, monkeypatch):
+    """What is noted at a validation is what its model makes of the tomogram, and where the rule
+    ends, beyond which it goes on."""
+    curve = script("learning_curve")
     monkeypatch.setattr("f2fd_core.training.stopping.LEAST_STEPS", 30)
     monkeypatch.setattr("f2fd_core.training.stopping.MOST_EPOCHS", 1)
     config = TrainConfig(
@@ -349,16 +366,16 @@ def test_a_watched_training_knows_how_good_it_is(script, phantom, tmp_path, monk
         **dict(TINY, steps=0, checkpoint_every=50),
     )
     prepare_folder(config)
-    cpu = torch.device("cpu")
-    training = stopping.Watched(config, open_volumes(config), [], cpu, torch.float32)
+    training = curve.Endless(config, open_volumes(config), [], torch.device("cpu"), torch.float32)
+    training.most = 50
     clean = torch.from_numpy(data(phantom["clean"]))
-    training.watch(clean, 50)
-    fit_and_save(training)
-    # Where the rule ends there is a check, too.
-    assert [row[0] for row in training.rows] == [30, 50]
-    assert min(row[1] for row in training.rows) == training.best.loss
+    with curve.Judge(training, clean) as judge:
+        fit(training, judge)
+    # Where the rule ends there is a validation, too.
+    assert [row[0] for row in judge.rows] == [30, 50]
+    assert min(row[1] for row in judge.rows) == training.best.loss
     assert training.ended == (30, 30)
-    found = training.rows[-1][2]
+    found = judge.rows[-1][2]
     (model,) = (tmp_path / "run" / "checkpoints").glob("*50*")
     (result,) = denoise(
         DenoiseConfig(
@@ -374,7 +391,16 @@ def test_a_watched_training_knows_how_good_it_is(script, phantom, tmp_path, monk
 
 def test_growth_is_told_for_each_unit(printed):
     rows = printed(
-        "scaling", "--shapes", "32,32,32", "32,32,64", "--steps", 1, 2, "--device", "cpu"
+        "performance",
+        "scaling",
+        "--shapes",
+        "32,32,32",
+        "32,32,64",
+        "--steps",
+        1,
+        2,
+        "--device",
+        "cpu",
     )
     assert [row[:2] for row in rows] == [
         ["denoising, 4 predictions", "0.0 million voxels"],
@@ -389,7 +415,7 @@ def test_growth_is_told_for_each_unit(printed):
 
 def test_work_is_set_against_the_published_cost(script, phantom, tmp_path, monkeypatch, capsys):
     """The published numbers of steps and predictions; the share of their cost by the seconds."""
-    work = script("work")
+    work = script("learning_curve")
     options = SimpleNamespace(shape=SHAPE, snr=0.1, device="cpu", threads=0, start="auto")
     one = work.Work(str(tmp_path / "one"), 2, options)
     models = one.train((1, 2))
@@ -440,10 +466,10 @@ def test_reliability_shows_the_worst_of_all_outcomes(script):
 
 def test_unusual_tomograms_hold_the_plain_one(script):
     """Where a case is scored, minus what was laid over it, and nothing else."""
-    unusual = script("unusual")
+    unusual = script("quality")
     random = np.random.default_rng(2)
     unit, clean = random.normal(size=(64, 48, 48)), random.normal(size=(64, 48, 48))
-    for name, made in unusual.CASES.items():
+    for name, made in unusual.UNUSUAL.items():
         case = made(unit, clean)
         left = (case.values - case.laid_over)[case.scored]
         sign = -1 if name == "bright matter" else 1
@@ -455,17 +481,17 @@ def test_unusual_tomograms_hold_the_plain_one(script):
 
 
 def test_unusual_tomograms_are_scored(script, printed, monkeypatch):
-    unusual = script("unusual")
+    unusual = script("quality")
     monkeypatch.setattr(unusual, "SHAPE", SHAPE)
     plain, turned = printed(
-        "unusual", "--cases", "plain", "bright matter", "--steps", 2, "--no-own"
+        "quality", "unusual", "--cases", "plain", "bright matter", "--steps", 2, "--no-own"
     )
     assert plain[0] == "plain" and float(plain[2]) > 0.5
     assert float(turned[2]) == pytest.approx(float(plain[2]), abs=0.1)
 
 
 def test_starting_weights_beside_filters(printed):
-    (row,) = printed("pretrained", "--cases", "cell", "--shape", *SHAPE, "--seeds", 2)
+    (row,) = printed("quality", "pretrained", "--cases", "cell", "--shape", *SHAPE, "--seeds", 2)
     gaussian, variation, start = map(float, row[2:])
     assert correlation_of_input(2) < gaussian < start
     assert variation > correlation_of_input(2)
@@ -473,7 +499,7 @@ def test_starting_weights_beside_filters(printed):
 
 def test_versions_are_compared_by_their_results(script, printed, monkeypatch):
     """The one whose result is the tomogram itself changes nothing."""
-    versions = script("versions")
+    versions = script("quality")
     monkeypatch.setattr(
         versions,
         "result_of",
@@ -485,7 +511,9 @@ def test_versions_are_compared_by_their_results(script, printed, monkeypatch):
         ),
     )
     for other, this in (
-        printed("versions", "elsewhere", "--cases", "cell", "--shape", *SHAPE, "--seeds", 2),
+        printed(
+            "quality", "versions", "elsewhere", "--cases", "cell", "--shape", *SHAPE, "--seeds", 2
+        ),
     ):
         assert float(other[3]) == pytest.approx(correlation_of_input(2), abs=6e-4)
         assert other[4] == "+0.000 (0)"

@@ -14,8 +14,9 @@ from f2fd_core.network import checkpoint
 from f2fd_core.noise import NoiseModel, Spectrum
 from f2fd_core.runtime import train_log
 from f2fd_core.runtime.randomness import Randomness
-from f2fd_core.training import schedule, state, stopping
-from f2fd_core.training.stopping import EarlyStopping, ValidationCubes
+from f2fd_core.training import schedule, state, stopping, trainer, validation
+from f2fd_core.training.stopping import EarlyStopping
+from f2fd_core.training.validation import ValidationCubes
 
 SHAPES = [(40, 48, 64), (12, 40, 32)]
 SIDE = 16
@@ -55,7 +56,7 @@ def test_cubes_are_a_small_part_of_every_tomogram_of_some_size():
     share = 16 * 24**3 / (96 * 160 * 160)
     assert 0.05 < share < 0.1
     assert held([(96, 160, 160)], 48, seed=1).patches != held_out.patches
-    assert len(held([(400, 800, 800)], 48, seed=0).patches) == stopping.MAXIMUM_HELD
+    assert len(held([(400, 800, 800)], 48, seed=0).patches) == validation.MAXIMUM_HELD
 
 
 class Plain:
@@ -85,7 +86,7 @@ def test_loss_on_held_out_parts_ranks_networks_by_their_true_error():
     held_out = held([(64, 64, 64)], SIDE, seed=0)
 
     def loss(factor):
-        return held_out.check(Scaled(factor), [Plain()], torch.device("cpu"), torch.float32).loss
+        return held_out.validate(Scaled(factor), [Plain()], torch.device("cpu"), torch.float32).loss
 
     # Against the signal, a y = a s + a n errs by (1 - a)^2 s^2 + a^2, which a third of s^2 / (s^2
     # + 1) with s^2 near 0.5 makes smallest.
@@ -93,7 +94,7 @@ def test_loss_on_held_out_parts_ranks_networks_by_their_true_error():
     assert losses[0.33] < losses[0.0] < losses[1.0]
     state = torch.random.get_rng_state()
     assert loss(0.33) == losses[0.33]  # the same pairs every time
-    found = held_out.check(Scaled(0.33), [Plain()], torch.device("cpu"), torch.float32)
+    found = held_out.validate(Scaled(0.33), [Plain()], torch.device("cpu"), torch.float32)
     assert found.power == pytest.approx(losses[0.0], rel=1e-6)
     assert found.signal == pytest.approx(found.power - 1.0, abs=0.02)
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -125,7 +126,7 @@ def test_steins_estimate_is_the_error_without_the_truth():
     inner = held_out._inner()
 
     def check(factor, perturbation):
-        return held_out.check(Scaled(factor), [perturbation], torch.device("cpu"), torch.float32)
+        return held_out.validate(Scaled(factor), [perturbation], torch.device("cpu"), torch.float32)
 
     known, too_little = Matched(), Matched(0.3)
     for factor in (0.0, 0.33, 0.6, 1.0):
@@ -158,7 +159,7 @@ def test_a_network_that_does_its_best_tells_the_power_of_the_signal():
         ]
     )
     best = signal / (signal + 1)  # Wiener's filter of this signal, which is as good as white
-    found = held_out.check(Scaled(best), [known], torch.device("cpu"), torch.float32)
+    found = held_out.validate(Scaled(best), [known], torch.device("cpu"), torch.float32)
     assert found.signal == pytest.approx(signal, abs=0.05)
     assert (found.power - found.loss) / found.signal == pytest.approx(best, abs=0.05)
 
@@ -180,7 +181,7 @@ def test_the_share_of_the_signal_is_told_where_it_is_known(small, tmp_path, opti
 
 def test_noise_is_too_much_where_the_response_is_negative():
     response = torch.tensor([0.4, 0.0, -0.04, -0.2])
-    factors = stopping.too_much(response, 0.75)
+    factors = validation.noise_factors(response, 0.75)
     assert factors[:3].tolist() == [1, 1, 1]
     excess = 1 / float(factors[3])  # (1 - c) / (1 + scale² c) is the response
     assert (1 - excess) / (1 + 0.75**2 * excess) == pytest.approx(-0.2)
@@ -259,6 +260,7 @@ def test_the_most_steps_are_where_a_training_ends_whatever_its_loss(phantom, opt
 def hasty(monkeypatch):
     """Checks every third step, and stops after few."""
     monkeypatch.setattr(state, "CHECK_EVERY", 3)
+    monkeypatch.setattr(trainer, "CHECK_EVERY", 3)
     for name, value in (("LEAST_STEPS", 6), ("LEAST_PATIENCE", 3), ("MOST_STEPS", 12)):
         monkeypatch.setattr(stopping, name, value)
 

@@ -21,7 +21,7 @@ from f2fd_core.network import checkpoint
 from f2fd_core.network.unet import UnshuffledUNet
 from f2fd_core.perturbation.real_space import Self2Self
 from f2fd_core.runtime import run_folder
-from f2fd_core.training import schedule, state, writer
+from f2fd_core.training import schedule, state, trainer, writer
 from f2fd_core.training.schedule import (
     FIRST_RATE,
     HALVING_EPOCHS,
@@ -192,7 +192,7 @@ def test_a_stop_file_ends_the_training_with_a_model_and_resuming_goes_on(
     phantom, tmp_path, monkeypatch
 ):
     options = dict(TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path / "stopped"))
-    asked = training.Training.take_step
+    asked = trainer.train_step
 
     def ask_at_the_fifth(run):
         if run.step == 4:
@@ -203,7 +203,7 @@ def test_a_stop_file_ends_the_training_with_a_model_and_resuming_goes_on(
     # One of an earlier run counts no more.
     open(run_folder.stop_file(options["output"]), "w").close()
     with monkeypatch.context() as patch:
-        patch.setattr(training.Training, "take_step", ask_at_the_fifth)
+        patch.setattr(trainer, "train_step", ask_at_the_fifth)
         model = train(TrainConfig(**options))
     assert checkpoint.load(model)["step"] == 5
     assert not os.path.exists(run_folder.stop_file(options["output"]))
@@ -215,7 +215,7 @@ def test_a_stop_file_ends_the_training_with_a_model_and_resuming_goes_on(
 def test_pictures_take_no_more_than_a_tenth_of_the_time(small, tmp_path, monkeypatch):
     """With a clock on which a step takes a second, and the pictures two."""
     seconds, drawn = [0.0], []
-    take_step = training.Training.take_step
+    take_step = trainer.train_step
 
     def step(self):
         seconds[0] += 1
@@ -226,7 +226,7 @@ def test_pictures_take_no_more_than_a_tenth_of_the_time(small, tmp_path, monkeyp
         seconds[0] += 2
 
     monkeypatch.setattr(writer.time, "monotonic", lambda: seconds[0])
-    monkeypatch.setattr(training.Training, "take_step", step)
+    monkeypatch.setattr(trainer, "train_step", step)
     monkeypatch.setattr(training.Writer, "draw", draw)
     train(
         TrainConfig(
@@ -584,7 +584,7 @@ def test_training_starts_from_the_initial_model(tiny_model, small, tmp_path):
         (dict(features=5), "--features is 5; expected 8 as in the initial model "),
         (
             dict(network="published", features=4, patch_size=32),
-            "--network is published; expected folded as in the initial model ",
+            "--network is published; expected unshuffled as in the initial model ",
         ),
     ],
 )
@@ -664,7 +664,7 @@ def test_noise_taken_for_too_much_is_lowered_where_the_network_shows_it(phantom)
     before = perturbation.noise.power.clone()
     frequencies = fourier.grid_of((config.patch_size,) * 3).frequencies
     high = frequencies > 0.3
-    run._lower_noise(perturbation, torch.where(high, -0.5, 0.5))
+    trainer.lower_noise(run, perturbation, torch.where(high, -0.5, 0.5))
     excess = 1.5 / (1 - 0.5 * perturbation.scale**2)
     radius = fourier.radial_frequency(perturbation.noise.window)
     there = before > 0
@@ -841,7 +841,7 @@ def test_too_little_gpu_memory_for_a_step_is_told(small, tmp_path, monkeypatch):
     def take_step(run):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(training.Training, "take_step", take_step)
+    monkeypatch.setattr(trainer, "train_step", take_step)
     with pytest.raises(
         UserError,
         match="for a step of 6 patches of 16 voxels; expected a smaller "

@@ -26,6 +26,7 @@ from f2fd_core.filters.deconvolution import deconvolved
 from f2fd_core.network import checkpoint
 from f2fd_core.runtime.device import choose_devices, prepare_cpu
 from f2fd_core.training.eta import resident_gib
+from f2fd_core.training.trainer import train_step
 
 TUNING_CROP = (64, 96, 96)
 TIMED_STEPS, WARMING_STEPS = 10, 3
@@ -172,7 +173,7 @@ def seconds_per_step(settings):
     for number in range(WARMING_STEPS + TIMED_STEPS):
         if number == WARMING_STEPS:
             began = _clock(settings.device)
-        training.take_step()
+        train_step(training)
         training.step += 1
     return (_clock(settings.device) - began) / TIMED_STEPS
 

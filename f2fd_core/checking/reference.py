@@ -1,5 +1,6 @@
 """What a network learns in short from a tomogram: what a model is compared with."""
 
+from f2fd_core.training.start import take_initial_weights
 from f2fd_core.training.state import Training
 from f2fd_core.training.trainer import fit
 
@@ -9,7 +10,7 @@ def reference(volume, settings, device, dtype, step):
     :func:`~f2fd_core.checking.start.settings_of`, on a standardised tomogram; ``step()`` is called
     after each."""
     training = Training(settings, [volume], [], device, dtype)
-    training.begin()
+    take_initial_weights(training)
     fit(training, _Followed(step))
     network = training.model()
     best = training.last or training.best

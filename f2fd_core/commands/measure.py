@@ -15,6 +15,7 @@ from f2fd_core.prediction.predictor import Predictor
 from f2fd_core.runtime.console import duration
 from f2fd_core.runtime.device import device_name, prepare_cpu
 from f2fd_core.training.eta import predicted_voxels, resident_gib
+from f2fd_core.training.trainer import train_step
 
 MEASURED_SHAPE = (96, 96, 96)
 MEASURED_SECONDS = 10.0
@@ -57,7 +58,7 @@ def measure(config):
         training = open_for_training(settings)
 
         def step():
-            training.take_step()
+            train_step(training)
             training.step += 1
 
         defaults = settings.prediction_defaults()

@@ -1,7 +1,7 @@
-"""Training, from top to bottom: tomograms -> pairs of perturbed patches -> network -> model file.
+"""``f2fd train``: tomograms -> pairs of perturbed patches -> network -> model file.
 
-:mod:`~f2fd_core.training.state` is what a training consists of and what a step does to it,
-:mod:`~f2fd_core.training.trainer` takes the steps, :mod:`~f2fd_core.training.writer` writes and
+:mod:`~f2fd_core.training.state` is what a training consists of,
+:mod:`~f2fd_core.training.trainer` takes its steps, :mod:`~f2fd_core.training.writer` writes and
 says what there is to see of them, and :mod:`~f2fd_core.training.resuming` goes on from a
 checkpoint.
 """
@@ -25,8 +25,9 @@ from f2fd_core.runtime.run_folder import (
     withdraw_stop,
 )
 from f2fd_core.training.resuming import resume
-from f2fd_core.training.state import SETBACK_RATE, Diverged, Training
-from f2fd_core.training.trainer import fit
+from f2fd_core.training.start import take_initial_weights
+from f2fd_core.training.state import SETBACK_RATE, Training
+from f2fd_core.training.trainer import Diverged, fit
 from f2fd_core.training.writer import Writer
 
 MOST_SETBACKS = 3
@@ -46,7 +47,7 @@ def open_for_training(config, group=distributed.SINGLE_PROCESS, resumes=False):
     warn_of_voxel_sizes(volumes, volumes[0].voxel_size, f"{volumes[0].source.path} has")
     training = Training(config, volumes, open_ground_truth(config, volumes), device, dtype, group)
     if not resumes:
-        trained_at = training.begin()
+        trained_at = take_initial_weights(training)
         if trained_at:
             warn_of_voxel_sizes(volumes, trained_at, "the initial model was trained at")
     return training

@@ -62,7 +62,7 @@ def batch_of(patches, volumes, perturbations, truths, config, held_out=None, ran
     """The :class:`Batch` of some patches, all parts of a patch turned alike: so that the depth is
     along Z and the tilt axis along Y, and then at random.
 
-    ``held_out``: the :class:`~f2fd_core.training.stopping.ValidationCubes`, if there are some;
+    ``held_out``: the :class:`~f2fd_core.training.validation.ValidationCubes`, if there are some;
     ``randoms``: a :class:`~f2fd_core.runtime.randomness.Randomness` for each patch; None:
     PyTorch's own generators.
     """

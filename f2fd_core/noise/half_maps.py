@@ -11,7 +11,7 @@ from f2fd_core import fourier
 from f2fd_core.config import UserError
 from f2fd_core.data.half_maps import refuse_copies
 from f2fd_core.noise import NoiseSettings, periodogram
-from f2fd_core.noise.spectrum import TINY, censored_exponential_mean, told_from_signal
+from f2fd_core.noise.spectrum import TINY, censored_exponential_mean, noise_and_signal
 
 WINDOWS = 64
 # What is common tells something where signal, below LOW (cycles per voxel), is as much of the power
@@ -56,11 +56,8 @@ class Likeness:
         for region in (first.region, moved):
             windows = periodogram.periodograms(region, corners, size)
             total = windows.mean(0)
-            spectrum, noise = told_from_signal(
-                censored_exponential_mean(windows, settings.share),
-                total,
-                size,
-                settings.lowest_frequency,
+            spectrum, noise = noise_and_signal(
+                censored_exponential_mean(windows, settings.share), total, size, settings
             )
             totals.append(by_shell(total))
             noises.append(torch.minimum(by_shell(noise), totals[-1]))

@@ -1,7 +1,6 @@
 """The noise of one tomogram, as it is known, and samples of it."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 
@@ -9,7 +8,8 @@ from f2fd_core import fourier
 from f2fd_core.noise import periodogram
 from f2fd_core.noise.orientation import axes_of
 from f2fd_core.noise.profile import NoiseProfile
-from f2fd_core.noise.spectrum import Spectrum, band_end, censored_exponential_mean, told_from_signal
+from f2fd_core.noise.settings import DEFAULT
+from f2fd_core.noise.spectrum import Spectrum, band_end, censored_exponential_mean, noise_and_signal
 
 # Sides (voxels) of the windows that measure the noise's profile, and how many at most.
 PROFILE_WINDOW, PROFILE_WINDOWS = 16, 8192
@@ -20,23 +20,6 @@ FULL = 0.9
 MATTER, NOISE_ALONE, VOLUME, LEAST_WINDOWS = (0.02, 0.3), 1.3, 1.5, 8
 # How many windows tell how a volume lies.
 ORIENTATION_WINDOWS = 64
-
-
-@dataclass(frozen=True)
-class NoiseSettings:
-    """How the noise is estimated.
-
-    ``window``: the largest side (voxels) of the windows; ``share`` of them, those with the lowest
-    power, counts as noise; ``lowest_frequency`` (cycles per voxel): below it noise fades out as far
-    as there is signal; ``profile``: whether the strength of the noise may change in space;
-    ``matter_free``: whether places without matter are looked for.
-    """
-
-    window: int = 64
-    share: float = 0.5
-    lowest_frequency: float = 0.075
-    profile: bool = True
-    matter_free: bool = True
 
 
 class NoiseModel:
@@ -121,13 +104,13 @@ class NoiseModel:
         )
 
 
-def estimate_noise(volume, settings=NoiseSettings(), device="cpu"):
+def estimate_noise(volume, settings=DEFAULT, device="cpu"):
     """The :class:`NoiseModel` of a standardised volume (``shape``, ``region(start, size)``,
     ``content(start, size)``)."""
     return _estimated(volume, volume.region, settings, device, signal=True)
 
 
-def axes_of_volume(volume, settings=NoiseSettings()):
+def axes_of_volume(volume, settings=DEFAULT):
     """How a standardised volume lies, see :func:`~f2fd_core.noise.orientation.axes_of`."""
     window = periodogram.window_size(volume.shape, settings.window)
     corners = periodogram.window_corners(volume.shape, window, ORIENTATION_WINDOWS)
@@ -135,7 +118,7 @@ def axes_of_volume(volume, settings=NoiseSettings()):
     return axes_of(power, window, band_end(power, window, settings.lowest_frequency))
 
 
-def noise_of_half_maps(volume, settings=NoiseSettings(), device="cpu"):
+def noise_of_half_maps(volume, settings=DEFAULT, device="cpu"):
     """The :class:`NoiseModel` of the mean of two half-maps: their halved difference is such noise,
     without signal. ``volume``: a :class:`~f2fd_core.data.half_maps.HalfMaps`."""
     model = _estimated(volume, volume.difference, settings, device, signal=False)
@@ -163,7 +146,7 @@ def _estimated(volume, region, settings, device, signal):
             window = resolved
             power, total, corners = _periodograms(volume, region, window, profile, device)
     level = censored_exponential_mean(power.clone(), settings.share)
-    spectrum, unfaded = told_from_signal(level, total, window, settings.lowest_frequency)
+    spectrum, unfaded = noise_and_signal(level, total, window, settings)
     if not settings.matter_free:
         return NoiseModel(window, spectrum, total, profile, unfaded=unfaded)
     empty = without_matter(power, corners, unfaded, window)

@@ -1,4 +1,4 @@
-"""The noise's power spectrum, told from the signal's by what back-projection does to both.
+"""The noise's power spectrum, separated from the signal's by what back-projection does to both.
 
 Power is on the ``rfftn`` grid of the windows in which it was measured, see
 :mod:`f2fd_core.fourier`; the tilt axis is Y. docs/method.md ("The noise") says why each step is
@@ -32,11 +32,8 @@ NEAR_AXIS, FAR_FROM_AXIS = 0.75, 0.5
 DOUBT = 0.75
 # Distance to the tilt axis (cycles per voxel) within which signal reaches up to Nyquist.
 FULL_OF_SIGNAL, FALLS = 0.15, 2.0
-# How steeply noise fades out at the lowest frequencies where all is signal.
-FADING = 3
-# Zones of angles in which noise and all power are compared; the share of signal up to which it
-# counts as noise.
-ZONES, HARDLY_ANY = 6, 0.25
+# Zones of angles in which noise and all power are compared.
+ZONES = 6
 
 
 class Spectrum(NamedTuple):
@@ -129,7 +126,7 @@ def _is_tilted_about_x(power, size, end):
     )
 
 
-def falling_level(power, across, size, end):
+def falling_level(power, across, size, end, slopes=SLOPES):
     """A on the grid: log A = a - b k², through the lower quartile of the shells' levels.
 
     Signal only adds to a shell, so a quantile regression (Koenker & Bassett, Econometrica 46 (1978)
@@ -146,7 +143,7 @@ def falling_level(power, across, size, end):
     square, logarithm = frequency[fitted] ** 2, np.log(level[fitted])
     weight = square / square.sum()  # as many coefficients as a shell has
     best = (math.inf, 0.0, 0.0)
-    for slope in SLOPES / end**2:
+    for slope in slopes / end**2:
         lifted = logarithm + slope * square
         order = np.argsort(lifted)
         place = np.searchsorted(np.cumsum(weight[order]), LOW_QUANTILE)
@@ -224,34 +221,38 @@ def _local_share(noise, total, size):
     return grid.ratio(noise, total, zone).clamp(max=1)[zone].float()
 
 
-def told_from_signal(power, total, size, lowest):
+def noise_and_signal(power, total, size, settings):
     """The :class:`Spectrum` of the noise in windows of ``size``, and its power before it fades out.
 
     ``power``: the level of the windows with the least of it; ``total``: the mean of all; both on
-    the rfft grid. Below ``lowest`` (cycles per voxel), where the periodogram of a window resolves
-    little, the noise fades out as far as there is signal.
+    the rfft grid; ``settings``: the :class:`~f2fd_core.noise.settings.NoiseSettings`. Below their
+    lowest frequency the periodogram of a window resolves little.
     """
-    axes = axes_of(total, size, band_end(total, size, lowest)) or USUAL
+    axes = axes_of(total, size, band_end(total, size, settings.lowest_frequency)) or USUAL
     if axes == USUAL:
-        return _told_as_it_lies(power, total, size, lowest)
+        return _as_it_lies(power, total, size, settings)
     (power, turned_size), (total, _) = (
         turned_power(values, size, axes) for values in (power, total)
     )
-    spectrum, unfaded = _told_as_it_lies(power, total, turned_size, lowest)
+    spectrum, unfaded = _as_it_lies(power, total, turned_size, settings)
     noise, unfaded = (
         turned_power(values, turned_size, back(axes))[0] for values in (spectrum.power, unfaded)
     )
     return spectrum._replace(power=noise), unfaded
 
 
-def _told_as_it_lies(power, total, size, lowest):
+def _as_it_lies(power, total, size, settings):
     """The same where the depth is along Z and the tilt axis along Y."""
-    grid = grid_of(size)
+    grid, lowest = grid_of(size), settings.lowest_frequency
     end = band_end(power, size, lowest)
     across, fits = separated(power, size, end)
-    expected = falling_level(power, across, size, end) * across
+    slopes = SLOPES if settings.falling else np.zeros(1)
+    expected = falling_level(power, across, size, end, slopes) * across
     far = (grid.along_axis < FAR_FROM_AXIS).float()
-    share = noise_share(power, expected, across, size) * fits
+    share = torch.ones_like(grid.frequencies, dtype=torch.double)
+    if settings.by_angle:
+        share = noise_share(power, expected, across, size)
+    share = share * fits
     doubt = DOUBT * (1 - share) ** 2
     # What is expected, moved as little as brings its share to one that may be true, but no more.
     here = grid.ratio(expected * far, power * far)
@@ -259,12 +260,14 @@ def _told_as_it_lies(power, total, size, lowest):
     wanted = torch.minimum(torch.maximum(here, lowest_share), share)
     lift = torch.where(here > 0, wanted / here.clamp(min=TINY), torch.ones_like(here))
     noise = torch.minimum(expected * lift[grid.shell].float() ** _far_share(grid), power)
-    unfaded = noise = noise * without_signal_near_axis(across, size)
+    if settings.near_axis:
+        noise = noise * without_signal_near_axis(across, size)
+    unfaded = noise
     fading = (grid.radius / lowest).clamp(max=1) if lowest else torch.ones_like(noise)
-    noise = noise * fading ** (FADING * (1 - _local_share(noise, total, size)))
+    noise = noise * fading ** (settings.fading * (1 - _local_share(noise, total, size)))
     # Where hardly any of the power is signal, that can't be recovered, but noise would be passed.
     known = _local_share(noise, total, size)
-    filled = 1 - (1 - known) * ((1 - known) / HARDLY_ANY).clamp(max=1)
+    filled = 1 - (1 - known) * ((1 - known) / settings.hardly_any).clamp(max=1)
     noise = (noise * filled / known.clamp(min=TINY)).float()
     of_shell, of_all = (grid.ratio(values, torch.ones_like(values)) for values in (noise, total))
     return Spectrum(

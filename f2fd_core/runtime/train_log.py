@@ -94,7 +94,7 @@ def signal_explained(rows):
     on parts kept from the training; NaN where that was not looked at, or is not known.
 
     It is 1 - error / signal: 0 for predicting nothing, 1 for the noise-free tomogram. The signal's
-    power is what the best network so far tells (see :class:`~f2fd_core.training.stopping.Check`).
+    power is as the best network so far shows it (see ``Validation`` in training/validation.py).
     """
     explained, signal = column(rows, "explained_power"), column(rows, "signal_power")
     if not np.isfinite(explained).any():

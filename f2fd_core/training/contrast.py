@@ -9,7 +9,7 @@ from f2fd_core.data.patches import all_patches
 from f2fd_core.noise import NoiseSettings, estimate_noise
 from f2fd_core.perturbation.noise_matched import NoiseMatched
 from f2fd_core.runtime import console
-from f2fd_core.training.stopping import ValidationCubes
+from f2fd_core.training.validation import ValidationCubes
 
 PATCHES = 8
 # What the inverted network has to explain of the power, and how much more than the network itself,
@@ -29,12 +29,12 @@ def is_opposite(network, volume, config, device, dtype):
     perturbation = NoiseMatched(volume, config, device, estimate_noise(volume, settings, device))
     patches = all_patches([volume.shape], config.patch_size)
     chosen = np.linspace(0, len(patches) - 1, min(len(patches), PATCHES)).round().astype(int)
-    held_out = ValidationCubes(
+    cubes = ValidationCubes(
         [volume.shape], [patches[number] for number in chosen], config.patch_size, config.seed
     )
     gains = []
     for _ in range(2):
-        found = held_out.check(network, [perturbation], device, dtype, everywhere=True)
+        found = cubes.validate(network, [perturbation], device, dtype, everywhere=True)
         gains.append((found.power - found.loss) / max(found.power, 1e-30))
         network.invert()
     as_it_is, inverted = gains

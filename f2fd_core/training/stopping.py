@@ -1,63 +1,14 @@
-"""When a training has learned what there is to learn: measured on parts that it never learns from.
+"""When a training has learned what there is to learn."""
 
-The loss of an independent pair differs from the error against the unknown signal by a constant
-(Noise2Noise), so on voxels whose targets the network has not seen it is an honest measure. For
-noise-matched pairs it would rest on the noise that they are made with, and hide what is wrong with
-that; there the error is Stein's estimate with the lowest noise that there may be.
-"""
-
-from typing import NamedTuple
-
-import numpy as np
-import torch
-
-from f2fd_core import fourier
-from f2fd_core.data.orientation import back, turned
-from f2fd_core.data.regions import reflected
-from f2fd_core.runtime.device import autocast
-from f2fd_core.runtime.randomness import Randomness, derived_seed
-
-HOLD_STREAM, VALIDATION_STREAM = 6, 7
-HELD_SHARE, MAXIMUM_HELD, EVERYWHERE = 0.5, 24, 64
 CHECK_EVERY, LEAST_STEPS, MOST_STEPS = 50, 300, 5000
-# After more epochs a small tomogram is learned by heart, and looks it: the loss on held-out parts,
-# whose noise is what the tomogram's is taken to be, does not tell. A network that has learned
-# before needs a fifth of the least steps and the most epochs.
+# More epochs overfit a small tomogram, and the validation loss does not show it: its noise is what
+# the tomogram's is taken to be. A network that has learned before needs a fifth of the least steps
+# and of the most epochs.
 MOST_EPOCHS, LEARNED_PART = 150, 5
-# Whether waiting is worth it: within so many steps, and this share of all, the loss has to fall by
-# more than these shares of what the network explains of the targets, and of their power.
+# Patience: so many steps, or this share of all of them if that is more. Minimum improvement: these
+# shares of what the network explains of the targets, and of their power.
 LEAST_PATIENCE, PATIENCE_SHARE = 200, 0.3
-WORTH_WAITING, NOTHING = 0.02, 1e-4
-PAIRS = 2
-# Where there is less than this share of the highest power of synthetic noise, a response to it is
-# not known.
-LEAST_GIVEN = 0.01
-# The part of the noise that is added to a copy which tells the response to noise.
-PROBE = 0.3
-# A response to synthetic noise below this, in any Fourier shell, shows that it is too much.
-ALARM = -0.05
-
-
-class Check(NamedTuple):
-    """What a check finds: the ``loss`` on held-out parts, the error up to a constant, the ``power``
-    that predictions of 0 would have for a loss, and the power of the ``signal``, by independent or
-    noise-matched pairs; for the latter also the ``responses``, for each tomogram with held-out
-    parts how much of synthetic noise the network passes, {index: by Fourier shell of a patch}."""
-
-    loss: float
-    power: float
-    signal: float
-    responses: dict
-
-
-def too_much(response, scale):
-    """What synthetic noise has to be multiplied by, by shell, for a network that passes so much.
-
-    Where there is noise alone, N, and it was taken for c N, the best a network can pass is
-    t = (1 - c) / (1 + scale² c): less than nothing if c > 1. 1 / c where that is beyond ALARM.
-    """
-    excess = (1 - response) / (1 + scale**2 * response).clamp(min=0.1)
-    return torch.where(response < ALARM, 1 / excess, torch.ones_like(response))
+LEAST_IMPROVEMENT, LEAST_OF_POWER = 0.02, 1e-4
 
 
 def limits(learned):
@@ -70,145 +21,6 @@ def limits(learned):
     )
 
 
-class ValidationCubes:
-    """Cubes in the middle of some grid patches, whose voxels are no targets in the training."""
-
-    def __init__(self, shapes, patches, patch_size, seed):
-        """``shapes`` (Z, Y, X) of the tomograms and their grid ``patches`` (see
-        :func:`~f2fd_core.data.patches.all_patches`); the cubes are half as wide as a patch."""
-        self.shapes, self.patch_size = shapes, patch_size
-        count = min(MAXIMUM_HELD, -(-len(patches) // int(1 / HELD_SHARE)))
-        generator = torch.Generator().manual_seed(derived_seed(seed, HOLD_STREAM))
-        chosen = torch.randperm(len(patches), generator=generator)[:count].tolist()
-        self.patches = [patches[number] for number in sorted(chosen)]
-        spread = np.linspace(0, len(patches) - 1, min(len(patches), EVERYWHERE)).round().astype(int)
-        self.everywhere = [patches[number] for number in spread]
-        self.seed = seed
-
-    def _inner(self):
-        quarter = self.patch_size // 4
-        return slice(quarter, self.patch_size - quarter)
-
-    def weights(self, index, start):
-        """1 where a patch of tomogram ``index`` at ``start`` may be learned from, 0 in the cubes.
-
-        Where the patch reaches beyond the volume, its voxels count as those that they mirror.
-        """
-        size, inner = self.patch_size, self._inner()
-        weights = np.ones((size,) * 3, np.float32)
-        positions = [
-            reflected(first, size, length) for first, length in zip(start, self.shapes[index])
-        ]
-        for other, corner in self.patches:
-            if other == index:
-                weights[
-                    np.ix_(
-                        *(
-                            (position >= first + inner.start) & (position < first + inner.stop)
-                            for position, first in zip(positions, corner)
-                        )
-                    )
-                ] = 0
-        return torch.from_numpy(weights)
-
-    @torch.no_grad()
-    def check(self, network, perturbations, device, dtype, everywhere=False):
-        """A :class:`Check`, always with the same random numbers; for a network that has not learned
-        from these tomograms it may be made ``everywhere``, in EVERYWHERE whole patches: few cubes
-        may mistake a little better for a little worse."""
-        was_training = network.training
-        network.eval()
-        random = Randomness.of(device, self.seed, VALIDATION_STREAM)
-
-        def predict(inputs, axes):
-            with autocast(dtype, device):
-                outputs = network(
-                    turned(inputs, axes)
-                    .unsqueeze(1)
-                    .contiguous(memory_format=torch.channels_last_3d)
-                )[:, 0].float()
-            return turned(outputs, back(axes))
-
-        patches, inner = (
-            (self.everywhere, slice(None)) if everywhere else (self.patches, self._inner())
-        )
-        matched = hasattr(perturbations[0], "noise")
-        found = (self._stein if matched else self._loss_of_pairs)(
-            predict, perturbations, random, patches, (Ellipsis,) + (inner,) * 3
-        )
-        network.train(was_training)
-        return found
-
-    def _loss_of_pairs(self, predict, perturbations, random, patches, inner):
-        """Mean squared error of the targets in the ``inner`` part of ``patches``."""
-        total = power = signal = count = 0.0
-        for index, start in patches:
-            pairs = perturbations[index].pairs(start, (self.patch_size,) * 3, PAIRS, random)
-            inputs, targets = pairs.inputs[inner], pairs.targets[inner]
-            weights = torch.ones_like(targets) if pairs.weights is None else pairs.weights[inner]
-            prediction = predict(pairs.inputs, perturbations[index].axes)[inner]
-            total += float(((prediction - targets).square() * weights).sum())
-            power += float((targets.square() * weights).sum())
-            signal += float((inputs * targets * weights).sum())
-            count += float(weights.sum())
-        return Check(*(value / max(count, 1.0) for value in (total, power, signal)), {})
-
-    def _stein(self, predict, perturbations, random, patches, inner):
-        """Stein's estimate of the error (Ann. Stat. 9 (1981) 1135), up to the noise's own power.
-
-        It is <|f(X) - X|²> + 2 C: C, the covariance of output and noise, is the response t(k) to a
-        little synthetic noise, f(X + εn) - f(X - εn), times the noise's power, summed over the
-        Fourier shells. (To as much noise as copies have, networks that adapt to it respond less.)
-        The error of a network that does its best is C itself, and the signal what is explained and
-        that: <X²> - <|f(X) - X|²> - C. The power less the noise's would be worth nothing, since of
-        the noise, which is most of it, some hundredths are never known.
-        """
-        size = (self.patch_size,) * 3
-        grid = fourier.grid_of(size)
-        hann = torch.hann_window(self.patch_size, periodic=True)
-        taper = hann[:, None, None] * hann[:, None] * hann
-        residual = power = 0.0
-        sums = {}
-        for index, start in patches:
-            perturbation = perturbations[index]
-            region = perturbation.copies_of_itself(start, size)
-            added = PROBE * (perturbation.copies(start, size, 1, 0, random) - region)
-            inputs = torch.cat([region, region + added, region - added])
-            outputs = predict(inputs, perturbation.axes)
-            residual += float((outputs[:1] - region)[inner].square().mean())
-            power += float(region[inner].square().mean())
-            given, passed = (
-                torch.fft.rfftn((values[1] - values[2]).cpu() * taper)
-                for values in (inputs, outputs)
-            )
-            both = torch.stack(
-                [grid.sums((passed * given.conj()).real), grid.sums(given.abs() ** 2)]
-            )
-            sums[index] = sums.get(index, 0) + both
-        count = grid.sums(torch.ones_like(grid.radius))
-        responses = {}
-        for index, (cross, square) in sums.items():
-            given = square / count
-            known = given > LEAST_GIVEN * given.max()
-            responses[index] = torch.where(known, cross / square.clamp(min=1e-30), 0.0)
-        covariance = 0.0
-        for index, _ in patches:
-            noise = perturbations[index].noise
-            level = np.interp(
-                grid.frequencies, fourier.grid_of(noise.window).frequencies, noise.lower
-            )
-            covariance += float(
-                (responses[index] * torch.from_numpy(level) * count).sum() / count.sum()
-            )
-        count = max(len(patches), 1)
-        return Check(
-            (residual + 2 * covariance) / count,
-            power / count,
-            (power - residual - covariance) / count,
-            responses,
-        )
-
-
 class EarlyStopping:
     """The best model so far by its loss on held-out parts, and whether to go on."""
 
@@ -219,11 +31,11 @@ class EarlyStopping:
         self.started, self.last = float("inf"), float("inf")
 
     def update(self, loss, power, step, network):
-        """Take a check's result: see :class:`Check`."""
+        """Take the result of a :class:`~f2fd_core.training.validation.Validation`."""
         self.last = loss
         if step == 0:
             self.started = loss
-        worth = max(WORTH_WAITING * (power - loss), NOTHING * power)
+        worth = max(LEAST_IMPROVEMENT * (power - loss), LEAST_OF_POWER * power)
         if loss < self.marked - worth:
             self.marked, self.since = loss, step
         if loss < self.loss:
@@ -233,7 +45,7 @@ class EarlyStopping:
             }
 
     def has_gained(self):
-        """Whether the last check found the network no worse than before the first step."""
+        """Whether the last validation found the network no worse than before the first step."""
         return self.last <= self.started
 
     def wait_from(self, step):
@@ -245,7 +57,7 @@ class EarlyStopping:
 
     def load_state_dict(self, state):
         self.loss, self.step, self.model = state["loss"], state["step"], state["model"]
-        # Checkpoints of before tell the best loss only.
+        # Earlier checkpoints have the best loss only.
         self.marked, self.since = state.get("marked", self.loss), state.get("since", self.step)
         self.started, self.last = (state.get(name, float("inf")) for name in ("started", "last"))
 

@@ -42,7 +42,7 @@ SMALL = {
 ONE_THREAD = {"binThreads": 1, "predictions": 2, "precision": 1}
 SET_VOXEL_SIZE = 7.5  # not the headers'
 ORIGIN = (-10.0, 20.0, -30.5)  # X, Y, Z in Å
-HALVES = PERTURBATIONS.index("halves")
+HALVES = PERTURBATIONS.index("noise2noise")
 NO_HALVES = (
     "Tomograms: there are no half-maps (odd and even) of first, second, which the "
     "perturbation 'noise2noise' needs."

@@ -1,24 +1,30 @@
-"""Where the time of training and of denoising goes, against what the bare network takes.
+"""What F2Fd takes: time against the bare network, growth with size, memory.
 
-On a volume of random numbers, in one run: a training step and its parts; denoising tile by tile
-against the network on one tile again and again; and the network's rate by number type and memory
-layout and, if asked for, compiled. The operations of the network are counted, so that the rate can
-be set against the device's.
+    python benchmarks/performance.py rate --help
+    python benchmarks/performance.py scaling --help
+    python benchmarks/performance.py memory --help
 
-    python benchmarks/rate.py [--device cuda] [--compile]
+The first may be left out.
 """
 
-import argparse
+import math
+import os
+import subprocess
+import sys
 import tempfile
 import time
 
+import harness
+import numpy as np
 import torch
-from memory import write_noise
 
-from f2fd_core import TrainConfig
+from f2fd_core import TrainConfig, train
+from f2fd_core.commands.inputs import open_as_they_are
 from f2fd_core.commands.train import open_for_training
+from f2fd_core.config import DenoiseConfig
+from f2fd_core.data import mrc
 from f2fd_core.network import unet
-from f2fd_core.perturbation import perturbation_for_training
+from f2fd_core.perturbation import perturbation_for_prediction, perturbation_for_training
 from f2fd_core.prediction.predictor import Predictor, denoised_region, tiling
 from f2fd_core.runtime.device import (
     autocast,
@@ -29,6 +35,7 @@ from f2fd_core.runtime.device import (
     runs_asynchronously,
 )
 from f2fd_core.runtime.run_folder import prepare_folder
+from f2fd_core.training.trainer import train_step
 
 MOST_WARMING = 3
 
@@ -91,7 +98,7 @@ class Again:
 def training_rows(training, repeats):
     """(name, seconds) of a step and of its parts."""
     config, device = training.config, training.device
-    batch = training.prepare(0)
+    batch = training.batch(0)
     inputs = batch.inputs.contiguous(memory_format=torch.channels_last_3d)
 
     def passes(backward=True):
@@ -101,20 +108,20 @@ def training_rows(training, repeats):
             training.loss_of(prediction.float(), batch.targets, batch.weights).backward()
 
     def step():
-        training.take_step()
+        train_step(training)
         training.step += 1
 
     numbers = iter(range(10**9))
     training.network.train()
     whole = seconds_of(step, device, repeats)
     yield f"training step of {config.batch_size} patches of {config.patch_size}³", whole
-    training.ahead.join()
-    ahead, training.ahead = training.ahead, Again(batch)
+    training.prefetcher.join()
+    prefetcher, training.prefetcher = training.prefetcher, Again(batch)
     yield "- the same from one batch again and again", seconds_of(step, device, repeats)
-    training.ahead = ahead
+    training.prefetcher = prefetcher
     yield (
         "- its data: perturbation, sampling, augmentation",
-        seconds_of(lambda: training.prepare(next(numbers)), device, repeats),
+        seconds_of(lambda: training.batch(next(numbers)), device, repeats),
     )
     yield "- the network forwards and backwards", seconds_of(passes, device, repeats)
     with torch.no_grad():
@@ -129,8 +136,17 @@ def network_seconds(network, dtype, layout, device, shape, repeats):
         return seconds_of(lambda: network(values), device, repeats)
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def run_rate(argv=None):
+    """Where the time of training and of denoising goes, against what the bare network takes.
+
+    On a volume of random numbers, in one run: a training step and its parts; denoising tile by tile
+    against the network on one tile again and again; and the network's rate by number type and
+    memory layout and, if asked for, compiled. The operations of the network are counted, so that
+    the rate can be set against the device's.
+
+        python benchmarks/performance.py rate [--device cuda] [--compile]
+    """
+    parser = harness.parser(run_rate)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--shape", type=int, nargs=3, default=(96, 176, 176))
@@ -266,5 +282,185 @@ def main(argv=None):
         )
 
 
+def denoising_seconds(training, path, predictions):
+    """(seconds of the noise's estimate, seconds of all tiles) of a tomogram."""
+    (volume,) = open_as_they_are(DenoiseConfig(tomograms=(path,)), training.config)
+    began = time.monotonic()
+    config = training.config
+    perturbation = perturbation_for_prediction(volume, config, training.device, predictions, 4)
+    estimated = time.monotonic()
+    predictor = Predictor(
+        training.model(),
+        training.device,
+        training.dtype,
+        predictions,
+        config.prediction_defaults()["batch_size"],
+        flips=config.tta_flips(),
+    )
+    denoised_region(predictor, perturbation, (0, 0, 0), volume.shape, 96, config.network)
+    return estimated - began, time.monotonic() - estimated
+
+
+def run_scaling(argv=None):
+    """How the time of denoising grows with voxels and predictions, and of training with steps.
+
+    Three sizes of each, with the seconds per unit beside them: constant where time grows linearly.
+    The noise's estimate, which more than four predictions need, takes about the same for any large
+    tomogram and is told apart.
+
+        python benchmarks/performance.py scaling --threads 1
+    """
+    parser = harness.parser(run_scaling)
+    parser.add_argument(
+        "--shapes",
+        type=sides,
+        nargs="+",
+        metavar="Z,Y,X",
+        default=[(96, 176, 176), (96, 256, 256), (96, 336, 336)],
+    )
+    parser.add_argument("--steps", type=int, nargs="+", default=(25, 50, 100))
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args(argv)
+    prepare_cpu(options.threads)
+    print("| what | size | seconds | per unit | the noise's estimates, s |\n|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {}
+        for number, shape in enumerate(options.shapes):
+            paths[shape] = f"{folder}/noise{number}.mrc"
+            write_noise(paths[shape], shape)
+        first = next(iter(paths))
+        config = TrainConfig(
+            tomograms=(paths[first],),
+            output=folder + "/run",
+            steps=10,
+            device=options.device,
+            threads=options.threads,
+        )
+        prepare_folder(config)
+        training = open_for_training(config)
+        cases = [(shape, 4) for shape in paths] + [(first, count) for count in (8, 16)]
+        for shape, predictions in cases:
+            estimates, seconds = denoising_seconds(training, paths[shape], predictions)
+            million = math.prod(shape) / 1e6
+            print(
+                f"| denoising, {predictions} predictions | {million:.1f} million voxels | "
+                f"{seconds:.1f} | {seconds / million / predictions:.3f} for a million voxels "
+                f"and a prediction | {estimates:.1f} |",
+                flush=True,
+            )
+        for steps in options.steps:
+            began = time.monotonic()
+            train(
+                TrainConfig(
+                    tomograms=(paths[first],),
+                    output=folder + f"/steps{steps}",
+                    steps=steps,
+                    checkpoint_every=10**6,
+                    device=options.device,
+                    threads=options.threads,
+                )
+            )
+            seconds = time.monotonic() - began
+            print(
+                (f"| training | {steps} steps | {seconds:.1f} | {seconds / steps:.3f} a step | |"),
+                flush=True,
+            )
+
+
+COMMANDS = {
+    "train": ["train", "{tomogram}", "--steps", "3"],
+    "train, masks, pool of 20": [
+        "train",
+        "{tomogram}",
+        "--steps",
+        "2",
+        "--perturbation",
+        "fourier_masks",
+    ],
+    "train, deconvolved": ["train", "{tomogram}", "--steps", "3", "--deconvolve", "--defocus", "3"],
+    "denoise": ["denoise", "{model}", "{tomogram}", "--predictions", "1"],
+    "denoise, standard deviation": [
+        "denoise",
+        "{model}",
+        "{tomogram}",
+        "--predictions",
+        "2",
+        "--std",
+    ],
+    "deconvolve": ["deconvolve", "{tomogram}", "--defocus", "3"],
+}
+
+
+def peak(arguments):
+    """(peak resident GiB, seconds) of a run of the engine."""
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "f2fd_core", *arguments], stderr=subprocess.PIPE, text=True
+    )
+    said = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(arguments)} failed: {said[-500:]}")
+    return usage.ru_maxrss / 2**20, time.monotonic() - began
+
+
+def write_noise(path, shape):
+    random = np.random.default_rng(0)
+    with mrc.new_volume(path, shape, (10.0,) * 3) as data:
+        for slab in mrc.slabs(shape):
+            data[slab] = random.standard_normal(data[slab].shape, dtype=np.float32)
+
+
+def sides(text):
+    return tuple(int(side) for side in text.split(","))
+
+
+def run_memory(argv=None):
+    """Peak resident memory of training, denoising and deconvolution, against the tomogram's size.
+
+    Each command runs as a program of its own, on volumes of random numbers; few steps and
+    predictions, since their number does not matter to memory. "bound" is 3 times the tomogram's
+    float32 size and 1.5 GiB.
+
+        python benchmarks/performance.py memory --shapes 256,256,256 256,512,512
+            [--denoise-only 320,1024,1024]
+    """
+    parser = harness.parser(run_memory)
+    parser.add_argument(
+        "--shapes", type=sides, nargs="+", default=[(256,) * 3, (256, 512, 512)], metavar="Z,Y,X"
+    )
+    parser.add_argument("--denoise-only", type=sides, nargs="+", default=[], metavar="Z,Y,X")
+    parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS))
+    parser.add_argument("--folder", help="where the volumes are written, which may be large")
+    options = parser.parse_args(argv)
+    print(
+        "| shape (Z, Y, X) | tomogram, GiB | command | peak, GiB | bound, GiB | share of the "
+        "bound | seconds |\n|---|---|---|---|---|---|---|"
+    )
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        small, model = folder + "/small.mrc", folder + "/model/model.pt"
+        write_noise(small, (48,) * 3)
+        peak(["train", small, "--steps", "3", "--output", folder + "/model"])
+        for shape in options.shapes + options.denoise_only:
+            tomogram = folder + "/tomogram.mrc"
+            write_noise(tomogram, shape)
+            size = 4 * math.prod(shape) / 2**30
+            names = ["denoise"] if shape in options.denoise_only else options.commands
+            for name in names:
+                words = [word.format(tomogram=tomogram, model=model) for word in COMMANDS[name]]
+                found, seconds = peak([*words, "--output", folder + "/out", "--overwrite"])
+                bound = 3 * size + 1.5
+                print(
+                    f"| {' x '.join(map(str, shape))} | {size:.2f} | {name} | {found:.2f} | "
+                    f"{bound:.2f} | {found / bound:.2f} | {seconds:.0f} |",
+                    flush=True,
+                )
+
+
+def main(argv=None):
+    return harness.run({"rate": run_rate, "scaling": run_scaling, "memory": run_memory}, argv)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,7 +8,7 @@ the noise of the test, or, with --foreign-noise, from noise-free ones with white
 strength: it knows noise, but not this one, as a network that was trained on others' tomograms.
 
     python benchmarks/quality.py --output out
-    python benchmarks/membranes.py out [--foreign-noise]
+    python benchmarks/segmentation.py out [--foreign-noise]
 """
 
 import argparse
@@ -16,7 +16,7 @@ import glob
 import os
 
 import torch
-from ablation import read
+from harness import read
 from torch.nn import functional
 
 from f2fd_core import SimulateConfig
