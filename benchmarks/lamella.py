@@ -14,6 +14,7 @@ import argparse
 import os
 import tempfile
 
+import harness
 import numpy as np
 
 from f2fd_core import DenoiseConfig, TrainConfig, denoise, train
