@@ -38,6 +38,7 @@ test-lowest test-newest: test-%: $(INSTALLED)  ## tests of the engine, oldest or
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 gui: $(INSTALLED)  ## open the demo's project in the Scipion window
 	$(BIN)/python -m f2fd_scipion.gui --folder "$(DEMO)"

@@ -43,7 +43,7 @@ setup(
     python_requires=">=3.8",
     packages=find_packages(include=["f2fd*"]),
     package_data={
-        "f2fd_core": ["network/pretrained.pt", "pyproject.toml", "requirements.txt"],
+        "f2fd_core": ["network/pretrained.pt", "py.typed", "pyproject.toml", "requirements.txt"],
         "f2fd_scipion": ["*.png", "protocols.conf", "templates/*.json.template"],
     },
     # scipion-em-tomo 3.12 imports what pyworkflow has since 3.11.6, but asks for less.

@@ -11,9 +11,11 @@ import os
 import signal
 import sys
 import threading
+from typing import Any, Callable, Dict, Tuple, Type
 
 from f2fd_core import __version__, config
 from f2fd_core.config import UserError
+from f2fd_core.config.parameter import Config
 from f2fd_core.runtime import console, memory
 
 # Ctrl-C, and what ends a terminal's session or a job in a queue.
@@ -84,7 +86,7 @@ def _parsers():
     parser.add_argument("--version", action="version", version="f2fd " + __version__)
     listed = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     for name, (config_class, _) in COMMANDS.items():
-        summary = config_class.__doc__.splitlines()[0]
+        summary = (config_class.__doc__ or "").splitlines()[0]
         # No abbreviated options: --p is an original name, not short for --patch-size.
         command = listed.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         if config_class in (
@@ -189,7 +191,7 @@ def _info(settings):
     print(json.dumps(describe(settings), indent=2))
 
 
-COMMANDS = {
+COMMANDS: Dict[str, Tuple[Type[Config], Callable[[Any], None]]] = {
     "train": (config.TrainConfig, _train),
     "denoise": (config.DenoiseConfig, _denoise),
     "check": (config.CheckConfig, _check),

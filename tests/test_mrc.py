@@ -111,11 +111,11 @@ def test_the_origin_of_imod(tmp_path, flags, nversion, sign):
     source = mrc.open_volume(path)
     assert source.origin == (sign * -480, sign * 250, 0)
     result = str(tmp_path / "b.mrc")
-    with mrc.new_volume(result, *source.header()):
+    with mrc.new_volume(result, **source.header()):
         pass
     assert as_imod_takes_it(result) == as_imod_takes_it(path)
     first = (1, 2, 3)
-    with mrc.new_volume(result, *source.header(first, (4, 4, 4))):
+    with mrc.new_volume(result, **source.header(first, (4, 4, 4))):
         pass
     np.testing.assert_allclose(
         mrc.open_volume(result).origin, np.add(source.origin, 7.5 * np.array(first[::-1]))
@@ -132,7 +132,7 @@ def test_labels_are_kept(tmp_path, capsys):
             label=[b"step %d" % number for number in range(count)] + [b""] * (10 - count),
         )
         source = mrc.open_volume(path)
-        with mrc.new_volume(result, *source.header(), source.labels):
+        with mrc.new_volume(result, **source.header(), labels=source.labels):
             pass
         assert mrcfile.validate(result), capsys.readouterr().out
         *kept, own = mrc.open_volume(result).labels
@@ -326,7 +326,7 @@ def test_results_get_the_voxel_size_that_is_stated(tmp_path):
     stated = Volume(path, voxel_size=8.0).source
     assert "1 Å in its header, not the 8 Å" in stated.doubts()[0]
     assert not mrc.open_volume(path, 1.0).doubts()
-    with mrc.new_volume(str(tmp_path / "b.mrc"), *stated.header((1, 2, 3), (4, 4, 4))):
+    with mrc.new_volume(str(tmp_path / "b.mrc"), **stated.header((1, 2, 3), (4, 4, 4))):
         pass
     result = mrc.open_volume(str(tmp_path / "b.mrc"))
     assert (result.voxel_size, result.origin) == ((8, 8, 8), (24, 16, 8))

@@ -60,7 +60,7 @@ def test_dropout_is_on_in_prediction_by_an_explicit_call_only(network):
 
 def test_folding_takes_blocks_of_eight_voxels_as_channels_and_loses_nothing():
     volumes = torch.arange(2 * 3 * 4 * 6 * 8).reshape(2, 3, 4, 6, 8)
-    folded = unet.folded(volumes)
+    folded = unet.pixel_unshuffle(volumes)
     assert folded.shape == (2, 24, 2, 3, 4)
     for channel, z, y, x in np.ndindex(3, 4, 6, 8):
         eighth = 4 * (z % 2) + 2 * (y % 2) + x % 2

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from typing import NamedTuple, Optional
+from typing import Any, Dict, NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ LOW_PASS, LOW_PASS_WIDTH = 0.25, 0.03
 INT8_RANGE = 4.0
 # A lamella such as the real one among the test data; how many times as thick as the volume it is,
 # and its signal-to-noise ratio over that of the other cases, at which its halves agree so well.
-IN_SITU = dict(
+IN_SITU: Dict[str, Any] = dict(
     voxel_size=14.56, defocus=2.0, half_maps="tilts", tilt_range=57.0, specimen="crowded"
 )
 THICKER = 2.5

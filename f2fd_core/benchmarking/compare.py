@@ -14,7 +14,7 @@ import torch
 from f2fd_core.benchmarking.cases import Case, simulated_case, voxels
 from f2fd_core.benchmarking.methods import HALF_MAPS, in_own_process
 from f2fd_core.commands.evaluate import read_reference
-from f2fd_core.config import FILTERS, UserError
+from f2fd_core.config import FILTERS, BenchmarkConfig, UserError
 from f2fd_core.data import mrc
 from f2fd_core.evaluation import metrics
 from f2fd_core.runtime import console, figures, files, lock
@@ -63,7 +63,8 @@ def fsc_of_halves(name, config, case, folder, budget):
         own = case._replace(tomogram=half, reference=None, halves=())
         path = os.path.join(folder, f"{name}_half_{number}.mrc")
         curves.append(_read(in_own_process(name, config, own, path, budget).path))
-    return metrics.crossing(*metrics.fourier_shell_correlation(*curves), 0.143)
+    frequency, curve = metrics.fourier_shell_correlation(*curves)
+    return metrics.crossing(frequency, curve, 0.143)
 
 
 def run_case(config, case, folder):
@@ -187,11 +188,25 @@ def _section(path):
     return np.array(volume[volume.shape[0] // 2], dtype=np.float32)
 
 
-def benchmark(config):
-    """Run a BenchmarkConfig; returns the Markdown table.
+def benchmark(config: BenchmarkConfig) -> str:
+    """Compare F2Fd with other methods.
 
     Writes scores.csv, scores.md (renewed after every case) and methods.png into
-    ``config.output``. Raises UserError.
+    ``config.output``.
+
+    Parameters
+    ----------
+    config : BenchmarkConfig
+
+    Returns
+    -------
+    str
+        The Markdown table.
+
+    Raises
+    ------
+    UserError
+        For bad input, and where scikit-image is missing that a method needs.
     """
     if set(config.methods) & (set(FILTERS) - {"deconvolve"}):
         _require_scikit_image()

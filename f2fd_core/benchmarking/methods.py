@@ -10,7 +10,7 @@ import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import NamedTuple
+from typing import Any, Dict, NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from f2fd_core.training.trainer import train_step
 
 TUNING_CROP = (64, 96, 96)
 TIMED_STEPS, WARMING_STEPS = 10, 3
-LEARNED = {
+LEARNED: Dict[str, Dict[str, Any]] = {
     "noise_matched": {},
     "fourier_masks": {"perturbation": "fourier_masks"},
     "self2self": {"perturbation": "self2self", "dropout": 0.3},

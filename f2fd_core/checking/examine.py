@@ -139,12 +139,12 @@ def correlations(shells, results):
             GAUSSIAN: estimate.of_gaussian(),
         }
 
-    values, *ends = map(estimated, (likely, *ends))
+    values, ranges = estimated(likely), [estimated(end) for end in ends]
     return {
         name: {
             "estimate": value,
-            "low": min(end[name] for end in ends),
-            "high": max(end[name] for end in ends),
+            "low": min(end[name] for end in ranges),
+            "high": max(end[name] for end in ranges),
         }
         for name, value in values.items()
     }

@@ -61,7 +61,7 @@ def independent_halves(config, paths, trained, voxel_size, folder):
     before, after = (
         metrics.fourier_shell_correlation(*map(_read, pair)) for pair in (paths, results)
     )
-    crossing = metrics.crossing(*after, THRESHOLD)
+    crossing = metrics.crossing(after[0], after[1], THRESHOLD)
     return {
         "frequency": (after[0] / voxel_size).tolist(),
         "fsc": after[1].tolist(),

@@ -1,5 +1,7 @@
 """What a model makes of noise alone: structure that is not there."""
 
+from typing import Any, Dict
+
 import numpy as np
 
 # Voxels between which a network's levels, and the shuffled blocks of the folded one, repeat.
@@ -48,7 +50,7 @@ def invention(result, null):
     """
     everything = np.abs(np.concatenate([part.ravel() for part in result]))
     level = float(np.quantile(everything, 1 - STRONGEST))
-    found = {"level": level}
+    found: Dict[str, Any] = {"level": level}
     for name, parts in (("result", result), ("null", null)):
         each = [things(part, level) for part in parts]
         found[name] = {
@@ -57,8 +59,9 @@ def invention(result, null):
             else max(one[key] for one in each)
             for key in each[0]
         }
+    share, false = found["result"]["share"], found["null"]["share"]
     spread = [np.sqrt(np.mean([part.var() for part in parts])) for parts in (null, result)]
     found["grid"] = float(np.mean([grid(part) for part in null]) / max(spread[1], 1e-30))
     found["contrast"] = float(spread[0] / max(spread[1], 1e-30))
-    found["rate"] = min(found["null"]["share"] / max(found["result"]["share"], 1e-30), 1.0)
+    found["rate"] = min(false / max(share, 1e-30), 1.0)
     return found

@@ -73,11 +73,11 @@ class Denoiser:
 
         ``added`` to the tomogram in the box, or in its place if ``tomogram`` is False.
         """
-        source = self.perturbation
+        (start, size), source = box, self.perturbation
         if added is not None:
-            source = Changed(source, box[0], added, tomogram)
+            source = Changed(source, start, added, tomogram)
         return denoised_region(
-            self.predictor, source, *box, tile_size or self.tile_size, self.network
+            self.predictor, source, start, size, tile_size or self.tile_size, self.network
         )
 
     def __call__(self, part, *args, **options):

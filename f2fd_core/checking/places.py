@@ -46,7 +46,7 @@ class Places:
         an :class:`~f2fd_core.data.mrc.MrcVolume`. Cells without parts take the nearest value."""
         cells = _filled(self.cells)
         with mrc.new_volume(
-            path, *source.header((0, 0, 0), self.shape), source.labels, done
+            path, **source.header((0, 0, 0), self.shape), labels=source.labels, done=done
         ) as output:
             for slab in mrc.slabs(self.shape):
                 ranges = [range(slab.start, slab.stop), *map(range, self.shape[1:])]

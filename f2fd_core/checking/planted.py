@@ -28,6 +28,8 @@ def _inside(distance, voxel_size):
 
 
 def sphere(radius):
+    """A full sphere, 1 inside; an array (Z, Y, X)."""
+
     def density(offsets, voxel_size):
         return _inside(np.sqrt((offsets**2).sum(0)) - radius, voxel_size)
 
@@ -35,6 +37,8 @@ def sphere(radius):
 
 
 def filament(radius, length):
+    """A straight filament along Y, 1 inside; an array (Z, Y, X)."""
+
     def density(offsets, voxel_size):
         across = np.sqrt((offsets[1:] ** 2).sum(0)) - radius
         return _inside(np.maximum(across, np.abs(offsets[0]) - length / 2), voxel_size)
@@ -43,6 +47,8 @@ def filament(radius, length):
 
 
 def membrane(radius):
+    """A vesicle with a membrane of two leaflets; an array (Z, Y, X)."""
+
     def density(offsets, voxel_size):
         width = max(LEAFLET_WIDTH, 0.7 * voxel_size)
         leaflets = sum(

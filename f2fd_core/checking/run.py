@@ -13,7 +13,7 @@ from f2fd_core.checking.reference import reference
 from f2fd_core.checking.start import settings_of, start_of
 from f2fd_core.checking.verdict import verdict
 from f2fd_core.commands.inputs import open_as_they_are, warn_of_voxel_sizes
-from f2fd_core.config import UserError
+from f2fd_core.config import CheckConfig, UserError
 from f2fd_core.data.regions import in_words
 from f2fd_core.filters.deconvolution import preparation
 from f2fd_core.network import checkpoint
@@ -25,13 +25,30 @@ from f2fd_core.training.contrast import in_contrast
 REPORT, PAGE = "report.json", "report.html"
 
 
-def check(config):
-    """Check a model on tomograms; returns the path of console.html.
+def check(config: CheckConfig) -> str:
+    """Check how far the results of a model on tomograms are to be believed.
 
-    ``config``: a CheckConfig. For each tomogram there is a folder with console.json, error.mrc (the
-    relative error by place), removed.mrc (how much the residual is like the result, by place) and
-    pictures; console.json of all holds {tomogram: numbers}. Raises UserError for bad input, before
-    anything is written.
+    For each tomogram there is a folder with report.json, error.mrc (the relative error by place),
+    removed.mrc (how much the residual is like the result, by place) and pictures; report.json of
+    all holds {tomogram: numbers}.
+
+    Parameters
+    ----------
+    config : CheckConfig
+
+    Returns
+    -------
+    str
+        The path of report.html.
+
+    Raises
+    ------
+    UserError
+        For bad input, before anything is written.
+
+    References
+    ----------
+    Stein, Ann. Stat. 9 (1981) 1135, for the estimate of the error. docs/check.md has the rest.
     """
     prepare_cpu(config.threads)
     device = choose_devices(config.device)[0]
@@ -40,27 +57,8 @@ def check(config):
     network, trained = checkpoint.restore(state, config.model)
     network.to(device)
     config.refuse_model(trained)
-    left_out = files.results_among(config.names())
-    console.tell_left_out(left_out)
-    config = config.without(left_out)
-    folders = _folders(config)
-    results = [os.path.join(config.output, name) for name in (REPORT, PAGE)]
-    files.refuse_existing(
-        [*results, *folders.values()],
-        config.overwrite or config.resume,
-        "--overwrite to replace it or --resume to skip what was checked",
-    )
-    files.refuse_inputs(
-        [*results, *folders.values()],
-        [config.model, *(path for paths in config.inputs() for path in paths)],
-    )
-    volumes = open_as_they_are(config, trained)
-    for volume in volumes:
-        if math.prod(volume.shape) < LEAST_VOXELS:
-            raise UserError(
-                f"{volume.source.path} has {in_words(volume.shape)} voxels (Z, Y, X), "
-                f"too few to be checked; expected at least {LEAST_VOXELS} in all"
-            )
+    config, folders, results = _plan(config)
+    volumes = _open(config, trained)
     made_of = {
         name: files.fingerprint(config.model, *paths, text=config.settings())
         for name, paths in zip(config.names(), config.inputs())
@@ -83,6 +81,38 @@ def check(config):
         page.write(results[1], {name: (numbers, folders[name]) for name, numbers in found.items()})
     console.say(f"report written to {results[1]}")
     return results[1]
+
+
+def _plan(config):
+    """(the CheckConfig without results among its tomograms, {tomogram: the folder of its report},
+    the files of all); raises UserError if one of them must not be written."""
+    left_out = files.results_among(config.names())
+    console.tell_left_out(left_out)
+    config = config.without(left_out)
+    folders = _folders(config)
+    results = [os.path.join(config.output, name) for name in (REPORT, PAGE)]
+    files.refuse_existing(
+        [*results, *folders.values()],
+        config.overwrite or config.resume,
+        "--overwrite to replace it or --resume to skip what was checked",
+    )
+    files.refuse_inputs(
+        [*results, *folders.values()],
+        [config.model, *(path for paths in config.inputs() for path in paths)],
+    )
+    return config, folders, results
+
+
+def _open(config, trained):
+    """The tomograms, standardised; raises UserError for one that is too small."""
+    volumes = open_as_they_are(config, trained)
+    for volume in volumes:
+        if math.prod(volume.shape) < LEAST_VOXELS:
+            raise UserError(
+                f"{volume.source.path} has {in_words(volume.shape)} voxels (Z, Y, X), "
+                f"too few to be checked; expected at least {LEAST_VOXELS} in all"
+            )
+    return volumes
 
 
 def _folders(config):

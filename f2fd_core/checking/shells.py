@@ -28,6 +28,10 @@ class Shells:
         self.count = self._by_shell(torch.ones_like(self.grid.radius))
         self._sums = {}
 
+    def _spectra(self, arrays):
+        """Yields ({name: spectra (windows, z, y, x)}, weight of each window) of a part."""
+        raise NotImplementedError
+
     def _by_shell(self, values):
         return self.grid.sums(values)[self._kept].numpy()
 

@@ -2,21 +2,41 @@
 
 import dataclasses
 import os
+from typing import List
 
 import numpy as np
 
+from f2fd_core.config import DeconvolveConfig
 from f2fd_core.data import mrc
 from f2fd_core.filters.deconvolution import deconvolved
 from f2fd_core.runtime import console, figures, files, lock
 from f2fd_core.runtime.device import prepare_cpu
 
 
-def deconvolve(config):
-    """Filter the tomograms of a DeconvolveConfig; returns the paths of the results.
+def deconvolve(config: DeconvolveConfig) -> List[str]:
+    """Filter tomograms with the Wiener-like deconvolution.
 
     Each ``<name>_deconvolved.mrc`` is float32 with the input's mean, standard deviation, voxel
-    size, origin and start indices. Everything is checked before the first is computed; raises
-    UserError.
+    size, origin and start indices. Everything is checked before the first is computed.
+
+    Parameters
+    ----------
+    config : DeconvolveConfig
+
+    Returns
+    -------
+    list of str
+        The paths of the results.
+
+    Raises
+    ------
+    UserError
+        For bad input, naming the option or file.
+
+    References
+    ----------
+    Tegunov & Cramer, Nature Methods 16 (2019) 1146; Liu et al., Nature Communications 13 (2022)
+    6482.
     """
     prepare_cpu(config.threads)
     left_out = files.results_among(config.tomograms)
@@ -39,7 +59,7 @@ def deconvolve(config):
     for source in sources:
         path = paths[source.path]
         with lock.held(path), mrc.new_volume(
-            path, *source.header(), source.labels, "deconvolved"
+            path, **source.header(), labels=source.labels, done="deconvolved"
         ) as data:
             deconvolved(source, source.true_voxel_size[0], config, data)
             before, after = (

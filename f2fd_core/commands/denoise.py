@@ -5,11 +5,12 @@ import dataclasses
 import itertools
 import json
 import os
+from typing import Any, Callable, List, Optional
 
 import torch
 
 from f2fd_core.commands.inputs import open_as_they_are, warn_of_voxel_sizes
-from f2fd_core.config import UserError
+from f2fd_core.config import DenoiseConfig, UserError
 from f2fd_core.data import mrc
 from f2fd_core.filters.deconvolution import preparation
 from f2fd_core.network import checkpoint
@@ -31,7 +32,7 @@ from f2fd_core.training.contrast import in_contrast
 OTHERS = {"model": "another model", "tomogram": "another tomogram", "settings": "other settings"}
 
 
-def denoise(config, finished=None):
+def denoise(config: DenoiseConfig, finished: Optional[Callable[[Any], None]] = None) -> List[str]:
     """Denoise tomograms with a model.
 
     Each ``<name>_denoised.mrc`` is float32 in the input's units, with its voxel size, origin and

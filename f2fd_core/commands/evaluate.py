@@ -1,11 +1,12 @@
 """``f2fd evaluate``: scores of a denoised tomogram against a reference or the other half-map."""
 
 import math
+from typing import Any, Dict
 
 import numpy as np
 import torch
 
-from f2fd_core.config import UserError
+from f2fd_core.config import EvaluateConfig, UserError
 from f2fd_core.data import mrc
 from f2fd_core.data.half_maps import refuse_copies, refuse_other_files
 from f2fd_core.evaluation.membranes import Membranes
@@ -44,12 +45,23 @@ def read_reference(path, membrane, shape):
     return reference, Membranes(reference, mask)
 
 
-def evaluate(config):
-    """Scores of an EvaluateConfig: {"denoised": scores} and, if it was given, {"noisy": scores};
-    with the other half-map {"half_maps": scores}.
+def evaluate(config: EvaluateConfig) -> Dict[str, Any]:
+    """Score a denoised tomogram against a reference, or against the other half-map.
 
-    Raises UserError for unreadable volumes, for volumes of different shapes, and for half-maps that
-    are one.
+    Parameters
+    ----------
+    config : EvaluateConfig
+
+    Returns
+    -------
+    dict
+        {"denoised": scores} and, if it was given, {"noisy": scores}; with the other half-map
+        {"half_maps": scores}.
+
+    Raises
+    ------
+    UserError
+        For unreadable volumes, for volumes of different shapes, and for half-maps that are one.
     """
     denoised = _read(config.denoised)
     shape = tuple(denoised.shape)
@@ -57,9 +69,9 @@ def evaluate(config):
         paths = config.denoised, config.half_map
         scores = shell_scores(denoised, _read(config.half_map, shape))
         # A voxel size that is not known differs from none.
-        files = [mrc.open_volume(path, math.nan) for path in paths]
-        refuse_other_files(*files, [file.voxel_size[0] for file in files])
-        refuse_copies(*paths, scores["fsc"]["correlation"])
+        odd, even = (mrc.open_volume(path, math.nan) for path in paths)
+        refuse_other_files(odd, even, (odd.voxel_size[0], even.voxel_size[0]))
+        refuse_copies(odd.path, even.path, scores["fsc"]["correlation"])
         return {"half_maps": scores}
     reference, membranes = read_reference(config.reference, config.membrane, shape)
     results = {"denoised": score(denoised, reference, membranes)}

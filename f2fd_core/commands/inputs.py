@@ -63,6 +63,8 @@ def open_volumes(config):
 
 
 def open_ground_truth(config, volumes):
+    """The ground truth of a TrainConfig, one for each of its ``volumes``; raises UserError for
+    other shapes."""
     truths = open_volumes(
         dataclasses.replace(
             config,

@@ -8,11 +8,12 @@ checkpoint.
 
 import contextlib
 import gc
+from typing import Any, Callable, Optional
 
 import torch
 
 from f2fd_core.commands.inputs import open_ground_truth, open_volumes, warn_of_voxel_sizes
-from f2fd_core.config import NETWORK_MULTIPLE, UserError
+from f2fd_core.config import NETWORK_MULTIPLE, TrainConfig, UserError
 from f2fd_core.network import checkpoint
 from f2fd_core.runtime import console, distributed, files
 from f2fd_core.runtime.device import choose_devices, choose_dtype, prepare_cpu, reproducible
@@ -53,15 +54,34 @@ def open_for_training(config, group=distributed.SINGLE_PROCESS, resumes=False):
     return training
 
 
-def train(config, finished=None):
+def train(config: TrainConfig, finished: Optional[Callable[[Any], None]] = None) -> str:
     """Train a model and write it, its log, checkpoints and pictures into ``config.output``.
 
     With several devices it starts a process for each; started by torchrun or srun, it joins the
-    others. Returns the path of model.pt. Raises UserError for bad input (see config for the
-    options), if another run writes there, and when the loss does not stay finite: from such a step
-    it goes back to the newest checkpoint, with a lower learning rate, MOST_SETBACKS times. At the
-    end ``finished(volumes)`` is called with the standardised tomograms, or None where other
-    processes have opened them.
+    others. From a step at which the loss is not finite it goes back to the newest checkpoint, with
+    a lower learning rate, MOST_SETBACKS times.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    finished : callable, optional
+        Called at the end with the standardised tomograms, or None where other processes have
+        opened them.
+
+    Returns
+    -------
+    str
+        The path of model.pt.
+
+    Raises
+    ------
+    UserError
+        For bad input, naming the option or file, if another run writes there, and when the loss
+        does not stay finite.
+
+    References
+    ----------
+    Lehtinen et al., ICML 2018 (Noise2Noise); Pang et al., CVPR 2021 (Recorrupted-to-Recorrupted).
     """
     devices = choose_devices(config.device)
     with distributed.joined(devices[0].type == "cuda") as group:

@@ -8,7 +8,7 @@ import reprlib
 import sys
 import typing
 from dataclasses import dataclass, field
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from f2fd_core.config import aliases
 
@@ -128,8 +128,8 @@ def _checked(name, kind, value, spec, default=None):
     if kind is str and isinstance(value, os.PathLike):
         value = os.fspath(value)
     if type(value) is not kind:
-        words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-        raise UserError(f"{flag(name)} is {brief(value)}; expected {words[kind]}")
+        kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+        raise UserError(f"{flag(name)} is {brief(value)}; expected {kinds[kind]}")
     if kind is str and not _system_takes(value):
         raise UserError(f"{flag(name)} is {brief(value)}; expected a text that can be a path")
     value = aliases.VALUES.get(name, {}).get(value, value)
@@ -152,6 +152,7 @@ def _checked(name, kind, value, spec, default=None):
     return value
 
 
+@dataclass(frozen=True)
 class Config:
     """What all configurations share: checks on creation, and JSON in both directions."""
 
@@ -174,7 +175,7 @@ class Config:
         return {}
 
     @classmethod
-    def create(cls, explicit: Dict[str, Any], base: Dict[str, Any] = None):
+    def create(cls, explicit: Dict[str, Any], base: Optional[Dict[str, Any]] = None):
         """Build from what was given: ``explicit`` wins over its preset, that over ``base``.
 
         ``base`` is a configuration file's content, complete or not; the preset that it names

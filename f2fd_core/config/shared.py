@@ -1,6 +1,7 @@
 """Parameters and rules that several commands share, word for word."""
 
 import dataclasses
+from typing import Any, Dict, Tuple
 
 from f2fd_core.config.parameter import DECONVOLUTION, INPUT, RUN, Config, UserError, param
 
@@ -21,14 +22,16 @@ EXCLUSIVE = {"resume": {"overwrite": False}, "overwrite": {"resume": False}}
 
 
 def tomograms(help):
+    """The tomograms of a command, with its own ``help``."""
     return param((), "Tomograms", help, INPUT, positional=True)
 
 
 def half_maps(help):
+    """Their half-maps, with its own ``help``."""
     return param((), "Half-maps", help, INPUT, advanced=True)
 
 
-FILTER = {
+FILTER: Dict[str, Tuple[float, str, str, Dict[str, Any]]] = {
     "defocus": (
         0.0,
         "Defocus",
@@ -78,6 +81,7 @@ def filtering(name, **more):
 
 
 def own_defocus():
+    """The defocus for models of deconvolved tomograms."""
     return param(
         0.0,
         "Defocus",
@@ -100,6 +104,7 @@ def refuse_defocus(config, trained):
 
 
 def voxel_size():
+    """The voxel size, Å."""
     return param(
         0.0,
         "Voxel size",
@@ -114,6 +119,7 @@ def voxel_size():
 
 
 def seed():
+    """The seed of all random numbers."""
     return param(
         0,
         "Random seed",
@@ -126,6 +132,7 @@ def seed():
 
 
 def device():
+    """Where to compute."""
     return param(
         "auto",
         "Device",
@@ -137,6 +144,7 @@ def device():
 
 
 def threads():
+    """The number of CPU threads."""
     return param(
         0,
         "CPU threads",
@@ -150,6 +158,7 @@ def threads():
 
 
 def precision():
+    """The arithmetic of the network."""
     return param(
         "auto",
         "Precision",
@@ -164,6 +173,7 @@ def precision():
 
 
 def deterministic():
+    """Whether the same bits are wanted every time."""
     return param(
         False,
         "Deterministic",
@@ -177,6 +187,7 @@ def deterministic():
 
 
 def compile():
+    """Whether the network is compiled first."""
     return param(
         False,
         "Compile the network",
@@ -189,6 +200,7 @@ def compile():
 
 
 def overwrite():
+    """Whether earlier results may be replaced."""
     return param(
         False,
         "Overwrite",
@@ -200,6 +212,11 @@ def overwrite():
 
 class TomogramsConfig(Config):
     """A configuration that has ``tomograms``, ``half_maps``, ``resume`` and ``overwrite``."""
+
+    tomograms: Tuple[str, ...]
+    half_maps: Tuple[str, ...]
+    resume: bool
+    overwrite: bool
 
     def check(self):
         if self.resume and self.overwrite:
@@ -219,13 +236,13 @@ class TomogramsConfig(Config):
     def without(self, names):
         """The same without the tomograms of these ``names``."""
         left = [number for number, name in enumerate(self.names()) if name not in names]
-        return dataclasses.replace(
-            self,
-            tomograms=tuple(self.tomograms[number] for number in left if self.tomograms),
-            half_maps=tuple(
+        fewer: Dict[str, Any] = {
+            "tomograms": tuple(self.tomograms[number] for number in left if self.tomograms),
+            "half_maps": tuple(
                 path for number in left for path in self.half_maps[2 * number : 2 * number + 2]
             ),
-        )
+        }
+        return dataclasses.replace(self, **fewer)
 
     @classmethod
     def implied(cls):

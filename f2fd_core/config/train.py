@@ -59,7 +59,7 @@ LEAST_PREDICTIONS = {"self2self": 20, "noise2noise": 1, "noise2void": 1}
 """Predictions of the default preset for these perturbations, whose copies lack more of the tomogram
 or, without dropout, don't differ by chance."""
 
-WEDGE_PRESERVING_FLIPS = ((), (-3, -1), (-3, -2), (-2, -1))
+WEDGE_PRESERVING_FLIPS: Tuple[Tuple[int, ...], ...] = ((), (-3, -1), (-3, -2), (-2, -1))
 """Axes (Z, Y, X are -3, -2, -1) along which a volume is flipped to leave it as it is and to turn
 it by 180 degrees about Y, X and Z, which maps the missing wedge of a tilt axis along Y onto itself.
 """
@@ -700,9 +700,8 @@ class TrainConfig(shared.TomogramsConfig):
     def tta_flips(self):
         """How the inputs of predictions are turned, one after the other and then from the first
         again, as in WEDGE_PRESERVING_FLIPS: by what the network has learned to turn with."""
-        flips = WEDGE_PRESERVING_FLIPS
-        if self.augmentation not in ("mirrors", "wedge"):
-            flips = flips[:1]
+        learned = self.augmentation in ("mirrors", "wedge")
+        flips = WEDGE_PRESERVING_FLIPS[: len(WEDGE_PRESERVING_FLIPS) if learned else 1]
         halves = 2 if self.perturbation == "noise2noise" else 1  # which are predicted from in turn
         return tuple(axes for axes in flips for _ in range(halves))
 

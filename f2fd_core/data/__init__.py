@@ -1,0 +1,1 @@
+"""From an MRC file by voxels and patches to a batch."""

@@ -83,12 +83,12 @@ def batch_of(patches, volumes, perturbations, truths, config, held_out=None, ran
         if truths:
             truth = to_device(torch.from_numpy(truths[index].region(start, side)), device)
             truth = truth.expand(count, *side)
-        parts = Batch(*pairs, truth)
+        parts = Batch(pairs.inputs, pairs.targets, pairs.weights, truth)
         stack = turned(
             torch.stack([part for part in parts if part is not None]), volumes[index].axes
         )
         given = iter(augment(stack, config.augmentation, random))
         stacks.append([part if part is None else next(given) for part in parts])
-    return Batch(
-        *(None if parts[0] is None else torch.cat(parts).unsqueeze(1) for parts in zip(*stacks))
+    return Batch._make(
+        None if parts[0] is None else torch.cat(parts).unsqueeze(1) for parts in zip(*stacks)
     )

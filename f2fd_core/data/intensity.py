@@ -97,6 +97,7 @@ class Intensities:
     def __init__(self, offset, mean=0.0, std=1.0, low=-np.inf, high=np.inf):
         self.offset, self.mean, self.std, self.low, self.high = offset, mean, std, low, high
         self.tolerance = self._levels = None
+        self.constant_share, self._centres = np.zeros((1, 1, 1)), []
         self.abrupt = False
 
     @classmethod

@@ -53,10 +53,12 @@ class MrcVolume:
 
     @property
     def shape(self):
+        """(Z, Y, X)."""
         return self.data.shape
 
     @property
     def size(self):
+        """The number of voxels."""
         return self.data.size
 
     def __getitem__(self, index):
@@ -105,7 +107,12 @@ class MrcVolume:
             place + at * size
             for place, at, size in zip(self.origin, first[::-1], self.true_voxel_size)
         )
-        return shape or self.shape, self.true_voxel_size, origin, start
+        return {
+            "shape": shape or self.shape,
+            "voxel_size": self.true_voxel_size,
+            "origin": origin,
+            "start": start,
+        }
 
     def changed(self):
         """Whether the file was written to since it was opened, but is at least as long as it was.
@@ -177,7 +184,7 @@ def open_volume(path, voxel_size=0.0):
         size,
         voxel_size,
         origin_of(header),
-        tuple(int(header[axis]) for axis in ("nxstart", "nystart", "nzstart")),
+        (int(header.nxstart), int(header.nystart), int(header.nzstart)),
         tuple(bytes(label) for label in header.label if label.strip()),
         opened,
     )

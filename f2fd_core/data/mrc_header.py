@@ -99,6 +99,7 @@ def origin_of(header):
 
 
 def dtype_of(path, header):
+    """The type of the voxels, in the file's byte order; raises UserError for none that is real."""
     mode = int(header.mode)
     if mode not in REAL_MODES:
         raise UserError(

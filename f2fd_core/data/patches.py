@@ -64,7 +64,7 @@ class PatchOrder:
         """``patches``: see :func:`all_patches`."""
         self.patches = patches
         self.batch_size, self.seed = batch_size, seed
-        self._epoch, self._order = None, None
+        self._epoch, self._order = -1, []
 
     def steps(self, epochs):
         """Number of batches that visit every patch ``epochs`` times."""

@@ -17,7 +17,8 @@ def crop(array, start, size):
             mirrored.append((axis, index - first))
         ranges.append(slice(first, first + count))
     # The ranges first, which copy nothing: the array may be a large file.
-    array = array[(Ellipsis, *ranges)]
+    inside = (Ellipsis, *ranges)
+    array = array[inside]
     for axis, index in mirrored:
         array = array[(Ellipsis, index) + (slice(None),) * (-1 - axis)]
     return array

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from typing import Optional, Tuple
 
 import numpy as np
 
@@ -30,8 +31,18 @@ class Standardised:
     that is no constant part.
     """
 
-    axes_found = None
+    shape: Tuple[int, int, int]
+    source: mrc.MrcVolume
+    axes_found: Optional[Tuple[int, int, int]] = None
     """The axes as the missing wedge shows them, set by who has looked for it; None: not shown."""
+
+    def region(self, start, size):
+        """Standardised voxels as float32, shape ``size``; reflected where outside the volume."""
+        raise NotImplementedError
+
+    def destandardise(self, values, start=(0, 0, 0)):
+        """Standardised voxels (Z, Y, X) of the region at ``start`` in the file's intensities."""
+        raise NotImplementedError
 
     @property
     def axes(self):
@@ -125,10 +136,12 @@ class Volume(Standardised):
 
     @property
     def mean(self):
+        """The mean that standardises, in the file's intensities."""
         return self.intensities.offset + self.intensities.mean
 
     @property
     def std(self):
+        """The standard deviation that standardises, in the file's intensities."""
         return self.intensities.std
 
     def refuse_changed(self):

@@ -76,7 +76,7 @@ class Membranes:
         self.mask = mask.flatten().numpy()
         self.sign = torch.sign(reference[mask].mean() - reference[~mask].mean())
         found = {scale: self._precision(reference, scale) for scale in RIDGE_SCALES}
-        self.scale = max(found, key=found.get)
+        self.scale = max(found, key=lambda scale: found[scale])
 
     def _precision(self, volume, scale):
         return average_precision(sheetness(self.sign * volume, scale).flatten().numpy(), self.mask)

@@ -60,6 +60,7 @@ def structural_similarity(volume, reference, data_range):
 
 
 def value_range(volume):
+    """The largest value less the smallest."""
     return float(volume.max() - volume.min())
 
 

@@ -1,0 +1,1 @@
+"""Filters without training: CTF and deconvolution."""

@@ -91,7 +91,7 @@ def _content(stream, size, path):
             content = archive.read(entry)
             copy.writestr(entry.filename, content)
             if entry.filename.lower().endswith("data.pkl") and not all(
-                CALLABLES.fullmatch(argument)
+                CALLABLES.fullmatch(str(argument))
                 for code, argument, _ in pickletools.genops(content)
                 if code.name == "GLOBAL"
             ):

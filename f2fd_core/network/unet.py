@@ -34,7 +34,7 @@ class PartialConv3d(nn.Conv3d):
         response = functional.conv3d(values, self.weight, padding=1)
         z, y, x = (self._border_factor(side, values.device) for side in values.shape[-3:])
         factor = z[:, None, None] * y[None, :, None] * x[None, None, :]
-        bias = self.bias[:, None, None, None]
+        bias = self.bias[:, None, None, None]  # type: ignore[index]  # it has one
         return response * factor.to(response.dtype) + bias.to(response.dtype)
 
 
@@ -113,7 +113,8 @@ def _initialise(network, last):
     for module in network.modules():
         if isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, a=SLOPE)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     # The first predictions are near the mean, and so is the first loss to the best there is.
     with torch.no_grad():
         last.weight.mul_(FIRST_PREDICTIONS)
@@ -166,7 +167,7 @@ class CompactUNet(_UNet):
         _initialise(self, self.last)
 
 
-def folded(volumes):
+def pixel_unshuffle(volumes):
     """Blocks of 2 x 2 x 2 voxels as channels: (N, C, Z, Y, X) to (N, 8 C, Z / 2, Y / 2, X / 2).
 
     The inverse of the shuffling of Shi et al. (CVPR 2016), in three dimensions.
@@ -209,15 +210,18 @@ class UnshuffledUNet(nn.Module):
         _initialise(self, self.last[-1])
 
     def forward(self, volumes):
-        inner = self.inner(folded(volumes).contiguous(memory_format=torch.channels_last_3d))
+        inner = self.inner(
+            pixel_unshuffle(volumes).contiguous(memory_format=torch.channels_last_3d)
+        )
         return self.last(pixel_shuffle(inner).contiguous(memory_format=torch.channels_last_3d))
 
     @torch.no_grad()
     def invert(self):
         """Do with a tomogram what was done with its negative: f(x) becomes -f(-x)."""
-        first, last = self.inner.encoder[0][0], self.last[-1]
-        for values in (first.weight, last.weight, last.bias):
-            values.neg_()
+        weights = dict(self.named_parameters())
+        final = len(self.last) - 1
+        for name in ("inner.encoder.0.0.weight", f"last.{final}.weight", f"last.{final}.bias"):
+            weights[name].neg_()
 
 
 def build(config):

@@ -34,5 +34,7 @@ def axes_of(power, size, end):
             found.append(
                 (float((relative * grid.weights)[wedge].sum() / grid.weights[wedge].sum()), axes)
             )
-    least, axes = min(found, default=(1.0, None))
+    if not found:
+        return None
+    least, axes = min(found)
     return axes if least < MISSING else None

@@ -32,7 +32,7 @@ class FourierMasks(Perturbation):
         self.shape, self.stream = volume.shape, stream
         pool_size = pool_size or config.pool_size
         self.pool = DiskArray((pool_size, *self.shape), np.float16)
-        self.numbers = [None] * pool_size
+        self.numbers = [-1] * pool_size
         self.spectrum = spectrum_of(self._sections, self.shape, device)
         self.at_step(0)
 

@@ -1,0 +1,1 @@
+"""From a model to a denoised tomogram, tile by tile."""

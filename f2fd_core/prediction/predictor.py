@@ -104,7 +104,7 @@ class Predictor:
         self.network.eval()
         unet.enable_dropout(self.network)
         mean = torch.zeros(size, device=self.device)
-        squares = torch.zeros(size, device=self.device) if self.with_variance else None
+        squares = torch.zeros(size if self.with_variance else 0, device=self.device)
         done = 0
         while done < self.predictions:
             if self.cancelled.is_set() or self.dismissed.is_set():

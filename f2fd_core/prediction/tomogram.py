@@ -109,7 +109,11 @@ def _denoise_in_tiles(volume, box, path, workers, side, network, std, label, mad
         outputs = [
             stack.enter_context(
                 mrc.new_volume(
-                    name, *volume.source.header(*box), volume.source.labels, label, made_of
+                    name,
+                    **volume.source.header(*box),
+                    labels=volume.source.labels,
+                    done=label,
+                    made_of=made_of,
                 )
             )
             for name in files.volumes_of(path, std)

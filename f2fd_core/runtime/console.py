@@ -15,6 +15,7 @@ def line(message):
 
 
 def say(message):
+    """Print a message to the standard error, above a progress bar if there is one."""
     from tqdm import tqdm
 
     tqdm.write(line(message), file=sys.stderr)  # above a progress bar, if there is one
@@ -22,6 +23,7 @@ def say(message):
 
 
 def warn(message):
+    """Print a warning."""
     say(f"warning: {message}")
 
 

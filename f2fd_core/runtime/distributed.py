@@ -76,8 +76,8 @@ SINGLE_PROCESS = Group()
 
 def first_host(nodes):
     """The first host of a Slurm node list such as ``gpu[03-07,11],login``."""
-    match = re.match(r"([^,\[]+)(?:\[(\w+))?", nodes)
-    return match.group(1) + (match.group(2) or "")
+    name, bracket, numbers = nodes.split(",")[0].partition("[")
+    return name + re.split(r"\W", numbers)[0] if bracket else name
 
 
 def from_environment(environment):

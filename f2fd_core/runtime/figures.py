@@ -30,6 +30,7 @@ def literal(name):
 
 
 def save(figure, path):
+    """Write a figure as PNG, under a temporary name first."""
     with replaced(path) as partial:
         figure.savefig(partial, format="png", dpi=110, metadata={"Software": SOFTWARE})
 
@@ -47,6 +48,7 @@ def copy_picture(path, copy):
 
 
 def new_figure(**options):
+    """A Matplotlib figure; ``options`` as those of ``Figure``."""
     # The object-oriented interface: no global state, no display, whatever MPLBACKEND says.
     from matplotlib.figure import Figure
 

@@ -1,0 +1,1 @@
+"""Simulated tomograms, of which the truth is known."""

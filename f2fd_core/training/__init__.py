@@ -1,0 +1,1 @@
+"""How a network learns: state, steps, validation, stopping, log."""

@@ -10,7 +10,7 @@ WARMUP_STEPS = 10
 # before, whose knowledge could be lost, and the epochs after which it is half of that: more epochs
 # overfit a small tomogram (docs/method.md has what was measured).
 FIRST_RATE, SETTLING_STEPS, LEARNED_RATE, HALVING_EPOCHS = 8 / 3, 60, 2 / 3, 10
-PLATEAU = dict(factor=0.1, patience=10, min_lr=1e-8)
+FACTOR, FLAT_EPOCHS, LOWEST_RATE = 0.1, 10, 1e-8
 FLAT_LOSS = 1e-4
 
 
@@ -59,6 +59,7 @@ class EarlyStop:
         self.best, self.waited = float("inf"), 0
 
     def add(self, loss):
+        """Take an epoch's mean loss."""
         if loss < self.best - FLAT_LOSS:
             self.best, self.waited = loss, 0
         else:
@@ -75,7 +76,9 @@ class Schedule:
         self.losses = []
         self.plateau = self.by_step = None
         if config.schedule == "plateau":
-            self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **PLATEAU)
+            self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                optimizer, factor=FACTOR, patience=FLAT_EPOCHS, min_lr=LOWEST_RATE
+            )
         else:
             self.by_step = torch.optim.lr_scheduler.LambdaLR(
                 optimizer, course(config, steps, haste, epoch)
@@ -101,6 +104,7 @@ class Schedule:
                 self.plateau.step(mean)
 
     def stops(self):
+        """Whether the loss has been flat for as many epochs as --stop-patience says."""
         return bool(self.patience) and self.stop.waited >= self.patience
 
     def state_dict(self):

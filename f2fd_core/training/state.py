@@ -123,6 +123,7 @@ class Training:
         return min(MOST_STEPS, max(least, self.order.steps(epochs)))
 
     def finished(self):
+        """Whether no step is left to take."""
         if self.stopped:
             return True
         epochs = self.order.epochs_before(self.step)

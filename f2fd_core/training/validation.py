@@ -134,7 +134,8 @@ class ValidationCubes:
             power += float((targets.square() * weights).sum())
             signal += float((inputs * targets * weights).sum())
             count += float(weights.sum())
-        return Validation(*(value / max(count, 1.0) for value in (total, power, signal)), {})
+        loss, power, signal = (value / max(count, 1.0) for value in (total, power, signal))
+        return Validation(loss, power, signal, {})
 
     def _stein(self, predict, perturbations, random, patches, inner):
         """Stein's estimate of the error (Ann. Stat. 9 (1981) 1135), up to the noise's own power.

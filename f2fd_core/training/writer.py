@@ -82,6 +82,7 @@ class Writer:
                 self.draw_from = drawn + PAUSE_OF_DRAWING * (drawn - began)
 
     def save_checkpoint(self):
+        """Write a checkpoint of the present step."""
         training = self.training
         checkpoint.save(
             checkpoint.path_of(training.checkpoints, training.step),
