@@ -8,7 +8,7 @@ from multiprocessing.forkserver import ensure_running
 import numpy as np
 import pytest
 import torch
-from runs import CONTEXT
+from processes import CONTEXT
 
 from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, fourier, simulate, train
 from f2fd_core.cli import ENDING
@@ -124,7 +124,7 @@ def without_pictures(request, monkeypatch):
 
 @pytest.fixture
 def forked(monkeypatch):
-    """Processes are forked from the server of :mod:`runs`, which has imported PyTorch already, and
+    """Processes are forked from the server of ``processes``, which has imported PyTorch already and
     which would keep what signals are blocked where it is started."""
     ensure_running()
     monkeypatch.setattr(distributed, "START_METHOD", CONTEXT.get_start_method())

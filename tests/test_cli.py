@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 import torch
+from bad_files import FAULTS, faulty
 from conftest import data
-from test_mrc import FAULTS, faulty
 
 from f2fd_core import DeconvolveConfig, cli
 from f2fd_core.cli import ENDING, main, parse

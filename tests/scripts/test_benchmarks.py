@@ -24,7 +24,7 @@ from f2fd_core.runtime.run_folder import prepare_folder
 from f2fd_core.simulation.microscope import simulate_volumes
 from f2fd_core.training.trainer import fit
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SHAPE = (32, 48, 48)
 
 

@@ -3,8 +3,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
-from test_training import assert_same_weights
+from conftest import TINY, assert_same_weights
 
 from f2fd_core import TrainConfig, fourier, train
 from f2fd_core.commands import train as training

@@ -8,8 +8,8 @@ import mrcfile
 import numpy as np
 import pytest
 import torch
+from bad_files import save
 from conftest import TINY, assert_same_weights, data, whole
-from test_mrc import save
 
 from f2fd_core import (
     DeconvolveConfig,

@@ -15,7 +15,7 @@ import mrcfile
 import numpy as np
 import pytest
 from conftest import assert_same_weights, data
-from runs import Run, assert_whole, finish
+from processes import Run, assert_whole, finish
 
 from f2fd_core import (
     BenchmarkConfig,

@@ -10,7 +10,7 @@ import textwrap
 
 import pytest
 
-REPOSITORY = pathlib.Path(__file__).parent.parent
+REPOSITORY = pathlib.Path(__file__).parents[2]
 SOURCES = sorted(
     path
     for folder in ("f2fd_core", "f2fd_scipion", "benchmarks")

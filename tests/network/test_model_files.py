@@ -23,7 +23,7 @@ from f2fd_core.data import mrc
 from f2fd_core.network import checkpoint, unet
 from f2fd_core.runtime import train_log
 
-MODELS = pathlib.Path(__file__).parent / "models"
+MODELS = pathlib.Path(__file__).parents[1] / "models"
 RELEASES = sorted(path.name.split("_")[0] for path in MODELS.glob("*_model.pt"))
 CASES = int(os.environ.get("F2FD_TEST_CASES", 1000)) // 10
 CONFIG = TrainConfig(features=1)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 INSTALLER = textwrap.dedent("""
     import json, pathlib, sys
     from f2fd_scipion import headless

@@ -511,7 +511,7 @@ def test_std_needs_two_predictions():
 
 
 def test_readme_shows_the_current_arguments():
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     assert readme_table.renewed(readme) == readme, "run: make table"
 
 
