@@ -57,7 +57,7 @@ VARIANTS = {
     "half-maps": {"perturbation": "noise2noise"},
     "A the same at all frequencies": {"noise": NoiseSettings(falling=False)},
     "signal near the axis not looked at": {"noise": NoiseSettings(near_axis=False)},
-    "no signal told by its angles": {"noise": NoiseSettings(by_angle=False)},
+    "signal not separated by its angles": {"noise": NoiseSettings(by_angle=False)},
     "hardly any signal left in": {"noise": NoiseSettings(hardly_any=1e-6)},
     "noise at the lowest frequencies, too": {"noise": NoiseSettings(fading=0)},
     "windows of 32": {"noise": NoiseSettings(window=32)},
@@ -195,7 +195,7 @@ def run_training(argv=None):
     """What each choice of the default method is worth, on simulated tomograms, in one run.
 
     Every variant trains for the same number of steps and differs from the default in the settings
-    named; "true spectrum" is told the spectrum of all that is not in the reference, "spectrum of
+    named; "true spectrum" is given the spectrum of all that is not in the reference, "spectrum of
     the half-maps' difference" that of the noise without a thick tomogram's streaks, "half-maps"
     learns from the true halves; with --predictions the default's model denoises in other ways, too.
     Prints a table with the scores of the denoised tomogram, the power of the noise as estimated
@@ -277,7 +277,7 @@ KNOWN_FROM = 0.1
 
 
 NOISE_VARIANTS = {
-    "no signal told by its angles": NoiseSettings(by_angle=False),
+    "signal not separated by its angles": NoiseSettings(by_angle=False),
     "A the same at all frequencies": NoiseSettings(falling=False),
     "signal near the axis not looked at": NoiseSettings(near_axis=False),
     "hardly any signal left in": NoiseSettings(hardly_any=1e-6),
@@ -301,12 +301,13 @@ def bands(power, size):
 
 
 def run_noise(argv=None):
-    """How well the noise is told from the signal, before there is a network.
+    """How well the noise is separated from the signal, before there is a network.
 
     Simulated tomograms of several seeds, in which signal and noise are known. Prints for each
     Fourier band the noise over all power, and the noise as it is taken to be over what it is, for
-    the default and for variants of how signal is told from noise; and for each the highest ratio of
-    all, and the lowest where noise is more than half of the power, above 0.1 cycles per voxel.
+    the default and for variants of how signal is separated from noise; and for each the highest
+    ratio of all, and the lowest where noise is more than half of the power, above 0.1 cycles per
+    voxel.
 
         python benchmarks/ablation.py noise [--cases cell crowded@1 ...] [--seeds 2 3 ...]
 

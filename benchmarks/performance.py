@@ -306,7 +306,7 @@ def run_scaling(argv=None):
 
     Three sizes of each, with the seconds per unit beside them: constant where time grows linearly.
     The noise's estimate, which more than four predictions need, takes about the same for any large
-    tomogram and is told apart.
+    tomogram and is shown apart.
 
         python benchmarks/performance.py scaling --threads 1
     """

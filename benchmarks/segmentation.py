@@ -131,7 +131,7 @@ def main(argv=None):
     network = train(
         pairs, options.steps, MOST_WHITE if foreign else 0.0, device, choose_dtype("auto", device)
     )
-    # Now and then a training goes wrong, and then the table tells nothing.
+    # Now and then a training goes wrong, and then the table says nothing.
     known = [dice(network, volume, mask > 0.5, device) for volume, mask in pairs]
     print(f"Dice on what it learned from: {', '.join(f'{value:.3f}' for value in known)}\n")
     methods = [

@@ -309,7 +309,7 @@ def trained(tomograms, folder, **settings):
     )
 
 
-def tell(words, model, tomogram, folder, half_maps=(), **settings):
+def report(words, model, tomogram, folder, half_maps=(), **settings):
     output = os.path.join(folder, "check")
     check(
         CheckConfig(
@@ -378,25 +378,25 @@ def run_verdicts(argv=None):
         cell, spheres = (simulated(name, SHAPE, folder) for name in ("cell", "spheres"))
         crowded = simulated("crowded", SHAPE, folder)
         good = trained([cell.tomogram], places["cell"])
-        tell("trained on this tomogram", good, cell.tomogram, folder)
-        tell("the same, with half-maps", good, cell.tomogram, folder, cell.halves)
+        report("trained on this tomogram", good, cell.tomogram, folder)
+        report("the same, with half-maps", good, cell.tomogram, folder, cell.halves)
         other = trained([spheres.tomogram], places["other"])
-        tell("of another specimen", other, crowded.tomogram, folder)
-        tell("of the other contrast", good, negative(cell.tomogram, folder), folder)
-        tell("with tiles of 16 voxels", good, cell.tomogram, folder, tile_size=16)
+        report("of another specimen", other, crowded.tomogram, folder)
+        report("of the other contrast", good, negative(cell.tomogram, folder), folder)
+        report("with tiles of 16 voxels", good, cell.tomogram, folder, tile_size=16)
         small = simulated("cell", SMALL, folder)
         over = trained([small.tomogram], places["small"], start="random", steps=OVERTRAINED)
-        tell(f"overtrained, {OVERTRAINED} steps", over, small.tomogram, folder)
+        report(f"overtrained, {OVERTRAINED} steps", over, small.tomogram, folder)
         if arguments.lamella:
             boxes = [
                 os.path.join(arguments.lamella, f"box{number}_even.mrc") for number in range(BOXES)
             ]
-            tell("a real cell, trained on it", trained(boxes, places["cell"]), boxes[0], folder)
+            report("a real cell, trained on it", trained(boxes, places["cell"]), boxes[0], folder)
             if arguments.other:
                 os.makedirs(places["old"])
                 old = of_version(arguments.other, boxes, places["old"])
                 for number, box in enumerate(boxes):
-                    tell(f"the same, version 1.1, box {number}", old, box, folder)
+                    report(f"the same, version 1.1, box {number}", old, box, folder)
 
 
 def main(argv=None):

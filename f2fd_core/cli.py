@@ -135,19 +135,19 @@ def _require(settings, *names):
 
 def _train(settings):
     _require(settings, *(() if settings.half_maps else ("tomograms",)), "output")
-    from f2fd_core.checking.short import tell
+    from f2fd_core.checking.short import report
     from f2fd_core.commands.train import train
     from f2fd_core.runtime.run_folder import model_in
 
-    train(settings, lambda volumes: tell(model_in(settings.output), settings, volumes))
+    train(settings, lambda volumes: report(model_in(settings.output), settings, volumes))
 
 
 def _denoise(settings):
     _require(settings, "model", *(() if settings.half_maps else ("tomograms",)), "output")
-    from f2fd_core.checking.short import tell
+    from f2fd_core.checking.short import report
     from f2fd_core.commands.denoise import denoise
 
-    denoise(settings, lambda volumes: tell(settings.model, settings, volumes, write=True))
+    denoise(settings, lambda volumes: report(settings.model, settings, volumes, write=True))
 
 
 def _check(settings):
@@ -282,7 +282,7 @@ def main(argv=None):
     try:
         with _ending_in_order():
             settings, run = parse(sys.argv[1:] if argv is None else argv)
-            with memory.told(settings):
+            with memory.reported(settings):
                 run(settings)
     except UserError as error:
         _say(f"error: {error}")

@@ -83,7 +83,7 @@ def _written(protocol, before):
 def _state(path):
     """What changes when a file is written; None if there is none."""
     try:
-        # Opening it asks a network's file server anew, to which another node may have written.
+        # Opening it asks a network's file server again, to which another node may have written.
         with open(path, "rb") as stream:
             found = os.fstat(stream.fileno())
     except FileNotFoundError:
@@ -111,7 +111,7 @@ def run(protocol, arguments, result, gpu=False, about=()):
             or _last_line(written.get(protocol.getStdoutLog(), ""))
             or str(error)
         ) from error
-    if _state(result) == state:  # runJob doesn't tell when a job in a queue fails
+    if _state(result) == state:  # runJob doesn't say when a job in a queue fails
         raise EngineError(
             _sentence(_written(protocol, sizes).values(), about)
             or f"the engine ended without writing {result}"
@@ -157,7 +157,7 @@ def ask(arguments):
 
 
 def describe(model):
-    """What ``f2fd info`` tells about a model file, as a dictionary. Raises EngineError."""
+    """What ``f2fd info`` says about a model file, as a dictionary. Raises EngineError."""
     return ask(["info", model])
 
 

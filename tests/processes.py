@@ -87,7 +87,7 @@ class Run:
     def wait(self):
         """The exit code, or minus the number of the signal that ended it."""
         self.process.join(PATIENCE)
-        assert self.process.exitcode is not None, "it hangs: " + self.told()
+        assert self.process.exitcode is not None, "it hangs: " + self.output()
         return self.process.exitcode
 
     def end(self, number):
@@ -100,10 +100,10 @@ class Run:
         """Wait until something is the case, which must be before the end."""
         limit = time.monotonic() + PATIENCE
         while not happened():
-            assert self.process.exitcode is None and time.monotonic() < limit, self.told()
+            assert self.process.exitcode is None and time.monotonic() < limit, self.output()
             time.sleep(0.005)
 
-    def told(self):
+    def output(self):
         with open(self.log, encoding="utf-8", errors="replace") as stream:
             return stream.read()
 
@@ -111,15 +111,15 @@ class Run:
         """What it said beyond progress, warnings and news."""
         return [
             line
-            for line in self.told().replace("\r", "\n").splitlines()
+            for line in self.output().replace("\r", "\n").splitlines()
             if line.startswith("f2fd: error: ")
         ]
 
     def refused(self, code, *words):
         """Assert that it ended with an exit code and one sentence that has the words."""
-        assert self.wait() == code, self.told()
+        assert self.wait() == code, self.output()
         (sentence,) = self.sentences()
-        assert "Traceback" not in self.told()
+        assert "Traceback" not in self.output()
         for word in words:
             assert str(word) in sentence, sentence
 
@@ -127,7 +127,7 @@ class Run:
 def finish(arguments, folder):
     """Run a command to its end, which must be a good one."""
     run = Run(arguments, folder)
-    assert run.wait() == 0, run.told()
+    assert run.wait() == 0, run.output()
     return run
 
 

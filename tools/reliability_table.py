@@ -20,7 +20,7 @@ ORDER = ("failed", "skipped", "passed")
 
 
 class Table:
-    """Collects what pytest tells about marked tests, as its plugin."""
+    """Collects what pytest reports of marked tests, as its plugin."""
 
     def __init__(self):
         self.marks, self.rows = {}, {}

@@ -169,7 +169,7 @@ def simulated_case(name, config, snr, seed, folder):
     volumes = simulate_volumes(simulation)
     if name in ("thick", "in-situ"):
         # Where slices don't overlap, much of a noise-free reconstruction is the streaks of what
-        # lies above and below: it can't tell what is right.
+        # lies above and below: it can't show what is right.
         dense = dataclasses.replace(simulation, tilt_step=DENSE_STEP)
         volumes["clean"] = simulate_volumes(dense)["clean"]
     if name == "real-noise":

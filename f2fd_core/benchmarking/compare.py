@@ -94,7 +94,7 @@ def run_case(config, case, folder):
     if case.reference:
         volumes["reference"] = case.reference
     if membranes:
-        # No filter tells all membranes, not even without noise.
+        # No filter finds all membranes, not even without noise.
         rows.append(
             dict(
                 about, method="reference", membrane_average_precision=membranes.precision(reference)

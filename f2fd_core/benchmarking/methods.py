@@ -101,7 +101,7 @@ def _filter_settings(name, config):
     }[name]
 
 
-def _told(setting):
+def _words_of(setting):
     """A filter's setting in a few letters."""
     if isinstance(setting, DeconvolveConfig):
         return f"{setting.strength:g}/{setting.snr_falloff:g}"
@@ -135,7 +135,7 @@ def run_filter(name, config, case, path):
     mrc.write_volume(
         path, np.asarray(result, dtype=np.float32) * std + mean, source.true_voxel_size[0]
     )
-    return Outcome(path, _told(best), 0, 0.0, seconds, resident_gib(peak=True))
+    return Outcome(path, _words_of(best), 0, 0.0, seconds, resident_gib(peak=True))
 
 
 # The methods that learn.

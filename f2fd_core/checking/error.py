@@ -10,8 +10,8 @@ tomogram is not in its response, and passes for signal.
 
 With half-maps N is known. Without, the estimate that a training begins with is off by a tenth, and
 a tenth of the noise may be more than all the signal. But a network that does its best leaves
-<|X - f(X)|²> = N - C, and C = t N, t being its response: which tells N once more. What it does not
-explain of the signal, then, is C. So the best of several networks tells of all.
+<|X - f(X)|²> = N - C, and C = t N, t being its response: which gives N once more. What it does not
+explain of the signal, then, is C. So the best of several networks gives N for all.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ from f2fd_core.evaluation import metrics
 TINY = 1e-30
 # Less than this share of a shell's power counts as no signal.
 SIGNAL = 0.01
-# A network that passes more than this share of noise tells nothing of how much there is.
+# A network that passes more than this share of noise says nothing about how much there is.
 MOST_PASSED = 0.8
 # The least and the most that is unexplained of the signal, over what would be if the best network
 # did its best: half and twice as much, which held the truth in three of four models on a seed that
@@ -36,7 +36,7 @@ WIDTHS = np.geomspace(0.4, 6, 25)
 
 
 class Estimate:
-    """What shells tell of the error of several results (names).
+    """What shells show of the error of several results (names).
 
     Attributes, by shell: ``noise`` and ``signal``, their power, and ``covariance[name]`` of each
     result with the signal. ``by_half_maps``: whether the noise is known by half-maps; ``best``: the
@@ -70,7 +70,7 @@ class Estimate:
 
     def _stein(self, name):
         """Stein's estimate of the error of a result, but for the noise's own power, with the noise
-        that the probe has: it need not be right to tell which of several results is best."""
+        that the probe has: it need not be right to show which of several results is best."""
         return (self.left_by(name) + 2 * self.shells[name + " response", PROBE]).sum()
 
     def left_by(self, name):

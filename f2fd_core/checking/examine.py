@@ -74,7 +74,7 @@ def shells_of(denoisers, noise, seed, step, parts, each=None):
 
 
 def examine(denoisers, noise, seed, step):
-    """All that a report tells of a tomogram, an :class:`Examined`; see :func:`shells_of`."""
+    """All that a report says of a tomogram, an :class:`Examined`; see :func:`shells_of`."""
     denoiser = denoisers[DENOISED]
     volume, device = denoiser.perturbation.volume, denoiser.perturbation.device
     unexplained, explained, removed = (Places(volume.shape) for _ in range(3))

@@ -17,7 +17,7 @@ from f2fd_core.runtime.randomness import GLOBAL
 # A tomogram of up to so many voxels is checked as a whole, of a larger one as many cubes with sides
 # of PART as have so many.
 MOST_VOXELS, PART = 1 << 22, 64
-# Of fewer voxels there is nothing to say: too few coefficients tell signal from noise.
+# Of fewer voxels there is nothing to say: too few coefficients to separate signal from noise.
 LEAST_VOXELS = 1 << 15
 
 

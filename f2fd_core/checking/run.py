@@ -87,7 +87,7 @@ def _plan(config):
     """(the CheckConfig without results among its tomograms, {tomogram: the folder of its report},
     the files of all); raises UserError if one of them must not be written."""
     left_out = files.results_among(config.names())
-    console.tell_left_out(left_out)
+    console.warn_of_results(left_out)
     config = config.without(left_out)
     folders = _folders(config)
     results = [os.path.join(config.output, name) for name in (REPORT, PAGE)]

@@ -80,7 +80,7 @@ def sentence(name, found):
     ), worse
 
 
-def tell(model, config, volumes=None, write=False):
+def report(model, config, volumes=None, write=False):
     """Say the verdict on each tomogram of a TrainConfig or DenoiseConfig, see :func:`judged`; with
     ``write`` the numbers also go to ``<name>_check.json`` in its output folder."""
     for name, found in judged(model, config, volumes):

@@ -5,7 +5,7 @@ from f2fd_core.network.checkpoint import PRETRAINED, load, restore
 from f2fd_core.training.contrast import is_opposite
 
 # As few as a training has that ends by itself: what is learned later is less than what an estimate
-# without a truth can tell.
+# without a truth can show.
 STEPS = 60
 
 

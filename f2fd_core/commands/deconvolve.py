@@ -40,7 +40,7 @@ def deconvolve(config: DeconvolveConfig) -> List[str]:
     """
     prepare_cpu(config.threads)
     left_out = files.results_among(config.tomograms)
-    console.tell_left_out(left_out)
+    console.warn_of_results(left_out)
     config = dataclasses.replace(
         config, tomograms=tuple(path for path in config.tomograms if path not in left_out)
     )

@@ -105,7 +105,7 @@ def _plan(config):
     UserError if a result must not be written.
     """
     left_out = files.results_among(config.names())
-    console.tell_left_out(left_out)
+    console.warn_of_results(left_out)
     config = config.without(left_out)
     paths = files.output_paths(config.names(), config.output, files.DENOISED)
     results = []
@@ -144,7 +144,7 @@ def _fingerprints(config):
 
 
 def _finished(path, std, made_of):
-    """Whether nothing is left to do for a result, which is then told.
+    """Whether nothing is left to do for a result, which is then reported.
 
     Raises UserError if what is there was made of something else, or is a picture of the user's.
     """
@@ -156,7 +156,7 @@ def _finished(path, std, made_of):
         if others:
             raise UserError(
                 f"{name} was made of "
-                f"{(' and '.join(others) if noted else 'what it does not tell')}; it "
+                f"{(' and '.join(others) if noted else 'what it does not say')}; it "
                 "is kept: give --overwrite to replace it, or another output folder"
             )
     if there == names:

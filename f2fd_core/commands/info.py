@@ -22,7 +22,7 @@ def describe(config):
 
 
 def describe_machine():
-    """Versions, devices and memory (GiB); without PyTorch only what can be told without it."""
+    """Versions, devices and memory (GiB); without PyTorch only what is known without it."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "f2fd": __version__,

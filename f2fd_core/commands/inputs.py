@@ -34,7 +34,7 @@ def open_silently(config, trained):
 
 
 def open_as_they_are(config, trained):
-    """The tomograms or half-maps of a TrainConfig or another, with their warnings told.
+    """The tomograms or half-maps of a TrainConfig or another, with their warnings reported.
 
     ``trained``: the TrainConfig of the model, which says whether outliers are clipped and what is
     learned from half-maps. Raises UserError.
@@ -47,7 +47,7 @@ def open_as_they_are(config, trained):
 
 
 def warn_of_voxel_sizes(volumes, expected, other):
-    """Tell of tomograms whose voxel size differs from the one that is ``expected`` (Å); ``other``:
+    """Warn of tomograms whose voxel size differs from the one that is ``expected`` (Å); ``other``:
     what has that one, with its verb."""
     for volume in volumes:
         if abs(volume.voxel_size - expected) > VOXEL_SIZE_TOLERANCE * expected:

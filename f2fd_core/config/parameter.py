@@ -29,7 +29,7 @@ _REPR.maxstring = 60
 
 
 class UserError(ValueError):
-    """A mistake in what the user gave, told in one sentence; the command line exits with 2."""
+    """A mistake in what the user gave, reported in one sentence; the command line exits with 2."""
 
 
 def brief(value):

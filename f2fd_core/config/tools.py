@@ -34,7 +34,7 @@ class EvaluateConfig(Config):
         "Membrane mask",
         "Mask of the true membranes (MRC, above 0.5 "
         "inside): adds the average precision of a ridge filter's membrane map, "
-        "at the scale that tells the reference's membranes best.",
+        "at the scale that detects the reference's membranes best.",
         INPUT,
     )
 

@@ -229,7 +229,7 @@ class TrainConfig(shared.TomogramsConfig):
     learning_rate: float = param(
         3e-3,
         "Learning rate",
-        "Learning rate of the optimizer; the schedule tells how it changes.",
+        "Learning rate of the optimizer; the schedule says how it changes.",
         TRAINING,
         gt=0,
         le=1,

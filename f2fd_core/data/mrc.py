@@ -79,25 +79,25 @@ class MrcVolume:
 
     def doubts(self):
         """Sentences on what is odd about the voxel size."""
-        size, told = self.voxel_size, []
+        size, found = self.voxel_size, []
         if max(size) > min(size) * (1 + ANISOTROPY):
             x, y, z = size
-            told.append(
+            found.append(
                 f"{self.path} has anisotropic voxels of {x:g} x {y:g} x {z:g} Å (x, y, z); they "
                 "are treated as cubic"
             )
         if self.stated and abs(size[0] - self.stated) > 0.01 * self.stated:
-            told.append(
+            found.append(
                 f"{self.path} has voxel size {size[0]:g} Å in its header, not the "
                 f"{self.stated:g} Å of --voxel-size, which results get"
             )
         if not self.stated and size == (1, 1, 1):
-            told.append(
+            found.append(
                 f"{self.path} has voxel size 1 Å in its header, which many programs write "
                 "when they don't know it; expected the tomogram's, often 5 to 20 Å: give "
                 "it with --voxel-size"
             )
-        return told
+        return found
 
     def header(self, first=(0, 0, 0), shape=None):
         """What a result of the same size, or for the box of ``shape`` at the voxel ``first`` (Z, Y,
@@ -191,7 +191,7 @@ def open_volume(path, voxel_size=0.0):
 
 
 def originals(paths):
-    """Those of the files that F2Fd has not made from others, as their labels tell."""
+    """Those of the files that F2Fd has not made from others, as their labels say."""
     return [
         path
         for path in paths

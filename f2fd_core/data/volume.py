@@ -12,7 +12,7 @@ from f2fd_core.data.intensity import Intensities, opened
 from f2fd_core.data.orientation import USUAL
 from f2fd_core.data.regions import crop, in_words
 
-# So many voxels around it tell which of a region are outliers or lie in constant parts.
+# So many voxels around it show which of a region are outliers or lie in constant parts.
 AROUND = 2
 LEAST_CONTRAST = 1e-7
 

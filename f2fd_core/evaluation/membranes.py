@@ -66,8 +66,8 @@ def average_precision(scores, truth):
 class Membranes:
     """The membranes of a reference, by which those in other volumes are judged.
 
-    The reference tells whether they are bright or dark, and at which of RIDGE_SCALES (voxels) the
-    ridge filter tells them best: at another one a volume could be better for being worse than the
+    The reference shows whether they are bright or dark, and at which of RIDGE_SCALES (voxels) the
+    ridge filter detects them best: at another one a volume could be better for being worse than the
     reference.
     """
 

@@ -120,7 +120,7 @@ def shell_scores(volume, reference):
 def score(volume, reference, membranes=None):
     """All scores of a volume against a reference (float32 tensors), as a dictionary.
 
-    Those of :func:`shell_scores` are among them; with :class:`Membranes`, how well these are told.
+    Those of :func:`shell_scores` are among them; with :class:`Membranes`, how well these stand out.
     """
     fitted, span = matched(volume, reference), value_range(reference)
     scaled, truth = min_max(volume), min_max(reference)

@@ -44,7 +44,7 @@ def save(path, weights, config, step, voxel_size, **training):
         **training,
     )
     with replaced(path) as partial:
-        # PyTorch, writing by itself, does not tell why the system refuses.
+        # PyTorch, writing by itself, does not say why the system refuses.
         content = io.BytesIO()
         torch.save(state, content)
         with zipfile.ZipFile(content, "a") as archive:
@@ -222,7 +222,7 @@ def newest(folder, warn):
     """The newest good checkpoint of a folder as (path, state), (None, None) if it has none.
 
     One that can't be loaded, or has weights that are not finite, is reported through ``warn`` and
-    passed over; raises UserError when that leaves none, since starting anew would replace them.
+    passed over; raises UserError when that leaves none, since starting again would replace them.
     """
     paths = _paths(folder)
     for path in paths:
@@ -235,6 +235,6 @@ def newest(folder, warn):
     if paths:
         raise UserError(
             f"none of the {len(paths)} checkpoints in {folder} can be loaded; "
-            "expected one to resume from, or --overwrite to start anew"
+            "expected one to resume from, or --overwrite to start again"
         )
     return None, None

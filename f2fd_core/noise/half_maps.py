@@ -1,7 +1,7 @@
 """Whether files can be two half-maps of one tomogram, and that tomogram.
 
-Half-maps have their signal in common, and not their noise. What volumes have in common is told by
-the Fourier shells of windows, and what of each is signal by :mod:`f2fd_core.noise`.
+Half-maps have their signal in common, and not their noise. What volumes have in common is measured
+in the Fourier shells of windows, and what of each is signal by :mod:`f2fd_core.noise`.
 """
 
 import numpy as np
@@ -14,11 +14,11 @@ from f2fd_core.noise import NoiseSettings, periodogram
 from f2fd_core.noise.spectrum import TINY, censored_exponential_mean, noise_and_signal
 
 WINDOWS = 64
-# What is common tells something where signal, below LOW (cycles per voxel), is as much of the power
-# as TELLS (the mean square of its share), in at least as many coefficients as LEAST, or noise of
+# What is common means something where signal, below LOW (cycles per voxel), is as much of the power
+# as ENOUGH (the mean square of its share), in at least as many coefficients as LEAST, or noise of
 # all. Of signal, below ODD hardly any is common, and below STRANGE none; noise of their own has
 # less in common than COMMON_NOISE.
-LOW, TELLS, LEAST, ODD, STRANGE, COMMON_NOISE = 0.15, 0.15, 200, 0.2, 0.15, 0.25
+LOW, ENOUGH, LEAST, ODD, STRANGE, COMMON_NOISE = 0.15, 0.15, 200, 0.2, 0.15, 0.25
 # A cross-correlation that is no chance, in standard deviations of all its values, and the
 # frequencies (cycles per voxel) that it is made of.
 OUTSTANDING, CORRELATED = 9.0, (0.02, 0.25)
@@ -31,9 +31,9 @@ class Likeness:
 
     Attributes: ``curve``, the Fourier shell correlation of their windows; ``signal`` and ``noise``,
     the common part of either: 1 for the same, 0 for independent ones, -1 for the negative. The
-    latter is 0 where there is too little noise; ``tells``: whether there is enough signal.
-    ``correlation``: their cross-correlation as they lie, ``highest`` the largest anywhere, in
-    standard deviations, and ``shift``, how many voxels (Z, Y, X) away that is.
+    latter is 0 where there is too little noise; ``means_something``: whether there is enough
+    signal. ``correlation``: their cross-correlation as they lie, ``highest`` the largest anywhere,
+    in standard deviations, and ``shift``, how many voxels (Z, Y, X) away that is.
     """
 
     def __init__(self, first, second, offset=(0, 0, 0)):
@@ -76,13 +76,13 @@ class Likeness:
         weights = count * (grid.frequencies[shells] < LOW)
         square = float((weights * share**2).sum())
         independent = min(len(corners), np.prod(first.shape) / np.prod(size))
-        self.tells = square > max(TELLS * float(weights.sum()), LEAST / independent)
+        self.means_something = square > max(ENOUGH * float(weights.sum()), LEAST / independent)
         self.signal = float((weights * share * self.curve).sum()) / max(square, TINY)
         noise, excess = (
             float((values * count).sum())
             for values in (mean(least_noises), common - rest(least_noises))
         )
-        self.noise = excess / noise if noise > TELLS * float((power * count).sum()) else 0.0
+        self.noise = excess / noise if noise > ENOUGH * float((power * count).sum()) else 0.0
         self._correlate(cross, power, grid)
 
     def _correlate(self, cross, power, grid):
@@ -101,7 +101,7 @@ class Likeness:
 
     def odd(self):
         """Whether there is hardly any signal in common."""
-        return self.tells and self.signal < ODD and self.correlation < OUTSTANDING
+        return self.means_something and self.signal < ODD and self.correlation < OUTSTANDING
 
 
 def strange(first, second, found):
@@ -113,7 +113,7 @@ def strange(first, second, found):
             if moved.correlation > OUTSTANDING and moved.signal > max(ODD, 1.5 * found.signal):
                 z, y, x = map(abs, shift)
                 return f"are {z}, {y} and {x} voxels (Z, Y, X) apart"
-    if found.correlation < -OUTSTANDING or found.tells and found.signal < -ODD:
+    if found.correlation < -OUTSTANDING or found.means_something and found.signal < -ODD:
         return "have opposite contrast"
     return "have no signal in common" if found.odd() and found.signal < STRANGE else ""
 

@@ -18,7 +18,7 @@ FULL = 0.9
 # A slab without matter has no more than so many times the noise in any shell at these frequencies
 # (cycles per voxel), the volume more than so many times on average; and at least so many windows.
 MATTER, NOISE_ALONE, VOLUME, LEAST_WINDOWS = (0.02, 0.3), 1.3, 1.5, 8
-# How many windows tell how a volume lies.
+# How many windows show how a volume lies.
 ORIENTATION_WINDOWS = 64
 
 
@@ -28,7 +28,7 @@ class NoiseModel:
     Attributes: ``window`` (Z, Y, X), on whose rfft grid ``power`` and the mean ``total`` power of
     noise and signal are; ``lower`` and ``upper``, by Fourier shell of that grid, what the noise may
     be (see :class:`~f2fd_core.noise.spectrum.Spectrum`), and ``expected``, what it most likely is:
-    ``power`` errs on the low side where signal and noise can't be told apart; ``profile``;
+    ``power`` errs on the low side where signal and noise can't be separated; ``profile``;
     ``matter_free``, the share of the volume that has no matter. Power is in squares of the volume's
     standard deviation.
     """

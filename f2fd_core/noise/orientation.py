@@ -16,7 +16,7 @@ LOWEST, FLAT = 1 / 3, 4
 
 def axes_of(power, size, end):
     """The axes (Z is 0, Y 1, X 2) along which the depth, the tilt axis and the direction across
-    both lie; None where no missing wedge tells.
+    both lie; None where no missing wedge shows them.
 
     ``power``: the mean of windows of ``size``, on the rfft grid; ``end``: where it ends, in cycles
     per voxel. A tilt series leaves out the directions nearer to the depth's than the last tilt,

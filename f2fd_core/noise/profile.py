@@ -1,6 +1,6 @@
 """How the strength of the noise changes over a tomogram: with depth and towards the borders.
 
-The noise is taken to be stationary noise times g(z, y, x) = gz(z) gy(y) gx(x). Windows tell g: the
+The noise is taken to be stationary noise times g(z, y, x) = gz(z) gy(y) gx(x). Windows give g: the
 power at high frequencies, where there is little signal, relative to the mean over the windows.
 Medians along each axis in turn (Tukey's median polish, 1977) pass over the windows with signal.
 Where signal outweighs the noise in most windows, nothing can be said of g, and it is taken to be 1.

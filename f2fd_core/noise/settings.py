@@ -20,7 +20,7 @@ class NoiseSettings:
     falling : bool
         Whether the level A(|k|) may fall towards Nyquist.
     by_angle : bool
-        Whether the share of noise far from the tilt axis is told by the power near it.
+        Whether the share of noise far from the tilt axis is found by the power near it.
     near_axis : bool
         Whether signal is looked for near the tilt axis, where all tilts add up.
     hardly_any : float

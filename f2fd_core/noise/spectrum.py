@@ -169,7 +169,7 @@ def noise_share(power, noise, across, size):
 
     Near the axis the noise is known: what is above it is signal. At the distance q from the axis
     there are 1 / q slices of projections to a coefficient; noise adds in power, and signal in
-    amplitude, so that it is B U(|k|) / q beside noise of B A: what it is near the axis tells what
+    amplitude, so that it is B U(|k|) / q beside noise of B A: what it is near the axis gives what
     it is elsewhere. In shells without coefficients near the axis nothing is known: 0.
     """
     grid = grid_of(size)

@@ -11,7 +11,7 @@ class Noise2Noise(Perturbation):
     """Noise2Noise (Lehtinen et al., ICML 2018) from one half-map to the other.
 
     Their noises are independent since they come from different frames or tilts. Which of them is
-    the input is drawn anew every time; the prediction takes them in turn.
+    the input is drawn every time; the prediction takes them in turn.
     """
 
     def _half(self, number, start, size):

@@ -43,7 +43,7 @@ def denoise_tomogram(box, perturbation, path, predictors, config, trained, made_
     for predictor in predictors:
         workers += [(predictor, perturbation.on(predictor.device))] * predictor.tiles_in_flight()
     side, multiple = config.tile_size, NETWORK_MULTIPLE[trained.network]
-    # All models are called model.pt: the folders tell which it is.
+    # All models are called model.pt: the folders show which it is.
     model = os.sep.join(os.path.abspath(config.model).split(os.sep)[-3:])
     while True:
         try:

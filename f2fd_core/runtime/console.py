@@ -7,7 +7,7 @@ LINE_SECONDS = 30
 
 
 def line(message):
-    """The line that tells a message; what can't be printed in it, such as the end of a line in a
+    """A message as a line; what can't be printed in it, such as the end of a line in a
     file's name or a byte there that is no UTF-8, is spelled out."""
     return "f2fd: " + "".join(
         letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message
@@ -27,7 +27,7 @@ def warn(message):
     say(f"warning: {message}")
 
 
-def tell_left_out(results):
+def warn_of_results(results):
     """Warn of results (paths) that stood among the tomograms that they were made from."""
     for path in results:
         warn(f"{path} is left out: by its name, it is a result of another of the tomograms")
@@ -69,7 +69,7 @@ class _Lines:
         self.began, self.postfix = time.monotonic(), None
 
     def __enter__(self):
-        self._tell()
+        self._report()
         return self
 
     def set_postfix(self, refresh, **values):
@@ -77,18 +77,18 @@ class _Lines:
 
     def update(self):
         self.done += 1
-        if time.monotonic() - self.told_at >= LINE_SECONDS:
-            self._tell()
+        if time.monotonic() - self.said_at >= LINE_SECONDS:
+            self._report()
 
-    def _tell(self):
+    def _report(self):
         from tqdm import tqdm
 
-        self.told, self.told_at = self.done, time.monotonic()
+        self.said, self.said_at = self.done, time.monotonic()
         say(
             tqdm.format_meter(
                 self.done,
                 self.total,
-                self.told_at - self.began,
+                self.said_at - self.began,
                 ncols=0,
                 unit=self.unit,
                 postfix=self.postfix,
@@ -97,5 +97,5 @@ class _Lines:
         )
 
     def __exit__(self, *exception):
-        if self.told < self.done:
-            self._tell()
+        if self.said < self.done:
+            self._report()

@@ -148,14 +148,14 @@ def prepare_cpu(threads):
 def _keep_freed_memory():
     """Let the C library keep what is freed for the next layer.
 
-    By default glibc gives large arrays back to the system at once and gets them anew, zeroed page
-    by page, which takes a good part of a layer's time. So it does in threads, whatever it is told:
+    By default glibc gives large arrays back to the system at once and gets them again, zeroed page
+    by page, which takes a good part of a layer's time. So it does in threads, whatever the setting:
     they have pools of their own, of 64 MiB each. With one pool for all they share what is kept.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "gnu_get_libc_version"):
         # Before version 2.34 or so it refuses more than 32 MiB, and by the other setting alone it
-        # would get all large arrays anew.
+        # would get all large arrays again.
         if not library.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES):
             library.mallopt(M_MMAP_THRESHOLD, KEPT_BY_OLD_GLIBC)
         library.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)

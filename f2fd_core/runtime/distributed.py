@@ -1,4 +1,4 @@
-"""One training in several processes: who this one is, how they start, what they tell each other.
+"""One training in several processes: who this one is, how they start, what they share.
 
 Processes are started here (``--device 0,1``), by torchrun or by Slurm's srun, one a device. Without
 any of these a training is a group of one, and nothing of torch.distributed is touched.
@@ -140,7 +140,7 @@ def _process(rank, function, argument, size, threads, port, sentences):
         OMP_NUM_THREADS=threads,
     )
     try:
-        with memory.told(argument):
+        with memory.reported(argument):
             function(argument)
     except (UserError, OSError) as error:
         sentences.put(error)

@@ -20,7 +20,7 @@ HOLDER = re.compile(r"process \d{1,9} on [!-~]{1,64}, started at \d{4}-\d\d-\d\d
 
 
 def _holder(stream):
-    """What a lock file, whoever wrote it, tells of its process; empty if that is nothing."""
+    """What a lock file, whoever wrote it, says of its process; empty if that is nothing."""
     stream.seek(0)
     found = HOLDER.match(stream.read(200))
     return found[0] if found else ""

@@ -1,4 +1,4 @@
-"""Memory that is used up: told in one sentence, whichever library is the first to notice."""
+"""Memory that is used up: one sentence, whichever library is the first to notice."""
 
 import contextlib
 import errno
@@ -38,7 +38,7 @@ def _reserve_for_blas():
 
 
 @contextlib.contextmanager
-def told(settings):
+def reported(settings):
     """Raise UserError, naming the options of the ``settings`` that ask for less memory, where what
     is done in the context uses it up."""
     try:

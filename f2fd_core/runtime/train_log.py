@@ -51,7 +51,7 @@ class TrainLog:
         try:
             self._stream.close()
         except OSError as error:
-            if kind is None:  # otherwise it was told already
+            if kind is None:  # otherwise that error has been reported
                 raise cannot_write(self.path, error)
 
 

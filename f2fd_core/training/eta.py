@@ -33,7 +33,7 @@ def predicted_voxels(shape, trained):
 def of_training(training, seconds):
     """A sentence on a :class:`~f2fd_core.training.state.Training` whose steps take so many seconds.
 
-    The time of denoising is told from that of the steps.
+    The time of denoising is estimated from that of the steps.
     """
     config = training.config
     steps = training.most_steps()

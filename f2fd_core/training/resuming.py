@@ -17,7 +17,7 @@ def resume(training):
         if os.path.exists(model):
             raise UserError(
                 f"{model} is there, but no checkpoint to resume from; expected one, "
-                "or --overwrite to start anew"
+                "or --overwrite to start again"
             )
         console.say(f"no checkpoint in {training.config.output} yet: starting from the beginning")
         return

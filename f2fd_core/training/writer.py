@@ -29,7 +29,7 @@ class Writer:
         self.draw_from, self.timed = 0.0, []
 
     def __enter__(self):
-        self._tell_the_start()
+        self._report_the_start()
         self.draw_spectrum()
         if self.training.step and not os.path.exists(self.preview_path()):
             self.draw()  # the run from which this one goes on was ended before that
@@ -44,7 +44,7 @@ class Writer:
     def _path(self, *names):
         return os.path.join(self.folder, *names)
 
-    def _tell_the_start(self):
+    def _report_the_start(self):
         training = self.training
         if training.step == 0:
             console.say(f"starting from {training.config.origin()}")
@@ -112,7 +112,7 @@ class Writer:
         if step == 0 < training.step:
             console.warn(
                 "the training did not make the network better than the weights that it "
-                "began with, as far as the tomograms tell: these are the model"
+                "began with, as far as the tomograms show: these are the model"
             )
         if training.steps is None and not (
             training.stopped or training.schedule.stops() or best.waited(training.step)

@@ -30,7 +30,7 @@ NO_TOMOGRAM = "Tomograms: the set is still empty; this needs its first tomogram.
 
 
 def volume_file(tomogram):
-    """The tomogram's file name, without the mark that tells a volume from a stack."""
+    """The tomogram's file name, without the mark of a volume."""
     name = tomogram.getFileName()
     return name[: -len(MRC_MARK)] if name.endswith(MRC_MARK) else name
 
@@ -53,8 +53,8 @@ def half_maps(tomogram):
 
 def mean_and_range(values, style):
     """The mean of some values and, of several, their range, each written in a ``style``."""
-    told = style % (sum(values) / len(values))
-    return told if len(values) == 1 else f"{told} ({style % min(values)} to {style % max(values)})"
+    mean = style % (sum(values) / len(values))
+    return mean if len(values) == 1 else f"{mean} ({style % min(values)} to {style % max(values)})"
 
 
 class ProtF2FdBase(EMProtocol):
@@ -165,7 +165,7 @@ class ProtF2FdBase(EMProtocol):
         return errors + (self._gpuErrors() if self.usesGpu() else [])
 
     def _gpuErrors(self):
-        """What is wrong with the choice of GPUs, as far as this machine can tell."""
+        """What is wrong with the choice of GPUs, as far as this machine knows."""
         wanted = self.getGpuList()
         if not wanted:
             return [
@@ -185,7 +185,7 @@ class ProtF2FdBase(EMProtocol):
             return [
                 f"GPU IDs: this machine has {found}, of which PyTorch in the engine's "
                 "environment sees none; its CUDA version must suit the driver: set "
-                "F2FD_TORCH_INDEX and install the engine anew, or choose 'No' to compute on "
+                "F2FD_TORCH_INDEX and install the engine again, or choose 'No' to compute on "
                 "the CPU."
             ]
         return []
@@ -209,7 +209,7 @@ class ProtF2FdBase(EMProtocol):
         return warnings + self._cpuWarnings()
 
     def _cpuWarnings(self):
-        """That this is going to be slow, as far as this machine can tell."""
+        """That this is going to be slow, as far as this machine knows."""
         if not self.ON_GPU:
             return []
         if not self.usesGpu():
@@ -221,7 +221,7 @@ class ProtF2FdBase(EMProtocol):
         return [f"No GPU is {state}: on the CPU this takes many times longer."]
 
     def _deconvolutionWarnings(self):
-        """What Scipion knows of the tomograms and the deconvolution filter is not told."""
+        """What Scipion knows of the tomograms and the deconvolution filter is not asked for."""
         if not self._hasInputs() or not self.evalParamCondition("phase_flipped"):
             return []
         warnings, tomograms = [], self.inTomos.get()
@@ -340,7 +340,7 @@ def deep(tomograms, title):
         [
             f"{title}: the depth is expected along Z and the tilt axis along Y, but Z is not "
             f"the thinnest side (X x Y x Z) of {', '.join(found)}. The engine turns tomograms "
-            "that lie otherwise where their missing wedge tells, and its log says so; turn the "
+            "that lie otherwise where their missing wedge shows it, and its log says so; turn the "
             "others before."
         ]
         if found

@@ -71,7 +71,7 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
             label="Denoise the half-maps, too",
             help="Denoise the half-maps of each tomogram, which takes three times as "
             "long: they go with the result, and the Fourier shell correlation "
-            "between them is told, and between the original ones. Without it the "
+            "between them is reported, and between the original ones. Without it the "
             "results have no half-maps.",
         )
         self._addOwnCtfs(form)
@@ -163,15 +163,15 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
         found = {tsId: read_json(path) for tsId, path in paths.items() if os.path.exists(path)}
         if not found:
             return []
-        told = {
+        means = {
             name: mean_and_range([one[name]["estimate"] for one in found.values()], "%.2f")
             for name in ("denoised", "tomogram", "gaussian", "start")
         }
         worse = sorted(tsId for tsId, one in found.items() if one["worse"])
         return [
-            f"Estimated correlation with the truth: {told['denoised']}; of the tomograms as "
-            f"they are {told['tomogram']}, of the best Gaussian filter {told['gaussian']}, of "
-            f"the pretrained weights {told['start']}. 'Check denoising' reports more."
+            f"Estimated correlation with the truth: {means['denoised']}; of the tomograms as "
+            f"they are {means['tomogram']}, of the best Gaussian filter {means['gaussian']}, of "
+            f"the pretrained weights {means['start']}. 'Check denoising' reports more."
         ] + ([f"*The model is worse than one of these for {', '.join(worse)}.*"] if worse else [])
 
     def _shellSummary(self):

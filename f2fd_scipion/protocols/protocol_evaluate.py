@@ -99,7 +99,7 @@ class ProtF2FdEvaluate(ProtF2FdBase):
             condition="references is not None",
             label=COMPANIONS["membrane"][1],
             help="Adds the average precision of a ridge filter's membrane map, at the "
-            "scale that tells the reference's membranes best.",
+            "scale that detects the reference's membranes best.",
         )
 
     # -------------------------- Steps ----------------------------------------
@@ -107,8 +107,8 @@ class ProtF2FdEvaluate(ProtF2FdBase):
         self._insertFunctionStep(self.evaluateStep, needsGPU=False)
 
     def evaluateStep(self):
-        """Score all tomograms; {tsId: what the engine tells} goes to scores.json, and the scores to
-        scores.csv, too."""
+        """Score all tomograms; {tsId: what the engine reports} goes to scores.json, and the
+        scores to scores.csv, too."""
         score = self._scoreHalfMaps if self.references.get() is None else self._score
         companions = {
             name: {item.getTsId(): item.clone() for item in self._chosen(name)}
@@ -141,7 +141,7 @@ class ProtF2FdEvaluate(ProtF2FdBase):
 
     @staticmethod
     def _scoreHalfMaps(tomogram, companions):
-        """What the engine tells of both half-maps, after and before denoising."""
+        """What the engine reports of both half-maps, after and before denoising."""
         pairs = {"half_maps": half_maps(tomogram)}
         if "noisy" in companions:
             pairs["half_maps_before"] = half_maps(companions["noisy"])

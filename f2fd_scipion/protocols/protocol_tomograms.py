@@ -39,7 +39,7 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
 
     A tomogram that fails is reported with the reason and skipped; continuing the protocol tries
     the failed ones again and keeps what is finished and was made with the same settings, which is
-    told by a record of its own: Scipion compares steps by their places, which a growing set and
+    kept in a record of its own: Scipion compares steps by their places, which a growing set and
     failures shift. Subclasses set ``ENDING``, that of the new tomogram's file, ``OTHERS``, those
     of all files that may come with it, and ``CORRECTS_CTF``, whether it corrects for the contrast
     transfer function, and define ``_make`` and ``_supply``.
@@ -176,7 +176,7 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
             self._record(tsId, settings)
             self._register(tsId, source, halves)
         except Exception as error:
-            # Whatever stopped this tomogram must not stop the others: it is told in the log, in
+            # Whatever stopped this tomogram must not stop the others: it is reported in the log, in
             # the summary and, when none came out, by the protocol's failure.
             logger.error(
                 redStr(f"Tomogram {tsId} failed: {error}"),
@@ -350,16 +350,16 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
     def _summary(self):
         failures = [f"*{tsId} failed*: {reason}" for tsId, reason in self._failures().items()]
         done = len(self.getDone())
-        told = (
+        finished = (
             f"Finished *{done}* of *{self.inTomos.get().getSize()}* tomograms."
             if done
             else "No tomogram yet."
         )
-        return [told] + failures
+        return [finished] + failures
 
 
 class ProtF2FdWithModel(ProtF2FdTomograms):
-    """The same with a model: ``inModel``. Subclasses tell ``_halfMaps``, those of a tomogram that
+    """The same with a model: ``inModel``. Subclasses give ``_halfMaps``, those of a tomogram that
     the engine takes."""
 
     INSTEAD = {"defocus": "inCtfs"}

@@ -48,7 +48,7 @@ class ProtF2FdTrain(ProtF2FdBase):
 
     No half-maps or tilt series are needed: pairs of noisy copies are made from each reconstructed
     tomogram, and a network learns to predict one from the other. Where every tomogram of the set
-    has half-maps they are used by themselves: they tell the noise. The model then denoises these
+    has half-maps they are used by themselves: they give the noise. The model then denoises these
     and similar tomograms with 'denoise tomograms'.
     """
 
@@ -92,7 +92,7 @@ class ProtF2FdTrain(ProtF2FdBase):
             label="Use half-maps",
             help="What half-maps (odd and even) are used for, where every tomogram has "
             "them.\n"
-            "Yes: they tell the noise; with the perturbation 'noise2noise' the network "
+            "Yes: they give the noise; with the perturbation 'noise2noise' the network "
             "learns from one to the other.\n"
             "No: nothing; the noise is estimated from the tomograms.",
         )
@@ -248,7 +248,7 @@ class ProtF2FdTrain(ProtF2FdBase):
             try:
                 compare_settings(earlier, config, self._getExtraPath(CONFIG_FILE))
             except UserError as error:
-                raise UserError(f"{error}; or choose 'Restart' to train anew")
+                raise UserError(f"{error}; or choose 'Restart' to train again")
 
     def _inputErrors(self):
         tomograms = tomograms_of(self.inTomos.get())
@@ -312,9 +312,9 @@ class ProtF2FdTrain(ProtF2FdBase):
         if not rows:
             return ["No training step yet."]
         left = console.duration(train_log.column(rows, "seconds_left")[-1])
-        told = [f"Training step *{int(rows[-1]['step']) + 1}*, at most *{left}* left."]
+        shown = [f"Training step *{int(rows[-1]['step']) + 1}*, at most *{left}* left."]
         explained = train_log.signal_explained(rows)
-        return told + [
+        return shown + [
             f"The network explains *{100 * share:.0f} %* of the signal."
             for share in explained[np.isfinite(explained)][-1:]
         ]

@@ -57,7 +57,7 @@ class TestF2FdTraining(project.ProjectTests):
             train.validate(),
             [
                 f"'Patch size' is 24; expected 16 as in {train._getExtraPath('train.json')}, from "
-                "which the training resumes; or choose 'Restart' to train anew."
+                "which the training resumes; or choose 'Restart' to train again."
             ],
         )
         train.runMode.set(MODE_RESTART)

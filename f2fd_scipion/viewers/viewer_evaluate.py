@@ -40,7 +40,7 @@ class F2FdEvaluateViewer(ProtocolViewer):
             LabelParam,
             label="Fourier shell correlation",
             help="Against the noise-free tomogram, or between the half-maps. The latter "
-            "tells what both halves agree in, not that it is true.",
+            "shows what both halves agree in, not that it is true.",
         )
 
     def _getVisualizeDict(self):

@@ -26,7 +26,7 @@ REFRESH = 5000  # milliseconds
 
 
 class TrainingPlot(EmPlotter):
-    """A window with what the training gained, drawn anew as the log grows."""
+    """A window with what the training gained, drawn again as the log grows."""
 
     def __init__(self, path):
         super().__init__(windowTitle="F2Fd training", figsize=(8, 5))
@@ -63,7 +63,7 @@ class F2FdTrainViewer(ProtocolViewer):
             LabelParam,
             label="What was gained, and the learning rate",
             help="The share of the signal's power that the network explains, on parts "
-            "kept from the training, and drawn anew while it runs: 0 % for "
+            "kept from the training, and drawn again while it runs: 0 % for "
             "predicting nothing, 100 % for the noise-free tomogram. It is an "
             "estimate. Before the first one, and for the perturbations fourier_masks, "
             "self2self and noise2void, the loss of every step, which ends above zero, "

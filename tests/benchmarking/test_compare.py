@@ -308,7 +308,7 @@ def is_daemon(*_):
     return multiprocessing.current_process().daemon
 
 
-def test_the_process_of_a_method_may_start_others_and_its_death_is_told(monkeypatch):
+def test_the_process_of_a_method_may_start_others_and_its_death_is_reported(monkeypatch):
     monkeypatch.setattr(methods, "run", is_daemon)
     assert methods.in_own_process("self2self") is False
     monkeypatch.setattr(methods, "run", os._exit)

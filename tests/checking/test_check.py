@@ -114,7 +114,7 @@ def test_the_correlation_with_the_truth_is_estimated_without_it(known, gain):
         assert values["low"] <= values["estimate"] <= values["high"]
 
 
-def test_shells_tell_the_noise_and_where_the_result_is_right(known):
+def test_shells_show_the_noise_and_where_the_result_is_right(known):
     volume, signal = known
     shells = estimated(volume, {DENOISED: wiener})[Whole]
     estimate = Estimate(shells, [DENOISED])

@@ -295,7 +295,7 @@ def test_a_result_of_something_else_is_not_resumed(tiny_model, small, tmp_path):
     refused("another tomogram")
     with mrcfile.mmap(result, "r+") as stream:
         stream.header.nlabl, stream.header.label[:] = 0, b""
-    refused("what it does not tell")
+    refused("what it does not say")
 
 
 @pytest.mark.reliability(
@@ -362,7 +362,9 @@ def test_two_tomograms_of_one_name_are_refused(tiny_model, phantom, tmp_path):
         )
 
 
-def test_another_voxel_size_than_the_models_is_told(quick_denoise, small, write, tmp_path, capsys):
+def test_another_voxel_size_than_the_models_is_reported(
+    quick_denoise, small, write, tmp_path, capsys
+):
     quick_denoise(write(data(small["tomogram"]), voxel_size=14.0), tmp_path / "out")
     assert "14 Å, but the model was trained at 10 Å" in capsys.readouterr().err
 
@@ -617,7 +619,7 @@ def test_a_deviation_map_that_is_missing_is_not_skipped(quick_denoise, phantom, 
     assert data(tmp_path / "tomogram_std.mrc").max() > 0
 
 
-def test_a_result_of_too_much_contrast_is_told(tiny_model, small, tmp_path, capsys):
+def test_a_result_of_too_much_contrast_is_reported(tiny_model, small, tmp_path, capsys):
     """A network that makes more of a tomogram than there is does not suit it."""
     state = checkpoint.load(str(tiny_model / "model.pt"))
     network, trained = checkpoint.restore(state, "model.pt")

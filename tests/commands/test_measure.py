@@ -77,7 +77,7 @@ def test_tiles_chosen_for_a_memory_suit_the_network():
             assert side % multiple == 0 and (side**3 <= voxels or side == 64)
 
 
-def test_training_tells_what_it_will_take(phantom, tmp_path, capsys):
+def test_training_shows_what_it_will_take(phantom, tmp_path, capsys):
     train(
         TrainConfig(
             tomograms=(phantom["tomogram"],),

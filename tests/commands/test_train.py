@@ -390,7 +390,7 @@ def test_one_of_two_sampling_masks_may_not_be_empty(phantom, write, tmp_path):
         )
 
 
-def test_different_voxel_sizes_are_told(phantom, write, tiny_model, tmp_path, capsys):
+def test_different_voxel_sizes_are_reported(phantom, write, tiny_model, tmp_path, capsys):
     coarse = write(data(phantom["tomogram"]), "coarse.mrc", voxel_size=20.0)
     options = dict(TINY, tomograms=(phantom["tomogram"], coarse), output=str(tmp_path))
     training.open_for_training(TrainConfig(**options))
@@ -837,7 +837,7 @@ def test_resuming_needs_no_initial_model(tiny_model, small, tmp_path):
         train(TrainConfig(output=str(tmp_path / "new"), resume=True, **options))
 
 
-def test_too_little_gpu_memory_for_a_step_is_told(small, tmp_path, monkeypatch):
+def test_too_little_gpu_memory_for_a_step_is_reported(small, tmp_path, monkeypatch):
     def take_step(run):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 

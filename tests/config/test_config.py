@@ -470,7 +470,7 @@ def test_half_maps_are_predicted_in_turn():
         )
 
 
-def test_the_word_for_zero_is_taken_and_told():
+def test_the_word_for_zero_is_taken_and_reported():
     words = {}
     for command, (config_class, _) in cli.COMMANDS.items():
         for field, kind, _, spec in config.parameters(config_class):
@@ -537,7 +537,7 @@ def test_what_the_automatic_start_suits(options, shapes):
     assert config.pretrained() is (shapes or "initial_model" in options)
 
 
-def test_what_a_training_starts_from_is_told():
+def test_what_a_training_starts_from_is_reported():
     assert "simulated tomograms" in TrainConfig().origin()
     assert TrainConfig(network="compact").origin() == "random weights"
     assert TrainConfig(initial_model="other.pt").origin() == "the model other.pt"

@@ -213,7 +213,7 @@ def test_results_get_the_voxel_size_that_is_stated(tmp_path):
         Volume(path, voxel_size=1e-49)
 
 
-def test_anisotropic_voxels_are_told(tmp_path):
+def test_anisotropic_voxels_are_reported(tmp_path):
     path = str(tmp_path / "a.mrc")
     with mrcfile.new(path) as stream:
         stream.set_data(RAMP.astype(np.float32))

@@ -119,7 +119,7 @@ def test_membrane_precision_works_in_either_contrast(contrast):
 
 
 @pytest.mark.parametrize(("distance", "half", "scale"), [(2.0, 1.5, 1.5), (8.0, 6.0, 5.0)])
-def test_membranes_are_told_at_the_scale_that_suits_the_reference(distance, half, scale):
+def test_membranes_are_reported_at_the_scale_that_suits_the_reference(distance, half, scale):
     """Leaflets far apart make one sheet at a large scale only, and no dot may count as one."""
     torch.manual_seed(4)
     x = torch.arange(-24.0, 24.0)

@@ -184,7 +184,7 @@ def test_real_half_maps_are_taken_without_a_word(box, real_data, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_half_maps_of_different_contrast_are_told(tomograms, write, capsys):
+def test_half_maps_of_different_contrast_are_reported(tomograms, write, capsys):
     paths = (write(tomograms[0]["odd"], "odd.mrc"), write(2 * tomograms[0]["even"], "even.mrc"))
     open_volumes(TrainConfig(half_maps=paths))
     assert "even.mrc have standard deviations of" in capsys.readouterr().err
@@ -340,7 +340,7 @@ def matched(small, tmp_path_factory):
     return output / "model.pt"
 
 
-def test_half_maps_make_noise_matched_pairs_unless_told_otherwise(matched):
+def test_half_maps_make_noise_matched_pairs_unless_reported_otherwise(matched):
     assert checkpoint.load(str(matched))["config"]["perturbation"] == "noise_matched"
 
 

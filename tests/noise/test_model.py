@@ -92,7 +92,7 @@ def back_projected(size, signal):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("strength", [0.0, 1.0, 3.0])
-def test_noise_of_a_back_projection_is_told_from_signal_by_its_angles(size, strength):
+def test_noise_of_a_back_projection_is_reported_from_signal_by_its_angles(size, strength):
     noise, signal = back_projected(size, lambda k: strength * torch.exp(-k / 0.06))
     power = noise + signal
     found, unfaded = spectrum.noise_and_signal(power, power, size, NoiseSettings())
@@ -205,7 +205,7 @@ def test_noise_of_a_real_cell_errs_on_the_low_side(real_data, box):
     assert model.matter_free == 0
 
 
-def test_places_without_matter_are_found_and_tell_the_noise():
+def test_places_without_matter_are_found_and_show_the_noise():
     """A slab above and one below the specimen; in its middle no place is without signal."""
     shape = (96, 96, 96)
     noise = back_projected_noise(lambda k: torch.ones_like(k), shape, 3)
@@ -228,7 +228,7 @@ def test_places_without_matter_are_found_and_tell_the_noise():
     ).any()
 
 
-def test_half_maps_tell_the_noise_of_their_mean(small):
+def test_half_maps_show_the_noise_of_their_mean(small):
     volume = HalfMaps([Volume(small[name]) for name in ("odd", "even")], for_mean=True)
     settings = NoiseSettings(window=32)
     model = noise_of_half_maps(volume, settings)

@@ -27,7 +27,7 @@ def lying(array, axes):
 
 
 @pytest.mark.parametrize("axes", ORDERS)
-def test_the_missing_wedge_tells_how_a_volume_lies(axes, small):
+def test_the_missing_wedge_shows_how_a_volume_lies(axes, small):
     assert axes_of_volume(Memory(lying(data(small["tomogram"]), axes))) == axes
 
 
@@ -47,7 +47,7 @@ def test_real_tomograms_lie_as_expected(real_data):
         assert volume.axes == (0, 1, 2) and volume.orientation() == ""
 
 
-def test_volumes_without_a_missing_wedge_tell_nothing(write, capsys):
+def test_volumes_without_a_missing_wedge_show_nothing(write, capsys):
     noise = np.random.default_rng(0).normal(size=(24, 40, 32)).astype(np.float32)
     assert axes_of_volume(Memory(noise)) is None
     open_volumes(TrainConfig(tomograms=(write(noise),)))

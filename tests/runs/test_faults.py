@@ -197,12 +197,12 @@ def test_a_run_that_is_asked_to_end_tidies_up(number, small, trained, tmp_path):
     run = Run(
         denoising(trained, [small["tomogram"]], tmp_path / "out", predictions=10**6), tmp_path
     )
-    run.until(lambda: "0/2" in run.told())  # tiles
+    run.until(lambda: "0/2" in run.output())  # tiles
     assert (tmp_path / "out" / "tomogram_denoised.mrc.part").exists()
     time.sleep(0.2)
     assert run.end(number) and run.wait() == 128 + number
     ended = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
-    assert run.told().splitlines()[-1] == f"f2fd: {ended}; what was finished is kept"
+    assert run.output().splitlines()[-1] == f"f2fd: {ended}; what was finished is kept"
     assert names(tmp_path / "out") == []
 
 
@@ -430,7 +430,7 @@ def test_a_tomogram_that_goes_away_is_still_read(fault, own, trained, tmp_path):
     else:
         with mrcfile.mmap(own, "r+") as stream:
             stream.voxel_size = 20
-    assert run.wait() == 0, run.told()
+    assert run.wait() == 0, run.output()
     assert_same_training(tmp_path / "run", trained)
 
 
@@ -470,7 +470,7 @@ def test_a_second_run_is_refused_until_the_first_is_gone(kind, small, trained, t
         2, (f"is being written by process {first.process.pid} on "), today
     )
     assert first.end(signal.SIGKILL) and locked.exists()
-    told = finish(short, tmp_path / "second").told()
+    told = finish(short, tmp_path / "second").output()
     assert f"process {first.process.pid} on " in told and "which ended too early" in told
     assert not locked.exists()
     assert_whole(output)

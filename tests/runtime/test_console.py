@@ -61,7 +61,7 @@ def log_of(*checks):
     ]
 
 
-def test_the_best_network_tells_how_much_of_the_signal_is_explained():
+def test_the_best_network_shows_how_much_of_the_signal_is_explained():
     np.testing.assert_allclose(
         train_log.signal_explained(log_of("0.1", "", "0.4", "0.2")), [0.2, np.nan, 0.8, 0.4]
     )

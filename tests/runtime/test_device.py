@@ -100,7 +100,7 @@ def test_seeds_of_the_caller_are_kept():
     torch.testing.assert_close(torch.rand(4), expected, rtol=0, atol=0)
 
 
-def test_a_machine_without_a_compiler_is_told(monkeypatch):
+def test_a_machine_without_a_compiler_is_reported(monkeypatch):
     def cannot(function):
         raise RuntimeError("no working C++ compiler found\nin a long text")
 

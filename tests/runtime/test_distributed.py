@@ -120,7 +120,7 @@ def test_a_patch_for_every_process(small, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_bad_input_is_told_in_one_sentence(one_and_two, small):
+def test_bad_input_is_reported_in_one_sentence(one_and_two, small):
     with pytest.raises(UserError, match="already holds a training"):
         run(small, one_and_two[0], device="cpu,cpu")
 

@@ -29,7 +29,7 @@ from f2fd_core.runtime import memory
     ],
 )
 def test_used_up_memory_is_one_sentence(settings, words, error):
-    with pytest.raises(UserError, match="does not suffice; .*" + words), memory.told(settings):
+    with pytest.raises(UserError, match="does not suffice; .*" + words), memory.reported(settings):
         raise error
 
 
@@ -41,7 +41,7 @@ def test_used_up_memory_is_one_sentence(settings, words, error):
         UserError("a.mrc: can't allocate memory"),
     ],
 )
-def test_other_errors_are_told_as_they_are(error):
-    with pytest.raises(type(error)) as raised, memory.told(TrainConfig()):
+def test_other_errors_are_reported_as_they_are(error):
+    with pytest.raises(type(error)) as raised, memory.reported(TrainConfig()):
         raise error
     assert raised.value is error

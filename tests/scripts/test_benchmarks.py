@@ -212,7 +212,7 @@ def test_the_strength_of_noise_is_known_better_to_the_faces():
     assert borders[0] > borders[1] > 1.0 and spreads[0] > 1.5 * spreads[1]
 
 
-def test_the_noise_is_known_better_where_signal_is_told_from_it():
+def test_the_noise_is_known_better_where_signal_is_reported_from_it():
     done = program(
         "ablation.py",
         "noise",
@@ -229,7 +229,7 @@ def test_the_noise_is_known_better_where_signal_is_told_from_it():
     assert done.returncode == 0, done.stderr
     lines = [line.split("|") for line in done.stdout.splitlines() if line.startswith("| ")]
     plain, default = (
-        lines[0].index(f" {name} ") for name in ("no signal told by its angles", "default")
+        lines[0].index(f" {name} ") for name in ("signal not separated by its angles", "default")
     )
     highest = next(line for line in lines if "highest" in line[1])
     assert float(highest[plain]) > 1.5 > 1.2 > float(highest[default]) > 0.8
@@ -250,7 +250,7 @@ def test_every_variant_of_the_ablation_runs(part, script, printed, monkeypatch):
 
 
 def test_variants_differ_from_the_default(printed):
-    names = ["default", "no signal told by its angles", "true spectrum", "1 pooling"]
+    names = ["default", "signal not separated by its angles", "true spectrum", "1 pooling"]
     rows = printed("ablation", "--shape", *SHAPE, "--steps", 2, "--variants", *names)
     assert [row[1] for row in rows] == names
     default, first, told, shallow = rows
@@ -389,7 +389,7 @@ def test_a_judged_training_knows_how_good_it_is(script, phantom, tmp_path, monke
     assert found > correlation(torch.from_numpy(data(phantom["tomogram"])), clean)
 
 
-def test_growth_is_told_for_each_unit(printed):
+def test_growth_is_reported_for_each_unit(printed):
     rows = printed(
         "performance",
         "scaling",

@@ -148,7 +148,7 @@ def test_steins_estimate_is_the_error_without_the_truth():
     assert check(1.0, too_little).loss < check(0.33, too_little).loss
 
 
-def test_a_network_that_does_its_best_tells_the_power_of_the_signal():
+def test_a_network_that_does_its_best_shows_the_power_of_the_signal():
     held_out, known = held([(64, 64, 64)], SIDE, seed=0), Matched()
     inner = held_out._inner()
     signal = np.mean(
@@ -171,7 +171,7 @@ def test_a_network_that_does_its_best_tells_the_power_of_the_signal():
         (dict(start="shapes", features=0, steps=3), [0, 2]),
     ],
 )
-def test_the_share_of_the_signal_is_told_where_it_is_known(small, tmp_path, options, steps):
+def test_the_share_of_the_signal_is_reported_where_it_is_known(small, tmp_path, options, steps):
     settings = dict(TINY, tomograms=(small["tomogram"],), output=str(tmp_path))
     train(TrainConfig(**dict(settings, **options)))
     rows = train_log.read_log(str(tmp_path / "log.csv"))
@@ -314,7 +314,7 @@ def test_an_automatic_training_goes_on_from_a_number_of_steps(small, tmp_path, h
     assert checkpoint.load(str(tmp_path / "model.pt"))["step"] > 8
 
 
-def test_the_most_steps_of_an_automatic_training_are_told(
+def test_the_most_steps_of_an_automatic_training_are_reported(
     small, tmp_path, hasty, monkeypatch, capsys
 ):
     monkeypatch.setattr(stopping, "LEAST_STEPS", 13)
