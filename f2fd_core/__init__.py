@@ -6,7 +6,7 @@ plugin needs) imports without torch, numpy or mrcfile.
 
 import importlib
 
-__version__ = "1.1.0"
+__version__ = "1.2.0"
 
 _PUBLIC = {
     "TrainConfig": "config",
