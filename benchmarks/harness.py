@@ -9,6 +9,7 @@ import torch
 
 from f2fd_core import BenchmarkConfig
 from f2fd_core.benchmarking.cases import simulated_case
+from f2fd_core.config import tta_flips
 from f2fd_core.data import mrc
 from f2fd_core.prediction.predictor import Predictor, denoised_region
 
@@ -30,7 +31,7 @@ def denoised(training, predictions=0, noisy=False, flips=None, number=0):
     default as ``f2fd denoise`` does it; else by so many predictions, ``noisy`` ones or not, of what
     is flipped along these axes."""
     config = training.config
-    flips = flips or config.tta_flips()
+    flips = flips or tta_flips(config)
     predictions = predictions or len(flips)
     perturbation = training.perturbations[number]
     if not noisy:

@@ -19,6 +19,7 @@ from harness import read
 from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, simulate, train
 from f2fd_core.commands.inputs import open_volumes
 from f2fd_core.commands.train import open_for_training
+from f2fd_core.config import prediction_defaults
 from f2fd_core.data.patches import patch_grid
 from f2fd_core.evaluation.metrics import correlation, score
 from f2fd_core.network.checkpoint import PRETRAINED, path_of
@@ -58,9 +59,9 @@ def published_cost(tomogram, folder, options):
     training = open_for_training(config)
     training.network.train()
     side = (config.patch_size,) * 3
-    batch = config.prediction_defaults()["batch_size"]
+    batch = prediction_defaults(config)["batch_size"]
     predictor = Predictor(training.model(), training.device, training.dtype, batch, batch)
-    calls = config.prediction_defaults()["predictions"] // batch
+    calls = prediction_defaults(config)["predictions"] // batch
     patches = len(patch_grid(training.shapes[0], config.patch_size))
     return (
         seconds_of(lambda: train_step(training)),

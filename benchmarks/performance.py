@@ -21,7 +21,7 @@ import torch
 from f2fd_core import TrainConfig, train
 from f2fd_core.commands.inputs import open_as_they_are
 from f2fd_core.commands.train import open_for_training
-from f2fd_core.config import DenoiseConfig
+from f2fd_core.config import DenoiseConfig, prediction_defaults, tta_flips
 from f2fd_core.data import mrc
 from f2fd_core.network import unet
 from f2fd_core.perturbation import perturbation_for_prediction, perturbation_for_training
@@ -191,14 +191,14 @@ def run_rate(argv=None):
         batch = options.batch_size or (
             options.predictions
             if runs_asynchronously(device)
-            else config.prediction_defaults()["batch_size"]
+            else prediction_defaults(config)["batch_size"]
         )
         tile = (batch, 1) + side
         bare = network_seconds(
             network, dtype, torch.channels_last_3d, device, tile, options.repeats
         )
         predictor = Predictor(
-            network, device, dtype, options.predictions, batch, flips=config.tta_flips()
+            network, device, dtype, options.predictions, batch, flips=tta_flips(config)
         )
         began = waited(device)
         noisy = perturbation_for_training(volume, config, device)
@@ -294,8 +294,8 @@ def denoising_seconds(training, path, predictions):
         training.device,
         training.dtype,
         predictions,
-        config.prediction_defaults()["batch_size"],
-        flips=config.tta_flips(),
+        prediction_defaults(config)["batch_size"],
+        flips=tta_flips(config),
     )
     denoised_region(predictor, perturbation, (0, 0, 0), volume.shape, 96, config.network)
     return estimated - began, time.monotonic() - estimated

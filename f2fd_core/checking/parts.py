@@ -6,7 +6,7 @@ import math
 import numpy as np
 import torch
 
-from f2fd_core.config import NETWORK_MULTIPLE
+from f2fd_core.config import NETWORK_MULTIPLE, prediction_defaults, tta_flips
 from f2fd_core.data.regions import crop
 from f2fd_core.noise import periodogram
 from f2fd_core.perturbation import Perturbation, perturbation_for_prediction
@@ -93,11 +93,11 @@ class Denoiser:
 
 def denoiser_of(volume, network, trained, device, dtype, tile_size=0, seed=0):
     """The Denoiser of a volume for a network on the ``device`` and its TrainConfig."""
-    defaults = trained.prediction_defaults()
+    defaults = prediction_defaults(trained)
     count = defaults["predictions"]
     return Denoiser(
         Predictor(
-            network, device, dtype, count, defaults["batch_size"], seed, flips=trained.tta_flips()
+            network, device, dtype, count, defaults["batch_size"], seed, flips=tta_flips(trained)
         ),
         perturbation_for_prediction(volume, trained, device, count, 0),
         tile_size or defaults["tile_size"],

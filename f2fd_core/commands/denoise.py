@@ -10,7 +10,7 @@ from typing import Any, Callable, List, Optional
 import torch
 
 from f2fd_core.commands.inputs import open_as_they_are, warn_of_voxel_sizes
-from f2fd_core.config import DenoiseConfig, UserError
+from f2fd_core.config import DenoiseConfig, UserError, tta_flips
 from f2fd_core.data import mrc
 from f2fd_core.filters.deconvolution import preparation
 from f2fd_core.network import checkpoint
@@ -92,7 +92,7 @@ def _predictor(network, device, dtype, config, trained):
         config.batch_size,
         config.seed,
         config.compile,
-        trained.tta_flips(),
+        tta_flips(trained),
         config.std,
     )
 

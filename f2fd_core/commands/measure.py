@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from f2fd_core.commands.train import open_for_training
-from f2fd_core.config import TrainConfig
+from f2fd_core.config import TrainConfig, prediction_defaults
 from f2fd_core.data import mrc
 from f2fd_core.prediction.predictor import Predictor
 from f2fd_core.runtime.console import duration
@@ -61,7 +61,7 @@ def measure(config):
             train_step(training)
             training.step += 1
 
-        defaults = settings.prediction_defaults()
+        defaults = prediction_defaults(settings)
         predictions = defaults["batch_size"]
         predictor = Predictor(
             training.model(), training.device, training.dtype, predictions, predictions

@@ -9,6 +9,13 @@ from f2fd_core.config.check import CheckConfig
 from f2fd_core.config.denoise import DenoiseConfig
 from f2fd_core.config.migrations import GONE, migrate, recorded
 from f2fd_core.config.parameter import UserError, brief, flag, item_type, parameters, read_json
+from f2fd_core.config.prediction import (
+    PREDICTION_DEFAULTS,
+    WEDGE_PRESERVING_FLIPS,
+    prediction_defaults,
+    tta_flips,
+    unperturbed,
+)
 from f2fd_core.config.shared import MINIMUM_SIDE, VOXEL_SIZES
 from f2fd_core.config.simulate import SimulateConfig
 from f2fd_core.config.tools import (
@@ -21,11 +28,9 @@ from f2fd_core.config.tools import (
 from f2fd_core.config.train import (
     NETWORK_MULTIPLE,
     PERTURBATIONS,
-    PREDICTION_DEFAULTS,
     START_NETWORK,
     START_PATCH,
     START_PERTURBATIONS,
-    WEDGE_PRESERVING_FLIPS,
     TrainConfig,
 )
 
@@ -53,6 +58,9 @@ __all__ = [
     "flag",
     "item_type",
     "parameters",
+    "prediction_defaults",
+    "tta_flips",
+    "unperturbed",
     "read_json",
     "names_before",
     "recorded",

@@ -6,6 +6,7 @@ from typing import Tuple
 
 from f2fd_core.config import shared
 from f2fd_core.config.parameter import INPUT, PREDICTION, RUN, UserError, param
+from f2fd_core.config.prediction import prediction_defaults
 from f2fd_core.config.train import NETWORK_MULTIPLE, START_PERTURBATIONS
 
 NO_SETTINGS = (
@@ -154,7 +155,7 @@ class DenoiseConfig(shared.TomogramsConfig):
             self,
             **{
                 name: getattr(self, name) or value
-                for name, value in train_config.prediction_defaults().items()
+                for name, value in prediction_defaults(train_config).items()
             },
         )
         if train_config.perturbation == "noise2noise" and self.half_maps and filled.predictions % 2:

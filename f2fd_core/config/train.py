@@ -47,23 +47,6 @@ SAMPLE_RUN = dict(
 )
 """The published program's sample run."""
 
-PREDICTION_DEFAULTS = {
-    # PyTorch's convolutions of a single small volume on CPUs take up to four times as long as those
-    # of two.
-    "default": dict(predictions=4, batch_size=2, tile_size=96, pool_size=4),
-    "published": dict(predictions=100, batch_size=10, tile_size=64, pool_size=20),
-}
-"""What 0 ("as the model's preset") means in :class:`DenoiseConfig`."""
-
-LEAST_PREDICTIONS = {"self2self": 20, "noise2noise": 1, "noise2void": 1}
-"""Predictions of the default preset for these perturbations, whose copies lack more of the tomogram
-or, without dropout, don't differ by chance."""
-
-WEDGE_PRESERVING_FLIPS: Tuple[Tuple[int, ...], ...] = ((), (-3, -1), (-3, -2), (-2, -1))
-"""Axes (Z, Y, X are -3, -2, -1) along which a volume is flipped to leave it as it is and to turn
-it by 180 degrees about Y, X and Z, which maps the missing wedge of a tilt axis along Y onto itself.
-"""
-
 PERTURBATIONS = ("noise_matched", "fourier_masks", "self2self", "noise2void", "noise2noise")
 
 NETWORK_MULTIPLE = {"compact": 8, "published": 32, "unshuffled": 8}
@@ -696,27 +679,3 @@ class TrainConfig(shared.TomogramsConfig):
     def network_features(self):
         """Features of the network, with 0 replaced by the network's own number."""
         return self.features or NETWORK_FEATURES[self.network]
-
-    def tta_flips(self):
-        """How the inputs of predictions are turned, one after the other and then from the first
-        again, as in WEDGE_PRESERVING_FLIPS: by what the network has learned to turn with."""
-        learned = self.augmentation in ("mirrors", "wedge")
-        flips = WEDGE_PRESERVING_FLIPS[: len(WEDGE_PRESERVING_FLIPS) if learned else 1]
-        halves = 2 if self.perturbation == "noise2noise" else 1  # which are predicted from in turn
-        return tuple(axes for axes in flips for _ in range(halves))
-
-    def unperturbed(self, predictions):
-        """Whether so many predictions are made from the tomogram itself, with no noise added:
-        for ``noise_matched``, as long as no two of them would be the same."""
-        return self.perturbation == "noise_matched" and predictions <= len(self.tta_flips())
-
-    def prediction_defaults(self):
-        """What 0 means in a DenoiseConfig for models of this training, {field: value}."""
-        defaults = dict(PREDICTION_DEFAULTS[self.preset])
-        if self.preset == "default":
-            usual = defaults["predictions"]
-            least = LEAST_PREDICTIONS.get(self.perturbation, usual)
-            defaults["predictions"] = max(
-                least, len(self.tta_flips()), usual if self.dropout else 0
-            )
-        return defaults

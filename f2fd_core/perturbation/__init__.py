@@ -6,7 +6,7 @@ training (:class:`~f2fd_core.perturbation.base.Pairs`), ``copies`` for predictio
 :class:`~f2fd_core.runtime.randomness.Randomness` given, by default from PyTorch's own generators.
 """
 
-from f2fd_core.config import UserError
+from f2fd_core.config import UserError, unperturbed
 from f2fd_core.data.half_maps import HalfMaps
 from f2fd_core.perturbation.base import Perturbation
 from f2fd_core.perturbation.fourier_masks import PREDICTION, FourierMasks
@@ -39,7 +39,7 @@ def perturbation_for_training(volume, config, device):
 def perturbation_for_prediction(volume, config, device, predictions, pool_size):
     """The same for so many ``predictions``: ``config`` is the model's, the pool is a fresh one."""
     without_its_halves = config.perturbation == "noise2noise" and not isinstance(volume, HalfMaps)
-    if without_its_halves or config.unperturbed(predictions):
+    if without_its_halves or unperturbed(config, predictions):
         return Perturbation(volume, config, device)
     if config.perturbation == "fourier_masks":
         return FourierMasks(volume, config, device, pool_size, PREDICTION)

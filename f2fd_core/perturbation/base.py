@@ -5,6 +5,7 @@ from typing import NamedTuple, Optional
 
 import torch
 
+from f2fd_core.config import unperturbed
 from f2fd_core.runtime.device import to_device
 from f2fd_core.runtime.randomness import GLOBAL
 
@@ -56,7 +57,7 @@ class Perturbation:
 
     def for_prediction(self, predictions):
         """What so many predictions are made from: this, or the tomogram as it is."""
-        if self.config.unperturbed(predictions):
+        if unperturbed(self.config, predictions):
             return Perturbation(self.volume, self.config, self.device)
         return self
 

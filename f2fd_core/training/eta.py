@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from f2fd_core.config import prediction_defaults
 from f2fd_core.prediction.predictor import tiling
 from f2fd_core.runtime.console import duration
 
@@ -25,7 +26,7 @@ def predicted_voxels(shape, trained):
 
     ``trained``: the TrainConfig of the model, denoising with its defaults.
     """
-    defaults = trained.prediction_defaults()
+    defaults = prediction_defaults(trained)
     tiles = tiling(shape, defaults["tile_size"], trained.network)
     return len(tiles) * math.prod(tiles.size) * defaults["predictions"]
 

@@ -3,6 +3,7 @@
 import os
 import time
 
+from f2fd_core.config import tta_flips
 from f2fd_core.network import checkpoint
 from f2fd_core.prediction.predictor import Predictor, preview
 from f2fd_core.runtime import console, figures, train_log
@@ -147,7 +148,7 @@ class Writer:
             training.dtype,
             PREVIEW_PREDICTIONS,
             PREVIEW_PREDICTIONS,
-            flips=training.config.tta_flips(),
+            flips=tta_flips(training.config),
         )
         perturbation = training.perturbations[0]
         perturbation.at_step(training.step)  # a resumed run draws before its first step

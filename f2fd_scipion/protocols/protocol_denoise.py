@@ -7,7 +7,7 @@ import os
 from pyworkflow.protocol import BooleanParam, PointerParam
 
 import f2fd_scipion
-from f2fd_core.config import DenoiseConfig, UserError, read_json
+from f2fd_core.config import DenoiseConfig, UserError, read_json, tta_flips, unperturbed
 from f2fd_scipion import engine
 from f2fd_scipion.objects import citations_of
 from f2fd_scipion.protocols.protocol_base import (
@@ -207,10 +207,10 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
             "its half-maps"
             if config.half_maps
             else "the tomogram itself"
-            if trained.unperturbed(config.predictions)
+            if unperturbed(trained, config.predictions)
             else "newly perturbed copies of the tomogram"
         )
-        turns = itertools.cycle(trained.tta_flips())
+        turns = itertools.cycle(tta_flips(trained))
         turned = len(set(itertools.islice(turns, config.predictions))) > 1
         turns = ", turned by 180 degrees about its axes in turn" if turned else ""
         return [

@@ -11,6 +11,7 @@ from conftest import TINY, data
 
 from f2fd_core import DenoiseConfig, TrainConfig, UserError, __version__, denoise, train
 from f2fd_core.commands import denoise as denoising
+from f2fd_core.config import tta_flips
 from f2fd_core.evaluation.metrics import correlation
 from f2fd_core.network import checkpoint
 from f2fd_core.prediction import predictor
@@ -76,7 +77,7 @@ class Placed(torch.nn.Module):
 @pytest.mark.parametrize("perturbation", ["noise_matched", "noise2noise"])
 def test_turned_predictions_against_a_loop(batch_size, perturbation):
     """Every half-map in each of the four positions; the outputs are turned back."""
-    flips = TrainConfig(perturbation=perturbation).tta_flips()
+    flips = tta_flips(TrainConfig(perturbation=perturbation))
     predictor = Predictor(
         Placed(),
         torch.device("cpu"),

@@ -1,0 +1,48 @@
+"""How a model predicts, by what it has learned."""
+
+from typing import Tuple
+
+PREDICTION_DEFAULTS = {
+    # PyTorch's convolutions of a single small volume on CPUs take up to four times as long as those
+    # of two.
+    "default": dict(predictions=4, batch_size=2, tile_size=96, pool_size=4),
+    "published": dict(predictions=100, batch_size=10, tile_size=64, pool_size=20),
+}
+"""What 0 ("as the model's preset") means in :class:`DenoiseConfig`."""
+
+LEAST_PREDICTIONS = {"self2self": 20, "noise2noise": 1, "noise2void": 1}
+"""Predictions of the default preset for these perturbations, whose copies lack more of the tomogram
+or, without dropout, don't differ by chance."""
+
+WEDGE_PRESERVING_FLIPS: Tuple[Tuple[int, ...], ...] = ((), (-3, -1), (-3, -2), (-2, -1))
+"""Axes (Z, Y, X are -3, -2, -1) along which a volume is flipped to leave it as it is and to turn
+it by 180 degrees about Y, X and Z, which maps the missing wedge of a tilt axis along Y onto itself.
+"""
+
+
+def tta_flips(trained):
+    """How the inputs of predictions are flipped for test-time augmentation, one after the other and
+    then from the first again, as in WEDGE_PRESERVING_FLIPS: by what the network has learned to turn
+    with. ``trained``: the TrainConfig of the model."""
+    learned = trained.augmentation in ("mirrors", "wedge")
+    flips = WEDGE_PRESERVING_FLIPS[: len(WEDGE_PRESERVING_FLIPS) if learned else 1]
+    halves = 2 if trained.perturbation == "noise2noise" else 1  # which are predicted from in turn
+    return tuple(axes for axes in flips for _ in range(halves))
+
+
+def unperturbed(trained, predictions):
+    """Whether so many predictions are made from the tomogram itself, with no noise added: for
+    ``noise_matched``, as long as no two of them would be the same."""
+    return trained.perturbation == "noise_matched" and predictions <= len(tta_flips(trained))
+
+
+def prediction_defaults(trained):
+    """What 0 means in a DenoiseConfig for models of the TrainConfig ``trained``, {field: value}."""
+    defaults = dict(PREDICTION_DEFAULTS[trained.preset])
+    if trained.preset == "default":
+        usual = defaults["predictions"]
+        least = LEAST_PREDICTIONS.get(trained.perturbation, usual)
+        defaults["predictions"] = max(
+            least, len(tta_flips(trained)), usual if trained.dropout else 0
+        )
+    return defaults
