@@ -51,10 +51,13 @@ setup(
     extras_require={
         "engine": (here / "f2fd_core/requirements.txt").read_text().split(),
         "benchmark": ["scikit-image"],
+        "star": ["starfile"],
         "test": [
             "pytest",
+            "pytest-cov",
             "pytest-xdist",
             "hypothesis",
+            "mypy",
             "ruff",
             "scikit-image",
             "scipion-app",
@@ -62,6 +65,7 @@ setup(
             "scipion-em-membrain",
             "scipion-em-tomosegmemtv",
             "setuptools<81",
+            "starfile",
         ],
     },
     entry_points={

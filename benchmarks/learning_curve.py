@@ -19,10 +19,10 @@ from harness import read
 from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, simulate, train
 from f2fd_core.commands.inputs import open_volumes
 from f2fd_core.commands.train import open_for_training
-from f2fd_core.config import prediction_defaults
+from f2fd_core.config import PRETRAINED, prediction_defaults
 from f2fd_core.data.patches import patch_grid
 from f2fd_core.evaluation.metrics import correlation, score
-from f2fd_core.network.checkpoint import PRETRAINED, path_of
+from f2fd_core.network.checkpoint import path_of
 from f2fd_core.prediction.predictor import Predictor
 from f2fd_core.runtime.device import choose_devices, choose_dtype, prepare_cpu
 from f2fd_core.runtime.run_folder import prepare_folder

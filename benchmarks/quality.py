@@ -27,9 +27,9 @@ from f2fd_core import BenchmarkConfig, DenoiseConfig, SimulateConfig, TrainConfi
 from f2fd_core.benchmarking.compare import MEASURED, draw, means
 from f2fd_core.benchmarking.methods import run_filter
 from f2fd_core.cli import main as f2fd
+from f2fd_core.config import PRETRAINED
 from f2fd_core.data import mrc
 from f2fd_core.evaluation.metrics import correlation, fourier_shell_correlation
-from f2fd_core.network.checkpoint import PRETRAINED
 from f2fd_core.simulation.microscope import simulate_volumes
 
 QUICK = []

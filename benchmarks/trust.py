@@ -28,10 +28,9 @@ from f2fd_core.checking.run import check
 from f2fd_core.checking.shells import Whole, Windowed
 from f2fd_core.checking.start import settings_of, start_of
 from f2fd_core.commands.inputs import open_as_they_are
-from f2fd_core.config import read_json
+from f2fd_core.config import PRETRAINED, read_json
 from f2fd_core.data import mrc
 from f2fd_core.network import checkpoint
-from f2fd_core.network.checkpoint import PRETRAINED
 from f2fd_core.perturbation.noise_matched import noise_of
 from f2fd_core.runtime import figures
 from f2fd_core.runtime.device import choose_dtype

@@ -9,6 +9,7 @@ import importlib
 __version__ = "1.2.0"
 
 _PUBLIC = {
+    "RunConfig": "config",
     "TrainConfig": "config",
     "DenoiseConfig": "config",
     "DeconvolveConfig": "config",
@@ -17,6 +18,7 @@ _PUBLIC = {
     "BenchmarkConfig": "config",
     "CheckConfig": "config",
     "UserError": "config",
+    "run": "pipeline.run",
     "train": "commands.train",
     "denoise": "commands.denoise",
     "deconvolve": "commands.deconvolve",

@@ -15,76 +15,21 @@ from typing import Any, Callable, Dict, Tuple, Type
 
 from f2fd_core import __version__, config
 from f2fd_core.config import UserError
+from f2fd_core.config.arguments import Parser, add_arguments
 from f2fd_core.config.parameter import Config
-from f2fd_core.runtime import console, memory
+from f2fd_core.runtime import console, listing, memory
 
 # Ctrl-C, and what ends a terminal's session or a job in a queue.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise UserError(f"{message} (see '{self.prog} --help')")
-
-
-def _number(kind, zero):
-    """A converter that also takes the word for what 0 stands for."""
-
-    def convert(text):
-        return kind(0 if text == zero else text)
-
-    convert.__name__ = kind.__name__
-    return convert
-
-
-def add_arguments(parser, config_class):
-    """Give the parser one argument for every field of a configuration class.
-
-    Absent options are absent from the namespace, so that a preset or a file can supply them.
-    """
-    groups = {}
-    for name, kind, default, spec in config.parameters(config_class):
-        group = groups.setdefault(spec.section, None) or parser.add_argument_group(spec.section)
-        groups[spec.section] = group
-        item = config.item_type(kind)
-        text = spec.full_help()
-        if default not in ("", ()):
-            shown = " ".join(map(str, default)) if item else default
-            text += f" Default: {(str(shown).lower() if kind is bool else shown)}."
-        options = {"help": text.replace("%", "%%"), "default": argparse.SUPPRESS}
-        if spec.positional:
-            options.update(nargs="*" if item else "?", metavar=name.upper())
-            group.add_argument(name, **options)
-            continue
-        options["dest"] = name
-        names = [config.flag(other) for other in (name, *config.names_before(name))]
-        if spec.original and "--" + spec.original not in names:
-            names.append("--" + spec.original)
-        if kind is bool:
-            # Both spellings work; the help shows the one that changes something.
-            negative = dict(options, help=options["help"] if default else argparse.SUPPRESS)
-            if default:
-                options["help"] = argparse.SUPPRESS
-            group.add_argument(*names, action="store_true", **options)
-            negations = ["--no-" + other[2:] for other in names]
-            group.add_argument(*negations, action="store_false", **negative)
-            continue
-        options["type"] = _number(kind, spec.zero) if spec.zero else item or kind
-        options["metavar"] = (item or kind).__name__.upper()
-        if spec.choices:
-            options["metavar"] = f"{{{','.join(spec.choices)}}}"
-        if item:
-            options["nargs"] = spec.length or "+"
-        group.add_argument(*names, **options)
-
-
 def _parsers():
     """The parser of ``f2fd`` itself, and those of the commands, {name: parser}."""
-    parser = _Parser(
+    parser = Parser(
         prog="f2fd", description="Denoise cryo-electron tomograms from one reconstructed volume."
     )
     parser.add_argument("--version", action="version", version="f2fd " + __version__)
-    listed = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    listed = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     for name, (config_class, _) in COMMANDS.items():
         summary = (config_class.__doc__ or "").splitlines()[0]
         # No abbreviated options: --p is an original name, not short for --patch-size.
@@ -131,6 +76,13 @@ def _require(settings, *names):
                 f"{(name.upper() if spec.positional else config.flag(name))} is "
                 f"missing; expected: {spec.help}"
             )
+
+
+def _run(settings):
+    _require(settings, "tomograms", "output")
+    from f2fd_core.pipeline.run import run
+
+    run(settings)
 
 
 def _train(settings):
@@ -192,6 +144,7 @@ def _info(settings):
 
 
 COMMANDS: Dict[str, Tuple[Type[Config], Callable[[Any], None]]] = {
+    "run": (config.RunConfig, _run),
     "train": (config.TrainConfig, _train),
     "denoise": (config.DenoiseConfig, _denoise),
     "check": (config.CheckConfig, _check),
@@ -221,7 +174,36 @@ def parse(argv):
             base.pop("overwrite", None)
     elif command == "train" and explicit.get("resume") and explicit.get("output"):
         base = config.recorded(explicit["output"])
+    if "tomograms" in config_class.__dataclass_fields__:
+        found = listing.found_for(explicit.get("tomograms", ()), explicit.get("half_maps", ()))
+        for sentence in found.said:
+            _say(sentence)
+        explicit.update(
+            {name: list(value) for name, value in zip(found._fields[:2], found) if value}
+        )
+        if not found.tomograms:
+            explicit.pop("tomograms", None)
+        if found.stars and command in ("denoise", "run"):
+            run = _with_star_files(run, found.stars)
     return config_class.create(explicit, base), run
+
+
+def _with_star_files(run, stars):
+    """The same as ``run``, and the STAR files again with the results in a column of their own."""
+
+    def both(settings):
+        from f2fd_core.runtime import files, star
+
+        results = files.output_paths(settings.names(), settings.output, files.DENOISED)
+        targets = {path: os.path.join(settings.output, os.path.basename(path)) for path in stars}
+        files.refuse_existing(targets.values(), settings.overwrite or settings.resume)
+        files.refuse_inputs(targets.values(), stars)
+        run(settings)
+        for path, target in targets.items():
+            done, count = star.write_results(path, results, target)
+            _say(f"{target} names the results of {done} of {count} tomograms")
+
+    return both
 
 
 def _say(message):

@@ -13,7 +13,7 @@ from f2fd_core.checking.reference import reference
 from f2fd_core.checking.start import settings_of, start_of
 from f2fd_core.checking.verdict import verdict
 from f2fd_core.commands.inputs import open_as_they_are, warn_of_voxel_sizes
-from f2fd_core.config import CheckConfig, UserError
+from f2fd_core.config import PRETRAINED, CheckConfig, UserError
 from f2fd_core.data.regions import in_words
 from f2fd_core.filters.deconvolution import preparation
 from f2fd_core.network import checkpoint
@@ -63,7 +63,8 @@ def check(config: CheckConfig) -> str:
         name: files.fingerprint(config.model, *paths, text=config.settings())
         for name, paths in zip(config.names(), config.inputs())
     }
-    warn_of_voxel_sizes(volumes, state["voxel_size"], "the model was trained at")
+    if config.model != PRETRAINED:
+        warn_of_voxel_sizes(volumes, state["voxel_size"], "the model was trained at")
     files.make_folder(config.output)
     console.announce_devices([device], dtype, "checking")
     with lock.held(results[0]), reproducible():

@@ -1,7 +1,7 @@
 """The pretrained network, and the settings with which it learns in short from a tomogram."""
 
-from f2fd_core.config import TrainConfig
-from f2fd_core.network.checkpoint import PRETRAINED, load, restore
+from f2fd_core.config import PRETRAINED, TrainConfig
+from f2fd_core.network.checkpoint import load, restore
 from f2fd_core.training.contrast import is_opposite
 
 # As few as a training has that ends by itself: what is learned later is less than what an estimate

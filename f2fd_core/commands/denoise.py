@@ -10,7 +10,7 @@ from typing import Any, Callable, List, Optional
 import torch
 
 from f2fd_core.commands.inputs import open_as_they_are, warn_of_voxel_sizes
-from f2fd_core.config import DenoiseConfig, UserError, tta_flips
+from f2fd_core.config import PRETRAINED, DenoiseConfig, UserError, tta_flips
 from f2fd_core.data import mrc
 from f2fd_core.filters.deconvolution import preparation
 from f2fd_core.network import checkpoint
@@ -69,7 +69,13 @@ def denoise(config: DenoiseConfig, finished: Optional[Callable[[Any], None]] = N
     predictors = [_predictor(network, device, dtype, config, trained) for device in devices]
     tile_size = fit_to_memory(predictors, asked, config, trained)
     config = dataclasses.replace(config, tile_size=tile_size)
-    warn_of_voxel_sizes(volumes, state["voxel_size"], "the model was trained at")
+    if config.model == PRETRAINED:
+        console.say(
+            "the model is the pretrained weights as they are; a training on these tomograms "
+            "('f2fd train') usually gives more"
+        )
+    else:
+        warn_of_voxel_sizes(volumes, state["voxel_size"], "the model was trained at")
     names = [volume.source.path for volume in volumes]
     tomograms = [
         (volume, box, paths[name], made_of[name])

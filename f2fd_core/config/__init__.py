@@ -11,11 +11,13 @@ from f2fd_core.config.migrations import GONE, migrate, recorded
 from f2fd_core.config.parameter import UserError, brief, flag, item_type, parameters, read_json
 from f2fd_core.config.prediction import (
     PREDICTION_DEFAULTS,
+    PRETRAINED,
     WEDGE_PRESERVING_FLIPS,
     prediction_defaults,
     tta_flips,
     unperturbed,
 )
+from f2fd_core.config.run import RunConfig
 from f2fd_core.config.shared import MINIMUM_SIDE, VOXEL_SIZES
 from f2fd_core.config.simulate import SimulateConfig
 from f2fd_core.config.tools import (
@@ -41,6 +43,7 @@ __all__ = [
     "NETWORK_MULTIPLE",
     "PERTURBATIONS",
     "PREDICTION_DEFAULTS",
+    "PRETRAINED",
     "START_NETWORK",
     "START_PATCH",
     "START_PERTURBATIONS",
@@ -50,6 +53,7 @@ __all__ = [
     "DenoiseConfig",
     "EvaluateConfig",
     "InfoConfig",
+    "RunConfig",
     "SimulateConfig",
     "TrainConfig",
     "UserError",

@@ -9,16 +9,10 @@ from f2fd_core.config.train import NETWORK_MULTIPLE, START_PERTURBATIONS
 
 
 @dataclass(frozen=True)
-class CheckConfig(shared.TomogramsConfig):
+class CheckConfig(shared.ModelConfig):
     """Report how far what a model makes of a tomogram can be trusted, without a truth."""
 
-    model: str = param(
-        "",
-        "Model",
-        "Model file that 'f2fd train' wrote (model.pt or a checkpoint).",
-        INPUT,
-        positional=True,
-    )
+    model: str = shared.model()
     tomograms: Tuple[str, ...] = shared.tomograms(
         "Tomograms to check the model on (MRC): as they were before denoising."
     )

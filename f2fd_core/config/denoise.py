@@ -27,16 +27,10 @@ NO_SETTINGS = (
 
 
 @dataclass(frozen=True)
-class DenoiseConfig(shared.TomogramsConfig):
+class DenoiseConfig(shared.ModelConfig):
     """Denoise tomograms with a trained model."""
 
-    model: str = param(
-        "",
-        "Model",
-        "Model file that 'f2fd train' wrote (model.pt or a checkpoint).",
-        INPUT,
-        positional=True,
-    )
+    model: str = shared.model()
     tomograms: Tuple[str, ...] = shared.tomograms("Tomograms to denoise (MRC), of any size.")
     output: str = param(
         "", "Output folder", "Folder for the denoised tomograms and pictures.", INPUT
@@ -97,7 +91,8 @@ class DenoiseConfig(shared.TomogramsConfig):
         0,
         "Pool of samples",
         "Perturbed copies of the whole tomogram in a temporary file, for "
-        "models trained with masks. 0: as the model's preset says (default 4, published 20).",
+        "models trained with fourier_masks. 0: as the model's preset says (default 4, published "
+        "20).",
         PREDICTION,
         ge=0,
         le=1024,

@@ -1,6 +1,12 @@
 """How a model predicts, by what it has learned."""
 
+import os
 from typing import Tuple
+
+PRETRAINED = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "network", "pretrained.pt"
+)
+"""The weights that come with F2Fd, which the word "pretrained" stands for as a model."""
 
 PREDICTION_DEFAULTS = {
     # PyTorch's convolutions of a single small volume on CPUs take up to four times as long as those

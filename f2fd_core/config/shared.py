@@ -1,9 +1,11 @@
 """Parameters and rules that several commands share, word for word."""
 
 import dataclasses
+import os
 from typing import Any, Dict, Tuple
 
 from f2fd_core.config.parameter import DECONVOLUTION, INPUT, RUN, Config, UserError, param
+from f2fd_core.config.prediction import PRETRAINED
 
 MINIMUM_SIDE = 8
 """Voxels that a tomogram must have along every axis."""
@@ -23,12 +25,32 @@ EXCLUSIVE = {"resume": {"overwrite": False}, "overwrite": {"resume": False}}
 
 def tomograms(help):
     """The tomograms of a command, with its own ``help``."""
-    return param((), "Tomograms", help, INPUT, positional=True)
+    named = (
+        "Files, folders, patterns in quotes ('*.mrc'), lists (.txt, a path a line) or RELION's "
+        "tomograms.star."
+    )
+    return param((), "Tomograms", f"{help} {named}", INPUT, positional=True)
+
+
+def model():
+    """The model of a command."""
+    return param(
+        "",
+        "Model",
+        "Model file that 'f2fd train' wrote (model.pt or a checkpoint), or pretrained: the weights "
+        "that come with F2Fd, as they are.",
+        INPUT,
+        positional=True,
+    )
 
 
 def half_maps(help):
     """Their half-maps, with its own ``help``."""
-    return param((), "Half-maps", help, INPUT, advanced=True)
+    named = (
+        "auto: those beside the tomograms, by the names of AreTomo, WarpTools, RELION, IMOD or "
+        "cryoCARE."
+    )
+    return param((), "Half-maps", f"{help} {named}", INPUT, advanced=True)
 
 
 FILTER: Dict[str, Tuple[float, str, str, Dict[str, Any]]] = {
@@ -247,6 +269,18 @@ class TomogramsConfig(Config):
     @classmethod
     def implied(cls):
         return EXCLUSIVE
+
+
+class ModelConfig(TomogramsConfig):
+    """The same with a ``model``; "pretrained" is the path of :data:`PRETRAINED`, unless there is a
+    file of that name."""
+
+    model: str
+
+    def check(self):
+        super().check()
+        if self.model == "pretrained" and not os.path.exists(self.model):
+            object.__setattr__(self, "model", PRETRAINED)
 
 
 def check_half_maps(config):

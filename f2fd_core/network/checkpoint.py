@@ -24,8 +24,6 @@ from f2fd_core.runtime.files import replaced
 
 FORMAT = "f2fd"
 VERSION = 2
-# The pretrained weights, made by tools/make_pretrained.py.
-PRETRAINED = os.path.join(os.path.dirname(__file__), "pretrained.pt")
 # The callables in a pickle of ours. PyTorch would call others, too, that are safe but may take any
 # amount of memory (bytearray) or make tensors of other kinds (nested, sparse, without content).
 CALLABLES = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch \w+Storage")

@@ -1,6 +1,6 @@
 """The weights that a training starts from."""
 
-from f2fd_core.config import UserError
+from f2fd_core.config import PRETRAINED, UserError
 from f2fd_core.network import checkpoint
 from f2fd_core.training.trainer import validation_of
 
@@ -15,7 +15,7 @@ def take_initial_weights(training):
     if training.config.initial_model:
         return _load(training, training.config.initial_model)
     if training.config.starts_pretrained():
-        _load(training, checkpoint.PRETRAINED)
+        _load(training, PRETRAINED)
         _choose_contrast(training)
     return None
 

@@ -13,7 +13,7 @@ from skimage.filters import gaussian
 from f2fd_core import DenoiseConfig, TrainConfig, UserError, denoise, fourier, train
 from f2fd_core.cli import main
 from f2fd_core.commands import train as training
-from f2fd_core.config import START_NETWORK
+from f2fd_core.config import PRETRAINED, START_NETWORK
 from f2fd_core.data import mrc
 from f2fd_core.data.batches import batch_of
 from f2fd_core.evaluation.metrics import correlation
@@ -610,8 +610,8 @@ def test_training_starts_from_shapes(phantom, tmp_path):
         start="shapes",
     )
     started = train(TrainConfig(output=str(tmp_path / "started"), **options))
-    assert 0 < largest_difference(started, checkpoint.PRETRAINED) < 1e-4
-    _, config = checkpoint.restore(checkpoint.load(checkpoint.PRETRAINED), checkpoint.PRETRAINED)
+    assert 0 < largest_difference(started, PRETRAINED) < 1e-4
+    _, config = checkpoint.restore(checkpoint.load(PRETRAINED), PRETRAINED)
     assert (config.network, config.network_features()) == START_NETWORK
     assert (TrainConfig().network, TrainConfig().network_features()) == START_NETWORK
 

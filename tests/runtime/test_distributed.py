@@ -11,6 +11,7 @@ from conftest import TINY, data
 
 from f2fd_core import TrainConfig, UserError, train
 from f2fd_core.commands import train as training
+from f2fd_core.config import PRETRAINED
 from f2fd_core.network import checkpoint
 from f2fd_core.runtime import distributed
 from f2fd_core.runtime.device import cpu_threads
@@ -72,7 +73,7 @@ def test_processes_agree_on_the_contrast(phantom, write, tmp_path):
             start="shapes",
         )
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
-    before = checkpoint.load(checkpoint.PRETRAINED)["model"]["last.3.weight"]
+    before = checkpoint.load(PRETRAINED)["model"]["last.3.weight"]
     after = checkpoint.load(str(tmp_path / "two" / "model.pt"))["model"]["last.3.weight"]
     torch.testing.assert_close(after, -before, rtol=0.3, atol=1e-3)
 

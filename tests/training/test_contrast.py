@@ -5,7 +5,7 @@ import pytest
 from conftest import data
 
 from f2fd_core import DenoiseConfig, SimulateConfig, denoise
-from f2fd_core.network.checkpoint import PRETRAINED  # a model that has learned from dark matter
+from f2fd_core.config import PRETRAINED  # a model that has learned from dark matter
 from f2fd_core.simulation.microscope import simulate_volumes
 
 

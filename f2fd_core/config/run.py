@@ -1,0 +1,50 @@
+"""Parameters of ``f2fd run``."""
+
+from dataclasses import dataclass
+from typing import Tuple
+
+from f2fd_core.config import shared
+from f2fd_core.config.parameter import INPUT, RUN, TRAINING, param
+
+
+@dataclass(frozen=True)
+class RunConfig(shared.TomogramsConfig):
+    """Train on a few typical tomograms, denoise all, and say how far to believe the results."""
+
+    tomograms: Tuple[str, ...] = shared.tomograms("Tomograms to denoise (MRC).")
+    output: str = param(
+        "",
+        "Output folder",
+        "Folder for the model (training), the denoised tomograms (denoised) and the overview "
+        "(overview.html).",
+        INPUT,
+    )
+    half_maps: Tuple[str, ...] = shared.half_maps(
+        "Two half-maps a tomogram (MRC), odd and even, in the tomograms' order: the noise is read "
+        "off their difference."
+    )
+    train_on: Tuple[str, ...] = param(
+        (),
+        "Train on",
+        "Those of the tomograms that the model is trained on, instead of the typical ones that are "
+        "chosen by their spectra.",
+        INPUT,
+    )
+    voxel_size: float = shared.voxel_size()
+    steps: int = param(
+        0,
+        "Training steps",
+        "Number of training steps. 0: until the loss on parts that are kept from the training "
+        "hardly falls.",
+        TRAINING,
+        ge=0,
+        zero="auto",
+    )
+    seed: int = shared.seed()
+    resume: bool = param(
+        False, "Resume", "Go on with a run that was ended, and skip what is finished.", RUN
+    )
+    overwrite: bool = shared.overwrite()
+    device: str = shared.device()
+    threads: int = shared.threads()
+    precision: str = shared.precision()

@@ -1,0 +1,1 @@
+"""All at once: choose, train, denoise, check, show."""

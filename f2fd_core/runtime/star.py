@@ -1,0 +1,117 @@
+"""RELION's tomograms.star: which tomograms it names, and the same with a column of results.
+
+Needs the package ``starfile``, the extra [star].
+"""
+
+import os
+from typing import Dict, List, Optional, Tuple
+
+from f2fd_core.config import UserError
+from f2fd_core.runtime.files import replaced
+
+# RELION 5 (the pipeline's labels): what was reconstructed of all tilts and of either half, and
+# what the denoising job of RELION adds.
+TOMOGRAM = "rlnTomoReconstructedTomogram"
+HALVES = ("rlnTomoReconstructedTomogramHalf1", "rlnTomoReconstructedTomogramHalf2")
+RESULT = "rlnTomoReconstructedTomogramDenoised"
+
+
+def _read(path):
+    """(all blocks, name of the one that has the tomograms)."""
+    try:
+        import starfile
+    except ImportError:
+        raise UserError(
+            f"{path} is a STAR file; expected the package starfile to read it: pip install starfile"
+        )
+    try:
+        blocks = starfile.read(path, always_dict=True)
+    except Exception as error:  # whatever the library stumbles over
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} is no STAR file that can be read ({first})")
+    for name, block in blocks.items():
+        if hasattr(block, "columns") and (
+            TOMOGRAM in block.columns or set(HALVES) <= set(block.columns)
+        ):
+            return blocks, name
+    raise UserError(
+        f"{path} has no column {TOMOGRAM}, nor {HALVES[0]}; expected RELION's tomograms.star of a "
+        "reconstruction"
+    )
+
+
+def _placed(path, star):
+    """A path in a STAR file, which is relative to the project's folder: the present one or one
+    above the file."""
+    folder = os.path.dirname(os.path.abspath(star))
+    while not os.path.isabs(path) and not os.path.exists(path):
+        beside = os.path.join(folder, path)
+        if os.path.exists(beside):
+            return beside
+        if folder == os.path.dirname(folder):
+            break
+        folder = os.path.dirname(folder)
+    return path
+
+
+def has_tomograms(path: str) -> bool:
+    """Whether a STAR file names tomograms of all tilts, not only half-maps."""
+    blocks, name = _read(path)
+    return TOMOGRAM in blocks[name].columns
+
+
+def tomograms(path: str) -> List[str]:
+    """The tomograms of a STAR file.
+
+    Raises UserError where that can't be read, or has no tomograms.
+    """
+    blocks, name = _read(path)
+    table = blocks[name]
+    if TOMOGRAM not in table.columns:
+        raise UserError(
+            f"{path} has no column {TOMOGRAM}; expected one, or --half-maps auto for the half-maps "
+            "that it has"
+        )
+    return [_placed(value, path) for value in table[TOMOGRAM]]
+
+
+def half_maps(path: str) -> Optional[List[str]]:
+    """The half-maps of a STAR file, odd and even of each tomogram in turn; None if it has none."""
+    blocks, name = _read(path)
+    table = blocks[name]
+    if not set(HALVES) <= set(table.columns):
+        return None
+    return [
+        _placed(value, path)
+        for pair in zip(*(table[column] for column in HALVES))
+        for value in pair
+    ]
+
+
+def write_results(path: str, results: Dict[str, str], target: str) -> Tuple[int, int]:
+    """Write a STAR file again with the results in the column RESULT, and all else as it was.
+
+    Parameters
+    ----------
+    path : str
+        The STAR file.
+    results : dict of str to str
+        {tomogram, or first half-map where there is none: its denoised file}.
+    target : str
+        Where the new file goes.
+
+    Returns
+    -------
+    (int, int)
+        Of how many tomograms of all there is a result; the others have an empty path, "None".
+    """
+    import starfile
+
+    blocks, name = _read(path)
+    table = blocks[name]
+    column = TOMOGRAM if TOMOGRAM in table.columns else HALVES[0]
+    found = [results.get(_placed(value, path)) for value in table[column]]
+    table[RESULT] = [value or "None" for value in found]
+    with replaced(target) as partial:
+        starfile.write(blocks, partial, overwrite=True)
+    return sum(value is not None for value in found), len(found)

@@ -1,0 +1,119 @@
+"""f2fd run: all at once, resumed as a whole."""
+
+import json
+import os
+import re
+
+import pytest
+from conftest import data
+
+from f2fd_core import RunConfig, SimulateConfig, UserError, run, simulate
+from f2fd_core.cli import main
+from f2fd_core.network import checkpoint
+from f2fd_core.runtime import files
+
+
+@pytest.fixture(scope="module")
+def tomograms(tmp_path_factory):
+    """Three tomograms with half-maps, in a folder."""
+    folder = tmp_path_factory.mktemp("set")
+    for seed in (1, 2, 3):
+        paths = simulate(
+            SimulateConfig(
+                output=str(folder / f"sim{seed}"), shape=(32, 40, 48), snr=0.3, seed=seed
+            )
+        )
+        for name, ending in (("tomogram", ""), ("odd", "_ODD"), ("even", "_EVN")):
+            os.rename(paths[name], folder / f"TS_{seed}{ending}.mrc")
+    return folder
+
+
+@pytest.fixture
+def config(tomograms, tmp_path):
+    return RunConfig(
+        tomograms=tuple(str(tomograms / f"TS_{seed}.mrc") for seed in (1, 2, 3)),
+        output=str(tmp_path / "out"),
+        steps=2,
+        device="cpu",
+    )
+
+
+@pytest.mark.pictures
+def test_a_set_is_chosen_from_trained_on_denoised_and_shown(config, tmp_path, capsys):
+    """And with --resume what is finished stays, whatever of it was lost is made again."""
+    page = run(config)
+    out = tmp_path / "out"
+    said = capsys.readouterr().err
+    chosen = json.loads((out / "chosen.json").read_text())
+    assert set(chosen) <= set(config.tomograms) and chosen
+    assert all(f"training on {name}: {why}" in said for name, why in chosen.items())
+    trained = checkpoint.load(str(out / "training" / "model.pt"))
+    assert set(trained["config"]["tomograms"]) == set(chosen)
+    text = (out / "overview.html").read_text(encoding="utf-8")
+    assert page == str(out / "overview.html")
+    pictures = re.findall("src='(.*?)'", text)
+    assert sorted(pictures) == [f"denoised/TS_{seed}_slices.png" for seed in (1, 2, 3)]
+    for name in config.tomograms:
+        result = out / "denoised" / (files.stem(name) + files.DENOISED)
+        found = json.loads((out / "denoised" / (files.stem(name) + files.VERDICT)).read_text())
+        assert f"{found['denoised']['estimate']:.2f}" in text
+        assert data(str(result)).shape == (32, 40, 48)
+    model = (out / "training" / "model.pt").stat().st_mtime_ns
+    kept = out / "denoised" / "TS_1_denoised.mrc"
+    before = kept.stat().st_mtime_ns
+    os.remove(out / "denoised" / "TS_2_denoised.mrc")
+    with pytest.raises(UserError, match="overview.html exists already; .*--resume to go on"):
+        run(config)
+    again = ["run", *config.tomograms, "--output", str(out), "--steps", "2", "--device", "cpu"]
+    assert main([*again, "--resume"]) == 0
+    assert (out / "training" / "model.pt").stat().st_mtime_ns == model
+    assert kept.stat().st_mtime_ns == before
+    assert (out / "denoised" / "TS_2_denoised.mrc").exists()
+
+
+def test_the_doubtful_come_first(config, tmp_path):
+    from f2fd_core.pipeline import overview
+
+    results = {}
+    for name, value, worse in (("a", 0.9, False), ("b", 0.5, False), ("c", 0.7, True)):
+        results[name + ".mrc"] = path = str(tmp_path / f"{name}_denoised.mrc")
+        found = {column: {"estimate": value} for column, _ in overview.COLUMNS}
+        with open(files.companion(path, files.VERDICT), "w") as stream:
+            json.dump(dict(found, worse=worse), stream)
+    results["<d>.mrc"] = str(tmp_path / "d_denoised.mrc")
+    page = str(tmp_path / "overview.html")
+    overview.write(page, config, results, {"b.mrc": "why"}, "model.pt")
+    with open(page, encoding="utf-8") as stream:
+        text = stream.read()
+    assert re.findall("<h2 id='t[0-9]'>(.*?)</h2>", text) == [
+        "c.mrc",
+        "b.mrc",
+        "a.mrc",
+        "&lt;d&gt;.mrc",
+    ]
+    assert text.count("worse than what it should improve on") == 1
+    assert text.count("(trained on)") == 1
+
+
+def test_half_maps_and_the_tomograms_to_train_on_are_used(config, tomograms, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    arguments = ["run", str(tomograms), "--half-maps", "auto", "--output", out, "--steps", "1"]
+    train_on = str(tomograms / "TS_2.mrc")
+    assert main([*arguments, "--train-on", train_on, "--device", "cpu"]) == 0
+    state = checkpoint.load(os.path.join(out, "training", "model.pt"))
+    assert state["config"]["tomograms"] == [train_on]
+    assert [os.path.basename(path) for path in state["config"]["half_maps"]] == [
+        "TS_2_ODD.mrc",
+        "TS_2_EVN.mrc",
+    ]
+    assert "training on" in capsys.readouterr().err
+    assert main([*arguments, "--overwrite", "--train-on", "other.mrc"]) == 2
+    assert "other.mrc, which is none of the tomograms" in capsys.readouterr().err
+
+
+def test_pretrained_weights_denoise_as_they_are(tomograms, tmp_path, capsys):
+    tomogram = str(tomograms / "TS_1.mrc")
+    assert main(["denoise", "pretrained", tomogram, "--output", str(tmp_path)]) == 0
+    said = capsys.readouterr().err
+    assert "the model is the pretrained weights as they are" in said
+    assert (tmp_path / "TS_1_denoised.mrc").exists()
