@@ -18,7 +18,7 @@ from f2fd_core.perturbation import perturbation_for_prediction
 from f2fd_core.prediction.memory import fit_to_memory
 from f2fd_core.prediction.predictor import Predictor
 from f2fd_core.prediction.tomogram import box_of, denoise_tomogram
-from f2fd_core.runtime import console, figures, files, lock
+from f2fd_core.runtime import console, distributed, figures, files, lock
 from f2fd_core.runtime.device import (
     choose_devices,
     choose_dtype,
@@ -36,7 +36,8 @@ def denoise(config: DenoiseConfig, finished: Optional[Callable[[Any], None]] = N
     """Denoise tomograms with a model.
 
     Each ``<name>_denoised.mrc`` is float32 in the input's units, with its voxel size, origin and
-    start indices. Everything is checked before the first is computed.
+    start indices. Everything is checked before the first is computed. Tasks that torchrun or srun
+    have started share the tomograms; one that dies loses only its own.
 
     Parameters
     ----------
@@ -47,7 +48,8 @@ def denoise(config: DenoiseConfig, finished: Optional[Callable[[Any], None]] = N
     Returns
     -------
     list of str
-        The paths of the denoised files, those that were finished before included.
+        The paths of the denoised files, those that were finished before included; of several tasks
+        this one's.
 
     Raises
     ------
@@ -55,12 +57,15 @@ def denoise(config: DenoiseConfig, finished: Optional[Callable[[Any], None]] = N
         For bad input, naming the option or file.
     """
     prepare_cpu(config.threads)
+    group, _ = distributed.from_environment(os.environ)
     devices = choose_devices(config.device)
+    if group.size > 1:
+        devices = [group.device(devices, config.device)]
     dtype = choose_dtype(config.precision, devices[0])
     state = checkpoint.load(config.model)
     network, trained = checkpoint.restore(state, config.model)
     asked, config = config, config.for_model(trained)
-    config, paths, made_of, todo = _plan(config)
+    config, paths, made_of, todo = _plan(config, group)
     volumes = open_as_they_are(config.without(set(paths) - todo), trained)
     boxes = [box_of(volume, config.region) for volume in volumes]
     files.make_folder(config.output)
@@ -103,16 +108,22 @@ def _predictor(network, device, dtype, config, trained):
     )
 
 
-def _plan(config):
+def _plan(config, group):
     """What is to be done for a DenoiseConfig, before anything is computed.
 
-    Returns the configuration without results among its tomograms, {tomogram: path of its result},
+    ``group``: the tasks that share the tomograms. Returns the configuration with this one's, and
+    without results among them, {tomogram: path of its result},
     {tomogram: what that is made of}, and the set of tomograms that are left to do. Raises
     UserError if a result must not be written.
     """
     left_out = files.results_among(config.names())
     console.warn_of_results(left_out)
     config = config.without(left_out)
+    files.output_paths(config.names(), config.output, files.DENOISED)  # two of one name, anywhere
+    if group.size > 1:
+        own = {name for _, name in group.shard(config.names())}
+        config = config.without(set(config.names()) - own)
+        console.say(f"task {group.rank + 1} of {group.size} has {len(own)} of the tomograms")
     paths = files.output_paths(config.names(), config.output, files.DENOISED)
     results = []
     for path in paths.values():

@@ -640,3 +640,36 @@ def test_a_result_of_too_much_contrast_is_reported(tiny_model, small, tmp_path, 
         )
         told.append("times the standard deviation of the tomogram" in capsys.readouterr().err)
     assert told == [False, True]
+
+
+def test_tasks_of_a_queue_share_the_tomograms(tiny_model, small, tmp_path, monkeypatch, capsys):
+    """Each result is made by one task, as one task alone makes it; a task may have none."""
+    paths = [str(tmp_path / f"{name}.mrc") for name in "abc"]
+    for path in paths:
+        os.symlink(small["tomogram"], path)
+    options = dict(
+        model=str(tiny_model / "model.pt"), tomograms=tuple(paths), device="cpu", tile_size=32
+    )
+    alone = denoise(DenoiseConfig(output=str(tmp_path / "alone"), **options))
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "4"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    monkeypatch.setenv("MASTER_PORT", "1")
+    made = []
+    for rank in range(4):
+        monkeypatch.setenv("RANK", str(rank))
+        capsys.readouterr()
+        made.append(denoise(DenoiseConfig(output=str(tmp_path / "shared"), **options)))
+        assert f"task {rank + 1} of 4 has {len(made[-1])} of the tomograms" in (
+            capsys.readouterr().err
+        )
+    assert [len(paths) for paths in made] == [1, 1, 1, 0]
+    for one, other in zip(alone, sum(made, [])):
+        assert os.path.basename(one) == os.path.basename(other)
+        np.testing.assert_array_equal(data(one), data(other))
+    # What one name for two tomograms would lose is refused, whoever has them.
+    os.makedirs(tmp_path / "more")
+    os.symlink(small["tomogram"], tmp_path / "more" / "a.mrc")
+    options["tomograms"] += (str(tmp_path / "more" / "a.mrc"),)
+    with pytest.raises(UserError, match="two tomograms are called a"):
+        denoise(DenoiseConfig(output=str(tmp_path / "other"), **options))
