@@ -43,8 +43,8 @@ lint: $(INSTALLED)
 gui: $(INSTALLED)  ## open the demo's project in the Scipion window
 	$(BIN)/python -m f2fd_scipion.gui --folder "$(DEMO)"
 
-table: $(INSTALLED)  ## renew the README's table of arguments
-	$(BIN)/python tools/readme_table.py README.md
+table: $(INSTALLED)  ## renew the tables of docs/reference.md
+	$(BIN)/python tools/reference.py docs/reference.md
 
 install: $(INSTALLED)
 

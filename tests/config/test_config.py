@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import readme_table
+import reference
 
 import f2fd_core
 from f2fd_core import cli, config
@@ -481,7 +481,7 @@ def test_the_word_for_zero_is_taken_and_reported():
                     cli.parse([command, config.flag(field), spec.zero + "?"])
                 words[command, field] = spec.zero
     assert words["train", "epochs"] == "by steps" and words["denoise", "threads"] == "all"
-    assert "| `--epochs` | Epochs | `epochs` | 0 (by steps) |" in readme_table.table(TrainConfig)
+    assert "| `--epochs` | Epochs | `epochs` | 0 (by steps) |" in reference.table(TrainConfig)
     # A word that is none for this option is no number, either.
     with pytest.raises(UserError, match="--epochs"):
         cli.parse(["train", "--epochs", "all"])
@@ -510,9 +510,9 @@ def test_std_needs_two_predictions():
         )
 
 
-def test_readme_shows_the_current_arguments():
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    assert readme_table.renewed(readme) == readme, "run: make table"
+def test_the_reference_has_the_current_arguments():
+    page = (Path(__file__).parents[2] / "docs" / "reference.md").read_text(encoding="utf-8")
+    assert reference.renewed(page) == page, "run: make table"
 
 
 @pytest.mark.parametrize(

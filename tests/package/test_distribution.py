@@ -121,5 +121,5 @@ def test_what_the_readme_shows_is_in_the_source_distribution(checkout, tmp_path)
     with tarfile.open(path) as archive:
         names = {name.split("/", 1)[-1] for name in archive.getnames()}
     shown = re.findall(r"\]\(([\w./-]+)[#)]", (REPOSITORY / "README.md").read_text())
-    assert "docs/methods.png" in shown and set(shown) <= names
+    assert "docs/microtubule.png" in shown and set(shown) <= names
     assert {"f2fd_core/pyproject.toml", "f2fd_core/requirements.txt"} <= names

@@ -1,11 +1,13 @@
-"""The README's table of arguments, written from the configuration classes.
+"""The tables of docs/reference.md, written from the configuration classes.
 
-``python tools/readme_table.py README.md`` renews what stands between the two marks.
+``python tools/reference.py docs/reference.md`` renews what stands between the two marks.
 """
 
 import sys
 
 from f2fd_core import config
+from f2fd_core.cli import COMMANDS
+from f2fd_core.config import aliases
 
 BEGIN, END = "<!-- arguments: begin -->", "<!-- arguments: end -->"
 HEAD = (
@@ -42,12 +44,28 @@ def table(config_class):
     return "\n".join(rows)
 
 
+def names_before():
+    """Markdown: what options and values were called in earlier versions."""
+    rows = ["| option | earlier name |", "|---|---|"]
+    rows += [
+        f"| `{config.flag(now)}` | `{config.flag(before)}` |"
+        for before, now in aliases.OPTIONS.items()
+    ]
+    for option, values in aliases.VALUES.items():
+        rows += [
+            f"| `{config.flag(option)} {now}` | `{before}` |" for before, now in values.items()
+        ]
+    return "\n".join(rows)
+
+
 def section():
     """Everything between the marks."""
     parts = [BEGIN]
-    for command, config_class in (("train", config.TrainConfig), ("denoise", config.DenoiseConfig)):
-        parts += [f"### `f2fd {command}`", table(config_class)]
-    return "\n\n".join(parts + [END])
+    for command, (config_class, _) in COMMANDS.items():
+        summary = config_class.__doc__.splitlines()[0]
+        parts += [f"## `f2fd {command}`", summary, table(config_class)]
+    parts += ["## Earlier names", "They go on working.", names_before()]
+    return "\n\n".join([*parts, END])
 
 
 def renewed(text):
