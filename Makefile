@@ -15,16 +15,19 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TESTED := python -m pytest -q -n $(JOBS) --dist worksteal
 
-test test-lowest test-newest: export OMP_NUM_THREADS = 1
+test test-fast test-lowest test-newest: export OMP_NUM_THREADS = 1
 test-lowest test-newest: export PYTHONPATH = $(CURDIR)
 
-.PHONY: demo test test-downstream test-lowest test-newest lint gui install table clean
+.PHONY: demo test test-fast test-downstream test-lowest test-newest lint gui install table clean
 
 demo: $(INSTALLED)  ## simulate a tomogram and denoise it in a real Scipion project
 	$(BIN)/python -m f2fd_scipion.demo --folder "$(DEMO)" $(if $(TOMOGRAM),--tomogram "$(TOMOGRAM)")
 
 test: lint  ## all tests of the engine and the plugin
 	$(BIN)/$(TESTED)
+
+test-fast: lint  ## what takes seconds, of the engine
+	$(BIN)/$(TESTED) -m "not slow" tests
 
 test-downstream: $(INSTALLED) $(MEMBRAIN)/.installed  ## tests that install much: membrain-seg
 	F2FD_TEST_MEMBRAIN="$(abspath $(MEMBRAIN))" F2FD_TEST_TORCH="$(TORCH)" \

@@ -28,6 +28,7 @@ def refused(arguments, words, capsys):
         assert word in lines[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "kind"),
     [
@@ -39,6 +40,8 @@ def refused(arguments, words, capsys):
 )  # a filter can take those
 def test_bad_tomograms(command, kind, tmp_path, tiny_model, capsys):
     path, words = faulty(tmp_path, kind)
+    if kind == "folder":  # it stands for the tomograms in it
+        words = ["holds no tomogram"]
     output = tmp_path / "out"
     model = [tiny_model / "model.pt"] if command == "denoise" else []
     more = ["--defocus", 3] if command == "deconvolve" else []
@@ -60,6 +63,7 @@ def test_bad_models(phantom, tmp_path, capsys):
         refused(["info", path], [str(path), words], capsys)
 
 
+@pytest.mark.slow
 def test_output_that_is_a_file_or_not_writable(phantom, tiny_model, tmp_path, capsys):
     blocked = tmp_path / "file"
     blocked.write_text("keep me")
@@ -180,6 +184,7 @@ def test_a_sentence_stays_one_line_whatever_a_name_holds(name, shown, tmp_path, 
     refused(["train", os.fsdecode(name), "--output", tmp_path / "out"], [shown], capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "standard error closed", "the same result; nothing else goes into its file"
 )
@@ -297,6 +302,7 @@ def test_odd_settings_files(text, words, tmp_path, capsys):
     assert words in sentence and len(sentence) < 300
 
 
+@pytest.mark.slow
 def test_whole_chain_as_a_program(tmp_path):
     """simulate, train, denoise and evaluate as a user types them; also names with odd letters."""
 
@@ -353,6 +359,7 @@ def test_whole_chain_as_a_program(tmp_path):
     assert json.loads(run("info"))["device"] in ("cpu", "cuda:0")
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "every command where PyTorch is not installed", "one sentence; info, which needs none, works"
 )

@@ -61,6 +61,8 @@ def _named_by(word):
     paths = [
         path for path in sorted(glob.glob(word, recursive=True)) if not path.endswith((LIST, STAR))
     ]
+    if not paths and not {"*", "?"} & set(word):
+        return [word]  # brackets may stand in a name
     if not paths:
         raise UserError(f"no file is called like {word}; expected tomograms")
     return paths

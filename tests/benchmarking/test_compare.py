@@ -56,12 +56,14 @@ def test_low_passed_volumes_have_an_empty_band(case):
         assert power[high].sum() < 1e-6 * power.sum()
 
 
+@pytest.mark.slow
 def test_binned_volumes_have_the_asked_size_and_the_mean_of_eight_voxels(case):
     one, volumes = case("binned")
     assert volumes["tomogram"].shape == SHAPE
     assert mrc.open_volume(one.tomogram).voxel_size[0] == pytest.approx(10.0)
 
 
+@pytest.mark.slow
 def test_thick_tomograms_are_scored_without_streaks(case):
     """Their reference shows the same specimen, from six times as many tilts."""
     one, volumes = case("thick")
@@ -107,6 +109,7 @@ def rows_of(folder):
         return list(csv.DictReader(stream))
 
 
+@pytest.mark.slow
 def test_all_kinds_of_methods_on_a_simulated_tomogram(tmp_path, without_processes):
     pytest.importorskip("skimage")
     config = BenchmarkConfig(
@@ -150,6 +153,7 @@ def test_all_kinds_of_methods_on_a_simulated_tomogram(tmp_path, without_processe
         benchmark(config)
 
 
+@pytest.mark.slow
 def test_equal_steps(tmp_path, without_processes):
     benchmark(
         BenchmarkConfig(
@@ -165,6 +169,7 @@ def test_equal_steps(tmp_path, without_processes):
     assert [row["steps"] for row in rows_of(tmp_path)] == ["", "3", "3", ""]
 
 
+@pytest.mark.slow
 def test_the_default_and_half_maps_start_from_shapes_alike(tmp_path, without_processes):
     """After a single step they know what shapes teach; random weights, and the other methods,
     which start with them, don't."""
@@ -193,6 +198,7 @@ def test_the_default_and_half_maps_start_from_shapes_alike(tmp_path, without_pro
         assert found["shapes"][method] > found["random"][method] + 0.2
 
 
+@pytest.mark.slow
 def test_a_method_takes_memory_of_its_own(tmp_path):
     """In its process, so that what others took before does not count: a filter trains nothing."""
     benchmark(
@@ -308,6 +314,7 @@ def is_daemon(*_):
     return multiprocessing.current_process().daemon
 
 
+@pytest.mark.slow
 def test_the_process_of_a_method_may_start_others_and_its_death_is_reported(monkeypatch):
     monkeypatch.setattr(methods, "run", is_daemon)
     assert methods.in_own_process("self2self") is False

@@ -356,6 +356,7 @@ def run(*arguments):
     return main(["check", *map(str, arguments), "--device", "cpu", "--threads", "1"])
 
 
+@pytest.mark.slow
 def test_the_report_is_one_page_with_all_in_it(quick, phantom, tiny_model, tmp_path, capsys):
     model, tomogram = tiny_model / "model.pt", phantom["tomogram"]
     output = tmp_path / "out"
@@ -390,6 +391,7 @@ def test_the_report_is_one_page_with_all_in_it(quick, phantom, tiny_model, tmp_p
     assert again[tomogram]["about"]["step"] == 3
 
 
+@pytest.mark.slow
 def test_half_maps_and_independent_halves(quick, phantom, tiny_model, tmp_path):
     path = check(
         CheckConfig(
@@ -455,6 +457,7 @@ def test_what_can_not_be_checked_is_refused(phantom, tiny_model, tmp_path):
         check(config(tomograms=(inside,), output=str(tmp_path), overwrite=True))
 
 
+@pytest.mark.slow
 def test_denoising_ends_with_a_verdict(phantom, tiny_model, tmp_path, capsys):
     """Numbers beside the result, and a warning where the model is worse than its start."""
     arguments = [
@@ -480,6 +483,7 @@ def test_denoising_ends_with_a_verdict(phantom, tiny_model, tmp_path, capsys):
     assert main([*arguments, str(tmp_path)]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="Chromium is not installed")
 def test_the_page_opens_in_a_browser(quick, phantom, tiny_model, tmp_path):
     path = check(

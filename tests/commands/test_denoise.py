@@ -96,6 +96,7 @@ def test_turned_predictions_against_a_loop(batch_size, perturbation):
     np.testing.assert_allclose(variance, np.var(expected, 0, ddof=1), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_turned_tomogram_gives_the_turned_result(tiny_model, phantom, write, tmp_path):
     """With all four positions, whatever the network has learned; with one it does not."""
 
@@ -190,6 +191,7 @@ def test_header_and_intensities_are_the_inputs(quick_denoise, small, tmp_path):
     assert data(str(tmp_path / "out" / "own name_std.mrc")).min() >= 0
 
 
+@pytest.mark.slow
 def test_same_seed_same_result_other_seed_other(quick_denoise, small, tmp_path):
     results = [
         data(quick_denoise(small["tomogram"], tmp_path / str(number), seed=seed, predictions=5))
@@ -214,6 +216,7 @@ def test_no_seams_between_tiles(quick_denoise, phantom, tmp_path):
         assert at_faces.mean() < 1.15 * np.median(steps[4:-4])
 
 
+@pytest.mark.slow
 def test_a_region_is_denoised_like_the_whole(blind_model, phantom, tmp_path):
     """Up to its faces, since the network sees what is around them; its place is told."""
     config = DenoiseConfig(
@@ -322,6 +325,7 @@ def test_no_input_is_replaced(tiny_model, small, tmp_path):
     np.testing.assert_array_equal(data(paths[1]), data(small["tomogram"]))
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "picture of the user's that has the name of a result",
     "one sentence, exit code 2; the picture is kept",
@@ -400,6 +404,7 @@ def blind_model(phantom, tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [dict(tile_size=predictor.SMALLEST_TILE), dict(tile_size=48), dict(precision="bfloat16")],
@@ -434,6 +439,7 @@ def test_fast_paths_give_what_the_plain_one_gives(blind_model, phantom, tmp_path
     assert correlation(plain, fast) > 0.999
 
 
+@pytest.mark.slow
 def test_reading_ahead_changes_nothing(tiny_model, small, write, tmp_path, monkeypatch):
     """Where a GPU computes, the next tiles and the next tomogram's noise are prepared meanwhile."""
     second = write(data(small["tomogram"])[:, ::-1].copy(), "second.mrc")
@@ -478,6 +484,7 @@ def test_two_devices_give_what_one_gives(tiny_model, small, tmp_path):
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
 def test_devices_have_tomograms_of_their_own_and_share_the_rest(
     tiny_model, small, write, tmp_path, monkeypatch, count
@@ -581,6 +588,7 @@ def test_copies_that_do_not_fit_halve_the_predictions_at_once_too():
     assert (mean == 5).all() and (variance == 0).all()
 
 
+@pytest.mark.slow
 def test_tiles_are_halved_until_they_fit(phantom, tmp_path, tiny_model, monkeypatch, capsys):
     """The result is that of the smaller tiles, and nothing of the larger ones is left."""
     options = dict(
@@ -610,6 +618,7 @@ def test_tiles_are_halved_until_they_fit(phantom, tmp_path, tiny_model, monkeypa
     assert not list((tmp_path / "never").iterdir())
 
 
+@pytest.mark.slow
 def test_a_deviation_map_that_is_missing_is_not_skipped(quick_denoise, phantom, tmp_path):
     """Denoised without one, then resumed with one."""
     options = dict(resume=True, predictions=2)
@@ -642,6 +651,7 @@ def test_a_result_of_too_much_contrast_is_reported(tiny_model, small, tmp_path, 
     assert told == [False, True]
 
 
+@pytest.mark.slow
 def test_tasks_of_a_queue_share_the_tomograms(tiny_model, small, tmp_path, monkeypatch, capsys):
     """Each result is made by one task, as one task alone makes it; a task may have none."""
     paths = [str(tmp_path / f"{name}.mrc") for name in "abc"]

@@ -101,6 +101,7 @@ def test_training_shows_what_it_will_take(phantom, tmp_path, capsys):
     assert 0.05 < float(memory) < 8
 
 
+@pytest.mark.slow
 def test_machine_is_measured(monkeypatch, capsys):
     monkeypatch.setattr("f2fd_core.commands.measure.MEASURED_SECONDS", 0.1)
     small, large = ([], [])

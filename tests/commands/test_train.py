@@ -80,6 +80,7 @@ def test_outputs(tiny_model, phantom):
     assert [row["step"] for row in rows if row["explained_power"]] == ["5"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -100,6 +101,7 @@ def test_batches_prepared_in_the_background_are_the_same(phantom, tmp_path, opti
     assert_same_weights(tmp_path / "False" / "model.pt", tmp_path / "True" / "model.pt")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 def test_compiled_equals_eager(small, tmp_path, monkeypatch):
     monkeypatch.setattr(UnshuffledUNet, "POOLINGS", 1)  # less to compile
@@ -127,6 +129,7 @@ def test_compiled_equals_eager(small, tmp_path, monkeypatch):
     assert correlation(compiled, eager) > 0.999
 
 
+@pytest.mark.slow
 @pytest.mark.pictures
 @pytest.mark.parametrize(
     "options",
@@ -188,6 +191,7 @@ def test_the_best_model_is_resumed_as_it_was(earlier, steps, since, small, tmp_p
     assert kept == {name: getattr(after.best, name) for name in kept}
 
 
+@pytest.mark.slow
 def test_a_stop_file_ends_the_training_with_a_model_and_resuming_goes_on(
     phantom, tmp_path, monkeypatch
 ):
@@ -476,6 +480,7 @@ def planted(seed, shared):
     return clean + noise[0], clean + noise[1], clean
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shared", "options", "least", "most"),
     [
@@ -532,6 +537,7 @@ def test_a_planted_signal_is_recovered(write, tmp_path, shared, options, least, 
     assert least < after / before < most
 
 
+@pytest.mark.slow
 def test_published_network_and_masks_run_end_to_end(phantom, tmp_path):
     config = TrainConfig.create(
         dict(
@@ -599,6 +605,7 @@ def test_an_initial_model_with_another_network_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_training_starts_from_shapes(phantom, tmp_path):
     """Hardly moved, its weights are those that come with F2Fd, which are the default network's."""
     options = dict(
@@ -616,6 +623,7 @@ def test_training_starts_from_shapes(phantom, tmp_path):
     assert (TrainConfig().network, TrainConfig().network_features()) == START_NETWORK
 
 
+@pytest.mark.slow
 def test_what_has_learned_from_shapes_denoises_what_it_never_saw(phantom, tmp_path):
     """A cell, better than the Gaussian filter that suits it best, also where matter is bright: the
     network is inverted for that. Noise alone comes out nearly flat."""
@@ -640,6 +648,7 @@ def test_what_has_learned_from_shapes_denoises_what_it_never_saw(phantom, tmp_pa
     assert float(found["noise"].std() / noise.std()) < 0.15
 
 
+@pytest.mark.slow
 def test_a_training_that_harms_hands_out_what_it_began_with(phantom, tmp_path, monkeypatch, capsys):
     """The learning rate is far too high: what comes out is what the start had known."""
     monkeypatch.setattr(schedule, "LEARNED_RATE", 100.0)

@@ -42,6 +42,7 @@ def test_config_needs_only_the_standard_library():
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_engine_never_imports_scipion():
     modules = [
         module.name

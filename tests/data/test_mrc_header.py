@@ -115,6 +115,7 @@ def files(draw):
     return data, values.astype(float) if good else None
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "MRC files of every mode and byte order, extended and lying headers, cut, "
     "lengthened, compressed and spoilt content",
@@ -160,6 +161,7 @@ def test_any_file_is_read_rightly_or_refused(tmp_path, record_property):
     record_property("times", sum(counts.values()))
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "the same files on the command line", "exit code 0 and the right figures, or 2 and one sentence"
 )

@@ -275,6 +275,7 @@ def quick(model, path, output, **options):
     )
 
 
+@pytest.mark.slow
 def test_deconvolution_before_training_is_training_on_the_filtered_file(models):
     assert_same_weights(*models)
 

@@ -282,6 +282,7 @@ DAMAGED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "crafted model files: code, other shapes, huge networks, compressed "
     "archives, overlapping entries, other kinds of tensors, NaN weights, "
@@ -393,6 +394,7 @@ def test_a_file_that_was_changed_as_a_whole_is_refused(good, tmp_path):
         checkpoint.load(str(path))
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "checkpoint whose state of the training is damaged, resumed from",
     "refused in one sentence; nothing is changed",
@@ -440,6 +442,7 @@ def test_a_damaged_checkpoint_is_not_resumed(part, small, tmp_path, capsys):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "log.csv with an unclosed quote, NUL and other bytes, lines of other "
     "lengths, other words, resumed from",
@@ -490,6 +493,7 @@ def test_a_damaged_log_is_not_resumed(small, tmp_path, capsys):
     assert [row["step"] for row in train_log.read_log(str(log))] == ["2"]
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "models and checkpoints of every released version",
     "they denoise; checkpoints of the present format are resumed from",

@@ -87,6 +87,7 @@ def test_the_folded_network_spares_more_than_half_of_the_work():
     assert 2000 < multiplications("unshuffled") < multiplications("compact") / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["compact", "unshuffled"])
 def test_what_lies_beyond_the_field_of_view_is_ignored(network):
     """Shifted by a multiple of the pooling, the inner result is shifted alike."""

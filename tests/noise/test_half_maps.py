@@ -99,6 +99,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WRONG)
 def test_what_is_no_other_half_map_is_refused(kind, tomograms, write):
     make, expected = WRONG[kind]
@@ -121,6 +122,7 @@ def test_all_odd_half_maps_before_all_even_ones_are_refused(tomograms, write):
         open_volumes(TrainConfig(half_maps=tuple(paths)))
 
 
+@pytest.mark.slow
 def test_tomograms_in_another_order_than_their_half_maps_are_refused(
     matched, tomograms, write, tmp_path
 ):
@@ -157,6 +159,7 @@ def test_tomograms_in_another_order_than_their_half_maps_are_refused(
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("snr", (0.02, 0.3, 10))
 @pytest.mark.parametrize(
     "change",
@@ -175,6 +178,7 @@ def test_right_half_maps_are_taken_without_a_word(snr, change, write, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("box", range(5))
 def test_real_half_maps_are_taken_without_a_word(box, real_data, capsys):
     odd, even, whole = (
@@ -240,6 +244,7 @@ def model(small, tmp_path_factory):
     return output / "model.pt"
 
 
+@pytest.mark.slow
 def test_training_on_half_maps_logs_scores_against_the_ground_truth(model):
     with open(model.parent / "log.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))

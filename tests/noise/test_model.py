@@ -152,6 +152,7 @@ TOO_HIGH = pytest.mark.xfail(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     [
@@ -176,6 +177,7 @@ def test_noise_of_simulated_tomograms_errs_on_the_low_side(case, tmp_path):
     assert_cautious(model, power_of(noise / volume.std, model.window), **bounds)
 
 
+@pytest.mark.slow
 def test_real_noise_is_put_into_a_known_specimen(real_data, tmp_path, monkeypatch):
     monkeypatch.setenv("F2FD_TEST_DATA", str(real_data))
     made = simulated_case("real-noise", BenchmarkConfig(), 0.1, 1, str(tmp_path))
@@ -189,6 +191,7 @@ def test_real_noise_is_put_into_a_known_specimen(real_data, tmp_path, monkeypatc
         simulated_case("real-noise", BenchmarkConfig(), 0.1, 1, str(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("box", range(5))
 def test_noise_of_a_real_cell_errs_on_the_low_side(real_data, box):
     """The halves' difference is noise; seen by shell, for all that the windows of a box differ."""

@@ -31,6 +31,7 @@ def test_the_missing_wedge_shows_how_a_volume_lies(axes, small):
     assert axes_of_volume(Memory(lying(data(small["tomogram"]), axes))) == axes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", [(0, 1, 2), (0, 2, 1), (1, 0, 2)])
 @pytest.mark.parametrize(
     "change",
@@ -41,6 +42,7 @@ def test_whatever_the_reconstruction(axes, change):
     assert axes_of_volume(Memory(lying(volume["tomogram"], axes))) == axes
 
 
+@pytest.mark.slow
 def test_real_tomograms_lie_as_expected(real_data):
     for path in [*real_data.glob("microtubule_*.mrc"), *real_data.glob("lamella/box*_all.mrc")]:
         (volume,) = open_volumes(TrainConfig(tomograms=(str(path),)))
@@ -88,6 +90,7 @@ def test_noise_is_estimated_alike_however_a_volume_lies(axes, small):
     torch.testing.assert_close(other.power, expected, rtol=0.02, atol=1e-4 * float(expected.max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("axes", "words"),
     [

@@ -71,6 +71,7 @@ def needed(distribution):
     }
 
 
+@pytest.mark.slow
 def test_the_engine_is_installed_alone_and_whole(checkout, tmp_path):
     """Everything of f2fd_core, and nothing of Scipion."""
     engine = installed(tmp_path, checkout / "f2fd_core")["f2fd-core"]
@@ -84,6 +85,7 @@ def test_the_engine_is_installed_alone_and_whole(checkout, tmp_path):
     assert not any(name.startswith("scipion") for name in needed(engine))
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "Scipion's installer, with the plugin from a wheel or from its source (--devel)",
     "it finds the plugin; uninstalling takes the engine's environment along",

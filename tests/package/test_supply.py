@@ -47,6 +47,7 @@ def tree(folder):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "simulate, train, denoise, deconvolve and evaluate where every connection "
     "and every shell is an error, with home, working, temporary and input "
@@ -180,6 +181,7 @@ def test_the_two_packages_keep_apart():
             assert not names & set(imported(path)), path
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "pip check in the environment of the tests", "no conflict with anything of Scipion"
 )

@@ -166,6 +166,7 @@ def test_the_less_noise_there_is_to_learn_from_the_more_is_added_and_the_slower_
     assert given.scale == 0.3 and given.haste == pytest.approx(alone.haste, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
 def test_noises_of_a_spectrum_pair_are_uncorrelated(scale):
     """Input and target of pure noise X must be independent; only then is training unbiased."""

@@ -38,6 +38,7 @@ def config(tomograms, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.pictures
 def test_a_set_is_chosen_from_trained_on_denoised_and_shown(config, tmp_path, capsys):
     """And with --resume what is finished stays, whatever of it was lost is made again."""
@@ -95,6 +96,7 @@ def test_the_doubtful_come_first(config, tmp_path):
     assert text.count("(trained on)") == 1
 
 
+@pytest.mark.slow
 def test_half_maps_and_the_tomograms_to_train_on_are_used(config, tomograms, tmp_path, capsys):
     out = str(tmp_path / "out")
     arguments = ["run", str(tomograms), "--half-maps", "auto", "--output", out, "--steps", "1"]
@@ -111,6 +113,7 @@ def test_half_maps_and_the_tomograms_to_train_on_are_used(config, tomograms, tmp
     assert "other.mrc, which is none of the tomograms" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_pretrained_weights_denoise_as_they_are(tomograms, tmp_path, capsys):
     tomogram = str(tomograms / "TS_1.mrc")
     assert main(["denoise", "pretrained", tomogram, "--output", str(tmp_path)]) == 0

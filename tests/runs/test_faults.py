@@ -158,6 +158,7 @@ def hit(command, folder, check):
     return hits
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "training hit by SIGKILL, SIGTERM or SIGINT at a random moment",
     "the same command again: the same model and log, bit for bit",
@@ -173,6 +174,7 @@ def test_a_training_that_is_ended_any_time_can_be_finished(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "denoising hit by SIGKILL, SIGTERM or SIGINT at a random moment",
     "the same command again: the same tomograms, bit for bit",
@@ -188,6 +190,7 @@ def test_a_denoising_that_is_ended_any_time_can_be_finished(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "SIGTERM, SIGINT, SIGHUP and SIGUSR1 while a tomogram is written",
     "one sentence, exit codes 143, 130, 129 and 138, nothing left but what was finished",
@@ -206,6 +209,7 @@ def test_a_run_that_is_asked_to_end_tidies_up(number, small, trained, tmp_path):
     assert names(tmp_path / "out") == []
 
 
+@pytest.mark.slow
 @pytest.mark.reliability("no room on the disk for a training's settings, picture, checkpoint", SAME)
 @pytest.mark.parametrize(
     ("room", "file"), [(1000, "train.json"), (10000, "spectrum.png"), (50000, "step_00000004.pt")]
@@ -219,6 +223,7 @@ def test_no_room_for_a_training(room, file, small, trained, tmp_path):
     assert_same_training(tmp_path / "run", trained)
 
 
+@pytest.mark.slow
 @pytest.mark.reliability("no room on the disk for a line of the log", SAME)
 def test_no_room_for_the_log(small, tmp_path):
     """Without spectrum.png, which needs more room than many lines."""
@@ -242,6 +247,7 @@ def test_no_room_for_the_log(small, tmp_path):
         assert [int(row["step"]) for row in rows] == list(range(60))
 
 
+@pytest.mark.slow
 @pytest.mark.reliability("no room on the disk for a denoised tomogram", SAME)
 def test_no_room_for_a_result(small, trained, denoised, tmp_path):
     command = denoising(trained, [small["tomogram"], small["odd"]], tmp_path / "out")
@@ -254,6 +260,7 @@ def test_no_room_for_a_result(small, trained, denoised, tmp_path):
     assert_same_results(tmp_path / "out", denoised)
 
 
+@pytest.mark.slow
 @pytest.mark.reliability("no room on the disk for a denoised tomogram's picture", SAME)
 def test_no_room_for_a_picture(small, trained, tmp_path):
     """Of a region, which needs less room than its picture."""
@@ -277,6 +284,7 @@ def test_no_room_for_a_picture(small, trained, tmp_path):
     assert_same_results(tmp_path / "out", tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "memory limited (ulimit -v) for training, denoising and deconvolving",
     "done, or one sentence with exit code 2; never a traceback, never a hang",
@@ -308,6 +316,7 @@ def test_memory_that_does_not_suffice(kind, mebibytes, small, trained, tmp_path)
         assert_whole(tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.reliability("output folder made read-only in the middle of a training", SAME)
 def test_a_folder_that_becomes_read_only(small, trained, tmp_path):
     command, output = training(small["tomogram"], tmp_path / "run"), tmp_path / "run"
@@ -321,6 +330,7 @@ def test_a_folder_that_becomes_read_only(small, trained, tmp_path):
     assert_same_training(output, trained)
 
 
+@pytest.mark.slow
 @pytest.mark.reliability("output folder made read-only in the middle of denoising", SAME)
 def test_a_result_folder_that_becomes_read_only(small, trained, denoised, tmp_path):
     output = tmp_path / "out"
@@ -336,6 +346,7 @@ def test_a_result_folder_that_becomes_read_only(small, trained, denoised, tmp_pa
     assert_same_results(output, denoised)
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "folder that may not be written to, file that may not be read",
     "one sentence, exit code 2, before anything is computed",
@@ -362,6 +373,7 @@ def own(small, tmp_path):
     return shutil.copyfile(small["tomogram"], tmp_path / "tomogram.mrc")
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "tomogram cut short, or overwritten, during a training",
     "one sentence that names it, exit code 2",
@@ -385,6 +397,7 @@ def test_a_tomogram_that_changes_during_a_training(fault, words, own, tmp_path):
     assert_whole(tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "tomogram cut short during denoising", "one sentence that names it, exit code 2, no result"
 )
@@ -413,6 +426,7 @@ def test_a_tomogram_that_is_cut_while_it_is_filtered(own, tmp_path, monkeypatch)
     assert names(tmp_path / "out") == []
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "tomogram replaced by another file, removed, or its header edited during a training",
     "the same model, bit for bit",
@@ -434,6 +448,7 @@ def test_a_tomogram_that_goes_away_is_still_read(fault, own, trained, tmp_path):
     assert_same_training(tmp_path / "run", trained)
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "training resumed on another tomogram of the same size",
     "one sentence that names it, exit code 2",
@@ -446,6 +461,7 @@ def test_resuming_on_another_tomogram_is_refused(own, small, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "second run into the folder of a running training, or to the file of a running denoising",
     "refused with the first's process and start; a lock that a killed run left is taken over",
@@ -491,6 +507,7 @@ def test_other_folders_have_one_writer_too(name, run, config, tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "links to a file of the user's at temporary names of a denoising, a "
     "deconvolution, a training and a simulation, with --overwrite and "
@@ -597,6 +614,7 @@ def test_the_clock_does_not_matter(small, tmp_path, monkeypatch):
     assert passed == sorted(passed) and passed[0] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "tomogram whose name has a formula and a byte that is no UTF-8, trained "
     "on, denoised and deconvolved where matplotlibrc asks for LaTeX",
@@ -648,6 +666,7 @@ def test_names_are_drawn_as_they_are(name):
     assert drawn.get_window_extent().bounds == expected.get_window_extent().bounds
 
 
+@pytest.mark.slow
 def test_temporary_files_of_others_are_left_alone(small, tmp_path):
     for name in ("mine.part", "model.pt.part"):
         (tmp_path / name).write_text("kept")

@@ -61,6 +61,7 @@ EXTREMES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "tomograms scaled by 1e-30 and 1e30, with gold beads, hot voxels, "
     "constant sections, zeros around a turned volume, in float16, of two "
@@ -115,6 +116,7 @@ def test_extreme_tomograms_stay_finite(kind, precision, small, tmp_path):
     assert values.min() - reach < clean.min() < clean.max() < values.max() + reach
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "denoising a tomogram scaled and shifted",
     f"the result scaled and shifted, within {TOLERANCE:g} standard "
@@ -195,6 +197,7 @@ def settings(small, output, **options):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "weights that become NaN in the middle of a training",
     "it goes back to the newest checkpoint, with a lower learning rate",
@@ -225,6 +228,7 @@ def test_a_training_steps_back(times, schedule, small, tmp_path, poisoned, opene
     assert_same_weights(resumed, model)
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "weights that become NaN in one of two processes",
     "both go back to the newest checkpoint, with a lower learning rate",
@@ -245,6 +249,7 @@ def test_processes_step_back_together(small, tmp_path, capfd):
     assert all(torch.isfinite(weight).all() for weight in state["model"].values())
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     "a training that diverges again and again",
     "after three lower learning rates, one sentence with exit code 2; the "

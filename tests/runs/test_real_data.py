@@ -8,6 +8,7 @@ from f2fd_core import DenoiseConfig, TrainConfig, denoise, train
 from f2fd_core.data import mrc
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["microtubule_13pf.mrc", "microtubule_14pf.mrc"])
 def test_real_tomogram_is_denoised(real_data, name, tmp_path):
     source = mrc.open_volume(str(real_data / name))

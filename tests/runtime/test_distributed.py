@@ -50,6 +50,7 @@ def one_and_two(small, tmp_path_factory):
     return folders
 
 
+@pytest.mark.slow
 def test_one_and_two_processes_learn_the_same(one_and_two):
     """The same patches with the same noise: only the order of the sums differs."""
     one, two = one_and_two
@@ -59,6 +60,7 @@ def test_one_and_two_processes_learn_the_same(one_and_two):
         torch.testing.assert_close(models[1][name], weights, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_processes_agree_on_the_contrast(phantom, write, tmp_path):
     """Where matter is bright, all invert the network that has learned from dark matter."""
     bright = {"tomogram": write(-data(phantom["tomogram"]))}
@@ -78,6 +80,7 @@ def test_processes_agree_on_the_contrast(phantom, write, tmp_path):
     torch.testing.assert_close(after, -before, rtol=0.3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_two_processes_resume(one_and_two, small, tmp_path, forked):
     """From a checkpoint that one process wrote, two go on to the same losses."""
     run(small, tmp_path, steps=3)
@@ -85,6 +88,7 @@ def test_two_processes_resume(one_and_two, small, tmp_path, forked):
     assert losses(tmp_path) == pytest.approx(losses(one_and_two[0]), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_torchrun_gives_the_same(one_and_two, small, tmp_path):
     options = [
         word
@@ -121,6 +125,7 @@ def test_a_patch_for_every_process(small, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_bad_input_is_reported_in_one_sentence(one_and_two, small):
     with pytest.raises(UserError, match="already holds a training"):
         run(small, one_and_two[0], device="cpu,cpu")
@@ -146,6 +151,7 @@ def _names_what_it_does_not_hear(_):
     )
 
 
+@pytest.mark.slow
 def test_signals_to_all_processes_are_the_first_ones_affair():
     """It ends the others, which would end by themselves otherwise, as would Python's tracker."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())

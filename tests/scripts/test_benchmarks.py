@@ -70,6 +70,7 @@ def program(name, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_tables_of_several_runs_are_joined(tmp_path):
     """A table a score; a run may lack methods, a later one replaces what an earlier one has, and
     seeds of a case are averaged."""
@@ -109,6 +110,7 @@ def test_tables_of_several_runs_are_joined(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_published_sample_run_on_a_folder_of_its_form(phantom, tmp_path):
     folder = tmp_path / "shrec" / "model_0"
     folder.mkdir(parents=True)
@@ -142,6 +144,7 @@ def test_published_sample_run_on_a_folder_of_its_form(phantom, tmp_path):
     assert "reconstruction.mrc" in inverted.stderr and "10.2312/3dor.20211307" in inverted.stderr
 
 
+@pytest.mark.slow
 def test_memory_is_measured_run_by_run():
     done = program(
         "performance.py", "memory", "--shapes", "24,32,40", "--commands", "denoise", "deconvolve"
@@ -157,6 +160,7 @@ def test_memory_is_measured_run_by_run():
         assert float(row[5]) == pytest.approx(float(row[3]) / float(row[4]), abs=0.01)
 
 
+@pytest.mark.slow
 def test_rates_and_the_work_behind_them():
     done = program(
         "performance.py",
@@ -201,6 +205,7 @@ def test_rates_and_the_work_behind_them():
     assert len(seconds) == 6 and min(seconds) > 0
 
 
+@pytest.mark.slow
 def test_the_strength_of_noise_is_known_better_to_the_faces():
     done = program(
         "ablation.py", "profile", "--shape", 48, 96, 96, "--cases", "uneven", "--windows", 16
@@ -212,6 +217,7 @@ def test_the_strength_of_noise_is_known_better_to_the_faces():
     assert borders[0] > borders[1] > 1.0 and spreads[0] > 1.5 * spreads[1]
 
 
+@pytest.mark.slow
 def test_the_noise_is_known_better_where_signal_is_reported_from_it():
     done = program(
         "ablation.py",
@@ -238,6 +244,7 @@ def test_the_noise_is_known_better_where_signal_is_reported_from_it():
     assert all(1 < below < above for below, above in zip(low, high))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_every_variant_of_the_ablation_runs(part, script, printed, monkeypatch):
     ablation = script("ablation")
@@ -249,6 +256,7 @@ def test_every_variant_of_the_ablation_runs(part, script, printed, monkeypatch):
     assert [row[1] for row in rows] == names
 
 
+@pytest.mark.slow
 def test_variants_differ_from_the_default(printed):
     names = ["default", "signal not separated by its angles", "true spectrum", "1 pooling"]
     rows = printed("ablation", "--shape", *SHAPE, "--steps", 2, "--variants", *names)
@@ -260,6 +268,7 @@ def test_variants_differ_from_the_default(printed):
     assert default[2:7] != shallow[2:7] and first[7:10] != default[7:10]
 
 
+@pytest.mark.slow
 def test_steps_on_another_tomogram(printed):
     unchanged, further = printed(
         "learning_curve", "transfer", "--shape", *SHAPE, "--first", 3, "--steps", 2
@@ -271,6 +280,7 @@ def test_steps_on_another_tomogram(printed):
         assert min(float(row[2]), float(row[3])) > float(row[1]) + 0.1
 
 
+@pytest.mark.slow
 def test_the_start_is_made_of_shapes(script, monkeypatch, tmp_path):
     """Of the default network, and the closer to what is noise-free the more steps it learned; what
     it learns from is standardised."""
@@ -338,6 +348,7 @@ def test_patches_of_the_start_are_parts_of_their_tomograms(script):
     assert steps == set(itertools.product((-56.0, 56.0), (-8.0, 8.0), (-1.0, 1.0)))
 
 
+@pytest.mark.slow
 def test_membranes_segmented(script, printed, phantom, tmp_path):
     """Dice by its formula, and a table of all volumes of a benchmark's folder."""
     membranes = script("segmentation")
@@ -354,6 +365,7 @@ def test_membranes_segmented(script, printed, phantom, tmp_path):
     assert case == "cell" and 0 <= float(noisy) <= 1 and 0 <= float(clean) <= 1
 
 
+@pytest.mark.slow
 def test_a_judged_training_knows_how_good_it_is(script, phantom, tmp_path, monkeypatch):
     """What is noted at a validation is what its model makes of the tomogram, and where the rule
     ends, beyond which it goes on."""
@@ -389,6 +401,7 @@ def test_a_judged_training_knows_how_good_it_is(script, phantom, tmp_path, monke
     assert found > correlation(torch.from_numpy(data(phantom["tomogram"])), clean)
 
 
+@pytest.mark.slow
 def test_growth_is_reported_for_each_unit(printed):
     rows = printed(
         "performance",
@@ -413,6 +426,7 @@ def test_growth_is_reported_for_each_unit(printed):
     assert float(rows[-1][2]) == pytest.approx(2 * float(rows[-1][3].split()[0]), abs=0.06)
 
 
+@pytest.mark.slow
 def test_work_is_set_against_the_published_cost(script, phantom, tmp_path, monkeypatch, capsys):
     """The published numbers of steps and predictions; the share of their cost by the seconds."""
     work = script("learning_curve")
@@ -464,6 +478,7 @@ def test_reliability_shows_the_worst_of_all_outcomes(script):
     ]
 
 
+@pytest.mark.slow
 def test_unusual_tomograms_hold_the_plain_one(script):
     """Where a case is scored, minus what was laid over it, and nothing else."""
     unusual = script("quality")
@@ -480,6 +495,7 @@ def test_unusual_tomograms_hold_the_plain_one(script):
         assert case.scored.mean() > 0.1, name
 
 
+@pytest.mark.slow
 def test_unusual_tomograms_are_scored(script, printed, monkeypatch):
     unusual = script("quality")
     monkeypatch.setattr(unusual, "SHAPE", SHAPE)

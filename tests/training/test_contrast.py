@@ -28,6 +28,7 @@ def denoised(path, output):
     return data(result)
 
 
+@pytest.mark.slow
 def test_the_network_is_inverted_for_a_tomogram_of_the_other_contrast(write, tmp_path, capsys):
     values = tomogram()
     usual = denoised(write(values, "dark.mrc"), tmp_path / "one")
@@ -40,6 +41,7 @@ def test_the_network_is_inverted_for_a_tomogram_of_the_other_contrast(write, tmp
     np.testing.assert_allclose(other, -usual, atol=2e-3 * usual.std())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     (

@@ -128,6 +128,7 @@ def test_a_training_takes_the_optimizer_of_its_settings(phantom, tmp_path):
     assert published.param_groups[0]["lr"] == 1e-4
 
 
+@pytest.mark.slow
 def test_trainings_of_before_there_was_a_choice_are_of_adam(phantom, tmp_path):
     train(
         TrainConfig(

@@ -163,6 +163,7 @@ def test_a_network_that_does_its_best_shows_the_power_of_the_signal():
     assert (found.power - found.loss) / found.signal == pytest.approx(best, abs=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "steps"),
     [
@@ -235,6 +236,7 @@ def test_a_small_tomogram_is_not_learned_by_heart(learned, least, most):
     assert [best.should_stop(least, most - some, learned) for some in (0, 1)] == [True, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -264,6 +266,7 @@ def hasty(monkeypatch):
         monkeypatch.setattr(stopping, name, value)
 
 
+@pytest.mark.slow
 def test_automatic_training_saves_its_best_model(phantom, tmp_path, hasty):
     train(
         TrainConfig(**dict(TINY, steps=0, tomograms=(phantom["tomogram"],), output=str(tmp_path)))
@@ -284,6 +287,7 @@ def test_automatic_training_saves_its_best_model(phantom, tmp_path, hasty):
     assert min((loss, step) for step, loss in checks.items())[1] == model["step"]
 
 
+@pytest.mark.slow
 def test_automatic_training_resumes_bit_for_bit(small, tmp_path, hasty):
     options = dict(TINY, steps=0, tomograms=(small["tomogram"],), checkpoint_every=3)
     train(TrainConfig(output=str(tmp_path / "whole"), **options))
