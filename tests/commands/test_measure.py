@@ -1,12 +1,14 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
-from f2fd_core import TrainConfig, train
+from f2fd_core import DenoiseConfig, TrainConfig, denoise, train
 from f2fd_core.cli import main
+from f2fd_core.network import checkpoint
+from f2fd_core.network.unet import UnshuffledUNet
 from f2fd_core.prediction.memory import batch_and_tile
-from f2fd_core.prediction.predictor import tiling
 from f2fd_core.runtime.console import duration
 from f2fd_core.training.eta import predicted_voxels
 
@@ -26,18 +28,23 @@ def test_durations_in_words(seconds, words):
     assert duration(seconds) == words
 
 
-def test_voxels_are_those_of_all_tiles_and_predictions():
-    """The estimate counts what the tiler really computes."""
-    shape = (96, 200, 150)
-    for options, side, predictions in (
-        (dict(), 96, 4),
-        (dict(perturbation="self2self"), 96, 20),
-        (dict(preset="published"), 64, 100),
-    ):
-        trained = TrainConfig.create(options)
-        tiles = tiling(shape, side, trained.network)
-        once = sum(1 for _ in tiles.starts()) * tiles.size[0] * tiles.size[1] * tiles.size[2]
-        assert predicted_voxels(shape, trained) == once * predictions
+def test_voxels_are_those_that_pass_through_the_network(tiny_model, write, tmp_path, monkeypatch):
+    """In a denoising with default options, in more tiles than one."""
+    passed, forward = [], UnshuffledUNet.forward
+
+    def counted(network, volumes):
+        passed.append(volumes.numel())
+        return forward(network, volumes)
+
+    monkeypatch.setattr(UnshuffledUNet, "forward", counted)
+    shape = (24, 40, 130)
+    tomogram = write(np.random.default_rng(0).standard_normal(shape))
+    model = str(tiny_model / "model.pt")
+    _, trained = checkpoint.restore(checkpoint.load(model), model)
+    # It looks at the contrast first, in patches of its own.
+    monkeypatch.setattr("f2fd_core.training.contrast.is_opposite", lambda *_: False)
+    denoise(DenoiseConfig(model=model, tomograms=(tomogram,), output=str(tmp_path), device="cpu"))
+    assert sum(passed) == predicted_voxels(shape, trained) > 4 * 24 * 40 * 130
 
 
 @pytest.mark.parametrize(
