@@ -18,7 +18,7 @@ TESTED := python -m pytest -q -n $(JOBS) --dist worksteal
 test test-fast test-lowest test-newest: export OMP_NUM_THREADS = 1
 test-lowest test-newest: export PYTHONPATH = $(CURDIR)
 
-.PHONY: demo test test-fast test-downstream test-lowest test-newest lint gui install table clean
+.PHONY: demo test test-fast test-downstream test-lowest test-newest lint gui docs install table clean
 
 demo: $(INSTALLED)  ## simulate a tomogram and denoise it in a real Scipion project
 	$(BIN)/python -m f2fd_scipion.demo --folder "$(DEMO)" $(if $(TOMOGRAM),--tomogram "$(TOMOGRAM)")
@@ -49,11 +49,19 @@ gui: $(INSTALLED)  ## open the demo's project in the Scipion window
 table: $(INSTALLED)  ## renew the tables of docs/reference.md
 	$(BIN)/python tools/reference.py docs/reference.md
 
+docs: $(VENV)-docs/.installed  ## the site, in site/
+	$(VENV)-docs/bin/mkdocs build --strict -q
+
 install: $(INSTALLED)
 
 $(INSTALLED): setup.py f2fd_core/requirements.txt
 	$(PYTHON) -m venv "$(VENV)"
 	$(BIN)/python -m pip install -q "$(TORCH)" -e ".[engine,test]"
+	touch $@
+
+$(VENV)-docs/.installed:
+	$(PYTHON) -m venv "$(VENV)-docs"
+	$(VENV)-docs/bin/python -m pip install -q mkdocs-material "mkdocstrings[python]"
 	touch $@
 
 $(MEMBRAIN)/.installed:
@@ -62,5 +70,5 @@ $(MEMBRAIN)/.installed:
 	touch $@
 
 clean:
-	rm -rf "$(VENV)" "$(VENV)-lowest" "$(VENV)-newest" "$(MEMBRAIN)" "$(DEMO)" build *.egg-info \
+	rm -rf "$(VENV)" "$(VENV)-lowest" "$(VENV)-newest" "$(VENV)-docs" "$(MEMBRAIN)" site "$(DEMO)" build *.egg-info \
 		f2fd_core/build f2fd_core/*.egg-info

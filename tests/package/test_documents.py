@@ -1,5 +1,6 @@
 """The documents: their links lead somewhere, and what they say to type is taken."""
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -10,7 +11,7 @@ from f2fd_core import cli
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = sorted(
-    [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").glob("*.md")]
+    [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").rglob("*.md")]
 )
 BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -62,3 +63,32 @@ def test_commands_are_taken_as_they_stand(line, tmp_path, monkeypatch):
 
 def test_the_readme_is_short():
     assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()) <= 130
+
+
+def sentences():
+    """All texts in the engine's code, with "…" for what is filled in."""
+    texts = []
+    for path in (REPOSITORY / "f2fd_core").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                texts.append(
+                    "".join(
+                        part.value if isinstance(part, ast.Constant) else "…"
+                        for part in node.values
+                    )
+                )
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    return texts
+
+
+def test_the_sentences_of_troubleshooting_are_the_programs():
+    page = (REPOSITORY / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    quoted = re.findall("`(.*?)`", " ".join(rows))
+    assert len(quoted) > 15
+    texts = sentences()
+    for words in quoted:
+        parts = [re.escape(part.strip()) for part in words.split("…")]
+        found = re.compile(".*".join(parts), re.DOTALL)
+        assert any(found.search(text) for text in texts), words
