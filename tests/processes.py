@@ -146,6 +146,8 @@ def assert_whole(folder):
                     picture.load()
             elif path.endswith("_check.json"):
                 assert {"denoised", "worse"} < set(read_json(path))
+            elif path.endswith("chosen.json"):
+                assert read_json(path)
             elif path.endswith(".json"):
                 TrainConfig.create({}, read_json(path))
             elif path.endswith(".csv"):

@@ -673,3 +673,37 @@ def test_temporary_files_of_others_are_left_alone(small, tmp_path):
     finish(training(small["tomogram"], tmp_path, steps=1, checkpoint_every=1), tmp_path)
     assert (tmp_path / "mine.part").read_text() == "kept"
     assert not (tmp_path / "model.pt.part").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.reliability(
+    "f2fd run hit by SIGKILL while it trains, and again while it denoises",
+    "with --resume the same model and tomograms, bit for bit, and the overview",
+)
+def test_a_whole_run_that_is_ended_can_be_finished(small, tmp_path):
+    def command(output, *more):
+        paths = [small[name] for name in ("tomogram", "odd", "even")]
+        options = ["--steps", 6, "--threads", 1, "--device", "cpu"]
+        return ["run", *paths, "--train-on", paths[0], "--output", output, *options, *more]
+
+    finish(command(tmp_path / "whole"), tmp_path)
+    out = tmp_path / "ended"
+    run = Run(command(out), tmp_path)
+    run.until(lambda: "step/s" in run.output())
+    assert run.end(signal.SIGKILL)
+    assert_whole(out)
+    run = Run(command(out, "--resume"), tmp_path)
+    run.until(lambda: "tomogram 2 of 3" in run.output())
+    assert run.end(signal.SIGKILL)
+    assert_whole(out)
+    assert not (out / "overview.html").exists()
+    finish(command(out, "--resume"), tmp_path)
+    assert_whole(out)
+    assert_same_weights(out / "training" / "model.pt", tmp_path / "whole" / "training" / "model.pt")
+    for name in ("tomogram", "odd", "even"):
+        one, other = (
+            data(str(folder / "denoised" / f"{name}_denoised.mrc"))
+            for folder in (out, tmp_path / "whole")
+        )
+        np.testing.assert_array_equal(one, other)
+    assert (out / "overview.html").exists()
