@@ -4,7 +4,7 @@ from typing import Any, Dict
 
 import numpy as np
 
-# Voxels between which a network's levels, and the shuffled blocks of the folded one, repeat.
+# Voxels between which a network's levels, and the shuffled blocks of the unshuffled one, repeat.
 PERIOD = 8
 # The strongest share of a denoised tomogram's voxels counts as structure.
 STRONGEST = 0.01

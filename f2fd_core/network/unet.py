@@ -1,4 +1,4 @@
-"""The 3D U-Nets: the published one, and two small ones, compact and folded.
+"""The 3D U-Nets: the published one, and two small ones, compact and unshuffled.
 
 All map (N, 1, Z, Y, X) to the same shape; sides must be multiples of 32 (published) or 8.
 Dropout is element-wise and is switched on for prediction by :func:`enable_dropout`.
@@ -179,7 +179,7 @@ def pixel_unshuffle(volumes):
 
 
 def pixel_shuffle(volumes):
-    """What :func:`folded` was made from."""
+    """What :func:`pixel_unshuffle` was made from."""
     count, channels, z, y, x = volumes.shape
     parts = volumes.reshape(count, channels // FOLD**3, FOLD, FOLD, FOLD, z, y, x)
     return parts.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(
@@ -188,7 +188,7 @@ def pixel_shuffle(volumes):
 
 
 class UnshuffledUNet(nn.Module):
-    """A small U-Net with 2 poolings that works at half the resolution, on folded voxels.
+    """A small U-Net with 2 poolings that works at half the resolution, on unshuffled voxels.
 
     Most of a U-Net's time goes into its layers at full resolution. Here each voxel of the U-Net has
     the 2 x 2 x 2 of the volume as channels, so that nothing is lost, and only two light layers, of
