@@ -28,10 +28,13 @@ from f2fd_core.benchmarking.compare import MEASURED, draw, means
 from f2fd_core.benchmarking.methods import run_filter
 from f2fd_core.cli import main as f2fd
 from f2fd_core.config import PRETRAINED
+from f2fd_core.config.tools import BENCHMARK_CASES
 from f2fd_core.data import mrc
 from f2fd_core.evaluation.metrics import correlation, fourier_shell_correlation
 from f2fd_core.simulation.microscope import simulate_volumes
 
+# The cases that need no real data.
+SIMULATED = [name for name in BENCHMARK_CASES if name != "real-noise"]
 QUICK = []
 
 
@@ -48,17 +51,7 @@ FULL = [
     "1",
     "2",
     "--cases",
-    "cell",
-    "spheres",
-    "crowded",
-    "sirt",
-    "uneven",
-    "lowpass",
-    "binned",
-    "int8",
-    "empty",
-    "noisefree",
-    "thick",
+    *SIMULATED,
     "--steps",
     "600",
     "--methods",
@@ -181,21 +174,6 @@ def run_methods(argv=None):
 HERE = os.path.dirname(os.path.dirname(f2fd_core.__file__))
 
 
-CASES = (
-    "cell",
-    "crowded",
-    "in-situ",
-    "thick",
-    "sirt",
-    "uneven",
-    "lowpass",
-    "binned",
-    "spheres",
-    "empty",
-    "noisefree",
-)
-
-
 def result_of(code, tomogram, folder):
     """(the denoised tomogram, seconds of the training) of the version in the folder ``code``."""
 
@@ -239,7 +217,7 @@ def run_versions(argv=None):
     """
     parser = harness.parser(run_versions)
     parser.add_argument("code", metavar="FOLDER", help="with the other version's f2fd_core")
-    parser.add_argument("--cases", nargs="+", default=CASES)
+    parser.add_argument("--cases", nargs="+", default=SIMULATED)
     parser.add_argument("--seeds", type=int, nargs="+", default=[3])
     parser.add_argument("--snr", type=float, default=0.1)
     parser.add_argument("--shape", type=int, nargs=3, default=(64, 128, 128))
@@ -260,21 +238,6 @@ def run_versions(argv=None):
                     )
 
 
-CASES = (
-    "cell",
-    "crowded",
-    "in-situ",
-    "thick",
-    "sirt",
-    "lowpass",
-    "uneven",
-    "binned",
-    "int8",
-    "spheres",
-    "noisefree",
-)
-
-
 def run_pretrained(argv=None):
     """Starting weights as they are, without a step, beside the best Gaussian and total variation.
 
@@ -286,7 +249,8 @@ def run_pretrained(argv=None):
     """
     parser = harness.parser(run_pretrained)
     parser.add_argument("models", metavar="MODEL", nargs="*", default=[PRETRAINED])
-    parser.add_argument("--cases", nargs="+", default=CASES)
+    scored = [name for name in SIMULATED if name != "empty"]
+    parser.add_argument("--cases", nargs="+", default=scored)
     parser.add_argument("--seeds", type=int, nargs="+", default=[3])
     parser.add_argument("--snr", type=float, default=0.1)
     parser.add_argument("--shape", type=int, nargs=3, default=(64, 128, 128))
