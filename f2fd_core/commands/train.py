@@ -22,8 +22,8 @@ from f2fd_core.runtime.run_folder import (
     existing_results,
     model_in,
     prepare_folder,
-    record,
     withdraw_stop,
+    write_settings,
 )
 from f2fd_core.training.resuming import resume
 from f2fd_core.training.start import take_initial_weights
@@ -120,7 +120,7 @@ def _train_in(group, config):
         if config.resume:
             resume(training)
         if group.rank == 0:
-            record(config)
+            write_settings(config)
         while True:
             try:
                 fit_and_save(training)

@@ -86,7 +86,7 @@ def band_end(power, size, lowest):
     return float(ends[0]) if len(ends) else 0.5
 
 
-def separated(power, size, end):
+def fit_backprojection_form(power, size, end):
     """A(|k|) B(k_x, k_z): B from the upper third of the band up to ``end``, where there is hardly
     any signal, on the grid, and whether the power has this form.
 
@@ -94,22 +94,21 @@ def separated(power, size, end):
     is taken to rise with |k| in all directions: where there is signal, less than there is."""
     grid = grid_of(size)
     part = (grid.radius >= 2 / 3 * end) & (grid.radius < (math.inf if end == 0.5 else end))
-    across = torch.ones_like(power)
+    B = torch.ones_like(power)
     for _ in range(4):
-        radial = grid.ratio(power * part, across * part)[grid.shell].float()
-        across = (
-            (power * part).sum(1, keepdim=True)
-            / (radial * part).sum(1, keepdim=True).clamp(min=TINY)
+        A = grid.ratio(power * part, B * part)[grid.shell].float()
+        B = (
+            (power * part).sum(1, keepdim=True) / (A * part).sum(1, keepdim=True).clamp(min=TINY)
         ).expand(power.shape)
     cells = torch.zeros_like(grid.shell)
     for frequency, side in zip(torch.meshgrid(*axis_frequencies(size), indexing="ij"), size):
         cells = cells * side + (frequency.abs() * side).round().long() // CELL
     cells = cells.unique(return_inverse=True)[1]
-    found, expected = (grid.sums(values * part, cells) for values in (power, radial * across))
-    fits = (found - expected).abs().sum() <= MISFIT * found.sum() and not _is_tilted_about_x(
+    measured, expected = (grid.sums(values * part, cells) for values in (power, A * B))
+    fits = (measured - expected).abs().sum() <= MISFIT * measured.sum() and not _is_tilted_about_x(
         power, size, end
     )
-    return (across, True) if fits else (grid.radius.clone(), False)
+    return (B, True) if fits else (grid.radius.clone(), False)
 
 
 def _is_tilted_about_x(power, size, end):
@@ -126,7 +125,7 @@ def _is_tilted_about_x(power, size, end):
     )
 
 
-def falling_level(power, across, size, end, slopes=SLOPES):
+def fit_level(power, B, size, end, slopes=SLOPES):
     """A on the grid: log A = a - b k², through the lower quartile of the shells' levels.
 
     Signal only adds to a shell, so a quantile regression (Koenker & Bassett, Econometrica 46 (1978)
@@ -135,7 +134,7 @@ def falling_level(power, across, size, end, slopes=SLOPES):
     """
     grid = grid_of(size)
     far = (grid.along_axis <= FAR_FROM_AXIS).float()
-    level = grid.ratio(power * far, across * far).numpy()
+    level = grid.ratio(power * far, B * far).numpy()
     frequency = grid.frequencies.numpy()
     fitted = (frequency >= FITTED[0] * end) & (frequency <= FITTED[1] * end) & (level > 0)
     if fitted.sum() < 2:
@@ -164,7 +163,7 @@ def _far_share(grid):
     return share
 
 
-def noise_share(power, noise, across, size):
+def noise_fraction_by_shell(power, noise, B, size):
     """Share of noise in the power far from the tilt axis, by shell, 0 to 1.
 
     Near the axis the noise is known: what is above it is signal. At the distance q from the axis
@@ -173,16 +172,16 @@ def noise_share(power, noise, across, size):
     it is elsewhere. In shells without coefficients near the axis nothing is known: 0.
     """
     grid = grid_of(size)
-    mean = (across * (grid.radius < 0.5)).sum() / (grid.radius < 0.5).sum()
-    seen = across > EMPTY * mean
+    mean = (B * (grid.radius < 0.5)).sum() / (grid.radius < 0.5).sum()
+    seen = EMPTY * mean < B
     near, far = seen & (grid.along_axis > NEAR_AXIS), seen & (grid.along_axis < FAR_FROM_AXIS)
-    signal = across / grid.from_axis.clamp(min=0.5 / min(size))
+    signal = B / grid.from_axis.clamp(min=0.5 / min(size))
     strength = grid.ratio((power - noise) * near, signal * near).clamp(min=0)
     share = 1 - strength * grid.ratio(signal * far, power * far)
     return torch.where(grid.sums(near.float()) > 0, share.clamp(0, 1), torch.zeros_like(share))
 
 
-def without_signal_near_axis(across, size):
+def noise_fraction_near_axis(B, size):
     """The share of B that is noise within FULL_OF_SIGNAL of the tilt axis, on the grid.
 
     There all tilts add up, so that in a full specimen some signal is left even near Nyquist, from
@@ -190,14 +189,14 @@ def without_signal_near_axis(across, size):
     root of the distance; that of SIRT-like filters rises: where B does, it stays.
     """
     grid = grid_of(size)
-    plane, distance, weights = across[:, 0], grid.from_axis[:, 0], grid.weights[:, 0]
+    plane, distance, weights = B[:, 0], grid.from_axis[:, 0], grid.weights[:, 0]
 
     def mean(low, high):
         ring = (distance >= low * FULL_OF_SIGNAL) & (distance < high * FULL_OF_SIGNAL)
         return float((plane * weights)[ring].sum() / weights[ring].sum().clamp(min=1))
 
     if mean(1 / 3, 2 / 3) >= FALLS * mean(1, 4 / 3):
-        return torch.ones_like(across)
+        return torch.ones_like(B)
     z, x = torch.fft.fftfreq(size[0]), torch.fft.rfftfreq(size[2])
     factors = (1.0, 1.15, 1.3)
     bound = torch.zeros_like(plane)
@@ -211,7 +210,7 @@ def without_signal_near_axis(across, size):
         bound += plane[there[0] % size[0], there[1]] / math.sqrt(factor) / len(factors)
     bound *= (distance / FULL_OF_SIGNAL).sqrt()
     share = (bound / plane.clamp(min=TINY)).clamp(max=1)
-    return torch.where(distance < FULL_OF_SIGNAL, share, 1.0)[:, None].expand(across.shape)
+    return torch.where(distance < FULL_OF_SIGNAL, share, 1.0)[:, None].expand(B.shape)
 
 
 def _local_share(noise, total, size):
@@ -245,13 +244,13 @@ def _as_it_lies(power, total, size, settings):
     """The same where the depth is along Z and the tilt axis along Y."""
     grid, lowest = grid_of(size), settings.lowest_frequency
     end = band_end(power, size, lowest)
-    across, fits = separated(power, size, end)
+    B, fits = fit_backprojection_form(power, size, end)
     slopes = SLOPES if settings.falling else np.zeros(1)
-    expected = falling_level(power, across, size, end, slopes) * across
+    expected = fit_level(power, B, size, end, slopes) * B
     far = (grid.along_axis < FAR_FROM_AXIS).float()
     share = torch.ones_like(grid.frequencies, dtype=torch.double)
     if settings.by_angle:
-        share = noise_share(power, expected, across, size)
+        share = noise_fraction_by_shell(power, expected, B, size)
     share = share * fits
     doubt = DOUBT * (1 - share) ** 2
     # What is expected, moved as little as brings its share to one that may be true, but no more.
@@ -261,7 +260,7 @@ def _as_it_lies(power, total, size, settings):
     lift = torch.where(here > 0, wanted / here.clamp(min=TINY), torch.ones_like(here))
     noise = torch.minimum(expected * lift[grid.shell].float() ** _far_share(grid), power)
     if settings.near_axis:
-        noise = noise * without_signal_near_axis(across, size)
+        noise = noise * noise_fraction_near_axis(B, size)
     unfaded = noise
     fading = (grid.radius / lowest).clamp(max=1) if lowest else torch.ones_like(noise)
     noise = noise * fading ** (settings.fading * (1 - _local_share(noise, total, size)))

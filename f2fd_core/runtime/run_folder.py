@@ -111,7 +111,7 @@ def withdraw_stop(output):
         os.remove(stop_file(output))
 
 
-def record(config):
+def write_settings(config):
     """Write train.json, the full configuration, into the output folder."""
     path = os.path.join(config.output, "train.json")
     with files.replaced(path) as partial, open(partial, "w", encoding="utf-8") as stream:
@@ -123,7 +123,7 @@ def scales(volumes):
     return [[float(volume.mean), float(volume.std)] for volume in volumes]
 
 
-def compare_settings(earlier, config, path):
+def check_settings(earlier, config, path):
     """Refuse to resume with settings with which the training of ``earlier``, the TrainConfig in
     ``path``, can't go on; raises UserError."""
     for name in config.to_dict():
@@ -135,7 +135,7 @@ def compare_settings(earlier, config, path):
             )
 
 
-def compare(state, config, volumes, path):
+def check_resumable(state, config, volumes, path):
     """Refuse to resume with settings, or on tomograms, with which the checkpoint's training can't
     go on.
 
@@ -143,7 +143,7 @@ def compare(state, config, volumes, path):
     """
     shapes = [list(volume.shape) for volume in volumes]
     earlier = TrainConfig.create(state["config"])
-    compare_settings(earlier, config, path)
+    check_settings(earlier, config, path)
     if shapes != state["shapes"]:
         raise UserError(
             f"the tomograms have shapes {brief(shapes)}; expected "

@@ -5,7 +5,7 @@ import os
 from f2fd_core.config import UserError
 from f2fd_core.network import checkpoint
 from f2fd_core.runtime import console
-from f2fd_core.runtime.run_folder import compare, model_in
+from f2fd_core.runtime.run_folder import check_resumable, model_in
 
 
 def resume(training):
@@ -27,7 +27,7 @@ def resume(training):
             "resumed; expected --overwrite, or it as the --initial-model"
         )
     try:
-        earlier = compare(state, training.config, training.volumes, path)
+        earlier = check_resumable(state, training.config, training.volumes, path)
         training.load_state_dict(state, earlier)
     except UserError:
         raise

@@ -13,7 +13,7 @@ from pyworkflow.utils import Message
 import f2fd_scipion
 from f2fd_core.config import TrainConfig, UserError, recorded
 from f2fd_core.runtime import console, train_log
-from f2fd_core.runtime.run_folder import compare_settings
+from f2fd_core.runtime.run_folder import check_settings
 from f2fd_scipion import engine
 from f2fd_scipion.objects import F2FdModel, citations
 from f2fd_scipion.protocols.protocol_base import (
@@ -246,7 +246,7 @@ class ProtF2FdTrain(ProtF2FdBase):
         if self.runMode.get() == MODE_RESUME and self.newestCheckpoint():
             earlier = TrainConfig.create({}, recorded(self._getExtraPath()))
             try:
-                compare_settings(earlier, config, self._getExtraPath(CONFIG_FILE))
+                check_settings(earlier, config, self._getExtraPath(CONFIG_FILE))
             except UserError as error:
                 raise UserError(f"{error}; or choose 'Restart' to train again")
 

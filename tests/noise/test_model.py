@@ -129,7 +129,7 @@ def test_power_of_another_form_is_not_continued_to_low_frequencies():
         z.abs()[:, None, None] < np.sqrt(3) * y.abs()[None, :, None] + 0.01
     )
     found, _ = spectrum.noise_and_signal(power, power, size, NoiseSettings())
-    assert not spectrum.separated(power, size, 0.5)[1]
+    assert not spectrum.fit_backprojection_form(power, size, 0.5)[1]
     ratio = (shells(found.power, size) / shells(power, size))[:20]
     truth = shells(noise * (power > 0), size)[:20] / shells(power, size)[:20]
     assert (ratio[1:] < 1.3 * truth[1:] + 0.02).all()
