@@ -11,7 +11,7 @@ from f2fd_core.commands.train import train
 from f2fd_core.config import DenoiseConfig, RunConfig, TrainConfig, UserError
 from f2fd_core.pipeline import overview
 from f2fd_core.pipeline.typical import MOST, features_of, outliers, typical
-from f2fd_core.runtime import console, files, lock
+from f2fd_core.runtime import console, distributed, files, lock
 from f2fd_core.runtime.run_folder import model_in
 
 TRAINING, DENOISED, CHOICE, PAGE = "training", "denoised", "chosen.json", "overview.html"
@@ -38,6 +38,12 @@ def run(config: RunConfig) -> str:
     UserError
         For bad input, naming the option or file.
     """
+    group, _ = distributed.from_environment(os.environ)
+    if group.size > 1:
+        raise UserError(
+            f"f2fd run is one of {group.size} tasks; expected one: let 'f2fd train' and 'f2fd "
+            "denoise' share their work among tasks"
+        )
     left_out = files.results_among(config.names())
     console.warn_of_results(left_out)
     config = config.without(left_out)

@@ -72,6 +72,16 @@ def test_a_set_is_chosen_from_trained_on_denoised_and_shown(config, tmp_path, ca
     assert (out / "denoised" / "TS_2_denoised.mrc").exists()
 
 
+def test_a_run_is_one_task(config, tmp_path, monkeypatch):
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    monkeypatch.setenv("MASTER_PORT", "1")
+    with pytest.raises(UserError, match="one of 2 tasks; expected one: let 'f2fd train'"):
+        run(config)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_doubtful_come_first(config, tmp_path):
     from f2fd_core.pipeline import overview
 
