@@ -154,6 +154,8 @@ COMMANDS: Dict[str, Tuple[Type[Config], Callable[[Any], None]]] = {
     "benchmark": (config.BenchmarkConfig, _benchmark),
     "info": (config.InfoConfig, _info),
 }
+# Where in the output folder the results of a command are, which STAR files name.
+RESULTS = {"denoise": "", "run": "denoised"}
 
 
 def parse(argv):
@@ -183,24 +185,32 @@ def parse(argv):
         )
         if not found.tomograms:
             explicit.pop("tomograms", None)
-        if found.stars and command in ("denoise", "run"):
-            run = _with_star_files(run, found.stars)
+        if found.stars and command in RESULTS:
+            run = _with_star_files(run, found.stars, RESULTS[command])
     return config_class.create(explicit, base), run
 
 
-def _with_star_files(run, stars):
-    """The same as ``run``, and the STAR files again with the results in a column of their own."""
+def _with_star_files(run, stars, folder):
+    """The same as ``run``, and the STAR files again with the results, which are in this ``folder``
+    of the output, in a column of their own."""
 
     def both(settings):
         from f2fd_core.runtime import files, star
 
-        results = files.output_paths(settings.names(), settings.output, files.DENOISED)
+        place = os.path.join(settings.output, folder)
+        results = files.output_paths(settings.names(), place, files.DENOISED)
         targets = {path: os.path.join(settings.output, os.path.basename(path)) for path in stars}
+        if len(set(targets.values())) < len(targets):
+            raise UserError(
+                f"{' and '.join(stars)} have one name, and would both be written to "
+                f"{settings.output}; expected separate runs"
+            )
         files.refuse_existing(targets.values(), settings.overwrite or settings.resume)
         files.refuse_inputs(targets.values(), stars)
         run(settings)
+        there = {name: path for name, path in results.items() if os.path.exists(path)}
         for path, target in targets.items():
-            done, count = star.write_results(path, results, target)
+            done, count = star.write_results(path, there, target)
             _say(f"{target} names the results of {done} of {count} tomograms")
 
     return both

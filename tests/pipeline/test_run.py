@@ -130,3 +130,34 @@ def test_pretrained_weights_denoise_as_they_are(tomograms, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "the model is the pretrained weights as they are" in said
     assert (tmp_path / "TS_1_denoised.mrc").exists()
+
+
+@pytest.mark.slow
+def test_star_files_come_back_with_the_results(tomograms, tmp_path, monkeypatch, capsys):
+    """From f2fd run and f2fd denoise; only what is there counts as a result."""
+    starfile = pytest.importorskip("starfile")
+    monkeypatch.chdir(tmp_path)
+    paths = [str(tomograms / f"TS_{seed}.mrc") for seed in (1, 2)]
+    rows = "\n".join(f"TS_{number} {path}" for number, path in enumerate(paths, 1))
+    star = tmp_path / "tomograms.star"
+    star.write_text(
+        f"data_global\n\nloop_\n_rlnTomoName #1\n_rlnTomoReconstructedTomogram #2\n{rows}\n"
+    )
+    options = ["--device", "cpu", "--output"]
+    assert main(["run", "tomograms.star", "--steps", "1", *options, "out"]) == 0
+    table = starfile.read("out/tomograms.star")
+    found = list(table["rlnTomoReconstructedTomogramDenoised"])
+    assert found == ["out/denoised/TS_1_denoised.mrc", "out/denoised/TS_2_denoised.mrc"]
+    assert all(os.path.exists(path) for path in found)
+    assert "out/tomograms.star names the results of 2 of 2 tomograms" in capsys.readouterr().err
+    denoise = ["denoise", "out/training/model.pt", "tomograms.star", *options]
+    assert main([*denoise, "again"]) == 0
+    assert list(starfile.read("again/tomograms.star")["rlnTomoReconstructedTomogramDenoised"]) == [
+        "again/TS_1_denoised.mrc",
+        "again/TS_2_denoised.mrc",
+    ]
+    # Neither is the STAR file itself replaced, nor one that is there.
+    assert main([*denoise, "again"]) == 2
+    assert "again/tomograms.star exists already" in capsys.readouterr().err
+    assert main([*denoise, ".", "--overwrite"]) == 2
+    assert star.read_text().count("\n") == 7
