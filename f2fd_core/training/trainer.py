@@ -143,8 +143,8 @@ def lower_noise(training, perturbation, response):
     frequencies = fourier.grid_of((training.config.patch_size,) * 3).frequencies
     own = fourier.grid_of(perturbation.noise.window).frequencies
     perturbation.lower(torch.from_numpy(np.interp(own, frequencies, factors)))
-    if training.group.rank == 0:
-        wrong = frequencies[factors < 1]
+    wrong = frequencies[(factors < 1) & (frequencies <= 0.5)]  # not the corners of the grid
+    if training.group.rank == 0 and len(wrong):
         console.say(
             f"{perturbation.volume.source.name}: between {wrong[0]:.2f} and {wrong[-1]:.2f} cycles "
             "per voxel the noise was overestimated; it is lowered there, to "
