@@ -35,7 +35,6 @@ from f2fd_core.simulation.microscope import simulate_volumes
 
 # The cases that need no real data.
 SIMULATED = [name for name in BENCHMARK_CASES if name != "real-noise"]
-QUICK = []
 
 
 FULL = [
@@ -168,7 +167,7 @@ def run_methods(argv=None):
         return 0
     if not options.output:
         parser.error("--output is missing; expected a folder for tables and volumes")
-    return f2fd(["benchmark", options.output, *(FULL if options.full else QUICK), *rest])
+    return f2fd(["benchmark", options.output, *(FULL if options.full else []), *rest])
 
 
 HERE = os.path.dirname(os.path.dirname(f2fd_core.__file__))

@@ -148,27 +148,15 @@ def _run(project, tomogram, voxel_size, steps):
         ),
         "train F2Fd",
     )
-    denoise = _launch(
-        project,
-        project.newProtocol(
-            ProtF2FdDenoise,
-            inTomos=imported.Tomograms,
-            inModel=train.model,
-            binThreads=threads,
-            useGpu=on_gpu,
-        ),
-        "denoise tomograms",
+    inputs = dict(
+        inTomos=imported.Tomograms, inModel=train.model, binThreads=threads, useGpu=on_gpu
     )
-    check = _launch(
-        project,
-        project.newProtocol(
-            ProtF2FdCheck,
-            inTomos=imported.Tomograms,
-            inModel=train.model,
-            binThreads=threads,
-            useGpu=on_gpu,
-        ),
-        "check denoising",
+    denoise, check = (
+        _launch(project, project.newProtocol(kind, **inputs), label)
+        for kind, label in (
+            (ProtF2FdDenoise, "denoise tomograms"),
+            (ProtF2FdCheck, "check denoising"),
+        )
     )
     denoised = denoise.tomograms.getFirstItem().getFileName()
     picture = denoised[: -len(DENOISED)] + SLICES

@@ -74,14 +74,18 @@ def typical(features: Sequence[np.ndarray], most: int = MOST) -> List[Chosen]:
     first = int(apart.sum(1).argmin())
     near = np.argsort(apart[first], kind="stable")
     kept = near[: max(min(most, len(near)), int(np.ceil(KEPT * len(near))))]
-    chosen = [Chosen(first, "it is the most like all others")]
+    chosen = [Chosen(first, "its spectrum is the closest to all the others")]
     while len(chosen) < min(most, len(kept)):
         numbers = [one.number for one in chosen]
         left = [number for number in kept if number not in numbers]
         farthest = max(left, key=lambda number: apart[number, numbers].min())
         if apart[farthest, numbers].min() == 0:
             break
-        chosen.append(Chosen(int(farthest), "it is least like the ones before, and no outlier"))
+        chosen.append(
+            Chosen(
+                int(farthest), "its spectrum is the least like those already chosen, and no outlier"
+            )
+        )
     return chosen
 
 

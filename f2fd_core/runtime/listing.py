@@ -213,14 +213,14 @@ class Found(NamedTuple):
     stars: List[str]
 
 
-def found_for(words: Sequence[str], half_maps_of: Sequence[str]) -> Found:
+def found_for(words: Sequence[str], halves_given: Sequence[str]) -> Found:
     """The files that the words for tomograms and half-maps of a command name.
 
     Parameters
     ----------
     words : sequence of str
         As for :func:`tomograms`.
-    half_maps_of : sequence of str
+    halves_given : sequence of str
         Half-maps, or the word "auto" alone.
 
     Returns
@@ -234,8 +234,8 @@ def found_for(words: Sequence[str], half_maps_of: Sequence[str]) -> Found:
         Where a word names nothing, and for half-maps that can't be found for certain.
     """
     stars = [word for word in words if word.lower().endswith(STAR)]
-    if tuple(half_maps_of) != AUTOMATIC:
-        return Found(tomograms(words), list(half_maps_of), [], stars)
+    if tuple(halves_given) != AUTOMATIC:
+        return Found(tomograms(words), list(halves_given), [], stars)
     if not words:
         raise UserError("--half-maps is auto without tomograms; expected these, too")
     paths: List[str] = []

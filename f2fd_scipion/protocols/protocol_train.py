@@ -72,6 +72,12 @@ class ProtF2FdTrain(ProtF2FdBase):
     }
     INSTEAD = {"start": "initialModel", "defocus": "inCtfs", "phase_shift": "inCtfs"}
 
+    @property
+    def noise_gain(self):
+        """What projects of version 1.1 store ``noise_profile`` as: Scipion fills the object that
+        it finds under the stored name."""
+        return self.noise_profile
+
     # -------------------------- Form -----------------------------------------
     def _defineParams(self, form):
         form.addSection(label=Message.LABEL_INPUT)

@@ -1,7 +1,9 @@
 """Training in a real project, at a small size."""
 
+import contextlib
 import json
 import os
+import sqlite3
 from unittest import mock
 
 import mrcfile
@@ -393,6 +395,25 @@ class TestF2FdTraining(project.ProjectTests):
         train.model.setInfo({"step": 6, "voxel_size": 8.0, "config": TrainConfig().to_dict()})
         for told in (train.methods()[0], " ".join(train.summary())):
             self.assertIn("weights that have learned to denoise simulated tomograms", told)
+
+    def testAProjectOfVersion11KeepsItsChoices(self):
+        """The noise's profile, which was stored by another name, and the perturbation."""
+        train = self.newProtocol(
+            ProtF2FdTrain, inTomos=self.imported.Tomograms, noise_profile=False
+        )
+        train.perturbation.set(HALVES)
+        self.proj.saveProtocol(train)
+        path = self.proj.getDbPath()
+        with contextlib.closing(sqlite3.connect(path)) as database, database:
+            renamed = database.execute(
+                "UPDATE Objects SET name = replace(name, '.noise_profile', '.noise_gain') "
+                "WHERE name LIKE ?",
+                (f"{train.getObjId()}.noise_profile",),
+            )
+            self.assertEqual(renamed.rowcount, 1)
+        loaded = self.proj.createMapper(path).selectById(train.getObjId())
+        self.assertIs(loaded.noise_profile.get(), False)
+        self.assertEqual(loaded.getEnumText("perturbation"), "noise2noise")
 
     def testDefocusIsForModelsOfDeconvolvedTomograms(self):
         denoise = self.newProtocol(
