@@ -198,7 +198,7 @@ def _with_star_files(run, stars, folder):
         from f2fd_core.runtime import files, star
 
         place = os.path.join(settings.output, folder)
-        results = files.output_paths(settings.names(), place, files.DENOISED)
+        results = files.output_paths(settings.names(), place, settings.result_file)
         targets = {path: os.path.join(settings.output, os.path.basename(path)) for path in stars}
         if len(set(targets.values())) < len(targets):
             raise UserError(

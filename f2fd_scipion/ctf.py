@@ -1,5 +1,7 @@
-"""What the deconvolution filter takes from Scipion's CTFs: defocus and phase shift, by tsId."""
+"""What the deconvolution filter takes from Scipion: the microscope, and the CTFs by tsId."""
 
+import csv
+import io
 import statistics
 
 from f2fd_core.config import UserError
@@ -38,3 +40,27 @@ def filter_values(ctfs, tsId):
         "defocus": statistics.median(defoci) / ANGSTROM_PER_UM,
         "phase_shift": statistics.median(phase_shifts),
     }
+
+
+def optics(acquisition):
+    """The engine's values of the microscope, {field: value}, as far as an acquisition (or None)
+    has them."""
+    if acquisition is None:
+        return {}
+    values = {
+        "voltage": acquisition.getVoltage(),
+        "spherical_aberration": acquisition.getSphericalAberration(),
+        "amplitude_contrast": acquisition.getAmplitudeContrast(),
+    }
+    return {field: value for field, value in values.items() if value}
+
+
+def as_table(rows):
+    """The engine's CSV file of CTFs, as a text; ``rows``: {file: {field: value}}."""
+    fields = list(dict.fromkeys(field for values in rows.values() for field in values))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["tomogram", *fields], lineterminator="\n")
+    writer.writeheader()
+    for path, values in rows.items():
+        writer.writerow(dict(values, tomogram=path))
+    return text.getvalue()

@@ -72,7 +72,7 @@ def check(config: CheckConfig) -> str:
             if config.resume and _made_of(folder) == made_of[name]:
                 console.say(f"{name} was checked: skipped")
                 continue
-            volume = volume.prepared_by(preparation(trained, config.defocus))
+            volume = volume.prepared_by(preparation(volume.source.path, trained, config))
             numbers = _check_one(config, volume, network, trained, device, dtype, folder)
             numbers.update(about=_about(config, state, volume), made_of=made_of[name])
             _write_json(os.path.join(folder, REPORT), numbers)
@@ -120,7 +120,9 @@ def _folders(config):
     """{tomogram: the folder of its report}."""
     return {
         name: path[: -len(".mrc")]
-        for name, path in files.output_paths(config.names(), config.output, ".mrc").items()
+        for name, path in files.output_paths(
+            config.names(), config.output, files.NAME + ".mrc"
+        ).items()
     }
 
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 
 from f2fd_core.checking.examine import DENOISED, GAUSSIAN, START, correlations, shells_of
 from f2fd_core.checking.parts import LEAST_VOXELS, denoiser_of
@@ -37,11 +36,10 @@ def judged(model, config, volumes=None):
     dtype = choose_dtype(config.precision, device)
     settings = settings_of(config, config.output)
     network.to(device)
-    prepare = preparation(trained, config.defocus)
     for volume in open_silently(config, trained) if volumes is None else volumes:
         if math.prod(volume.shape) < LEAST_VOXELS:
             continue
-        prepared = volume.prepared_by(prepare)
+        prepared = volume.prepared_by(preparation(volume.source.path, trained, config))
         with reproducible(), in_contrast([network], prepared, trained, device, dtype, silent=True):
             yield (
                 volume.source.path,
@@ -87,6 +85,7 @@ def report(model, config, volumes=None, write=False):
         words, worse = sentence(name, found)
         (console.warn if worse else console.say)(words)
         if write:
-            path = os.path.join(config.output, files.stem(name) + files.VERDICT)
+            (result,) = files.output_paths([name], config.output, config.result_file).values()
+            path = files.companion(result, files.VERDICT)
             with files.replaced(path) as partial, open(partial, "w", encoding="utf-8") as stream:
                 json.dump(dict(found, worse=worse), stream, indent=1)

@@ -5,13 +5,16 @@ import dataclasses
 import itertools
 import json
 import os
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import torch
 
 from f2fd_core.commands.inputs import open_as_they_are, warn_of_voxel_sizes
 from f2fd_core.config import PRETRAINED, DenoiseConfig, UserError, tta_flips
 from f2fd_core.data import mrc
+from f2fd_core.data.storage import refuse_coarse
+from f2fd_core.data.volume import Standardised
+from f2fd_core.filters.ctf_table import ctf_of
 from f2fd_core.filters.deconvolution import preparation
 from f2fd_core.network import checkpoint
 from f2fd_core.perturbation import perturbation_for_prediction
@@ -65,10 +68,12 @@ def denoise(config: DenoiseConfig, finished: Optional[Callable[[Any], None]] = N
     state = checkpoint.load(config.model)
     network, trained = checkpoint.restore(state, config.model)
     asked, config = config, config.for_model(trained)
-    config, paths, made_of, todo = _plan(config, group)
-    volumes = open_as_they_are(config.without(set(paths) - todo), trained)
-    boxes = [box_of(volume, config.region) for volume in volumes]
-    files.make_folder(config.output)
+    plans = [_plan(config, trained, group)]
+    if config.denoise_halves:
+        plans += [_plan(half, trained, group) for half in config.of_halves()]
+    opened = [_open(plan, trained) for plan in plans]
+    for plan in plans:
+        files.make_folder(plan.config.output)
 
     console.announce_devices(devices, dtype, "denoising")
     predictors = [_predictor(network, device, dtype, config, trained) for device in devices]
@@ -80,17 +85,48 @@ def denoise(config: DenoiseConfig, finished: Optional[Callable[[Any], None]] = N
             "('f2fd train') usually gives more"
         )
     else:
+        volumes = [tomogram.volume for tomogram in opened[0]]
         warn_of_voxel_sizes(volumes, state["voxel_size"], "the model was trained at")
-    names = [volume.source.path for volume in volumes]
-    tomograms = [
-        (volume, box, paths[name], made_of[name])
-        for volume, box, name in zip(volumes, boxes, names)
-    ]
     with reproducible(config.deterministic):
-        _denoise_all(tomograms, predictors, config, trained)
+        _denoise_all(list(itertools.chain(*opened)), predictors, config, trained)
     if finished:
-        finished(volumes)
-    return list(paths.values())
+        finished([tomogram.volume for tomogram in opened[0]])
+    return list(plans[0].paths.values())
+
+
+class Plan(NamedTuple):
+    """What is to be done for a DenoiseConfig.
+
+    ``config`` has the tomograms of this task, and no results among them; ``paths``
+    {tomogram: path of its result}; ``made_of`` {tomogram: what that is made of}; ``todo``: the
+    tomograms that are left to do.
+    """
+
+    config: DenoiseConfig
+    paths: Dict[str, str]
+    made_of: Dict[str, str]
+    todo: Set[str]
+
+
+class Tomogram(NamedTuple):
+    """A tomogram that is denoised: its ``box``, into the file ``path``; see :func:`box_of`."""
+
+    volume: Standardised
+    box: Tuple[Any, Any]
+    path: str
+    made_of: str
+
+
+def _open(plan, trained):
+    """The tomograms that a Plan leaves to do; raises UserError for what can't be read."""
+    volumes = open_as_they_are(plan.config.without(set(plan.paths) - plan.todo), trained)
+    tomograms = []
+    for volume in volumes:
+        name = volume.source.path
+        refuse_coarse(plan.config.dtype, name, volume.mean, volume.std)
+        box = box_of(volume, plan.config.region)
+        tomograms.append(Tomogram(volume, box, plan.paths[name], plan.made_of[name]))
+    return tomograms
 
 
 def _predictor(network, device, dtype, config, trained):
@@ -108,23 +144,22 @@ def _predictor(network, device, dtype, config, trained):
     )
 
 
-def _plan(config, group):
-    """What is to be done for a DenoiseConfig, before anything is computed.
+def _plan(config, trained, group):
+    """The :class:`Plan` for a DenoiseConfig, before anything is computed.
 
-    ``group``: the tasks that share the tomograms. Returns the configuration with this one's, and
-    without results among them, {tomogram: path of its result},
-    {tomogram: what that is made of}, and the set of tomograms that are left to do. Raises
-    UserError if a result must not be written.
+    ``group``: the tasks that share the tomograms. Raises UserError if a result must not be written.
     """
-    left_out = files.results_among(config.names())
+    left_out = files.results_among(config.names(), config.result_file)
     console.warn_of_results(left_out)
     config = config.without(left_out)
-    files.output_paths(config.names(), config.output, files.DENOISED)  # two of one name, anywhere
+    files.output_paths(
+        config.names(), config.output, config.result_file
+    )  # two of one name, anywhere
     if group.size > 1:
         own = {name for _, name in group.shard(config.names())}
         config = config.without(set(config.names()) - own)
         console.say(f"task {group.rank + 1} of {group.size} has {len(own)} of the tomograms")
-    paths = files.output_paths(config.names(), config.output, files.DENOISED)
+    paths = files.output_paths(config.names(), config.output, config.result_file)
     results = []
     for path in paths.values():
         results += files.volumes_of(path, config.std)
@@ -134,7 +169,7 @@ def _plan(config, group):
         config.overwrite or config.resume,
         "--overwrite to replace it or --resume to skip finished tomograms",
     )
-    made_of = _fingerprints(config)
+    made_of = _fingerprints(config, trained)
     files.refuse_inputs(
         results, [config.model, *itertools.chain(*config.inputs()), *mrc.originals(left_out)]
     )
@@ -144,18 +179,21 @@ def _plan(config, group):
         if not (config.resume and _finished(path, config.std, made_of[name]))
     }
     lock.refuse_held(path for name, path in paths.items() if name in todo)
-    return config, paths, made_of, todo
+    return Plan(config, paths, made_of, todo)
 
 
-def _fingerprints(config):
+def _fingerprints(config, trained):
     """{tomogram: what its result is made of, in few words}; raises UserError for files that can't
     be read."""
     model = files.fingerprint(config.model)
-    settings = files.fingerprint(text=json.dumps(config.settings()))
     found = {}
     for name, paths in zip(config.names(), config.inputs()):
         for path in paths:  # what is no tomogram may have no end
             mrc.open_volume(path, config.voxel_size)
+        about = config.settings()
+        if trained.deconvolve:
+            about["ctf"] = ctf_of(name, trained, config)
+        settings = files.fingerprint(text=json.dumps(about))
         found[name] = f"model={model} tomogram={files.fingerprint(*paths)} settings={settings}"
     return found
 
@@ -186,8 +224,7 @@ def _finished(path, std, made_of):
 
 
 def _denoise_all(tomograms, predictors, config, trained):
-    """Denoise ``tomograms``, tuples (volume, box, path of the result, what that is made of), on all
-    devices.
+    """Denoise ``tomograms``, a list of :class:`Tomogram`, on all devices.
 
     Each device has tomograms of its own while there is one for every device; of the rest, they
     share the tiles.
@@ -196,12 +233,12 @@ def _denoise_all(tomograms, predictors, config, trained):
     # A pool of masked copies takes a tomogram's memory several times: one at a time.
     pools = trained.perturbation == "fourier_masks"
     apart = 0 if devices == 1 or pools else count - count % devices
-    prepare = preparation(trained, config.defocus)
 
     def perturbation_of(number):
+        volume = tomograms[number].volume
         # Prepared voxels take a temporary file as large as the tomogram: only when its turn comes.
         return perturbation_for_prediction(
-            tomograms[number][0].prepared_by(prepare),
+            volume.prepared_by(preparation(volume.source.path, trained, config)),
             trained,
             predictors[0].device,
             config.predictions,

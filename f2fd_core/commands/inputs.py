@@ -59,7 +59,10 @@ def warn_of_voxel_sizes(volumes, expected, other):
 
 def open_volumes(config):
     """The same of a TrainConfig, prepared as it says."""
-    return [volume.prepared_by(preparation(config)) for volume in open_as_they_are(config, config)]
+    return [
+        volume.prepared_by(preparation(volume.source.path, config))
+        for volume in open_as_they_are(config, config)
+    ]
 
 
 def open_ground_truth(config, volumes):

@@ -7,6 +7,7 @@ environment that has neither torch nor numpy.
 from f2fd_core.config.aliases import names_before
 from f2fd_core.config.check import CheckConfig
 from f2fd_core.config.denoise import DenoiseConfig
+from f2fd_core.config.filtering import CTF
 from f2fd_core.config.migrations import GONE, migrate, recorded
 from f2fd_core.config.parameter import UserError, brief, flag, item_type, parameters, read_json
 from f2fd_core.config.prediction import (
@@ -37,6 +38,7 @@ from f2fd_core.config.train import (
 )
 
 __all__ = [
+    "CTF",
     "FILTERS",
     "WEDGE_PRESERVING_FLIPS",
     "MINIMUM_SIDE",

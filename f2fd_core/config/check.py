@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Tuple
 
-from f2fd_core.config import shared
+from f2fd_core.config import filtering, shared
 from f2fd_core.config.parameter import INPUT, PREDICTION, RUN, UserError, param
 from f2fd_core.config.train import NETWORK_MULTIPLE, START_PERTURBATIONS
 
@@ -28,7 +28,8 @@ class CheckConfig(shared.ModelConfig):
         "off their difference instead of being estimated, which makes the report far more certain. "
         "The tomograms themselves need not be given."
     )
-    defocus: float = shared.own_defocus()
+    defocus: float = filtering.own_defocus()
+    ctf: str = filtering.by_tomogram(INPUT, advanced=True)
     voxel_size: float = shared.voxel_size()
     tile_size: int = param(
         0,
@@ -83,7 +84,7 @@ class CheckConfig(shared.ModelConfig):
                 "copies; expected a model of the perturbation "
                 f"{' or '.join(START_PERTURBATIONS)}"
             )
-        shared.refuse_defocus(self, trained)
+        filtering.check_own_ctf(self, trained)
         multiple = NETWORK_MULTIPLE[trained.network]
         if self.tile_size % multiple:
             raise UserError(

@@ -1,10 +1,11 @@
 """Parameters of ``f2fd denoise``."""
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from typing import Tuple
 
-from f2fd_core.config import shared
+from f2fd_core.config import filtering, shared
 from f2fd_core.config.parameter import INPUT, PREDICTION, RUN, UserError, param
 from f2fd_core.config.prediction import prediction_defaults
 from f2fd_core.config.train import NETWORK_MULTIPLE, START_PERTURBATIONS
@@ -14,6 +15,9 @@ NO_SETTINGS = (
     "tomograms",
     "half_maps",
     "output",
+    "result_name",
+    "denoise_halves",
+    "ctf",
     "std",
     "batch_size",
     "resume",
@@ -26,8 +30,12 @@ NO_SETTINGS = (
 """What a denoised tomogram depends on by the files' content, or not at all."""
 
 
+HALVES = "odd", "even"
+"""The folders of denoised half-maps."""
+
+
 @dataclass(frozen=True)
-class DenoiseConfig(shared.ModelConfig):
+class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
     """Denoise tomograms with a trained model."""
 
     model: str = shared.model()
@@ -41,7 +49,16 @@ class DenoiseConfig(shared.ModelConfig):
         "both, and "
         "average). The result has the tomogram's name if that is given, else the odd half's."
     )
-    defocus: float = shared.own_defocus()
+    denoise_halves: bool = param(
+        False,
+        "Denoise the half-maps, too",
+        "Also denoise each half-map by itself, into the folders odd and even of the output folder. "
+        "One model makes both, so what it invents is in both.",
+        INPUT,
+        advanced=True,
+    )
+    defocus: float = filtering.own_defocus()
+    ctf: str = filtering.by_tomogram(INPUT, advanced=True)
     voxel_size: float = shared.voxel_size()
 
     predictions: int = param(
@@ -107,6 +124,8 @@ class DenoiseConfig(shared.ModelConfig):
         "the predictions: where it is high, trust the result less.",
         PREDICTION,
     )
+    dtype: str = shared.dtype()
+    result_name: str = shared.result_name()
     region: Tuple[int, ...] = param(
         (),
         "Region",
@@ -134,9 +153,33 @@ class DenoiseConfig(shared.ModelConfig):
     deterministic: bool = shared.deterministic()
     compile: bool = shared.compile()
 
+    def check(self):
+        super().check()
+        if self.denoise_halves and not self.half_maps:
+            raise UserError("--denoise-halves is given without --half-maps; expected both")
+
     def settings(self):
-        """What a denoised tomogram depends on beside the files' content, {field: value}."""
-        return {name: value for name, value in self.to_dict().items() if name not in NO_SETTINGS}
+        """What a denoised tomogram depends on beside the files' content, {field: value}, as far as
+        that is not the default: so that what a later version adds changes nothing."""
+        defaults = {item.name: item.default for item in dataclasses.fields(self)}
+        return {
+            name: value
+            for name, value in dataclasses.asdict(self).items()
+            if name not in NO_SETTINGS and value != defaults[name]
+        }
+
+    def of_halves(self):
+        """The configurations that denoise the odd and the even half-maps by themselves."""
+        return [
+            dataclasses.replace(
+                self,
+                tomograms=self.half_maps[number::2],
+                half_maps=(),
+                denoise_halves=False,
+                output=os.path.join(self.output, folder),
+            )
+            for number, folder in enumerate(HALVES)
+        ]
 
     def for_model(self, train_config):
         """Replace every 0 by the value of the model's preset and check against the model."""
@@ -145,7 +188,7 @@ class DenoiseConfig(shared.ModelConfig):
                 f"--half-maps names {len(self.half_maps)} files; expected none for a "
                 f"model trained with the perturbation {train_config.perturbation}"
             )
-        shared.refuse_defocus(self, train_config)
+        filtering.check_own_ctf(self, train_config)
         filled = dataclasses.replace(
             self,
             **{

@@ -8,7 +8,7 @@ from f2fd_core.config.parameter import INPUT, RUN, TRAINING, param
 
 
 @dataclass(frozen=True)
-class RunConfig(shared.TomogramsConfig):
+class RunConfig(shared.ResultsConfig):
     """Train on a few typical tomograms, denoise all, and say how far to believe the results."""
 
     tomograms: Tuple[str, ...] = shared.tomograms("Tomograms to denoise (MRC).")
@@ -30,6 +30,8 @@ class RunConfig(shared.TomogramsConfig):
         "chosen by their spectra.",
         INPUT,
     )
+    dtype: str = shared.dtype()
+    result_name: str = shared.result_name()
     voxel_size: float = shared.voxel_size()
     steps: int = param(
         0,

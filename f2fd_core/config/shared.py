@@ -4,7 +4,7 @@ import dataclasses
 import os
 from typing import Any, Dict, Tuple
 
-from f2fd_core.config.parameter import DECONVOLUTION, INPUT, RUN, Config, UserError, param
+from f2fd_core.config.parameter import INPUT, PREDICTION, RUN, Config, UserError, brief, param
 from f2fd_core.config.prediction import PRETRAINED
 
 MINIMUM_SIDE = 8
@@ -12,9 +12,6 @@ MINIMUM_SIDE = 8
 
 VOXEL_SIZES = 0.1, 10000.0
 """The smallest and the largest voxel size (Å) that a tomogram can have."""
-
-DEFOCUS = dict(unit="µm", ge=0, le=100)
-"""Above are defoci in Å, as most other programs have them."""
 
 STARTS = ("automatic", "random", "pretrained")
 """What a training may start from. Scipion remembers a choice by its place."""
@@ -51,78 +48,6 @@ def half_maps(help):
         "cryoCARE."
     )
     return param((), "Half-maps", f"{help} {named}", INPUT, advanced=True)
-
-
-FILTER: Dict[str, Tuple[float, str, str, Dict[str, Any]]] = {
-    "defocus": (
-        0.0,
-        "Defocus",
-        "Defocus (positive: underfocus) of the tomogram's images, on "
-        "average; 300 kV and Cs 2.7 mm are assumed.",
-        DEFOCUS,
-    ),
-    "phase_shift": (
-        0.0,
-        "Phase shift",
-        "Phase shift of a phase plate; 0 without one.",
-        dict(unit="degrees", ge=0, le=180),
-    ),
-    "phase_flipped": (
-        False,
-        "Phases flipped",
-        "The CTF's phases were corrected already, before or during the reconstruction.",
-        {},
-    ),
-    "strength": (
-        1.0,
-        "Strength",
-        "The signal-to-noise ratio at low frequencies is taken to be 10 "
-        "to the power of this. Higher values lift low frequencies more.",
-        dict(ge=-10, le=10),
-    ),
-    "snr_falloff": (
-        1.0,
-        "SNR falloff",
-        "How fast the signal-to-noise ratio falls with frequency. Higher values smooth more.",
-        dict(ge=0),
-    ),
-    "highpass": (
-        0.02,
-        "High-pass",
-        "Frequencies below this share of Nyquist fade out, which takes "
-        "away slow gradients. 0: none.",
-        dict(unit="share of Nyquist", ge=0, le=1),
-    ),
-}
-
-
-def filtering(name, **more):
-    """A parameter of the deconvolution filter."""
-    default, label, help, options = FILTER[name]
-    return param(default, label, help, DECONVOLUTION, **dict(options, **more))
-
-
-def own_defocus():
-    """The defocus for models of deconvolved tomograms."""
-    return param(
-        0.0,
-        "Defocus",
-        "Defocus of these tomograms, for models that were trained on "
-        "deconvolved ones. 0: that of the training.",
-        INPUT,
-        zero="as trained",
-        advanced=True,
-        **DEFOCUS,
-    )
-
-
-def refuse_defocus(config, trained):
-    """Raise UserError for a defocus where the TrainConfig ``trained`` has no deconvolution."""
-    if config.defocus and not trained.deconvolve:
-        raise UserError(
-            f"--defocus is {config.defocus:g}; expected 0, since the model was "
-            "trained on tomograms that were not deconvolved"
-        )
 
 
 def voxel_size():
@@ -221,6 +146,32 @@ def compile():
     )
 
 
+def dtype():
+    """The type of the results' voxels."""
+    return param(
+        "float32",
+        "Data type",
+        "Type of the results' voxels.\n"
+        "float32: the tomogram's own units.\n"
+        "float16: the same in half the space; MRC mode 12, which older programs can't read.\n"
+        "int8: a quarter of the space, in 255 steps; the header's labels hold the scale.",
+        PREDICTION,
+        choices=("float32", "float16", "int8"),
+        advanced=True,
+    )
+
+
+def result_name():
+    """The pattern of the results' names."""
+    return param(
+        "{name}_denoised",
+        "Names of the results",
+        "Name of a result without its ending; {name} stands for the tomogram's.",
+        INPUT,
+        advanced=True,
+    )
+
+
 def overwrite():
     """Whether earlier results may be replaced."""
     return param(
@@ -271,6 +222,25 @@ class TomogramsConfig(Config):
         return EXCLUSIVE
 
 
+class ResultsConfig(TomogramsConfig):
+    """The same with ``result_name``, the pattern of the results' names."""
+
+    result_name: str
+
+    def check(self):
+        super().check()
+        if "{name}" not in self.result_name or os.sep in self.result_name:
+            raise UserError(
+                f"--result-name is {brief(self.result_name)}; expected a file's name with "
+                "{name} for the tomogram's, such as {name}_denoised"
+            )
+
+    @property
+    def result_file(self):
+        """The same pattern with the ending of the files."""
+        return self.result_name + ".mrc"
+
+
 class ModelConfig(TomogramsConfig):
     """The same with a ``model``; "pretrained" is the path of :data:`PRETRAINED`, unless there is a
     file of that name."""
@@ -289,12 +259,4 @@ def check_half_maps(config):
     if count % 2 or config.tomograms and count not in (0, 2 * len(config.tomograms)):
         raise UserError(
             f"--half-maps names {count} files; expected two for each tomogram, odd and even"
-        )
-
-
-def check_defocus(config, needed):
-    """The deconvolution can't do without the defocus; raises UserError."""
-    if needed and config.defocus == 0:
-        raise UserError(
-            "--defocus is 0; expected the tomograms' defocus in µm, which the deconvolution needs"
         )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Tuple
 
-from f2fd_core.config import shared
+from f2fd_core.config import filtering, shared
 from f2fd_core.config.parameter import INPUT, Config, param
 
 
@@ -87,7 +87,7 @@ class SimulateConfig(Config):
         choices=("noise", "tilts"),
     )
     defocus: float = param(
-        3.0, "Defocus", "Defocus of the microscope (300 kV, Cs 2.7 mm).", INPUT, **shared.DEFOCUS
+        3.0, "Defocus", "Defocus of the microscope (300 kV, Cs 2.7 mm).", INPUT, **filtering.DEFOCUS
     )
     sirt_iterations: int = param(
         0,

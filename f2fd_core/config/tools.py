@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Tuple
 
-from f2fd_core.config import shared
+from f2fd_core.config import filtering, shared
 from f2fd_core.config.parameter import INPUT, RUN, TRAINING, Config, UserError, flag, param
 
 
@@ -116,7 +116,7 @@ class BenchmarkConfig(Config):
         "Defocus",
         "Defocus of the simulation or of your tomogram, for the deconvolution.",
         INPUT,
-        **dict(shared.DEFOCUS, gt=0),
+        **dict(filtering.DEFOCUS, gt=0),
     )
     cases: Tuple[str, ...] = param(
         ("cell", "spheres"),
@@ -224,17 +224,21 @@ class DeconvolveConfig(Config):
     tomograms: Tuple[str, ...] = shared.tomograms("Tomograms to filter (MRC), of any size.")
     output: str = param("", "Output folder", "Folder for the filtered tomograms.", INPUT)
     voxel_size: float = shared.voxel_size()
-    defocus: float = shared.filtering("defocus")
-    phase_shift: float = shared.filtering("phase_shift")
-    phase_flipped: bool = shared.filtering("phase_flipped")
-    strength: float = shared.filtering("strength")
-    snr_falloff: float = shared.filtering("snr_falloff")
-    highpass: float = shared.filtering("highpass", advanced=True)
+    defocus: float = filtering.filtering("defocus")
+    phase_shift: float = filtering.filtering("phase_shift")
+    voltage: float = filtering.filtering("voltage", advanced=True)
+    spherical_aberration: float = filtering.filtering("spherical_aberration", advanced=True)
+    amplitude_contrast: float = filtering.filtering("amplitude_contrast", advanced=True)
+    ctf: str = filtering.by_tomogram()
+    phase_flipped: bool = filtering.filtering("phase_flipped")
+    strength: float = filtering.filtering("strength")
+    snr_falloff: float = filtering.filtering("snr_falloff")
+    highpass: float = filtering.filtering("highpass", advanced=True)
     threads: int = shared.threads()
     overwrite: bool = shared.overwrite()
 
     def check(self):
-        shared.check_defocus(self, bool(self.tomograms))
+        filtering.check_defocus(self, bool(self.tomograms))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Tuple
 
-from f2fd_core.config import shared
+from f2fd_core.config import filtering, shared
 from f2fd_core.config.migrations import migrate
 from f2fd_core.config.parameter import (
     DECONVOLUTION,
@@ -514,12 +514,20 @@ class TrainConfig(shared.TomogramsConfig):
         advanced=True,
         original="deconv_kwargs",
     )
-    defocus: float = shared.filtering("defocus", advanced=True, only=("deconvolve",))
-    phase_shift: float = shared.filtering("phase_shift", advanced=True, only=("deconvolve",))
-    phase_flipped: bool = shared.filtering("phase_flipped", advanced=True, only=("deconvolve",))
-    strength: float = shared.filtering("strength", advanced=True, only=("deconvolve",))
-    snr_falloff: float = shared.filtering("snr_falloff", advanced=True, only=("deconvolve",))
-    highpass: float = shared.filtering("highpass", advanced=True, only=("deconvolve",))
+    defocus: float = filtering.filtering("defocus", advanced=True, only=("deconvolve",))
+    phase_shift: float = filtering.filtering("phase_shift", advanced=True, only=("deconvolve",))
+    voltage: float = filtering.filtering("voltage", advanced=True, only=("deconvolve",))
+    spherical_aberration: float = filtering.filtering(
+        "spherical_aberration", advanced=True, only=("deconvolve",)
+    )
+    amplitude_contrast: float = filtering.filtering(
+        "amplitude_contrast", advanced=True, only=("deconvolve",)
+    )
+    ctf: str = filtering.by_tomogram(advanced=True, only=("deconvolve",))
+    phase_flipped: bool = filtering.filtering("phase_flipped", advanced=True, only=("deconvolve",))
+    strength: float = filtering.filtering("strength", advanced=True, only=("deconvolve",))
+    snr_falloff: float = filtering.filtering("snr_falloff", advanced=True, only=("deconvolve",))
+    highpass: float = filtering.filtering("highpass", advanced=True, only=("deconvolve",))
 
     seed: int = shared.seed()
     checkpoint_every: int = param(
@@ -561,7 +569,7 @@ class TrainConfig(shared.TomogramsConfig):
                 "--schedule is cosine and --steps 0 (auto); expected a number of steps "
                 "or another schedule"
             )
-        shared.check_defocus(self, self.deconvolve and bool(names))
+        filtering.check_defocus(self, self.deconvolve and bool(names))
 
     def _check_network(self):
         multiple = NETWORK_MULTIPLE[self.network]

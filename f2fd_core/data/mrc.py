@@ -15,20 +15,21 @@ from f2fd_core import __version__
 from f2fd_core.config import VOXEL_SIZES, UserError
 from f2fd_core.data.mrc_header import (
     HEADER_BYTES,
+    OWN_LABEL,
     dtype_of,
     has_unsigned_bytes,
     origin_of,
     read_header,
+    set_labels,
     shape_of,
     voxel_size_of,
 )
+from f2fd_core.data.storage import MODES, Encoding
 from f2fd_core.runtime import files
-from f2fd_core.runtime.mapped import mapped
+from f2fd_core.runtime.mapped import DiskArray, mapped
 
-LABEL_BYTES = 80
 SLAB_VOXELS = 1 << 24
 ANISOTROPY = 0.01
-MOST_LABELS, OWN_LABEL = 10, b"F2Fd "
 
 
 @dataclass(frozen=True)
@@ -219,17 +220,23 @@ def refuse_bad_voxels(volume):
             )
 
 
+def _finite(values, path):
+    """Values as float64; raises UserError if some are not finite."""
+    values = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise UserError(
+            f"the result for {path} holds NaN or infinite voxels; expected finite ones: nothing "
+            "was written"
+        )
+    return values
+
+
 def _complete_header(mrc, path):
     """Write the statistics of a finished map; refuses values that are not finite."""
     total = square = 0.0
     low, high = np.inf, -np.inf
     for slab in slabs(mrc.data.shape):
-        values = np.asarray(mrc.data[slab], dtype=np.float64)
-        if not np.isfinite(values).all():
-            raise UserError(
-                f"the result for {path} holds NaN or infinite voxels; expected finite "
-                "ones: nothing was written"
-            )
+        values = _finite(mrc.data[slab], path)
         total, square = total + values.sum(), square + np.square(values).sum()
         low, high = min(low, values.min()), max(high, values.max())
     mean = total / mrc.data.size
@@ -239,11 +246,11 @@ def _complete_header(mrc, path):
     mrc.header.rms = np.sqrt(spread / mrc.data.size) if spread < np.finfo(np.float32).max else -1
 
 
-def _allocate(path, shape):
-    """An empty float32 map of ``shape`` on disk; a full disk shows here, not in the middle."""
+def _allocate(path, shape, dtype):
+    """An empty map of ``shape`` on disk; a full disk shows here, not in the middle."""
     try:
         files.create(path)
-        mrc = mrcfile.new_mmap(path, tuple(shape), mrc_mode=2, overwrite=True)
+        mrc = mrcfile.new_mmap(path, tuple(shape), mrc_mode=MODES[dtype], overwrite=True)
         with open(path, "r+b") as stream:
             os.posix_fallocate(stream.fileno(), 0, os.path.getsize(path))
     except OSError as error:
@@ -251,39 +258,50 @@ def _allocate(path, shape):
     return mrc
 
 
-def _own_labels(done, made_of):
-    """What F2Fd adds to the labels of a file that it makes."""
-    texts = [": ".join(filter(None, (__version__, done))), *filter(None, [made_of])]
-    return [
-        (OWN_LABEL + text.encode("ascii", "replace"))[:LABEL_BYTES].ljust(LABEL_BYTES)
-        for text in texts
-    ]
+def _store(values, stored, path):
+    """Put float32 voxels into a map of another type; returns the words for its label."""
+    for slab in slabs(values.shape):
+        _finite(values[slab], path)
+    encoding = Encoding(stored.dtype, values)
+    for slab in slabs(values.shape):
+        stored[slab] = encoding.stored(values[slab])
+    return encoding.words
 
 
 @contextlib.contextmanager
 def new_volume(
-    path, shape, voxel_size, origin=(0, 0, 0), start=(0, 0, 0), labels=(), done="", made_of=""
+    path,
+    shape,
+    voxel_size,
+    origin=(0, 0, 0),
+    start=(0, 0, 0),
+    labels=(),
+    done="",
+    made_of="",
+    dtype="float32",
 ):
     """Yield a float32 memory map of zeros (Z, Y, X), which becomes the file ``path`` at the end.
 
     Voxels go to ``path`` + ".part", renamed once they are complete and finite; on an error that
     file is removed and nothing else touched. ``voxel_size`` and ``origin`` are in Å, (x, y, z);
     ``labels`` are the texts of what it was made of, to which are added the program with what was
-    ``done``, and the few words ``made_of``, by which it is known what that was.
+    ``done``, and the few words ``made_of``, by which it is known what that was. ``dtype``: the type
+    of the file's voxels, one of MODES.
     """
     partial = path + files.PARTIAL
     with files.removed_after(partial):
-        with _allocate(partial, shape) as mrc:
+        with _allocate(partial, shape, dtype) as mrc:
             mrc.set_volume()
             mrc.voxel_size = tuple(voxel_size)
             for axis, value, first in zip("xyz", origin, start):
                 mrc.header.origin[axis] = value
                 mrc.header[f"n{axis}start"] = first
-            own = _own_labels(done, made_of)
-            texts = [*labels[: MOST_LABELS - len(own)], *own]
-            mrc.header.nlabl = len(texts)
-            mrc.header.label[: len(texts)] = texts
-            yield mrc.data
+            direct = dtype == "float32"
+            values = mrc.data if direct else DiskArray(shape, np.float32).array
+            yield values
+            words = "" if direct else _store(values, mrc.data, path)
+            program = ": ".join(filter(None, (__version__, done)))
+            set_labels(mrc.header, labels, [program, words, made_of])
             _complete_header(mrc, path)
         files.finish(partial, path)
 

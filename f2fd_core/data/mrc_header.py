@@ -17,6 +17,7 @@ REAL_MODES = {0: "int8", 1: "int16", 2: "float32", 6: "uint16", 12: "float16"}
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2"}
 IMOD_STAMP = 1146047817
 IMOD_SIGNED, IMOD_INVERTED_ORIGIN = 1, 4  # flags beside the stamp
+LABEL_BYTES, MOST_LABELS, OWN_LABEL = 80, 10, b"F2Fd "
 MRC2014 = 20140  # the first version of the format that says which sign the origin has
 
 
@@ -158,3 +159,14 @@ def voxel_size_of(path, header, stated):
             f"{high:g} Å: give it in Å with --voxel-size"
         )
     return (stated,) * 3
+
+
+def set_labels(header, labels, texts):
+    """Give a header the ``labels`` of what the file was made of, and F2Fd's own ``texts``."""
+    own = [
+        (OWN_LABEL + text.encode("ascii", "replace"))[:LABEL_BYTES].ljust(LABEL_BYTES)
+        for text in filter(None, texts)
+    ]
+    kept = [*labels[: MOST_LABELS - len(own)], *own]
+    header.nlabl = len(kept)
+    header.label[: len(kept)] = kept

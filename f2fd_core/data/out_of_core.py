@@ -1,18 +1,11 @@
-"""What is as large as a tomogram: Fourier transforms a few sections at a time, arrays on disk.
+"""Fourier transforms of whole tomograms, a few sections at a time.
 
 A transform of a whole volume at once holds several copies of it; these hold one, the spectrum.
 """
 
-import math
-import os
-import tempfile
-
-import numpy as np
 import torch
 
-from f2fd_core.config import UserError
 from f2fd_core.data.mrc import slabs
-from f2fd_core.runtime.mapped import mapped, release
 
 
 def _along_z(spectrum, transform, device):
@@ -40,31 +33,3 @@ def sections_of(spectrum, shape, device="cpu"):
     _along_z(spectrum, torch.fft.ifft, device)
     for slab in slabs(shape):
         yield slab, torch.fft.irfftn(spectrum[slab].to(device), s=shape[1:], dim=(-2, -1)).cpu()
-
-
-class DiskArray:
-    """An array of zeros in a file without a name, which is gone when nobody uses it any more.
-
-    ``array`` is the numpy array. Raises UserError where the folder for temporary files, the
-    environment variable TMPDIR, has no room for it.
-    """
-
-    def __init__(self, shape, dtype):
-        size = math.prod(shape) * np.dtype(dtype).itemsize
-        # By itself, tempfile silently takes another folder where TMPDIR is full or missing.
-        folder = os.environ.get("TMPDIR") or tempfile.gettempdir()
-        try:
-            with tempfile.TemporaryFile(prefix="f2fd_", dir=folder) as stream:
-                os.posix_fallocate(stream.fileno(), 0, size)
-                values = mapped(stream, size, writable=True)
-        except OSError as error:
-            raise UserError(
-                f"cannot make a temporary file of {size / 2**30:.1f} GiB in "
-                f"{folder}: {error.strerror or error}; expected room there or in "
-                "another folder, named by the environment variable TMPDIR"
-            )
-        self.array = values.view(dtype).reshape(shape)
-
-    def release(self):
-        """Take none of this process's memory until the array is used again."""
-        release(self.array)

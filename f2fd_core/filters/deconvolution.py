@@ -11,9 +11,12 @@ import numpy as np
 import torch
 
 from f2fd_core import fourier
+from f2fd_core.config import CTF
 from f2fd_core.data import mrc
-from f2fd_core.data.out_of_core import DiskArray, sections_of, spectrum_of
+from f2fd_core.data.out_of_core import sections_of, spectrum_of
 from f2fd_core.filters.ctf import contrast_transfer
+from f2fd_core.filters.ctf_table import ctf_of
+from f2fd_core.runtime.mapped import DiskArray
 
 FLOOR, TINY = 1e-6, 1e-30
 
@@ -34,7 +37,9 @@ def transfer(radius, voxel_size, settings):
         torch.exp(-radius * settings.snr_falloff * 100 / voxel_size) * 10**settings.strength * rise
         + FLOOR
     )
-    ctf = contrast_transfer(radius / (2 * voxel_size), settings.defocus, settings.phase_shift)
+    ctf = contrast_transfer(
+        radius / (2 * voxel_size), **{name: getattr(settings, name) for name in CTF}
+    )
     if settings.phase_flipped:
         ctf = ctf.abs()
     return ctf / (ctf.square() + 1 / snr)
@@ -74,14 +79,16 @@ def deconvolved(data, voxel_size, settings, result=None):
     return result
 
 
-def preparation(settings, defocus=0.0):
-    """What a tomogram's voxels go through first, a function of (voxels, voxel size); None: nothing.
+def preparation(path, settings, own=None):
+    """What the voxels of the tomogram ``path`` go through first, a function of (voxels, voxel
+    size); None: nothing.
 
-    ``settings``: the TrainConfig; ``defocus`` (µm), if not 0, is used instead of its own.
+    ``settings``: the TrainConfig; ``own``: as for
+    :func:`~f2fd_core.filters.ctf_table.ctf_of`, which says what it raises.
     """
     if not settings.deconvolve:
         return None
-    own = dataclasses.replace(settings, defocus=defocus or settings.defocus)
+    settings = dataclasses.replace(settings, **ctf_of(path, settings, own))
     return lambda data, voxel_size: deconvolved(
-        data, voxel_size, own, DiskArray(data.shape, np.float32).array
+        data, voxel_size, settings, DiskArray(data.shape, np.float32).array
     )

@@ -5,10 +5,11 @@ import torch
 
 from f2fd_core import fourier
 from f2fd_core.data.mrc import slabs
-from f2fd_core.data.out_of_core import DiskArray, sections_of, spectrum_of
+from f2fd_core.data.out_of_core import sections_of, spectrum_of
 from f2fd_core.data.regions import crop
 from f2fd_core.perturbation.base import Pairs, Perturbation
 from f2fd_core.runtime.device import to_device
+from f2fd_core.runtime.mapped import DiskArray
 from f2fd_core.runtime.randomness import GLOBAL, derived_seed
 
 TRAINING, PREDICTION = 0, 1

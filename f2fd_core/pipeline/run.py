@@ -44,7 +44,7 @@ def run(config: RunConfig) -> str:
             f"f2fd run is one of {group.size} tasks; expected one: let 'f2fd train' and 'f2fd "
             "denoise' share their work among tasks"
         )
-    left_out = files.results_among(config.names())
+    left_out = files.results_among(config.names(), config.result_file)
     console.warn_of_results(left_out)
     config = config.without(left_out)
     page = os.path.join(config.output, PAGE)

@@ -47,7 +47,7 @@ def denoise_tomogram(box, perturbation, path, predictors, config, trained, made_
     model = os.sep.join(os.path.abspath(config.model).split(os.sep)[-3:])
     while True:
         try:
-            _denoise_in_tiles(
+            std = _denoise_in_tiles(
                 volume,
                 box,
                 path,
@@ -57,6 +57,7 @@ def denoise_tomogram(box, perturbation, path, predictors, config, trained, made_
                 config.std,
                 "denoised by " + model,
                 made_of,
+                config.dtype,
             )
             break
         except torch.cuda.OutOfMemoryError:
@@ -73,7 +74,7 @@ def denoise_tomogram(box, perturbation, path, predictors, config, trained, made_
             f"with tiles of {side} voxels"
         )
     console.say(f"written to {path}")
-    excess = Intensities.measured(mrc.open_volume(path, 1.0)).std / volume.std
+    excess = std / volume.std
     if excess > MOST_CONTRAST:
         console.warn(
             f"{path} has {excess:.1f} times the standard deviation of the tomogram; "
@@ -82,12 +83,12 @@ def denoise_tomogram(box, perturbation, path, predictors, config, trained, made_
         )
 
 
-def _denoise_in_tiles(volume, box, path, workers, side, network, std, label, made_of):
+def _denoise_in_tiles(volume, box, path, workers, side, network, std, label, made_of, dtype):
     """Write the denoised ``box`` of a tomogram, with ``std`` its companion, and the picture.
 
     ``workers``: a list of (Predictor, perturbation), which share the tiles of ``side`` voxels for
-    the ``network`` of this name; ``label``: what the headers say. Only a part of the tomogram is
-    held in memory.
+    the ``network`` of this name; ``label``: what the headers say; ``dtype``: the files'. Only a
+    part of the tomogram is held in memory. Returns the standard deviation of what was written.
     """
     first, shape = with_context(box, volume)
     tiles = tiling(shape, side, network)
@@ -114,6 +115,7 @@ def _denoise_in_tiles(volume, box, path, workers, side, network, std, label, mad
                     labels=volume.source.labels,
                     done=label,
                     made_of=made_of,
+                    dtype=dtype,
                 )
             )
             for name in files.volumes_of(path, std)
@@ -139,3 +141,4 @@ def _denoise_in_tiles(volume, box, path, workers, side, network, std, label, mad
             files.companion(path, files.PICTURE),
             volume.source.name,
         )
+        return Intensities.measured(outputs[0]).std

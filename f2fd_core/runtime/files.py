@@ -13,6 +13,8 @@ PARTIAL = ".part"
 ENDINGS = (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali")
 DENOISED, DEVIATION, DECONVOLVED = "_denoised.mrc", "_std.mrc", "_deconvolved.mrc"
 PICTURE, VERDICT = "_slices.png", "_check.json"
+NAME = "{name}"
+"""What stands for the tomogram's name in the pattern of a result's."""
 BLOCK = 1 << 20
 
 
@@ -113,12 +115,11 @@ def stem(path):
     return name if ending.lower() in ENDINGS else name + ending
 
 
-def results_among(tomograms):
+def results_among(tomograms, pattern=NAME + DENOISED):
     """Those of the tomograms that are, by their names, results of others of them, as ``*.mrc`` in
-    a folder with results gives them."""
-    made = {
-        stem(path) + ending for path in tomograms for ending in (DENOISED, DEVIATION, DECONVOLVED)
-    }
+    a folder with results gives them. ``pattern``: as for :func:`output_paths`."""
+    patterns = {pattern, NAME + DENOISED, NAME + DEVIATION, NAME + DECONVOLVED} - {NAME + ".mrc"}
+    made = {each.replace(NAME, stem(path)) for path in tomograms for each in patterns}
     return [path for path in tomograms if os.path.basename(path) in made]
 
 
@@ -136,20 +137,25 @@ def _refuse_long(path):
             )
 
 
-def output_paths(tomograms, folder, ending):
-    """{tomogram: path of its result}; raises UserError where two would be the same, or where the
-    longest name that goes with one is too long."""
-    paths = {}
+def output_paths(tomograms, folder, pattern):
+    """{tomogram: path of its result}, whose name is the ``pattern`` with the tomogram's for NAME.
+
+    Raises UserError where two results or what goes with them would be the same, or where the
+    longest name that goes with one is too long.
+    """
+    paths, pictures = {}, set()
     for tomogram in tomograms:
         name = stem(tomogram)
-        path = os.path.join(folder, name + ending)
+        path = os.path.join(folder, pattern.replace(NAME, name))
         _refuse_long(os.path.splitext(path)[0] + PICTURE + PARTIAL)
-        if path in paths.values():
+        picture = companion(path, PICTURE)
+        if picture in pictures:
             raise UserError(
                 f"two tomograms are called {name}, whose results would both be "
                 f"{path}; expected different file names or separate runs"
             )
         paths[tomogram] = path
+        pictures.add(picture)
     return paths
 
 
@@ -187,8 +193,10 @@ def refuse_existing(paths, overwrite, hint="--overwrite to replace it"):
 
 
 def companion(path, ending):
-    """The file that goes with a denoised tomogram, such as <name>_std.mrc."""
-    return path[: -len(DENOISED)] + ending
+    """The file that goes with a denoised tomogram, such as <name>_std.mrc with
+    <name>_denoised.mrc."""
+    whole = path[: -len(DENOISED)] if path.endswith(DENOISED) else os.path.splitext(path)[0]
+    return whole + ending
 
 
 def volumes_of(path, std):

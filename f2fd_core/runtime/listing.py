@@ -8,10 +8,11 @@ import re
 from typing import Dict, List, NamedTuple, Sequence
 
 from f2fd_core.config import UserError
+from f2fd_core.runtime import star
 from f2fd_core.runtime.files import DECONVOLVED, DENOISED, DEVIATION, ENDINGS
 
 AUTOMATIC = ("auto",)
-LIST, STAR = ".txt", ".star"
+LIST = ".txt"
 # What marks one half in a file's name or in that of its folder; the other halves of a pair have
 # the mark at the same place.
 MARKS = {"odd": ("odd", "half1"), "even": ("even", "evn", "half2")}
@@ -52,14 +53,14 @@ def _named_by(word):
         return _in_folder(word)
     if word.lower().endswith(LIST):
         return _in_list(word)
-    if word.lower().endswith(STAR):
-        from f2fd_core.runtime import star
-
+    if word.lower().endswith(star.ENDING):
         return star.tomograms(word)
     if os.path.lexists(word) or not glob.has_magic(word):
         return [word]
     paths = [
-        path for path in sorted(glob.glob(word, recursive=True)) if not path.endswith((LIST, STAR))
+        path
+        for path in sorted(glob.glob(word, recursive=True))
+        if not path.endswith((LIST, star.ENDING))
     ]
     if not paths and not {"*", "?"} & set(word):
         return [word]  # brackets may stand in a name
@@ -233,7 +234,7 @@ def found_for(words: Sequence[str], halves_given: Sequence[str]) -> Found:
     UserError
         Where a word names nothing, and for half-maps that can't be found for certain.
     """
-    stars = [word for word in words if word.lower().endswith(STAR)]
+    stars = [word for word in words if word.lower().endswith(star.ENDING)]
     if tuple(halves_given) != AUTOMATIC:
         return Found(tomograms(words), list(halves_given), [], stars)
     if not words:
@@ -243,8 +244,6 @@ def found_for(words: Sequence[str], halves_given: Sequence[str]) -> Found:
     for word in words:
         named, known = [], None
         if word in stars:
-            from f2fd_core.runtime import star
-
             known = star.half_maps(word)
         if known is None or star.has_tomograms(word):
             named = _named_by(word)

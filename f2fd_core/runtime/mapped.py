@@ -5,11 +5,15 @@ lets a process have no more than 1024.
 """
 
 import ctypes
+import math
 import mmap
 import os
+import tempfile
 import weakref
 
 import numpy as np
+
+from f2fd_core.config import UserError
 
 _library = ctypes.CDLL(None, use_errno=True)
 _library.mmap.restype = ctypes.c_void_p
@@ -46,3 +50,31 @@ def mapped(stream, size, writable=False):
 def release(array):
     """Let a mapped array take none of this process's memory until it is used again."""
     _library.madvise(array.ctypes.data, array.nbytes, mmap.MADV_DONTNEED)
+
+
+class DiskArray:
+    """An array of zeros in a file without a name, which is gone when nobody uses it any more.
+
+    ``array`` is the numpy array. Raises UserError where the folder for temporary files, the
+    environment variable TMPDIR, has no room for it.
+    """
+
+    def __init__(self, shape, dtype):
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        # By itself, tempfile silently takes another folder where TMPDIR is full or missing.
+        folder = os.environ.get("TMPDIR") or tempfile.gettempdir()
+        try:
+            with tempfile.TemporaryFile(prefix="f2fd_", dir=folder) as stream:
+                os.posix_fallocate(stream.fileno(), 0, size)
+                values = mapped(stream, size, writable=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot make a temporary file of {size / 2**30:.1f} GiB in "
+                f"{folder}: {error.strerror or error}; expected room there or in "
+                "another folder, named by the environment variable TMPDIR"
+            )
+        self.array = values.view(dtype).reshape(shape)
+
+    def release(self):
+        """Take none of this process's memory until the array is used again."""
+        release(self.array)

@@ -9,15 +9,24 @@ from typing import Dict, List, Optional, Tuple
 from f2fd_core.config import UserError
 from f2fd_core.runtime.files import replaced
 
+ENDING = ".star"
 # RELION 5 (the pipeline's labels): what was reconstructed of all tilts and of either half, and
 # what the denoising job of RELION adds.
 TOMOGRAM = "rlnTomoReconstructedTomogram"
 HALVES = ("rlnTomoReconstructedTomogramHalf1", "rlnTomoReconstructedTomogramHalf2")
 RESULT = "rlnTomoReconstructedTomogramDenoised"
+# The microscope, the tilt series of a tomogram, and the CTFs of its images (Å, degrees).
+OPTICS = {
+    "voltage": "rlnVoltage",
+    "spherical_aberration": "rlnSphericalAberration",
+    "amplitude_contrast": "rlnAmplitudeContrast",
+}
+SERIES = "rlnTomoTiltSeriesStarFile"
+DEFOCI, PHASE_SHIFT = ("rlnDefocusU", "rlnDefocusV"), "rlnPhaseShift"
 
 
-def _read(path):
-    """(all blocks, name of the one that has the tomograms)."""
+def _blocks(path):
+    """All blocks of a STAR file, {name: table or dictionary}."""
     try:
         import starfile
     except ImportError:
@@ -25,10 +34,15 @@ def _read(path):
             f"{path} is a STAR file; expected the package starfile to read it: pip install starfile"
         )
     try:
-        blocks = starfile.read(path, always_dict=True)
+        return starfile.read(path, always_dict=True)
     except Exception as error:  # whatever the library stumbles over
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} is no STAR file that can be read ({first})")
+
+
+def _read(path):
+    """(all blocks, name of the one that has the tomograms)."""
+    blocks = _blocks(path)
     for name, block in blocks.items():
         if hasattr(block, "columns") and (
             TOMOGRAM in block.columns or set(HALVES) <= set(block.columns)
@@ -86,6 +100,36 @@ def half_maps(path: str) -> Optional[List[str]]:
         for pair in zip(*(table[column] for column in HALVES))
         for value in pair
     ]
+
+
+def ctfs(path: str) -> Dict[str, Dict[str, float]]:
+    """{tomogram's path: {parameter of the CTF: value}} of a STAR file and its tilt series.
+
+    Defocus (µm) and phase shift (degrees) are the medians over a tilt series' images, since the
+    estimates of high tilts are often far off. Raises UserError where one can't be read.
+    """
+    blocks, name = _read(path)
+    found = {}
+    for row in blocks[name].to_dict("records"):
+        tomogram = row[TOMOGRAM] if TOMOGRAM in row else row[HALVES[0]]
+        values = {
+            parameter: float(row[column]) for parameter, column in OPTICS.items() if column in row
+        }
+        if SERIES in row:
+            values.update(_defocus_of(_placed(row[SERIES], path)))
+        found[_placed(tomogram, path)] = values
+    return found
+
+
+def _defocus_of(path):
+    """{"defocus", and maybe "phase_shift"} of a tilt series' STAR file."""
+    for table in _blocks(path).values():
+        if hasattr(table, "columns") and set(DEFOCI) <= set(table.columns):
+            values = {"defocus": float(table[list(DEFOCI)].mean(axis=1).median()) / 1e4}
+            if PHASE_SHIFT in table.columns:
+                values["phase_shift"] = float(table[PHASE_SHIFT].median())
+            return values
+    raise UserError(f"{path} has no columns {' and '.join(DEFOCI)}; expected a tilt series' CTFs")
 
 
 def write_results(path: str, results: Dict[str, str], target: str) -> Tuple[int, int]:

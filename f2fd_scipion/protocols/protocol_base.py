@@ -18,7 +18,7 @@ from pyworkflow.protocol import (
 from tomo.objects import Tomogram
 
 from f2fd_core.config import MINIMUM_SIDE, UserError, parameters
-from f2fd_core.filters.ctf import VOLTAGE_KV
+from f2fd_core.runtime.files import fingerprint
 from f2fd_scipion import ctf, engine
 from f2fd_scipion.form import add_parameters, in_form_words, shown_values, within_bounds
 
@@ -230,21 +230,7 @@ class ProtF2FdBase(EMProtocol):
                 "Phases flipped is 'No', but the tomograms are marked as "
                 "CTF-corrected; expected 'Yes'."
             )
-        return warnings + self._voltageWarnings()
-
-    def _voltageWarnings(self):
-        """That the deconvolution filter is made for another voltage."""
-        ctfs = self.inCtfs.get()
-        sets = [self.inTomos.get(), None if ctfs is None else ctfs.getSetOfTiltSeries()]
-        acquisitions = [images.getAcquisition() for images in sets if images is not None]
-        voltages = {
-            acquisition.getVoltage() for acquisition in acquisitions if acquisition is not None
-        }
-        return [
-            f"The tomograms were taken at {voltage:g} kV, but the deconvolution filter is made "
-            f"for {VOLTAGE_KV:g} kV: its zeros are misplaced."
-            for voltage in sorted(filter(None, voltages - {VOLTAGE_KV}))
-        ]
+        return warnings
 
     def _ctfErrors(self, tomograms):
         """Of which tomograms the chosen CTFs, if they are complete, have no defocus."""
@@ -254,11 +240,39 @@ class ProtF2FdBase(EMProtocol):
         without = ctf.without_ctf(ctfs, [tomogram.getTsId() for tomogram in tomograms])
         return [f"CTFs: there is no defocus for {', '.join(without)}."] if without else []
 
+    def _optics(self):
+        """The engine's values of the microscope, {field: value}, as far as Scipion has them."""
+        ctfs = self.inCtfs.get()
+        sets = [None if ctfs is None else ctfs.getSetOfTiltSeries(), self.inTomos.get()]
+        found = [ctf.optics(images.getAcquisition()) for images in sets if images is not None]
+        return next(filter(None, found), {})
+
     def _ctfValues(self, tomogram):
-        """The engine's values of a tomogram's CTF, {field: value}; {} without CTFs."""
+        """The engine's values of a tomogram's CTF, {field: value}; without CTFs, those of the
+        microscope."""
         ctfs = self.inCtfs.get()
         values = {} if ctfs is None else ctf.filter_values(ctfs, tomogram.getTsId())
-        return {field: value for field, value in values.items() if field in self.INSTEAD}
+        return dict(values, **self._optics())
+
+    def _ctfTable(self, tomograms):
+        """(path, text) of the file with these tomograms' CTFs, by which the engine filters each
+        with its own; ("", "") without CTFs. It is named by its content, on which results depend."""
+        if self.inCtfs.get() is None:
+            return "", ""
+        text = ctf.as_table(
+            {
+                path: self._ctfValues(tomogram)
+                for tomogram in tomograms
+                for path in (volume_file(tomogram), *half_maps(tomogram))
+            }
+        )
+        return self._getExtraPath(f"ctf_{fingerprint(text=text)}.csv"), text
+
+    def _writeCtfs(self, tomograms):
+        path, text = self._ctfTable(tomograms)
+        if path:
+            with open(path, "w", encoding="utf-8") as stream:
+                stream.write(text)
 
     def _atOnce(self):
         """How many tomograms are in memory at a time."""

@@ -30,6 +30,10 @@ class ProtF2FdDeconvolve(ProtF2FdTomograms):
         "voxel_size": "the input set's sampling rate",
         "overwrite": "always on: a step that runs again replaces its result",
         "threads": "the protocol's number of threads",
+        "ctf": "the CTFs, by tsId",
+        "voltage": "the acquisition",
+        "spherical_aberration": "the acquisition",
+        "amplitude_contrast": "the acquisition",
     }
     INSTEAD = {"defocus": "inCtfs", "phase_shift": "inCtfs"}
 

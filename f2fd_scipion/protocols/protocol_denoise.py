@@ -42,6 +42,8 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
         ProtF2FdWithModel.SUPPLIED,
         half_maps="the tomogram's own, for a model of the perturbation 'noise2noise', where there "
         "are some; other models denoise the tomogram itself",
+        denoise_halves="'Denoise the half-maps, too', by tsId",
+        result_name="always the tsId",
         region="always the whole tomogram; the preview of 'Predictions' looks at a part",
     )
 

@@ -172,6 +172,8 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
             with self._lock:  # The steps of several threads read the sets through one cursor.
                 source = self.inTomos.get().getItem(Tomogram.TS_ID_FIELD, tsId)
                 settings = self._settings(source)
+            if settings["ctf"]:
+                self._writeCtfs([source])
             halves = self._make(tsId, self.CONFIG.create(settings), source)
             self._record(tsId, settings)
             self._register(tsId, source, halves)
@@ -372,13 +374,14 @@ class ProtF2FdWithModel(ProtF2FdTomograms):
         "overwrite": "always on: a step that runs again replaces its result",
         "device": "the choice between GPU and CPU",
         "threads": "the protocol's number of threads",
+        "ctf": "the CTFs, by tsId",
     }
 
     def _addOwnCtfs(self, form):
         self._addCtfs(
             form,
             "for a model that was trained on deconvolved tomograms, each is "
-            "deconvolved with its own defocus, the median over its images.",
+            "deconvolved with its own defocus and phase shift, the medians over its images.",
             expertLevel=LEVEL_ADVANCED,
         )
 
@@ -398,7 +401,7 @@ class ProtF2FdWithModel(ProtF2FdTomograms):
             "overwrite": True,
             "device": self._device(),
             "threads": self.binThreads.get(),
-            **self._ctfValues(tomogram),
+            "ctf": self._ctfTable([tomogram])[0],
         }
 
     def _halfMaps(self, tomogram):
@@ -419,7 +422,3 @@ class ProtF2FdWithModel(ProtF2FdTomograms):
         if not os.path.exists(path):
             errors.append(f"Model: its file {path} is not there.")
         return errors
-
-    def _warnings(self):
-        warnings = super()._warnings()
-        return warnings + (self._voltageWarnings() if self._filters() else [])

@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import statistics
 from enum import Enum
 
 import numpy as np
@@ -34,8 +33,6 @@ CONFIG_FILE = "train.json"
 LOG_FILE = "log.csv"
 STOP_FILE = "stop"
 HALVES = "the perturbation 'noise2noise'"
-DEFOCUS_SPREAD = 0.2
-"""Share of the mean by which the defocus of a tomogram may differ from it without a warning."""
 CHECKPOINTS, CHECKPOINT = "checkpoints", r"step_\d+\.pt"
 
 
@@ -69,6 +66,10 @@ class ProtF2FdTrain(ProtF2FdBase):
         "overwrite": "always off: Scipion empties the run's folder on restart",
         "device": "the choice between GPU and CPU",
         "threads": "the protocol's number of threads",
+        "ctf": "the CTFs, by tsId",
+        "voltage": "the acquisition",
+        "spherical_aberration": "the acquisition",
+        "amplitude_contrast": "the acquisition",
     }
     INSTEAD = {"start": "initialModel", "defocus": "inCtfs", "phase_shift": "inCtfs"}
 
@@ -136,9 +137,8 @@ class ProtF2FdTrain(ProtF2FdBase):
         )
         self._addCtfs(
             form,
-            "'Deconvolve first' takes defocus and phase shift from them, the means "
-            "over the tomograms. Where these differ much, run 'deconvolve "
-            "tomograms' first and train on its results.",
+            "'Deconvolve first' takes each tomogram's defocus and phase shift from them, the "
+            "medians over its images.",
             expertLevel=LEVEL_ADVANCED,
         )
         self._addEngineParams(form)
@@ -155,6 +155,7 @@ class ProtF2FdTrain(ProtF2FdBase):
         ``settings`` are the fields of a TrainConfig.
         """
         path = self._getExtraPath(MODEL_FILE)
+        self._writeCtfs(tomograms_of(self.inTomos.get()))
         self._runEngine(
             "train", TrainConfig.create(settings), self._getExtraPath(CONFIG_FILE), path
         )
@@ -230,13 +231,9 @@ class ProtF2FdTrain(ProtF2FdBase):
             "overwrite": False,
             "device": self._device(),
             "threads": self.numberOfThreads.get(),
-            **self._meanCtf(tomograms),
+            "ctf": self._ctfTable(tomograms)[0],
+            **self._optics(),
         }
-
-    def _meanCtf(self, tomograms):
-        """The engine's values of the chosen CTFs, means over the tomograms; {} without CTFs."""
-        values = [self._ctfValues(tomogram) for tomogram in tomograms] or [{}]
-        return {field: statistics.mean(each[field] for each in values) for field in values[0]}
 
     def _matching(self, pointer):
         """The files of a set in the order of the tomograms with the same tsIds; [] without one."""
@@ -284,23 +281,7 @@ class ProtF2FdTrain(ProtF2FdBase):
         )
 
     def _warnings(self):
-        return super()._warnings() + self._deconvolutionWarnings() + self._defocusWarnings()
-
-    def _defocusWarnings(self):
-        """That one defocus for all tomograms does not suit each of them."""
-        if not self._hasInputs() or self.inCtfs.get() is None:
-            return []
-        defoci = [
-            self._ctfValues(tomogram)["defocus"] for tomogram in tomograms_of(self.inTomos.get())
-        ]
-        mean = statistics.mean(defoci)
-        if max(abs(defocus - mean) for defocus in defoci) <= DEFOCUS_SPREAD * mean:
-            return []
-        return [
-            f"The tomograms' defocus is {min(defoci):.2f} to {max(defoci):.2f} µm; the "
-            f"training deconvolves all with the mean, {mean:.2f} µm: run 'deconvolve "
-            "tomograms' first and train on its results."
-        ]
+        return super()._warnings() + self._deconvolutionWarnings()
 
     def _summary(self):
         model = getattr(self, F2FdTrainOutputs.model.name, None)

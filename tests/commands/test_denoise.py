@@ -683,3 +683,87 @@ def test_tasks_of_a_queue_share_the_tomograms(tiny_model, small, tmp_path, monke
     options["tomograms"] += (str(tmp_path / "more" / "a.mrc"),)
     with pytest.raises(UserError, match="two tomograms are called a"):
         denoise(DenoiseConfig(output=str(tmp_path / "other"), **options))
+
+
+def test_names_and_types_of_the_results(tiny_model, small, tmp_path):
+    """What goes with a result follows its name; its voxels differ by their rounding only."""
+    usual = dict(
+        model=str(tiny_model / "model.pt"), tomograms=(small["tomogram"],), device="cpu", std=True
+    )
+    (plain,) = denoise(DenoiseConfig(output=str(tmp_path / "a"), **usual))
+    (other,) = denoise(
+        DenoiseConfig(
+            output=str(tmp_path / "b"), result_name="f2fd {name}", dtype="float16", **usual
+        )
+    )
+    assert sorted(os.listdir(tmp_path / "b")) == ["f2fd tomogram.mrc", "f2fd tomogram_std.mrc"]
+    assert data(other).dtype == np.float16
+    np.testing.assert_allclose(data(other), data(plain), rtol=1e-3, atol=1e-4 * data(plain).std())
+    with pytest.raises(UserError, match="b/f2fd tomogram.mrc exists already"):
+        denoise(DenoiseConfig(output=str(tmp_path / "b"), result_name="f2fd {name}", **usual))
+    with pytest.raises(UserError, match="was made of other settings"):
+        denoise(
+            DenoiseConfig(
+                output=str(tmp_path / "b"), result_name="f2fd {name}", resume=True, **usual
+            )
+        )
+
+
+@pytest.mark.parametrize("pattern", ["denoised", "", "a/{name}", "{tsId}"])
+def test_a_pattern_that_names_no_file_is_refused(pattern):
+    with pytest.raises(UserError, match="--result-name is .*expected a file's name with {name}"):
+        DenoiseConfig(result_name=pattern)
+
+
+def test_results_of_a_pattern_are_no_input(tiny_model, small, write, tmp_path, capsys):
+    """A second run on ``*.mrc`` of a folder that has them leaves them out."""
+    first = write(data(small["tomogram"]), "a.mrc")
+    write(data(small["odd"]), "clean_a.mrc")
+    folder = os.path.dirname(first)
+    (result,) = denoise(
+        DenoiseConfig(
+            model=str(tiny_model / "model.pt"),
+            tomograms=(first, os.path.join(folder, "clean_a.mrc")),
+            output=str(tmp_path / "out"),
+            result_name="clean_{name}",
+            device="cpu",
+        )
+    )
+    assert os.path.basename(result) == "clean_a.mrc"
+    assert "clean_a.mrc is left out" in capsys.readouterr().err
+
+
+def test_half_maps_beside_their_mean(small, tmp_path, tiny_model):
+    """Each is denoised as it would be alone, in a folder of its own."""
+    halves = small["odd"], small["even"]
+    usual = dict(model=str(tiny_model / "model.pt"), device="cpu")
+    (mean,) = denoise(
+        DenoiseConfig(
+            tomograms=(small["tomogram"],),
+            half_maps=halves,
+            denoise_halves=True,
+            output=str(tmp_path / "a"),
+            **usual,
+        )
+    )
+    assert os.path.basename(mean) == "tomogram_denoised.mrc"
+    for folder, half in zip(("odd", "even"), halves):
+        (alone,) = denoise(
+            DenoiseConfig(tomograms=(half,), output=str(tmp_path / "b" / folder), **usual)
+        )
+        beside = tmp_path / "a" / folder / os.path.basename(alone)
+        np.testing.assert_array_equal(data(str(beside)), data(alone))
+    with pytest.raises(UserError, match="--denoise-halves is given without --half-maps"):
+        DenoiseConfig(tomograms=("a.mrc",), denoise_halves=True)
+    os.remove(mean)
+    with pytest.raises(UserError, match="a/odd/odd_denoised.mrc exists already"):
+        denoise(
+            DenoiseConfig(
+                tomograms=(small["tomogram"],),
+                half_maps=halves,
+                denoise_halves=True,
+                output=str(tmp_path / "a"),
+                **usual,
+            )
+        )
+    assert not os.path.exists(mean)

@@ -195,7 +195,7 @@ def other_value(field, kind, default, spec):
     if kind is bool:
         return not default
     if kind is str:
-        return next((choice for choice in spec.choices if choice != default), "text")
+        return next((choice for choice in spec.choices if choice != default), "text of {name}")
     if kind is int:
         return default + 1
     return default * 0.75 or max(spec.ge, 0.1)
@@ -224,6 +224,8 @@ def test_every_option_reaches_its_field():
                 words += ["--tomogram", "one.mrc"]
             if field == "sampling_masks":
                 words = ["one.mrc", *words]
+            if field == "denoise_halves":
+                words += ["--half-maps", "odd.mrc", "even.mrc"]
             settings, _ = cli.parse([command, *words])
             assert getattr(settings, field) == value != default
 

@@ -24,11 +24,11 @@ from f2fd_core import (
 from f2fd_core.commands.inputs import open_volumes
 from f2fd_core.data import mrc
 from f2fd_core.data.half_maps import HalfMaps
-from f2fd_core.data.out_of_core import DiskArray
 from f2fd_core.data.volume import Volume
 from f2fd_core.filters import deconvolution
 from f2fd_core.filters.ctf import contrast_transfer
 from f2fd_core.filters.deconvolution import deconvolved
+from f2fd_core.runtime.mapped import DiskArray
 
 PLANCK, LIGHT, ELECTRON_MASS, CHARGE = 6.62607e-34, 2.997925e8, 9.10938e-31, 1.602177e-19
 BLIND = dict(TINY, steps=3, perturbation="noise2void", dropout=0.0, precision="float32")

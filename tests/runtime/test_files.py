@@ -25,7 +25,7 @@ def test_only_the_endings_of_tomograms_are_taken_off(path, name):
 
 
 def test_names_that_differ_after_a_point_are_two_names():
-    paths = files.output_paths(["t_13.5Apx", "t_13.6Apx"], "out", files.DENOISED)
+    paths = files.output_paths(["t_13.5Apx", "t_13.6Apx"], "out", files.NAME + files.DENOISED)
     assert list(paths.values()) == ["out/t_13.5Apx_denoised.mrc", "out/t_13.6Apx_denoised.mrc"]
 
 
@@ -34,14 +34,14 @@ def test_a_result_whose_name_is_too_long_is_refused_first(ending, tmp_path):
     longest = os.pathconf(tmp_path, "PC_NAME_MAX")
     output = str(tmp_path / "new" / "out")
     room = longest - len(ending.replace(".mrc", files.PICTURE) + files.PARTIAL)
-    assert files.output_paths(["ü" * (room // 2) + ".mrc"], output, ending)
+    assert files.output_paths(["ü" * (room // 2) + ".mrc"], output, files.NAME + ending)
     with pytest.raises(
         UserError,
         match=f"too long for a file's name, with {longest + 1} bytes; expected at most {longest}",
     ):
-        files.output_paths(["a" * (room + 1) + ".mrc"], output, ending)
+        files.output_paths(["a" * (room + 1) + ".mrc"], output, files.NAME + ending)
     with pytest.raises(UserError, match="too long for a file's name"):
-        files.output_paths(["a.mrc"], str(tmp_path) + "/a" * 2048, ending)
+        files.output_paths(["a.mrc"], str(tmp_path) + "/a" * 2048, files.NAME + ending)
     assert os.listdir(tmp_path) == []
 
 
