@@ -12,13 +12,12 @@ from f2fd_core.checking.parts import LEAST_VOXELS, denoiser_of
 from f2fd_core.checking.reference import reference
 from f2fd_core.checking.start import settings_of, start_of
 from f2fd_core.checking.verdict import verdict
-from f2fd_core.commands.inputs import open_as_they_are, warn_of_voxel_sizes
+from f2fd_core.commands.inputs import as_trained, open_as_they_are, share_of, warn_of_voxel_sizes
 from f2fd_core.config import PRETRAINED, CheckConfig, UserError
 from f2fd_core.data.regions import in_words
-from f2fd_core.filters.deconvolution import preparation
 from f2fd_core.network import checkpoint
 from f2fd_core.perturbation.noise_matched import noise_of
-from f2fd_core.runtime import console, files, lock
+from f2fd_core.runtime import console, distributed, files, lock
 from f2fd_core.runtime.device import choose_devices, choose_dtype, prepare_cpu, reproducible
 from f2fd_core.training.contrast import in_contrast
 
@@ -36,6 +35,8 @@ def check(config: CheckConfig) -> str:
     ----------
     config : CheckConfig
 
+    Tasks that torchrun or srun have started share the tomograms; one that dies loses only its own.
+
     Returns
     -------
     str
@@ -51,13 +52,15 @@ def check(config: CheckConfig) -> str:
     Stein, Ann. Stat. 9 (1981) 1135, for the estimate of the error. docs/check.md has the rest.
     """
     prepare_cpu(config.threads)
-    device = choose_devices(config.device)[0]
+    group, _ = distributed.from_environment(os.environ)
+    devices = choose_devices(config.device)
+    device = devices[0] if group.size == 1 else group.device(devices, config.device)
     dtype = choose_dtype(config.precision, device)
     state = checkpoint.load(config.model)
     network, trained = checkpoint.restore(state, config.model)
     network.to(device)
     config.refuse_model(trained)
-    config, folders, results = _plan(config)
+    config, folders, results = _plan(config, group)
     volumes = _open(config, trained)
     made_of = {
         name: files.fingerprint(config.model, *paths, text=config.settings())
@@ -67,33 +70,50 @@ def check(config: CheckConfig) -> str:
         warn_of_voxel_sizes(volumes, state["voxel_size"], "the model was trained at")
     files.make_folder(config.output)
     console.announce_devices([device], dtype, "checking")
-    with lock.held(results[0]), reproducible():
-        for volume, (name, folder) in zip(volumes, folders.items()):
+    with reproducible():
+        for volume, name in zip(volumes, config.names()):
+            folder = folders[name]
             if config.resume and _made_of(folder) == made_of[name]:
                 console.say(f"{name} was checked: skipped")
                 continue
-            volume = volume.prepared_by(preparation(volume.source.path, trained, config))
-            numbers = _check_one(config, volume, network, trained, device, dtype, folder)
-            numbers.update(about=_about(config, state, volume), made_of=made_of[name])
-            _write_json(os.path.join(folder, REPORT), numbers)
+            files.make_folder(folder)
+            with lock.held(os.path.join(folder, REPORT)):
+                volume = as_trained(volume, trained, config)
+                numbers = _check_one(config, volume, network, trained, device, dtype, folder)
+                numbers.update(about=_about(config, state, volume), made_of=made_of[name])
+                _write_json(os.path.join(folder, REPORT), numbers)
             console.say(f"{name}: {numbers['verdict'][0]['sentence']}")
-        found = {name: _read(folder) for name, folder in folders.items()}
-        _write_json(results[0], found)
-        page.write(results[1], {name: (numbers, folders[name]) for name, numbers in found.items()})
-    console.say(f"report written to {results[1]}")
+    _write_all(folders, results)
     return results[1]
 
 
-def _plan(config):
-    """(the CheckConfig without results among its tomograms, {tomogram: the folder of its report},
-    the files of all); raises UserError if one of them must not be written."""
+def _write_all(folders, results):
+    """The report on all tomograms: {tomogram: the folder of its report}.
+
+    Each of several tasks writes what is there, so that the last has all, even if one has died.
+    """
+    with lock.held(results[0], wait=True):
+        found = {name: _read(folder) for name, folder in folders.items() if _made_of(folder)}
+        _write_json(results[0], found)
+        page.write(results[1], {name: (numbers, folders[name]) for name, numbers in found.items()})
+    console.say(f"report on {len(found)} of {len(folders)} tomograms written to {results[1]}")
+
+
+def _plan(config, group):
+    """(the CheckConfig with this task's tomograms and without results among them,
+    {tomogram of any task: the folder of its report}, the files of all); raises UserError if one of
+    them must not be written."""
     left_out = files.results_among(config.names())
     console.warn_of_results(left_out)
     config = config.without(left_out)
     folders = _folders(config)
     results = [os.path.join(config.output, name) for name in (REPORT, PAGE)]
+    config = share_of(config, group)
+    existing = [folders[name] for name in config.names()]
+    if group.size == 1:  # else it may be another task's of this very run
+        existing += results
     files.refuse_existing(
-        [*results, *folders.values()],
+        existing,
         config.overwrite or config.resume,
         "--overwrite to replace it or --resume to skip what was checked",
     )
@@ -158,7 +178,6 @@ def _about(config, state, volume):
 
 def _check_one(config, volume, network, trained, device, dtype, folder):
     """The numbers of one tomogram; maps and pictures go to its ``folder``."""
-    files.make_folder(folder)
     settings = settings_of(config, folder)
     noise = noise_of(volume, trained, device)
     console.say(f"{volume.source.path}: {noise.describe()}")

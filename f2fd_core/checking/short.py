@@ -8,9 +8,8 @@ from f2fd_core.checking.parts import LEAST_VOXELS, denoiser_of
 from f2fd_core.checking.shells import TOMOGRAM, Whole
 from f2fd_core.checking.start import settings_of, start_of
 from f2fd_core.checking.verdict import WORSE
-from f2fd_core.commands.inputs import open_silently
+from f2fd_core.commands.inputs import as_trained, open_silently
 from f2fd_core.config import START_PERTURBATIONS
-from f2fd_core.filters.deconvolution import preparation
 from f2fd_core.network import checkpoint
 from f2fd_core.perturbation.noise_matched import noise_of
 from f2fd_core.runtime import console, files
@@ -29,7 +28,8 @@ def judged(model, config, volumes=None):
     small, and for a model whose predictions are made from perturbed copies. ``volumes``: the
     tomograms, standardised, if they are open.
     """
-    network, trained = checkpoint.restore(checkpoint.load(model), model)
+    state = checkpoint.load(model)
+    network, trained = checkpoint.restore(state, model)
     if trained.perturbation not in START_PERTURBATIONS:
         return
     device = choose_devices(config.device)[0]
@@ -39,7 +39,7 @@ def judged(model, config, volumes=None):
     for volume in open_silently(config, trained) if volumes is None else volumes:
         if math.prod(volume.shape) < LEAST_VOXELS:
             continue
-        prepared = volume.prepared_by(preparation(volume.source.path, trained, config))
+        prepared = as_trained(volume, trained, config, state["voxel_size"] * config.rescale)
         with reproducible(), in_contrast([network], prepared, trained, device, dtype, silent=True):
             yield (
                 volume.source.path,

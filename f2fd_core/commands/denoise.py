@@ -9,13 +9,12 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import torch
 
-from f2fd_core.commands.inputs import open_as_they_are, warn_of_voxel_sizes
+from f2fd_core.commands.inputs import as_trained, open_as_they_are, share_of, warn_of_voxel_sizes
 from f2fd_core.config import PRETRAINED, DenoiseConfig, UserError, tta_flips
 from f2fd_core.data import mrc
 from f2fd_core.data.storage import refuse_coarse
 from f2fd_core.data.volume import Standardised
 from f2fd_core.filters.ctf_table import ctf_of
-from f2fd_core.filters.deconvolution import preparation
 from f2fd_core.network import checkpoint
 from f2fd_core.perturbation import perturbation_for_prediction
 from f2fd_core.prediction.memory import fit_to_memory
@@ -84,11 +83,12 @@ def denoise(config: DenoiseConfig, finished: Optional[Callable[[Any], None]] = N
             "the model is the pretrained weights as they are; a training on these tomograms "
             "('f2fd train') usually gives more"
         )
-    else:
+    elif not config.rescale:
         volumes = [tomogram.volume for tomogram in opened[0]]
         warn_of_voxel_sizes(volumes, state["voxel_size"], "the model was trained at")
     with reproducible(config.deterministic):
-        _denoise_all(list(itertools.chain(*opened)), predictors, config, trained)
+        tomograms = list(itertools.chain(*opened))
+        _denoise_all(tomograms, predictors, config, trained, state["voxel_size"])
     if finished:
         finished([tomogram.volume for tomogram in opened[0]])
     return list(plans[0].paths.values())
@@ -155,10 +155,7 @@ def _plan(config, trained, group):
     files.output_paths(
         config.names(), config.output, config.result_file
     )  # two of one name, anywhere
-    if group.size > 1:
-        own = {name for _, name in group.shard(config.names())}
-        config = config.without(set(config.names()) - own)
-        console.say(f"task {group.rank + 1} of {group.size} has {len(own)} of the tomograms")
+    config = share_of(config, group)
     paths = files.output_paths(config.names(), config.output, config.result_file)
     results = []
     for path in paths.values():
@@ -223,8 +220,9 @@ def _finished(path, std, made_of):
     return False
 
 
-def _denoise_all(tomograms, predictors, config, trained):
-    """Denoise ``tomograms``, a list of :class:`Tomogram`, on all devices.
+def _denoise_all(tomograms, predictors, config, trained, voxel_size):
+    """Denoise ``tomograms``, a list of :class:`Tomogram`, on all devices; ``voxel_size`` (Å) is
+    the model's.
 
     Each device has tomograms of its own while there is one for every device; of the rest, they
     share the tiles.
@@ -238,7 +236,7 @@ def _denoise_all(tomograms, predictors, config, trained):
         volume = tomograms[number].volume
         # Prepared voxels take a temporary file as large as the tomogram: only when its turn comes.
         return perturbation_for_prediction(
-            volume.prepared_by(preparation(volume.source.path, trained, config)),
+            as_trained(volume, trained, config, voxel_size if config.rescale else 0),
             trained,
             predictors[0].device,
             config.predictions,

@@ -14,6 +14,16 @@ from f2fd_core.runtime import console
 VOXEL_SIZE_TOLERANCE = 0.1
 
 
+def share_of(config, group):
+    """The configuration of a command with the tomograms of this task of a group, of which it
+    says how many they are."""
+    if group.size == 1:
+        return config
+    own = {name for _, name in group.shard(config.names())}
+    console.say(f"task {group.rank + 1} of {group.size} has {len(own)} of the tomograms")
+    return config.without(set(config.names()) - own)
+
+
 def open_silently(config, trained):
     """The same as :func:`open_as_they_are`, without a word."""
 
@@ -50,19 +60,41 @@ def warn_of_voxel_sizes(volumes, expected, other):
     """Warn of tomograms whose voxel size differs from the one that is ``expected`` (Å); ``other``:
     what has that one, with its verb."""
     for volume in volumes:
-        if abs(volume.voxel_size - expected) > VOXEL_SIZE_TOLERANCE * expected:
+        if _differs(volume, expected):
             console.warn(
                 f"{volume.source.path} has voxels of {volume.voxel_size:g} Å, but "
-                f"{other} {expected:g} Å; results may suffer"
+                f"{other} {expected:g} Å; results may suffer: --rescale brings it to that"
             )
 
 
+def _differs(volume, voxel_size):
+    return abs(volume.voxel_size - voxel_size) > VOXEL_SIZE_TOLERANCE * voxel_size
+
+
+def as_trained(volume, trained, own=None, voxel_size=0.0):
+    """A tomogram as a training prepares it, for its TrainConfig ``trained``.
+
+    ``own``: the configuration of another command, with the tomogram's CTF; ``voxel_size`` (Å):
+    which it is brought to if its own differs by more than VOXEL_SIZE_TOLERANCE; 0: none.
+    """
+    if voxel_size and _differs(volume, voxel_size):
+        volume = volume.rescaled(voxel_size)
+    return volume.prepared_by(preparation(volume.source.path, trained, own))
+
+
 def open_volumes(config):
-    """The same of a TrainConfig, prepared as it says."""
-    return [
-        volume.prepared_by(preparation(volume.source.path, config))
-        for volume in open_as_they_are(config, config)
-    ]
+    """The same as :func:`open_as_they_are` of a TrainConfig, prepared as it says; raises UserError
+    for different voxel sizes, unless they are to be rescaled to that of the first."""
+    volumes = open_as_they_are(config, config)
+    for volume in volumes:
+        first = volumes[0]
+        if _differs(volume, first.voxel_size) and not config.rescale:
+            raise UserError(
+                f"{volume.source.path} has voxels of {volume.voxel_size:g} Å, but "
+                f"{first.source.path} {first.voxel_size:g} Å; expected the same: train on each "
+                "apart, or give --rescale"
+            )
+    return [as_trained(volume, config, voxel_size=volumes[0].voxel_size) for volume in volumes]
 
 
 def open_ground_truth(config, volumes):

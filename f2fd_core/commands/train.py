@@ -45,7 +45,6 @@ def open_for_training(config, group=distributed.SINGLE_PROCESS, resumes=False):
         config.precision, device, config.patch_size // NETWORK_MULTIPLE[config.network]
     )
     volumes = open_volumes(config)
-    warn_of_voxel_sizes(volumes, volumes[0].voxel_size, f"{volumes[0].source.path} has")
     training = Training(config, volumes, open_ground_truth(config, volumes), device, dtype, group)
     if not resumes:
         trained_at = take_initial_weights(training)

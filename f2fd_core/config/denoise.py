@@ -60,6 +60,11 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
     defocus: float = filtering.own_defocus()
     ctf: str = filtering.by_tomogram(INPUT, advanced=True)
     voxel_size: float = shared.voxel_size()
+    rescale: bool = shared.rescale(
+        "Resample tomograms whose voxel size differs by more than 10 % from that of the model's "
+        "training to that one, in Fourier space, and the results back to the tomogram's. Where the "
+        "model's voxels are the larger ones, the finest details are left out of the result."
+    )
 
     predictions: int = param(
         0,

@@ -33,6 +33,10 @@ class RunConfig(shared.ResultsConfig):
     dtype: str = shared.dtype()
     result_name: str = shared.result_name()
     voxel_size: float = shared.voxel_size()
+    rescale: bool = shared.rescale(
+        "Resample tomograms whose voxel size differs by more than 10 % from that of the first that "
+        "the model is trained on to that one, in Fourier space, and the results back."
+    )
     steps: int = param(
         0,
         "Training steps",

@@ -65,6 +65,11 @@ def voxel_size():
     )
 
 
+def rescale(help):
+    """Whether tomograms of other voxel sizes are resampled, with a command's own ``help``."""
+    return param(False, "Rescale", help, INPUT, advanced=True)
+
+
 def seed():
     """The seed of all random numbers."""
     return param(

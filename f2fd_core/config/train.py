@@ -100,6 +100,10 @@ class TrainConfig(shared.TomogramsConfig):
         advanced=True,
     )
     voxel_size: float = shared.voxel_size()
+    rescale: bool = shared.rescale(
+        "Resample tomograms whose voxel size differs by more than 10 % from that of the first to "
+        "that one, in Fourier space. Without it they are refused."
+    )
     clip: bool = param(
         True,
         "Robust intensities",
@@ -630,6 +634,11 @@ class TrainConfig(shared.TomogramsConfig):
             raise UserError(
                 f"--ground-truth names {len(self.ground_truth)} volumes; expected "
                 f"{len(names)}, one for each tomogram"
+            )
+        if self.rescale and (self.sampling_masks or self.ground_truth):
+            raise UserError(
+                "--rescale is given beside --sampling-masks or --ground-truth; expected neither, "
+                "since these are not resampled"
             )
         if self.sampling_masks and len(self.sampling_masks) != len(names):
             raise UserError(

@@ -70,7 +70,7 @@ class HalfMaps(Standardised):
         self.source = dataclasses.replace(odd.source, path=path or odd.source.path)
         self.shape, self.voxel_size = odd.shape, odd.voxel_size
         self.warnings = odd.warnings + even.warnings
-        self.for_mean = for_mean
+        self.for_mean, self.rescaling = for_mean, odd.rescaling
         if for_mean:
             self.whole = odd.prepared_by(lambda *_: _Mean(odd.data, even.data))
             self.mean, self.std = self.whole.mean, self.whole.std
@@ -79,10 +79,15 @@ class HalfMaps(Standardised):
 
     def prepared_by(self, prepare):
         """See :meth:`Volume.prepared_by`."""
-        other = HalfMaps(
-            [half.prepared_by(prepare) for half in self.halves], self.source.path, self.for_mean
-        )
-        other.axes_found = self.axes_found
+        return self._with([half.prepared_by(prepare) for half in self.halves], self.unscaled)
+
+    def rescaled(self, voxel_size):
+        """See :meth:`Volume.rescaled`."""
+        return self._with([half.rescaled(voxel_size) for half in self.halves], self)
+
+    def _with(self, halves, unscaled):
+        other = HalfMaps(halves, self.source.path, self.for_mean)
+        other.axes_found, other.unscaled = self.axes_found, unscaled
         return other
 
     def destandardise(self, values, start=(0, 0, 0)):

@@ -11,6 +11,7 @@ from f2fd_core.data import mrc
 from f2fd_core.data.intensity import Intensities, opened
 from f2fd_core.data.orientation import USUAL
 from f2fd_core.data.regions import crop, in_words
+from f2fd_core.data.rescaling import Rescaling
 
 # So many voxels around it show which of a region are outliers or lie in constant parts.
 AROUND = 2
@@ -35,6 +36,10 @@ class Standardised:
     source: mrc.MrcVolume
     axes_found: Optional[Tuple[int, int, int]] = None
     """The axes as the missing wedge shows them, set by who has looked for it; None: not shown."""
+    rescaling: Optional[Rescaling] = None
+    """How it came to its voxel size, if that is not the file's; ``unscaled``: what it was before.
+    """
+    unscaled: Optional["Standardised"] = None
 
     def region(self, start, size):
         """Standardised voxels as float32, shape ``size``; reflected where outside the volume."""
@@ -69,7 +74,10 @@ class Standardised:
 
     def central_sections(self, first=(0, 0, 0), shape=None):
         """The central XY, XZ and YZ sections in the file's units, arrays of two dimensions; of the
-        whole or of the box of ``shape`` at the voxel ``first`` (Z, Y, X)."""
+        whole or of the box of ``shape`` at the voxel ``first`` (Z, Y, X). They are the file's own,
+        if the volume is rescaled."""
+        if self.unscaled is not None:
+            return self.unscaled.central_sections(first, shape)
         sections = []
         for axis in range(3):
             start, size = list(first), list(shape or self.shape)
@@ -100,7 +108,7 @@ class Volume(Standardised):
         self.warnings = self.source.doubts()
         self.voxel_size = self.source.true_voxel_size[0]
         mrc.refuse_bad_voxels(self.source)
-        self.clip, self.prepared = clip, None
+        self.clip, self.prepared, self.resampled = clip, None, None
         self._measure()
         if self.intensities.abrupt:
             self.warnings.append(
@@ -122,14 +130,29 @@ class Volume(Standardised):
         if prepare is None:
             return self
         other = copy.copy(self)
-        other.prepared = prepare(self.source, self.voxel_size)
+        other.prepared = prepare(self._unprepared, self.voxel_size)
+        other._measure()
+        return other
+
+    def rescaled(self, voxel_size):
+        """This tomogram with voxels of another size (Å), see
+        :class:`~f2fd_core.data.rescaling.Rescaling`."""
+        other = copy.copy(self)
+        other.unscaled = self
+        other.rescaling = Rescaling(self.shape, self.voxel_size / voxel_size)
+        other.resampled, other.prepared = other.rescaling.there(self._unprepared), None
+        other.shape, other.voxel_size = other.rescaling.scaled, voxel_size
         other._measure()
         return other
 
     @property
     def data(self):
         """The voxels as the intensity scale finds them, (Z, Y, X), to be read by indexing."""
-        return self.source if self.prepared is None else self.prepared
+        return self._unprepared if self.prepared is None else self.prepared
+
+    @property
+    def _unprepared(self):
+        return self.source if self.resampled is None else self.resampled
 
     def _measure(self):
         self.intensities = (Intensities.measured if self.clip else Intensities.plain)(self.data)
@@ -146,7 +169,7 @@ class Volume(Standardised):
 
     def refuse_changed(self):
         """Raise UserError if the file has other content than when it was measured."""
-        if self.prepared is not None or not self.source.changed():
+        if self.data is not self.source or not self.source.changed():
             return
         mean, std = self.mean, self.std
         self.source = dataclasses.replace(self.source, state=mrc.file_stamp(self.source.path))

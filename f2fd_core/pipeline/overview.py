@@ -36,14 +36,13 @@ def _number(found, name):
     return f"<td class='number'>{found[name]['estimate']:.2f}</td>"
 
 
-def write(page, config, results, chosen, model):
-    """Write the page of a RunConfig.
+def write(page, results, chosen, model):
+    """Write the page of a run.
 
     Parameters
     ----------
     page : str
         Its path.
-    config : RunConfig
     results : dict of str to str
         {tomogram: path of its denoised file}.
     chosen : dict of str to str

@@ -12,6 +12,7 @@ from f2fd_core.config import DenoiseConfig, RunConfig, TrainConfig, UserError
 from f2fd_core.pipeline import overview
 from f2fd_core.pipeline.typical import MOST, features_of, outliers, typical
 from f2fd_core.runtime import console, distributed, files, lock
+from f2fd_core.runtime.device import choose_devices
 from f2fd_core.runtime.run_folder import model_in
 
 TRAINING, DENOISED, CHOICE, PAGE = "training", "denoised", "chosen.json", "overview.html"
@@ -22,7 +23,8 @@ def run(config: RunConfig) -> str:
 
     Into the output folder go the model (training/model.pt), the results (denoised/), which
     tomograms were chosen and why (chosen.json) and a page with a picture of each tomogram
-    (overview.html). A run that was ended goes on with ``resume``.
+    (overview.html). A run that was ended goes on with ``resume``. Tasks that torchrun or srun have
+    started train together and share the tomograms.
 
     Parameters
     ----------
@@ -38,16 +40,35 @@ def run(config: RunConfig) -> str:
     UserError
         For bad input, naming the option or file.
     """
-    group, _ = distributed.from_environment(os.environ)
-    if group.size > 1:
-        raise UserError(
-            f"f2fd run is one of {group.size} tasks; expected one: let 'f2fd train' and 'f2fd "
-            "denoise' share their work among tasks"
+    config = _without_results(config)
+    page = os.path.join(config.output, PAGE)
+    devices = choose_devices(config.device)
+    with distributed.joined(devices[0].type == "cuda") as group:
+        if group.size > 1:
+            group.device(devices, config.device)
+        chosen = group.agreed(lambda: _begin(page, config))
+        model = group.broadcast(_train(config, chosen))  # one writes it, the others wait
+    _denoise(config, model)
+    # Each of several tasks shows what is there, so that the last has all, even if one has died.
+    with lock.held(page, wait=True):
+        results = files.output_paths(
+            config.names(), os.path.join(config.output, DENOISED), config.result_file
         )
+        there = {name: path for name, path in results.items() if os.path.exists(path)}
+        overview.write(page, there, chosen, model)
+    console.say(f"overview of {len(there)} of {len(results)} tomograms written to {page}")
+    return page
+
+
+def _without_results(config):
     left_out = files.results_among(config.names(), config.result_file)
     console.warn_of_results(left_out)
-    config = config.without(left_out)
-    page = os.path.join(config.output, PAGE)
+    return config.without(left_out)
+
+
+def _begin(page, config):
+    """Make the output folder and choose the tomograms to train on, {tomogram: why}; raises
+    UserError if the folder has results that are to be kept."""
     place = os.path.join(config.output, CHOICE)
     files.refuse_existing(
         [page, place],
@@ -56,12 +77,7 @@ def run(config: RunConfig) -> str:
     )
     files.make_folder(config.output)
     with lock.held(page):
-        chosen = _known_choice(place, config) or _choose(place, config)
-        model = _train(config, chosen)
-        paths = _denoise(config, model)
-        overview.write(page, config, dict(zip(config.names(), paths)), chosen, model)
-    console.say(f"overview written to {page}")
-    return page
+        return _known_choice(place, config) or _choose(place, config)
 
 
 def _own(config, config_class, output, **more):
@@ -129,7 +145,7 @@ def _train(config, chosen):
 
 
 def _denoise(config, model):
-    """The paths of the results, each with its verdict beside it."""
+    """Denoise this task's tomograms, each with its verdict beside it."""
     own = _own(
         config,
         DenoiseConfig,
@@ -138,4 +154,4 @@ def _denoise(config, model):
         tomograms=config.tomograms,
         half_maps=config.half_maps,
     )
-    return denoise(own, lambda volumes: report(model, own, volumes, write=True))
+    denoise(own, lambda volumes: report(model, own, volumes, write=True))

@@ -13,6 +13,7 @@ from f2fd_core.data.regions import in_words
 from f2fd_core.prediction.memory import SMALLEST_TILE, halved
 from f2fd_core.prediction.predictor import tiling, with_context
 from f2fd_core.runtime import console, figures, files
+from f2fd_core.runtime.mapped import DiskArray
 from f2fd_core.runtime.workers import map_ordered
 
 # Standard deviation of a result over the tomogram's: to take noise away can't make it more, but a
@@ -90,7 +91,8 @@ def _denoise_in_tiles(volume, box, path, workers, side, network, std, label, mad
     the ``network`` of this name; ``label``: what the headers say; ``dtype``: the files'. Only a
     part of the tomogram is held in memory. Returns the standard deviation of what was written.
     """
-    first, shape = with_context(box, volume)
+    inside = box if volume.rescaling is None else ((0, 0, 0), volume.shape)
+    first, shape = with_context(inside, volume)
     tiles = tiling(shape, side, network)
 
     def predict(worker, at):
@@ -121,18 +123,17 @@ def _denoise_in_tiles(volume, box, path, workers, side, network, std, label, mad
             for name in files.volumes_of(path, std)
         ]
         bar = stack.enter_context(console.progress(len(tiles), "tile"))
-        blended = outputs if shape == box[1] else [np.zeros(shape, np.float32) for _ in outputs]
+        direct = volume.rescaling is None and shape == box[1]
+        blended = outputs if direct else [DiskArray(shape, np.float32).array for _ in outputs]
         for _ in tiles.blend(map_ordered(predict, tiles.starts(), workers, cancel), blended):
             bar.update()
-        if blended is not outputs:
-            inner = tuple(
-                slice(at - start, at - start + length) for at, length, start in zip(*box, first)
-            )
+        if not direct:
             for output, values in zip(outputs, blended):
-                output[:] = values[inner]
+                output[:] = _in_box(values, first, box, volume.rescaling)
         if std:
             for slab in mrc.slabs(box[1]):
-                outputs[1][slab] = np.sqrt(outputs[1][slab]) * volume.std
+                # Resampled, a variance may be below 0 where it changes abruptly.
+                outputs[1][slab] = np.sqrt(np.maximum(outputs[1][slab], 0)) * volume.std
         after = [np.array(outputs[0][index]) for index in figures.central_slices(box[1])]
         # The denoised tomogram gets its name last: where it is, nothing is left to do.
         figures.draw_slices(
@@ -142,3 +143,13 @@ def _denoise_in_tiles(volume, box, path, workers, side, network, std, label, mad
             volume.source.name,
         )
         return Intensities.measured(outputs[0]).std
+
+
+def _in_box(values, first, box, rescaling):
+    """The part in the ``box`` (first voxel, shape) of ``values``, whose first voxel is ``first``;
+    for a ``rescaling``, if there is one, they are the whole volume, which it brings back."""
+    if rescaling is not None:
+        values = rescaling.back(values)
+    return values[
+        tuple(slice(at - start, at - start + length) for at, length, start in zip(*box, first))
+    ]

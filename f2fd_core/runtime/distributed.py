@@ -55,6 +55,20 @@ class Group:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
+    def agreed(self, function):
+        """What ``function()`` returns in process 0, in all processes; they also raise the UserError
+        or OSError that it raises there."""
+        found = None
+        if self.rank == 0:
+            try:
+                found = function()
+            except (UserError, OSError) as error:
+                found = error
+        found = self.broadcast(found)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
     def all_reduce_sum(self, value, device):
         """Sum of a number over the processes."""
         if self.size == 1:
@@ -104,10 +118,10 @@ def joined(on_gpu):
     """The :class:`Group` that this process belongs to, connected while the context lasts.
 
     After an error the connection is left as it is: to end it, NCCL would wait for the others, who
-    wait for this process. They are ended when it ends.
+    wait for this process. They are ended when it ends. Within another such context, that one's.
     """
     group, address = from_environment(os.environ)
-    if group.size == 1:
+    if group.size == 1 or dist.is_initialized():
         yield group
         return
     dist.init_process_group(

@@ -26,15 +26,15 @@ def _holder(stream):
     return found[0] if found else ""
 
 
-def _acquired(path, target):
-    """The locked file at ``path``, open."""
+def _acquired(path, target, wait=False):
+    """The locked file at ``path``, open; with ``wait`` once the other run has ended."""
     while True:
         try:
             stream = open(path, "a+", encoding="utf-8", errors="replace", opener=refuse_links)
         except OSError as error:
             raise cannot_write(target, error)
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             with stream:
                 raise UserError(
@@ -54,13 +54,14 @@ def _acquired(path, target):
 
 
 @contextlib.contextmanager
-def held(target):
+def held(target, wait=False):
     """Let no other run write ``target`` while the context lasts.
 
-    Raises UserError, naming the process and the time of its start, if another run does.
+    Raises UserError, naming the process and the time of its start, if another run does; with
+    ``wait``, for what takes a moment only, that is waited for.
     """
     path = target + LOCK
-    with _acquired(path, target) as stream:
+    with _acquired(path, target, wait) as stream:
         left = _holder(stream)
         if left:
             console.say(f"{target} was being written by {left}, which ended too early")

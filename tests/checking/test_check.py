@@ -411,6 +411,46 @@ def test_half_maps_and_independent_halves(quick, phantom, tiny_model, tmp_path):
         assert stream.read().count("data:image/png;base64,") == 5
 
 
+@pytest.mark.slow
+@pytest.mark.reliability(
+    "a task of several that check a set killed", "the page has what the others checked"
+)
+def test_tasks_of_a_queue_share_the_tomograms(quick, phantom, tiny_model, tmp_path, monkeypatch):
+    """Each writes the page with what is there; what one that died leaves, --resume does."""
+    paths = [str(tmp_path / f"{name}.mrc") for name in "abc"]
+    for path in paths:
+        os.symlink(phantom["tomogram"], path)
+
+    def checked(**more):
+        check(
+            CheckConfig(
+                model=str(tiny_model / "model.pt"),
+                tomograms=tuple(paths),
+                output=str(tmp_path / "out"),
+                device="cpu",
+                threads=1,
+                **more,
+            )
+        )
+        return set(json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8")))
+
+    for name, value in (("WORLD_SIZE", "2"), ("LOCAL_RANK", "0"), ("MASTER_PORT", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    monkeypatch.setenv("RANK", "1")
+    assert checked() == {paths[1]}
+    monkeypatch.setenv("RANK", "0")
+    assert checked() == set(paths)
+    with pytest.raises(UserError, match="out/a exists already"):
+        checked()
+    # Alone, after a task that died.
+    (tmp_path / "out" / "b" / "report.json").unlink()
+    monkeypatch.delenv("WORLD_SIZE")
+    kept = (tmp_path / "out" / "a" / "report.json").stat().st_mtime_ns
+    assert checked(resume=True) == set(paths)
+    assert (tmp_path / "out" / "a" / "report.json").stat().st_mtime_ns == kept
+
+
 def test_what_can_not_be_checked_is_refused(phantom, tiny_model, tmp_path):
     def config(**more):
         return CheckConfig(

@@ -10,7 +10,7 @@ from conftest import data
 from f2fd_core import RunConfig, SimulateConfig, UserError, run, simulate
 from f2fd_core.cli import main
 from f2fd_core.network import checkpoint
-from f2fd_core.runtime import files
+from f2fd_core.runtime import distributed, files
 
 
 @pytest.fixture(scope="module")
@@ -72,17 +72,24 @@ def test_a_set_is_chosen_from_trained_on_denoised_and_shown(config, tmp_path, ca
     assert (out / "denoised" / "TS_2_denoised.mrc").exists()
 
 
-def test_a_run_is_one_task(config, tmp_path, monkeypatch):
-    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("MASTER_ADDR", "localhost")
-    monkeypatch.setenv("MASTER_PORT", "1")
-    with pytest.raises(UserError, match="one of 2 tasks; expected one: let 'f2fd train'"):
-        run(config)
-    assert not (tmp_path / "out").exists()
+@pytest.mark.slow
+def test_tasks_train_together_and_share_the_tomograms(config, tmp_path, forked):
+    """The last one's page has all."""
+    distributed.start(run, config, 2)
+    out = tmp_path / "out"
+    chosen = json.loads((out / "chosen.json").read_text())
+    trained = checkpoint.load(str(out / "training" / "model.pt"))
+    assert set(trained["config"]["tomograms"]) == set(chosen)
+    for seed in (1, 2, 3):
+        assert data(str(out / "denoised" / f"TS_{seed}_denoised.mrc")).std() > 0
+    text = (out / "overview.html").read_text(encoding="utf-8")
+    assert text.count("<h2 ") == 3
+    # One refusal for both.
+    with pytest.raises(UserError, match="overview.html exists already; .*--resume to go on"):
+        distributed.start(run, config, 2)
 
 
-def test_the_doubtful_come_first(config, tmp_path):
+def test_the_doubtful_come_first(tmp_path):
     from f2fd_core.pipeline import overview
 
     results = {}
@@ -93,7 +100,7 @@ def test_the_doubtful_come_first(config, tmp_path):
             json.dump(dict(found, worse=worse), stream)
     results["<d>.mrc"] = str(tmp_path / "d_denoised.mrc")
     page = str(tmp_path / "overview.html")
-    overview.write(page, config, results, {"b.mrc": "why"}, "model.pt")
+    overview.write(page, results, {"b.mrc": "why"}, "model.pt")
     with open(page, encoding="utf-8") as stream:
         text = stream.read()
     assert re.findall("<h2 id='t[0-9]'>(.*?)</h2>", text) == [
