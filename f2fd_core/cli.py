@@ -176,7 +176,7 @@ def parse(argv):
             base.pop("overwrite", None)
     elif command == "train" and explicit.get("resume") and explicit.get("output"):
         base = config.recorded(explicit["output"])
-    if "tomograms" in config_class.__dataclass_fields__:
+    if "tomograms" in config_class.__dataclass_fields__ and not explicit.get("watch"):
         found = listing.found_for(explicit.get("tomograms", ()), explicit.get("half_maps", ()))
         for sentence in found.said:
             _say(sentence)

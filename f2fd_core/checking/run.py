@@ -62,26 +62,23 @@ def check(config: CheckConfig) -> str:
     config.refuse_model(trained)
     config, folders, results = _plan(config, group)
     volumes = _open(config, trained)
-    made_of = {
-        name: files.fingerprint(config.model, *paths, text=config.settings())
-        for name, paths in zip(config.names(), config.inputs())
-    }
+    made_of = _fingerprints(config)
     if config.model != PRETRAINED:
         warn_of_voxel_sizes(volumes, state["voxel_size"], "the model was trained at")
     files.make_folder(config.output)
     console.announce_devices([device], dtype, "checking")
     with reproducible():
         for volume, name in zip(volumes, config.names()):
-            folder = folders[name]
-            if config.resume and _made_of(folder) == made_of[name]:
+            report = os.path.join(folders[name], REPORT)
+            if config.resume and _made_of(folders[name]) == made_of[name]:
                 console.say(f"{name} was checked: skipped")
                 continue
-            files.make_folder(folder)
-            with lock.held(os.path.join(folder, REPORT)):
+            files.make_folder(folders[name])
+            with lock.held(report):
                 volume = as_trained(volume, trained, config)
-                numbers = _check_one(config, volume, network, trained, device, dtype, folder)
-                numbers.update(about=_about(config, state, volume), made_of=made_of[name])
-                _write_json(os.path.join(folder, REPORT), numbers)
+                numbers = _check_one(config, volume, network, trained, device, dtype, folders[name])
+                about = _about(config, state, volume)
+                _write_json(report, dict(numbers, about=about, made_of=made_of[name]))
             console.say(f"{name}: {numbers['verdict'][0]['sentence']}")
     _write_all(folders, results)
     return results[1]
@@ -134,6 +131,14 @@ def _open(config, trained):
                 f"too few to be checked; expected at least {LEAST_VOXELS} in all"
             )
     return volumes
+
+
+def _fingerprints(config):
+    """{tomogram: what its report is made of}."""
+    return {
+        name: files.fingerprint(config.model, *paths, text=config.settings())
+        for name, paths in zip(config.names(), config.inputs())
+    }
 
 
 def _folders(config):

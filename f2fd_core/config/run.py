@@ -1,10 +1,11 @@
 """Parameters of ``f2fd run``."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Tuple
 
 from f2fd_core.config import shared
-from f2fd_core.config.parameter import INPUT, RUN, TRAINING, param
+from f2fd_core.config.parameter import INPUT, RUN, TRAINING, UserError, param
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,23 @@ class RunConfig(shared.ResultsConfig):
         ge=0,
         zero="auto",
     )
+    watch: bool = param(
+        False,
+        "Watch",
+        "Go on to look for new tomograms, as they come from a session at the microscope, and "
+        "denoise each once its file is whole; the model is trained on the first. To end it, make "
+        "the file stop in the output folder. The same command goes on with what is there.",
+        RUN,
+    )
+    idle: float = param(
+        0.0,
+        "Idle time",
+        "With --watch: end when nothing has come for so long. 0: never.",
+        RUN,
+        unit="minutes",
+        ge=0,
+        zero="never",
+    )
     seed: int = shared.seed()
     resume: bool = param(
         False, "Resume", "Go on with a run that was ended, and skip what is finished.", RUN
@@ -54,3 +72,17 @@ class RunConfig(shared.ResultsConfig):
     device: str = shared.device()
     threads: int = shared.threads()
     precision: str = shared.precision()
+
+    def check(self):
+        if not self.watch:
+            super().check()
+        else:
+            if self.half_maps not in ((), ("auto",)):
+                raise UserError(
+                    f"--half-maps names {len(self.half_maps)} files beside --watch; expected auto, "
+                    "since the tomograms are still to come"
+                )
+            # The rest is as without it.
+            dataclasses.replace(self, watch=False, idle=0.0, half_maps=())
+        if self.idle and not self.watch:
+            raise UserError(f"--idle is {self.idle:g} without --watch; expected both")

@@ -1,21 +1,10 @@
 """``f2fd run``: a few typical tomograms are chosen, a model trained, all denoised and judged."""
 
-import dataclasses
-import json
-import os
-
-from f2fd_core.checking.short import report
-from f2fd_core.commands.denoise import denoise
-from f2fd_core.commands.inputs import open_silently
-from f2fd_core.commands.train import train
-from f2fd_core.config import DenoiseConfig, RunConfig, TrainConfig, UserError
-from f2fd_core.pipeline import overview
-from f2fd_core.pipeline.typical import MOST, features_of, outliers, typical
-from f2fd_core.runtime import console, distributed, files, lock
+from f2fd_core.config import RunConfig
+from f2fd_core.pipeline import steps
+from f2fd_core.pipeline.watch import watch
+from f2fd_core.runtime import console, distributed, files
 from f2fd_core.runtime.device import choose_devices
-from f2fd_core.runtime.run_folder import model_in
-
-TRAINING, DENOISED, CHOICE, PAGE = "training", "denoised", "chosen.json", "overview.html"
 
 
 def run(config: RunConfig) -> str:
@@ -24,7 +13,8 @@ def run(config: RunConfig) -> str:
     Into the output folder go the model (training/model.pt), the results (denoised/), which
     tomograms were chosen and why (chosen.json) and a page with a picture of each tomogram
     (overview.html). A run that was ended goes on with ``resume``. Tasks that torchrun or srun have
-    started train together and share the tomograms.
+    started train together and share the tomograms. With ``watch``, see
+    :func:`~f2fd_core.pipeline.watch.watch`.
 
     Parameters
     ----------
@@ -40,118 +30,18 @@ def run(config: RunConfig) -> str:
     UserError
         For bad input, naming the option or file.
     """
-    config = _without_results(config)
-    page = os.path.join(config.output, PAGE)
+    if config.watch:
+        return watch(config)
+    left_out = files.results_among(config.names(), config.result_file)
+    console.warn_of_results(left_out)
+    config = config.without(left_out)
     devices = choose_devices(config.device)
     with distributed.joined(devices[0].type == "cuda") as group:
         if group.size > 1:
             group.device(devices, config.device)
-        chosen = group.agreed(lambda: _begin(page, config))
-        model = group.broadcast(_train(config, chosen))  # one writes it, the others wait
-    _denoise(config, model)
-    # Each of several tasks shows what is there, so that the last has all, even if one has died.
-    with lock.held(page, wait=True):
-        results = files.output_paths(
-            config.names(), os.path.join(config.output, DENOISED), config.result_file
-        )
-        there = {name: path for name, path in results.items() if os.path.exists(path)}
-        overview.write(page, there, chosen, model)
-    console.say(f"overview of {len(there)} of {len(results)} tomograms written to {page}")
-    return page
-
-
-def _without_results(config):
-    left_out = files.results_among(config.names(), config.result_file)
-    console.warn_of_results(left_out)
-    return config.without(left_out)
-
-
-def _begin(page, config):
-    """Make the output folder and choose the tomograms to train on, {tomogram: why}; raises
-    UserError if the folder has results that are to be kept."""
-    place = os.path.join(config.output, CHOICE)
-    files.refuse_existing(
-        [page, place],
-        config.overwrite or config.resume,
-        "--resume to go on or --overwrite to replace it",
-    )
-    files.make_folder(config.output)
-    with lock.held(page):
-        return _known_choice(place, config) or _choose(place, config)
-
-
-def _own(config, config_class, output, **more):
-    """Another command's configuration with what a RunConfig says of its fields."""
-    names = [item.name for item in dataclasses.fields(config_class)]
-    shared = {
-        name: value
-        for name, value in dataclasses.asdict(config).items()
-        if name in names and name not in ("tomograms", "half_maps", "output")
-    }
-    return config_class(**dict(shared, output=os.path.join(config.output, output), **more))
-
-
-def _known_choice(place, config):
-    """{tomogram: why} of a run that is resumed; None without one."""
-    if not (config.resume and os.path.exists(place)):
-        return None
-    with open(place, encoding="utf-8") as stream:
-        chosen = json.load(stream)
-    if not set(chosen) <= set(config.names()):
-        raise UserError(
-            f"{place} has other tomograms than were given; expected the same, or --overwrite"
-        )
-    return chosen
-
-
-def _choose(place, config):
-    """{tomogram: why} of those that the model is trained on, written to ``place``."""
-    names = config.names()
-    if config.train_on:
-        missing = [path for path in config.train_on if path not in names]
-        if missing:
-            raise UserError(
-                f"--train-on names {missing[0]}, which is none of the tomograms; expected some of "
-                "them"
-            )
-        chosen = dict.fromkeys(config.train_on, "named by --train-on")
-    elif len(names) == 1:
-        chosen = {names[0]: "it is the only one"}
-    else:
-        console.say(f"looking at the spectra of {len(names)} tomograms")
-        features = [features_of(volume) for volume in open_silently(config, TrainConfig())]
-        chosen = {names[one.number]: one.why for one in typical(features, MOST)}
-        for number, times in outliers(features):
-            console.warn(
-                f"the spectrum of {names[number]} is {times:.0f} times as far from the typical one "
-                "as is usual here: look at it, or denoise it with a model of its own"
-            )
-    for path, why in chosen.items():
-        console.say(f"training on {path}: {why}")
-    with files.replaced(place) as partial, open(partial, "w", encoding="utf-8") as stream:
-        json.dump(chosen, stream, indent=1)
-    return chosen
-
-
-def _train(config, chosen):
-    """The path of the model, trained if that is not done yet."""
-    some = config.without(set(config.names()) - set(chosen))
-    own = _own(config, TrainConfig, TRAINING, tomograms=some.tomograms, half_maps=some.half_maps)
-    model = model_in(own.output)
-    if config.resume and os.path.exists(model):
-        console.say(f"{model} is finished: no further training")
-        return model
-    return train(own)
-
-
-def _denoise(config, model):
-    """Denoise this task's tomograms, each with its verdict beside it."""
-    own = _own(
-        config,
-        DenoiseConfig,
-        DENOISED,
-        model=model,
-        tomograms=config.tomograms,
-        half_maps=config.half_maps,
-    )
-    denoise(own, lambda volumes: report(model, own, volumes, write=True))
+        chosen = group.agreed(lambda: steps.begin(config))
+        # One task writes the model; the others wait.
+        model = group.broadcast(steps.train_on(config, chosen))
+    steps.denoise_all(config, model)
+    steps.show(config, chosen, model)
+    return steps.page_of(config)

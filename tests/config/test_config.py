@@ -224,6 +224,8 @@ def test_every_option_reaches_its_field():
                 words += ["--tomogram", "one.mrc"]
             if field == "sampling_masks":
                 words = ["one.mrc", *words]
+            if field == "idle":
+                words += ["--watch"]
             if field == "denoise_halves":
                 words += ["--half-maps", "odd.mrc", "even.mrc"]
             settings, _ = cli.parse([command, *words])
