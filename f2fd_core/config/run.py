@@ -77,7 +77,7 @@ class RunConfig(shared.ResultsConfig):
         if not self.watch:
             super().check()
         else:
-            if self.half_maps not in ((), ("auto",)):
+            if self.half_maps not in ((), shared.AUTOMATIC):
                 raise UserError(
                     f"--half-maps names {len(self.half_maps)} files beside --watch; expected auto, "
                     "since the tomograms are still to come"

@@ -16,6 +16,9 @@ VOXEL_SIZES = 0.1, 10000.0
 STARTS = ("automatic", "random", "pretrained")
 """What a training may start from. Scipion remembers a choice by its place."""
 
+AUTOMATIC = ("auto",)
+"""In the place of file names: they are found."""
+
 EXCLUSIVE = {"resume": {"overwrite": False}, "overwrite": {"resume": False}}
 """Giving one of these replaces the other where a recorded configuration has it."""
 

@@ -95,7 +95,8 @@ class TrainConfig(shared.TomogramsConfig):
         "Sampling masks",
         "Volumes (MRC, above 0.5 inside), one a tomogram and in the same "
         "order: the network learns only from patches of which a twentieth or more is inside. They "
-        "keep the training from empty regions.",
+        "keep the training from empty regions. auto: the slab in which the specimen lies, found in "
+        "each tomogram by its contrast and written to masks/ with a picture.",
         INPUT,
         advanced=True,
     )
@@ -635,16 +636,21 @@ class TrainConfig(shared.TomogramsConfig):
                 f"--ground-truth names {len(self.ground_truth)} volumes; expected "
                 f"{len(names)}, one for each tomogram"
             )
-        if self.rescale and (self.sampling_masks or self.ground_truth):
+        masks = () if self.finds_specimen() else self.sampling_masks
+        if self.rescale and (masks or self.ground_truth):
             raise UserError(
                 "--rescale is given beside --sampling-masks or --ground-truth; expected neither, "
                 "since these are not resampled"
             )
-        if self.sampling_masks and len(self.sampling_masks) != len(names):
+        if masks and len(masks) != len(names):
             raise UserError(
                 f"--sampling-masks names {len(self.sampling_masks)} volumes; "
                 f"expected {len(names)}, one for each tomogram"
             )
+
+    def finds_specimen(self):
+        """Whether the sampling masks are found in the tomograms."""
+        return self.sampling_masks == shared.AUTOMATIC
 
     @classmethod
     def stored(cls, settings):

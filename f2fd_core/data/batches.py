@@ -9,6 +9,7 @@ from f2fd_core.config import UserError
 from f2fd_core.data import mrc
 from f2fd_core.data.orientation import turned
 from f2fd_core.data.patches import all_patches, augment, shifted
+from f2fd_core.data.specimen import find_specimen
 from f2fd_core.runtime.device import to_device
 from f2fd_core.runtime.randomness import GLOBAL
 
@@ -16,12 +17,14 @@ from f2fd_core.runtime.randomness import GLOBAL
 LEAST_CONTENT = 0.5
 
 
-def sampled_patches(config, volumes):
-    """The grid patches (see :func:`~f2fd_core.data.patches.all_patches`) that a training draws;
-    none that is mostly a constant part, as long as there are others.
+def sampling_masks(config, volumes):
+    """Where in its tomograms a training learns: for each an array-like (Z, Y, X), above 0.5 inside,
+    or None for everywhere; none at all without masks.
 
-    Raises UserError for sampling masks that don't fit the tomograms or leave nothing of one.
+    Raises UserError for masks that don't fit the tomograms.
     """
+    if config.finds_specimen():
+        return [find_specimen(volume) for volume in volumes]
     masks = [mrc.open_volume(path, config.voxel_size or 1.0) for path in config.sampling_masks]
     for mask, volume in zip(masks, volumes):
         if mask.shape != volume.shape:
@@ -29,6 +32,15 @@ def sampled_patches(config, volumes):
                 f"the sampling mask {mask.path} has shape {mask.shape}; expected "
                 f"{volume.shape} (Z, Y, X) as its tomogram has"
             )
+    return masks
+
+
+def sampled_patches(config, volumes, masks):
+    """The grid patches (see :func:`~f2fd_core.data.patches.all_patches`) that a training draws;
+    none that is mostly a constant part, as long as there are others.
+
+    ``masks``: see :func:`sampling_masks`. Raises UserError where one leaves nothing of a tomogram.
+    """
     patches = all_patches([volume.shape for volume in volumes], config.patch_size, masks)
     drawn = {index for index, _ in patches}
     for index, mask in enumerate(masks):

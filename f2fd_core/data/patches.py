@@ -31,8 +31,8 @@ def patch_grid(shape, side):
 def all_patches(shapes, side, masks=()):
     """[(tomogram's index, first voxel (z, y, x))] of the grids of all tomograms.
 
-    ``masks``: for each tomogram an array of its shape; then only patches of which at least
-    MASK_SHARE is above 0.5 there.
+    ``masks``: for each tomogram an array of its shape, then only patches of which at least
+    MASK_SHARE is above 0.5 there; or None.
     """
     patches = [
         (index, start) for index, shape in enumerate(shapes) for start in patch_grid(shape, side)
@@ -40,7 +40,9 @@ def all_patches(shapes, side, masks=()):
     return [
         (index, start)
         for index, start in patches
-        if not masks or (crop(masks[index], start, (side,) * 3) > 0.5).mean() >= MASK_SHARE
+        if not masks
+        or masks[index] is None
+        or (crop(masks[index], start, (side,) * 3) > 0.5).mean() >= MASK_SHARE
     ]
 
 

@@ -142,6 +142,21 @@ def _mosaic(slices):
 
 
 @own_settings()
+def draw_outline(sections, masks, picture_path, title):
+    """Central sections of a tomogram with the outline of a mask, both as for
+    :func:`draw_slices`."""
+    mosaic, inside = _mosaic(sections), _mosaic(masks)
+    height, width = mosaic.shape
+    figure = new_figure(figsize=(6, 6 * height / width + 0.4))
+    axes = figure.subplots()
+    show_section(axes, mosaic, *np.nanquantile(mosaic, CONTRAST_QUANTILES))
+    axes.contour(inside, levels=[0.5], colors="C1", linewidths=1.5)
+    axes.axis("off")
+    figure.suptitle(f"{literal(title)}: the specimen, central sections")
+    save(figure, picture_path)
+
+
+@own_settings()
 def draw_slices(before, after, picture_path, title):
     """slices.png: input, denoised and what was removed; Y goes up, and Z up and to the right.
 

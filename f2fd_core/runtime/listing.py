@@ -8,10 +8,10 @@ import re
 from typing import Dict, List, NamedTuple, Sequence
 
 from f2fd_core.config import UserError
+from f2fd_core.config.shared import AUTOMATIC
 from f2fd_core.runtime import star
 from f2fd_core.runtime.files import DECONVOLVED, DENOISED, DEVIATION, ENDINGS
 
-AUTOMATIC = ("auto",)
 LIST = ".txt"
 # What marks one half in a file's name or in that of its folder; the other halves of a pair have
 # the mark at the same place.

@@ -8,11 +8,13 @@ import shutil
 from f2fd_core.config import TrainConfig, UserError, brief, flag
 from f2fd_core.runtime import files, lock
 
+MASKS = "masks"
 RESULTS = (
     "model.pt",
     "log.csv",
     "checkpoints",
     "previews",
+    MASKS,
     "loss.png",
     "slices.png",
     "histogram.png",
@@ -82,7 +84,12 @@ def prepare_folder(config):
     present = existing_results(config)
     files.refuse_inputs(
         [os.path.join(config.output, name) for name in RESULTS],
-        config.tomograms + config.half_maps + config.ground_truth + config.sampling_masks,
+        (
+            *config.tomograms,
+            *config.half_maps,
+            *config.ground_truth,
+            *(() if config.finds_specimen() else config.sampling_masks),
+        ),
     )
     if config.overwrite:
         for name in present:

@@ -8,7 +8,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from f2fd_core.config import START_PERTURBATIONS
-from f2fd_core.data.batches import batch_of, sampled_patches
+from f2fd_core.data.batches import batch_of, sampled_patches, sampling_masks
 from f2fd_core.data.patches import PatchOrder
 from f2fd_core.network import checkpoint, unet
 from f2fd_core.perturbation import perturbation_for_training
@@ -43,7 +43,8 @@ class Training:
         if config.compile:
             self.forward = compiled(self.forward, device)
         self.optimizer = optimizer.build(config, self.network, device)
-        patches = sampled_patches(config, volumes)
+        self.masks = sampling_masks(config, volumes)
+        patches = sampled_patches(config, volumes, self.masks)
         self.order = PatchOrder(patches, config.batch_size, config.seed)
         self.steps = self.order.steps(config.epochs) if config.epochs else config.steps or None
         self.averaged = (

@@ -4,10 +4,11 @@ import os
 import time
 
 from f2fd_core.config import tta_flips
+from f2fd_core.data import mrc
 from f2fd_core.network import checkpoint
 from f2fd_core.prediction.predictor import Predictor, preview
 from f2fd_core.runtime import console, figures, train_log
-from f2fd_core.runtime.run_folder import model_in
+from f2fd_core.runtime.run_folder import MASKS, model_in
 from f2fd_core.training import eta
 
 PREVIEW_PREDICTIONS = 2
@@ -47,6 +48,8 @@ class Writer:
 
     def _report_the_start(self):
         training = self.training
+        if training.config.finds_specimen():
+            self._report_specimens()
         if training.step == 0:
             console.say(f"starting from {training.config.origin()}")
         if training.matched():
@@ -56,6 +59,25 @@ class Writer:
             console.say(f"noise scale: {' to '.join(sorted({scales[0], scales[-1]}))}")
             for perturbation in training.perturbations:
                 console.say(f"{perturbation.volume.source.name}: {perturbation.noise.describe()}")
+
+    def _report_specimens(self):
+        """Say where the specimens were found, and write them to masks/."""
+        for number, (volume, slab) in enumerate(zip(self.training.volumes, self.training.masks), 1):
+            name = volume.source.name
+            if slab is None:
+                console.say(f"{name}: no slab stands out: the specimen is taken to be everywhere")
+                continue
+            console.say(f"{name}: {slab.describe()}")
+            os.makedirs(self._path(MASKS), exist_ok=True)
+            path = self._path(MASKS, f"{number}_{name}")  # names may be the same in several folders
+            with mrc.new_volume(
+                path + ".mrc", slab.shape, (volume.voxel_size,) * 3, done="specimen"
+            ) as values:
+                for part in mrc.slabs(slab.shape):
+                    values[part] = slab[part, :, :]
+            figures.draw_outline(
+                volume.central_sections(), slab.central_sections(), path + ".png", name
+            )
 
     def after_step(self, row, seconds):
         """Log a step's ``row``, which took so many seconds; checkpoint and pictures if due."""

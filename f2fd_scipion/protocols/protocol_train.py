@@ -8,11 +8,12 @@ from enum import Enum
 import numpy as np
 from pyworkflow.protocol import LEVEL_ADVANCED, MODE_RESUME, BooleanParam, PointerParam
 from pyworkflow.utils import Message
+from tomo.objects import SetOfTomoMasks, TomoMask
 
 import f2fd_scipion
 from f2fd_core.config import TrainConfig, UserError, recorded
 from f2fd_core.runtime import console, train_log
-from f2fd_core.runtime.run_folder import check_settings
+from f2fd_core.runtime.run_folder import MASKS, check_settings
 from f2fd_scipion import engine
 from f2fd_scipion.objects import F2FdModel, citations
 from f2fd_scipion.protocols.protocol_base import (
@@ -38,6 +39,7 @@ CHECKPOINTS, CHECKPOINT = "checkpoints", r"step_\d+\.pt"
 
 class F2FdTrainOutputs(Enum):
     model = F2FdModel
+    specimenMasks = SetOfTomoMasks
 
 
 class ProtF2FdTrain(ProtF2FdBase):
@@ -57,7 +59,7 @@ class ProtF2FdTrain(ProtF2FdBase):
         "tomograms": "the input set of tomograms",
         "output": "the protocol's extra folder",
         "ground_truth": "the set of noise-free tomograms, matched by tsId",
-        "sampling_masks": "the set of masks, matched by tsId",
+        "sampling_masks": "the set of masks, matched by tsId, or 'Find the specimen'",
         "half_maps": "those of the input set, if 'Use half-maps' is 'Yes' and every tomogram has "
         "them",
         "initial_model": "the initial model, if one is chosen",
@@ -115,6 +117,16 @@ class ProtF2FdTrain(ProtF2FdBase):
             "regions.",
         )
         form.addParam(
+            "findSpecimen",
+            BooleanParam,
+            default=False,
+            expertLevel=LEVEL_ADVANCED,
+            label="Find the specimen",
+            help="Look in each tomogram for the slab in which the specimen lies, by its contrast, "
+            "and learn only from there: for tomograms that are empty above and below it. The masks "
+            "are an output; where no slab stands out there is none.",
+        )
+        form.addParam(
             "groundTruth",
             PointerParam,
             pointerClass="SetOfTomograms",
@@ -160,6 +172,7 @@ class ProtF2FdTrain(ProtF2FdBase):
             "train", TrainConfig.create(settings), self._getExtraPath(CONFIG_FILE), path
         )
         self._registerModel(path)
+        self._registerMasks()
         return [path]
 
     def _registerModel(self, path):
@@ -167,6 +180,30 @@ class ProtF2FdTrain(ProtF2FdBase):
         model.setInfo(engine.describe(path))
         self._defineOutputs(**{F2FdTrainOutputs.model.name: model})
         self._defineSourceRelation(self.inTomos, model)
+
+    def _registerMasks(self):
+        """Hand out the masks of the specimens that the engine has found, named by the tomograms'
+        numbers."""
+        folder = self._getExtraPath(MASKS)
+        if not os.path.isdir(folder):
+            return
+        paths = {
+            int(name.split("_")[0]): os.path.join(folder, name)
+            for name in os.listdir(folder)
+            if name.endswith(".mrc")
+        }
+        masks = SetOfTomoMasks.create(self._getPath())
+        masks.setSamplingRate(self.inTomos.get().getSamplingRate())
+        for number, tomogram in enumerate(tomograms_of(self.inTomos.get()), 1):
+            if number in paths:
+                mask = TomoMask()
+                mask.copyInfo(tomogram)
+                mask.setHalfMaps([])
+                mask.setLocation(paths[number])
+                mask.setVolName(volume_file(tomogram))
+                masks.append(mask)
+        self._defineOutputs(**{F2FdTrainOutputs.specimenMasks.name: masks})
+        self._defineSourceRelation(self.inTomos, masks)
 
     # -------------------------- Stopping -------------------------------------
     def finishNow(self):
@@ -223,7 +260,7 @@ class ProtF2FdTrain(ProtF2FdBase):
             "tomograms": [volume_file(tomogram) for tomogram in tomograms],
             "output": self._getExtraPath(),
             "ground_truth": self._matching(self.groundTruth),
-            "sampling_masks": self._matching(self.masks),
+            "sampling_masks": ["auto"] if self.findSpecimen else self._matching(self.masks),
             "half_maps": self._halfMaps(tomograms),
             "initial_model": self.initialModel.get().getPath() if self.initialModel.get() else "",
             "voxel_size": self.inTomos.get().getSamplingRate(),
@@ -270,6 +307,8 @@ class ProtF2FdTrain(ProtF2FdBase):
                 "CTFs: they are for the deconvolution, but 'Deconvolve first' is 'No'; "
                 "choose 'Yes' or no CTFs."
             )
+        if self.findSpecimen and self.masks.get() is not None:
+            errors.append("Find the specimen is 'Yes' beside 'Sampling masks'; choose one of them.")
         errors += self._ctfErrors(tomograms)
         tsIds = {tomogram.getTsId() for tomogram in tomograms}
         if self.groundTruth.get() or self.masks.get():

@@ -215,6 +215,35 @@ class TestF2FdTraining(project.ProjectTests):
         self.launchProtocol(train)
         self.assertIn("Tomograms: *1* at", " ".join(train.summary()))
 
+    def testTheSpecimenIsFound(self):
+        """In a tomogram that is empty above: its mask is an output, by tsId."""
+        path = os.path.join(self.getOutputPath(), "thick.mrc")
+        values = np.random.default_rng(0).normal(size=(64, 64, 64)).astype(np.float32)
+        values[:32] += 3 * np.kron(
+            np.random.default_rng(1).normal(size=(4, 8, 8)), np.ones((8, 8, 8))
+        )
+        with mrcfile.new(path, overwrite=True) as stream:
+            stream.set_data(values)
+            stream.voxel_size = SET_VOXEL_SIZE
+        imported, _ = self.importCopies("thick", {"thick": path})
+        train = self.newProtocol(
+            ProtF2FdTrain, inTomos=imported.Tomograms, findSpecimen=True, **SMALL
+        )
+        masks = SetOfTomoMasks.create(self.getOutputPath("thick"))
+        item = TomoMask(tsId="thick")
+        item.setLocation(path)
+        masks.append(item)
+        masks.write()
+        train.masks.set(masks)
+        self.assertIn("choose one of them", train.validate()[0])
+        train.masks.set(None)
+        self.launchProtocol(train)
+        (mask,) = [item.clone() for item in train.specimenMasks]
+        self.assertEqual(mask.getTsId(), "thick")
+        found = mrcfile.read(mask.getFileName())
+        self.assertGreater(found[:32].mean(), 0.9)
+        self.assertLess(found[48:].mean(), 0.1)
+
     def testFinishingARunningTrainingKeepsItsModel(self):
         train = self.newProtocol(
             ProtF2FdTrain, inTomos=self.imported.Tomograms, **dict(SMALL, steps=100000)
