@@ -63,6 +63,7 @@ setup(
             "scipion-app",
             "scipion-em-aretomo",
             "scipion-em-membrain",
+            "scipion-em-motioncorr",
             "scipion-em-tomosegmemtv",
             "setuptools<81",
             "starfile",

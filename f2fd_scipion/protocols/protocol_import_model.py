@@ -9,6 +9,7 @@ from pyworkflow import BETA
 from pyworkflow.protocol import PathParam
 from pyworkflow.utils import Message
 
+from f2fd_core.config import PRETRAINED
 from f2fd_scipion import engine
 from f2fd_scipion.objects import F2FdModel, citations_of
 
@@ -32,7 +33,8 @@ class ProtF2FdImportModel(EMProtocol):
             label="Model file",
             important=True,
             help="File that F2Fd wrote in training: model.pt or one in the folder "
-            "checkpoints. It is checked and copied into the project.",
+            "checkpoints; or pretrained: the weights that come with F2Fd, without any training. It "
+            "is checked and copied into the project.",
         )
 
     def _insertAllSteps(self):
@@ -48,7 +50,8 @@ class ProtF2FdImportModel(EMProtocol):
 
     def _path(self):
         """The model file as it was typed or chosen, without blanks around it."""
-        return self.filePath.get("").strip()
+        path = self.filePath.get("").strip()
+        return PRETRAINED if path == "pretrained" and not os.path.exists(path) else path
 
     def _validate(self):
         if not os.path.isfile(self._path()):

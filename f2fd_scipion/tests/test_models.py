@@ -57,6 +57,14 @@ class TestF2FdModels(project.ProjectTests):
             self.assertEqual(denoise.warnings(), [])
         self.assertEqual(len(imported.validate()), 1)  # the file is gone
 
+    def testThePretrainedWeightsAreAModel(self):
+        imported = self.launch(ProtF2FdImportModel, filePath="pretrained")
+        self.assertEqual(os.path.basename(imported.model.getPath()), "pretrained.pt")
+        denoise = self.newProtocol(
+            ProtF2FdDenoise, inTomos=self.imported.Tomograms, inModel=imported.model
+        )
+        self.assertEqual(denoise.validate(), [])
+
     def testModelsOfEarlierVersionsAreUnderstood(self):
         model = F2FdModel(path="model.pt")
         model.setInfo(

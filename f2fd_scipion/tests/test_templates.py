@@ -27,7 +27,25 @@ GRAPHS = {
             "ProtF2FdDenoise",
             "ProtMemBrainSeg",
         ],
-        [("ProtAreTomoAlignRecon", "inputSetOfTiltSeries", "TiltSeries"), *CHAIN],
+        [("ProtAreTomoAlignRecon", "inputSetOfTiltSeries", "outputTiltSeries"), *CHAIN],
+    ),
+    "stream_and_denoise": (
+        {"samplingRate": 1.35, "voltage": 200.0, "dataStreaming": True},
+        [
+            "ProtImportMovies",
+            "ProtMotionCorrNewStreaming",
+            "ProtComposeTS",
+            "ProtAreTomoAlignRecon",
+            "ProtF2FdImportModel",
+            "ProtF2FdDenoise",
+        ],
+        [
+            ("ProtMotionCorrNewStreaming", "inputMovies", "outputMovies"),
+            ("ProtComposeTS", "inputMicrographs", "micrographs"),
+            ("ProtAreTomoAlignRecon", "inputSetOfTiltSeries", "tiltSeries"),
+            ("ProtF2FdDenoise", "inTomos", "Tomograms"),
+            ("ProtF2FdDenoise", "inModel", "model"),
+        ],
     ),
 }
 """{template: (values given, classes of the runs, [(run, its input, the output it points to)])}."""
@@ -35,9 +53,11 @@ VALUES = {"folder": "/", "voxel": "8.5", "voltage": "200"}
 PARENTS = {
     ("ProtF2FdTrain", "inTomos"): ("ProtImportTomograms", "ProtAreTomoAlignRecon"),
     ("ProtF2FdDenoise", "inTomos"): ("ProtImportTomograms", "ProtAreTomoAlignRecon"),
-    ("ProtF2FdDenoise", "inModel"): ("ProtF2FdTrain",),
+    ("ProtF2FdDenoise", "inModel"): ("ProtF2FdTrain", "ProtF2FdImportModel"),
     ("ProtMemBrainSeg", "inTomograms"): ("ProtF2FdDenoise",),
-    ("ProtAreTomoAlignRecon", "inputSetOfTiltSeries"): ("ProtImportTs",),
+    ("ProtAreTomoAlignRecon", "inputSetOfTiltSeries"): ("ProtImportTs", "ProtComposeTS"),
+    ("ProtMotionCorrNewStreaming", "inputMovies"): ("ProtImportMovies",),
+    ("ProtComposeTS", "inputMicrographs"): ("ProtMotionCorrNewStreaming",),
 }
 
 
@@ -55,7 +75,7 @@ class TestF2FdTemplates(BaseTest):
     def testScipionListsThem(self):
         self.assertEqual(set(self.templates), set(GRAPHS))
         for template in self.templates.values():
-            self.assertIn("segment membranes", template.description)
+            self.assertIn("denoise", template.description)
 
     def testTheyLoadWithTheirGraph(self):
         known = Config.getDomain().getProtocols()
@@ -98,3 +118,7 @@ class TestF2FdTemplates(BaseTest):
                     pointer = getattr(runs[run], parameter)
                     self.assertIn(pointer.getObjValue().getClassName(), PARENTS[run, parameter])
                     self.assertEqual(pointer.getExtended(), output)
+                    # What the parent makes, by the name that it has for it.
+                    made = pointer.getObjValue()._possibleOutputs
+                    names = made if isinstance(made, dict) else {item.name for item in made}
+                    self.assertIn(output, names)
