@@ -108,7 +108,13 @@ class PublishedUNet(nn.Module):
 
 
 def _initialise(network, last):
-    """A network's first weights; ``last`` is its last layer."""
+    """A network's first weights; ``last`` is its last layer.
+
+    None where weights have no memory: PyTorch would import its compiler for them, which takes as
+    long as PyTorch itself.
+    """
+    if last.weight.is_meta:
+        return
     # He et al. (ICCV 2015): PyTorch's own start shrinks the signal at every layer.
     for module in network.modules():
         if isinstance(module, nn.Conv3d):

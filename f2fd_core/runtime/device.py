@@ -120,12 +120,16 @@ def reproducible(deterministic=False):
     if deterministic:
         # cuBLAS reads this when it starts; without it PyTorch refuses what uses it.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # To switch, PyTorch imports its compiler, which takes as long as PyTorch itself.
+    changes = deterministic and not before
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.use_deterministic_algorithms(deterministic or before)
+        if changes:
+            torch.use_deterministic_algorithms(True)
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(before)
+            if changes:
+                torch.use_deterministic_algorithms(False)
 
 
 def cpu_threads(asked=0):

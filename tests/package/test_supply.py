@@ -188,3 +188,16 @@ def test_the_two_packages_keep_apart():
 def test_the_installed_packages_agree():
     done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+def test_denoising_does_not_wait_for_the_compiler(tmp_path, small):
+    """PyTorch's takes as long to import as PyTorch; nothing needs it unless --compile is given."""
+    model = REPOSITORY / "tests" / "models" / "1.2.0_model.pt"
+    command = ["denoise", model, small["tomogram"], "--output", tmp_path, "--device", "cpu"]
+    code = RUN + 'sys.exit("torch._dynamo" in sys.modules)\n'
+    subprocess.run(
+        [sys.executable, "-c", code, json.dumps([str(word) for word in command])],
+        check=True,
+        env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
+    )
