@@ -197,7 +197,7 @@ def test_denoising_does_not_wait_for_the_compiler(tmp_path, small):
     command = ["denoise", model, small["tomogram"], "--output", tmp_path, "--device", "cpu"]
     code = RUN + 'sys.exit("torch._dynamo" in sys.modules)\n'
     subprocess.run(
-        [sys.executable, "-c", code, json.dumps([str(word) for word in command])],
+        [sys.executable, "-c", code, json.dumps([[str(word) for word in command]])],
         check=True,
         env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
     )
