@@ -114,7 +114,7 @@ def load(path):
             try:
                 size = os.fstat(stream.fileno()).st_size
                 state = _content(stream, size, path)
-            except (OSError, UserError):
+            except (OSError, UserError, MemoryError):
                 raise
             except Exception:  # there is no list of what a crafted file can make a parser raise
                 state = None

@@ -334,7 +334,10 @@ class ProtF2FdTrain(ProtF2FdBase):
 
     def _progress(self):
         """How far the training is, by its log."""
-        rows = train_log.read_log(self._getExtraPath(LOG_FILE))
+        try:
+            rows = train_log.read_log(self._getExtraPath(LOG_FILE))
+        except UserError as error:
+            return [f"{error}."]
         if not rows:
             return ["No training step yet."]
         left = console.duration(train_log.column(rows, "seconds_left")[-1])

@@ -18,6 +18,7 @@ from f2fd_scipion.protocols import ProtF2FdDeconvolve, ProtF2FdDenoise, ProtF2Fd
 from f2fd_scipion.tests import project
 from f2fd_scipion.tests.project import HALVES, NO_HALVES, ONE_THREAD, SET_VOXEL_SIZE, SMALL
 from f2fd_scipion.tests.simulation import SHAPES
+from f2fd_scipion.viewers import F2FdTrainViewer
 
 
 class TestF2FdTraining(project.ProjectTests):
@@ -279,6 +280,12 @@ class TestF2FdTraining(project.ProjectTests):
                 "The network explains *75 %* of the signal.",
             ],
         )
+        # A damaged log is said, here and in the viewer.
+        with open(train._getExtraPath("log.csv"), "a") as stream:
+            stream.write('"\n')
+        damaged = f"{train._getExtraPath('log.csv')} is damaged in line 5"
+        self.assertIn(damaged, train.summary()[0])
+        self.assertIn(damaged, F2FdTrainViewer(project=self.proj, protocol=train)._validate()[0])
 
     def testStoppingATrainingHandsOutItsNewestCheckpoint(self):
         train = self.newProtocol(

@@ -7,6 +7,7 @@ from pwem.viewers import EmPlotter
 from pyworkflow.protocol.params import LabelParam
 from pyworkflow.viewer import DESKTOP_TKINTER, ProtocolViewer
 
+from f2fd_core.config import UserError
 from f2fd_core.runtime import figures, train_log
 from f2fd_scipion.protocols import ProtF2FdTrain
 from f2fd_scipion.protocols.protocol_train import LOG_FILE
@@ -120,13 +121,21 @@ class F2FdTrainViewer(ProtocolViewer):
         return shown
 
     def _validate(self):
-        return [] if self._readLog() else ["There is no training step to show yet."]
+        rows, problem = self._rowsAndProblem()
+        return [] if rows else [problem or "There is no training step to show yet."]
 
     def _files(self, pattern):
         return sorted(glob.glob(os.path.join(glob.escape(self.protocol._getExtraPath()), pattern)))
 
     def _readLog(self):
-        return train_log.read_log(self.protocol._getExtraPath(LOG_FILE))
+        return self._rowsAndProblem()[0]
+
+    def _rowsAndProblem(self):
+        """(rows of the log, what is wrong with it)."""
+        try:
+            return train_log.read_log(self.protocol._getExtraPath(LOG_FILE)), ""
+        except UserError as error:
+            return [], f"{error}."
 
     def _showGain(self, paramName=None):
         return [TrainingPlot(os.path.abspath(self.protocol._getExtraPath(LOG_FILE)))]

@@ -98,3 +98,14 @@ def test_training_of_version_1_is_not_resumed(tmp_path, phantom):
                 tomograms=(phantom["tomogram"],), output=str(tmp_path), resume=True, features=2
             )
         )
+
+
+def test_too_little_memory_is_not_taken_for_damage(tiny_model, monkeypatch):
+    """It has a sentence of its own, which the command line gives."""
+
+    def full(*_, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "load", full)
+    with pytest.raises(MemoryError):
+        checkpoint.load(str(tiny_model / "model.pt"))
