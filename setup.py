@@ -52,7 +52,10 @@ setup(
         "engine": (here / "f2fd_core/requirements.txt").read_text().split(),
         "benchmark": ["scikit-image"],
         "star": ["starfile"],
+        "zarr": ["zarr"],
+        "copick": ["copick", "zarr"],
         "test": [
+            "copick; python_version >= '3.9'",
             "pytest",
             "pytest-cov",
             "pytest-xdist",
@@ -67,6 +70,7 @@ setup(
             "scipion-em-tomosegmemtv",
             "setuptools<81",
             "starfile",
+            "zarr",
         ],
     },
     entry_points={

@@ -9,7 +9,7 @@ import torch
 
 from f2fd_core import fourier
 from f2fd_core.config import SimulateConfig, UserError
-from f2fd_core.data import mrc
+from f2fd_core.data import formats, mrc
 from f2fd_core.runtime import files
 from f2fd_core.simulation.microscope import simulate_volumes
 
@@ -43,7 +43,7 @@ class Case(NamedTuple):
 
 def voxels(path):
     """A volume whose voxel size does not matter, (Z, Y, X), to be read by indexing."""
-    return mrc.open_volume(path, 1.0)
+    return formats.open_volume(path, 1.0)
 
 
 def uneven_strength(shape):

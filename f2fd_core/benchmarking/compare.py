@@ -15,7 +15,7 @@ from f2fd_core.benchmarking.cases import Case, simulated_case, voxels
 from f2fd_core.benchmarking.methods import HALF_MAPS, in_own_process
 from f2fd_core.commands.evaluate import read_reference
 from f2fd_core.config import FILTERS, BenchmarkConfig, UserError
-from f2fd_core.data import mrc
+from f2fd_core.data import formats
 from f2fd_core.evaluation import metrics
 from f2fd_core.runtime import console, figures, files, lock
 
@@ -240,7 +240,7 @@ def _require_scikit_image():
 def _cases(config):
     """The cases with the folders of their volumes, simulated one by one."""
     if config.tomogram:
-        source = mrc.open_volume(config.tomogram, config.voxel_size)
+        source = formats.open_volume(config.tomogram, config.voxel_size)
         console.say(f"{config.tomogram}, voxels of {source.true_voxel_size[0]:g} Å")
         for doubt in source.doubts():
             console.warn(doubt)

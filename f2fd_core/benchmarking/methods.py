@@ -19,7 +19,7 @@ from f2fd_core.benchmarking.cases import voxels
 from f2fd_core.commands.denoise import denoise
 from f2fd_core.commands.train import open_for_training, train
 from f2fd_core.config import FILTERS, DeconvolveConfig, DenoiseConfig, TrainConfig, UserError
-from f2fd_core.data import mrc
+from f2fd_core.data import formats, mrc
 from f2fd_core.data.regions import crop
 from f2fd_core.evaluation import metrics
 from f2fd_core.filters.deconvolution import deconvolved
@@ -111,7 +111,7 @@ def _words_of(setting):
 def run_filter(name, config, case, path):
     """Run a filter with the best of its settings; returns an :class:`Outcome`."""
     function, settings = _filter_settings(name, config)
-    source = mrc.open_volume(case.tomogram, config.voxel_size)
+    source = formats.open_volume(case.tomogram, config.voxel_size)
     volume = np.array(source[:], dtype=np.float32)
     mean, std = float(volume.mean()), float(volume.std()) or 1.0
     volume = (volume - mean) / std

@@ -9,7 +9,7 @@ import torch
 from f2fd_core.commands.denoise import denoise
 from f2fd_core.commands.train import train
 from f2fd_core.config import DenoiseConfig
-from f2fd_core.data import mrc
+from f2fd_core.data import formats
 from f2fd_core.evaluation import metrics
 
 SIDES = ("odd", "even")
@@ -71,4 +71,4 @@ def independent_halves(config, paths, trained, voxel_size, folder):
 
 
 def _read(path):
-    return torch.from_numpy(np.array(mrc.open_volume(path, 1.0).data, np.float32))
+    return torch.from_numpy(np.array(formats.open_volume(path, 1.0)[:], np.float32))

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from f2fd_core.data import mrc
+from f2fd_core.data import formats
+from f2fd_core.data.source import slabs
 
 CELL = 16
 TINY = 1e-30
@@ -43,12 +44,12 @@ class Places:
 
     def write(self, path, source, done):
         """Write the map, interpolated between the cells' middles, as an MRC file like ``source``,
-        an :class:`~f2fd_core.data.mrc.MrcVolume`. Cells without parts take the nearest value."""
+        a :class:`~f2fd_core.data.source.Source`. Cells without parts take the nearest value."""
         cells = _filled(self.cells)
-        with mrc.new_volume(
+        with formats.new_volume(
             path, **source.header((0, 0, 0), self.shape), labels=source.labels, done=done
         ) as output:
-            for slab in mrc.slabs(self.shape):
+            for slab in slabs(self.shape):
                 ranges = [range(slab.start, slab.stop), *map(range, self.shape[1:])]
                 output[slab] = _interpolated(cells, ranges)
 

@@ -144,9 +144,9 @@ def _fingerprints(config):
 def _folders(config):
     """{tomogram: the folder of its report}."""
     return {
-        name: path[: -len(".mrc")]
+        name: os.path.splitext(path)[0]
         for name, path in files.output_paths(
-            config.names(), config.output, files.NAME + ".mrc"
+            config.names(), config.output, files.NAME + files.MRC
         ).items()
     }
 

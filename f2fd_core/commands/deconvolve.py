@@ -7,7 +7,8 @@ from typing import List
 import numpy as np
 
 from f2fd_core.config import DeconvolveConfig
-from f2fd_core.data import mrc
+from f2fd_core.data import formats
+from f2fd_core.data.source import refuse_bad_voxels
 from f2fd_core.filters.ctf_table import ctf_of
 from f2fd_core.filters.deconvolution import deconvolved
 from f2fd_core.runtime import console, figures, files, lock
@@ -47,7 +48,7 @@ def deconvolve(config: DeconvolveConfig) -> List[str]:
     files.make_folder(config.output)
     for source in sources:
         path = paths[source.path]
-        with lock.held(path), mrc.new_volume(
+        with lock.held(path), formats.new_volume(
             path, **source.header(), labels=source.labels, done="deconvolved"
         ) as data:
             deconvolved(source, source.true_voxel_size[0], settings[source.path], data)
@@ -74,12 +75,12 @@ def _plan(config):
     paths = files.output_paths(config.tomograms, config.output, files.NAME + files.DECONVOLVED)
     results = [*paths.values(), *map(_picture, paths.values())]
     files.refuse_existing(results, config.overwrite)
-    sources = [mrc.open_volume(name, config.voxel_size) for name in config.tomograms]
+    sources = [formats.open_volume(name, config.voxel_size) for name in config.tomograms]
     for source in sources:
-        mrc.refuse_bad_voxels(source)
+        refuse_bad_voxels(source)
         for doubt in source.doubts():
             console.warn(doubt)
-    files.refuse_inputs(results, [*config.tomograms, *mrc.originals(left_out)])
+    files.refuse_inputs(results, [*config.tomograms, *formats.originals(left_out)])
     return config, sources, paths
 
 

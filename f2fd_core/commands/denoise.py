@@ -11,7 +11,7 @@ import torch
 
 from f2fd_core.commands.inputs import as_trained, open_as_they_are, share_of, warn_of_voxel_sizes
 from f2fd_core.config import PRETRAINED, DenoiseConfig, UserError, tta_flips
-from f2fd_core.data import mrc
+from f2fd_core.data import formats
 from f2fd_core.data.storage import refuse_coarse
 from f2fd_core.data.volume import Standardised
 from f2fd_core.filters.ctf_table import ctf_of
@@ -168,7 +168,7 @@ def _plan(config, trained, group):
     )
     made_of = _fingerprints(config, trained)
     files.refuse_inputs(
-        results, [config.model, *itertools.chain(*config.inputs()), *mrc.originals(left_out)]
+        results, [config.model, *itertools.chain(*config.inputs()), *formats.originals(left_out)]
     )
     todo = {
         name
@@ -186,7 +186,7 @@ def _fingerprints(config, trained):
     found = {}
     for name, paths in zip(config.names(), config.inputs()):
         for path in paths:  # what is no tomogram may have no end
-            mrc.open_volume(path, config.voxel_size)
+            formats.open_volume(path, config.voxel_size)
         about = config.settings()
         if trained.deconvolve:
             about["ctf"] = ctf_of(name, trained, config)
@@ -203,7 +203,7 @@ def _finished(path, std, made_of):
     names = files.volumes_of(path, std)
     there = [name for name in names if os.path.exists(name)]
     for name in there:
-        noted = mrc.open_volume(name, voxel_size=1.0).made_of
+        noted = formats.open_volume(name, voxel_size=1.0).made_of
         others = [OTHERS[part.split("=")[0]] for part in made_of.split() if part not in noted]
         if others:
             raise UserError(

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 
 from f2fd_core.config import EvaluateConfig, UserError
-from f2fd_core.data import mrc
+from f2fd_core.data import formats
 from f2fd_core.data.half_maps import refuse_copies, refuse_other_files
 from f2fd_core.evaluation.membranes import Membranes
 from f2fd_core.evaluation.metrics import score, shell_scores
 
 
 def _read(path, shape=None):
-    volume = mrc.open_volume(path, voxel_size=1.0)
+    volume = formats.open_volume(path, voxel_size=1.0)
     if shape and volume.shape != shape:
         raise UserError(
             f"{path} has shape {volume.shape}; expected {shape} (Z, Y, X) as the denoised tomogram"
@@ -69,7 +69,7 @@ def evaluate(config: EvaluateConfig) -> Dict[str, Any]:
         paths = config.denoised, config.half_map
         scores = shell_scores(denoised, _read(config.half_map, shape))
         # A voxel size that is not known differs from none.
-        odd, even = (mrc.open_volume(path, math.nan) for path in paths)
+        odd, even = (formats.open_volume(path, math.nan) for path in paths)
         refuse_other_files(odd, even, (odd.voxel_size[0], even.voxel_size[0]))
         refuse_copies(odd.path, even.path, scores["fsc"]["correlation"])
         return {"half_maps": scores}

@@ -6,9 +6,10 @@ from typing import NamedTuple, Optional
 import torch
 
 from f2fd_core.config import UserError
-from f2fd_core.data import mrc
+from f2fd_core.data import formats
 from f2fd_core.data.orientation import turned
 from f2fd_core.data.patches import all_patches, augment, shifted
+from f2fd_core.data.source import slabs
 from f2fd_core.data.specimen import find_specimen
 from f2fd_core.runtime.device import to_device
 from f2fd_core.runtime.randomness import GLOBAL
@@ -25,7 +26,7 @@ def sampling_masks(config, volumes):
     """
     if config.finds_specimen():
         return [find_specimen(volume) for volume in volumes]
-    masks = [mrc.open_volume(path, config.voxel_size or 1.0) for path in config.sampling_masks]
+    masks = [formats.open_volume(path, config.voxel_size or 1.0) for path in config.sampling_masks]
     for mask, volume in zip(masks, volumes):
         if mask.shape != volume.shape:
             raise UserError(
@@ -45,10 +46,12 @@ def sampled_patches(config, volumes, masks):
     drawn = {index for index, _ in patches}
     for index, mask in enumerate(masks):
         if index not in drawn:
+            ends = [(mask[slab].min(), mask[slab].max()) for slab in slabs(mask.shape)]
+            low, high = min(end[0] for end in ends), max(end[1] for end in ends)
             raise UserError(
                 f"--sampling-masks: no patch of {config.patch_size} voxels has a "
-                f"twentieth inside {mask.path}, whose values are {mask.data.min():g} "
-                f"to {mask.data.max():g}; expected a mask with more voxels above 0.5"
+                f"twentieth inside {mask.path}, whose values are {low:g} "
+                f"to {high:g}; expected a mask with more voxels above 0.5"
             )
     size = (config.patch_size,) * 3
     return [

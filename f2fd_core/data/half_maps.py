@@ -14,7 +14,7 @@ COPIES = 0.999
 
 
 def refuse_other_files(odd, even, sizes):
-    """Raise UserError if two MrcVolumes, with voxels of these ``sizes`` (Å), can't be half-maps of
+    """Raise UserError if two Sources, with voxels of these ``sizes`` (Å), can't be half-maps of
     one tomogram whatever they hold."""
     if odd.shape != even.shape:
         raise UserError(

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from f2fd_core.data.mrc import slabs
 from f2fd_core.data.regions import reflected
+from f2fd_core.data.source import slabs
 
 # Statistics are of cubes of so many voxels a side, and at most so many cubes.
 BLOCK, BLOCKS = 16, 4096

@@ -11,11 +11,9 @@ from typing import Tuple
 import mrcfile
 import numpy as np
 
-from f2fd_core import __version__
-from f2fd_core.config import VOXEL_SIZES, UserError
+from f2fd_core.config import UserError
 from f2fd_core.data.mrc_header import (
     HEADER_BYTES,
-    OWN_LABEL,
     dtype_of,
     has_unsigned_bytes,
     origin_of,
@@ -24,96 +22,46 @@ from f2fd_core.data.mrc_header import (
     shape_of,
     voxel_size_of,
 )
+from f2fd_core.data.source import (
+    Source,
+    file_stamp,
+    own_labels,
+    refuse_bad_result,
+    refuse_stated,
+    slabs,
+)
 from f2fd_core.data.storage import MODES, Encoding
 from f2fd_core.runtime import files
 from f2fd_core.runtime.mapped import DiskArray, mapped
 
-SLAB_VOXELS = 1 << 24
-ANISOTROPY = 0.01
-
 
 @dataclass(frozen=True)
-class MrcVolume:
+class MrcVolume(Source):
     """An MRC volume whose voxels are still on disk.
 
     ``data`` is a read-only memory map (Z, Y, X) in the file's own type, best read by indexing the
-    volume itself, which looks first whether the file still has it all; ``voxel_size`` (Å) is
-    (x, y, z) as in the header, ``stated`` (Å) what the user says, 0: nothing; ``origin`` (Å) is
-    (x, y, z), ``start`` the start indices (x, y, z) and ``labels`` the texts in the header.
-    ``state`` is the file's :func:`state` when it was opened.
+    volume itself, which looks first whether the file still has it all; ``start`` are the start
+    indices (x, y, z). The rest is as for every :class:`~f2fd_core.data.source.Source`.
     """
 
-    path: str
     data: np.ndarray
-    voxel_size: Tuple[float, float, float]
-    stated: float
-    origin: Tuple[float, float, float]
     start: Tuple[int, int, int]
-    labels: Tuple[bytes, ...]
-    state: Tuple[int, int, int, int]
 
     @property
     def shape(self):
-        """(Z, Y, X)."""
         return self.data.shape
-
-    @property
-    def size(self):
-        """The number of voxels."""
-        return self.data.size
 
     def __getitem__(self, index):
         """A part of ``data``; raises UserError if the file has become shorter."""
         self.changed()
         return self.data[index]
 
-    @property
-    def made_of(self):
-        """What F2Fd noted when it wrote the file, see :func:`new_volume`; empty if nothing."""
-        own = [label for label in self.labels if label.startswith(OWN_LABEL)]
-        return own[-1].decode("ascii", "replace") if own else ""
-
-    @property
-    def true_voxel_size(self):
-        """Voxel size (x, y, z) in Å: what the user says, else the header's."""
-        return (self.stated,) * 3 if self.stated else self.voxel_size
-
-    def doubts(self):
-        """Sentences on what is odd about the voxel size."""
-        size, found = self.voxel_size, []
-        if max(size) > min(size) * (1 + ANISOTROPY):
-            x, y, z = size
-            found.append(
-                f"{self.path} has anisotropic voxels of {x:g} x {y:g} x {z:g} Å (x, y, z); they "
-                "are treated as cubic"
-            )
-        if self.stated and abs(size[0] - self.stated) > 0.01 * self.stated:
-            found.append(
-                f"{self.path} has voxel size {size[0]:g} Å in its header, not the "
-                f"{self.stated:g} Å of --voxel-size, which results get"
-            )
-        if not self.stated and size == (1, 1, 1):
-            found.append(
-                f"{self.path} has voxel size 1 Å in its header, which many programs write "
-                "when they don't know it; expected the tomogram's, often 5 to 20 Å: give "
-                "it with --voxel-size"
-            )
-        return found
-
     def header(self, first=(0, 0, 0), shape=None):
-        """What a result of the same size, or for the box of ``shape`` at the voxel ``first`` (Z, Y,
-        X), takes over: the arguments of :func:`new_volume`."""
         start = tuple(index + at for index, at in zip(self.start, first[::-1]))
-        origin = tuple(
-            place + at * size
-            for place, at, size in zip(self.origin, first[::-1], self.true_voxel_size)
-        )
-        return {
-            "shape": shape or self.shape,
-            "voxel_size": self.true_voxel_size,
-            "origin": origin,
-            "start": start,
-        }
+        return dict(super().header(first, shape), start=start)
+
+    def stamp(self):
+        return file_stamp(self.path)
 
     def changed(self):
         """Whether the file was written to since it was opened, but is at least as long as it was.
@@ -134,17 +82,6 @@ class MrcVolume:
             )
         return now != self.state
 
-    @property
-    def name(self):
-        """File name without folder and extension."""
-        return files.stem(self.path)
-
-
-def file_stamp(path):
-    """What changes when a file does: (device, number, bytes, time of change in nanoseconds)."""
-    found = os.stat(path)
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
 
 def open_volume(path, voxel_size=0.0):
     """Open an MRC volume for reading.
@@ -153,11 +90,7 @@ def open_volume(path, voxel_size=0.0):
     file, for whatever is no single three-dimensional real volume with its complete data.
     """
     path = os.fspath(path)
-    if 0 < voxel_size < VOXEL_SIZES[0]:
-        raise UserError(
-            f"--voxel-size is {voxel_size:g}; expected 0 (that of the header) or "
-            f"at least {VOXEL_SIZES[0]:g} Å"
-        )
+    refuse_stated(voxel_size)
     header, extended = read_header(path)
     nz, ny, nx = shape_of(path, header)
     dtype = dtype_of(path, header)
@@ -181,54 +114,14 @@ def open_volume(path, voxel_size=0.0):
         data = data.view(np.uint8)
     return MrcVolume(
         path,
-        data,
         size,
         voxel_size,
         origin_of(header),
-        (int(header.nxstart), int(header.nystart), int(header.nzstart)),
         tuple(bytes(label) for label in header.label if label.strip()),
         opened,
+        data,
+        (int(header.nxstart), int(header.nystart), int(header.nzstart)),
     )
-
-
-def originals(paths):
-    """Those of the files that F2Fd has not made from others, as their labels say."""
-    return [
-        path
-        for path in paths
-        if not any(
-            label.startswith(OWN_LABEL) and b": " in label
-            for label in open_volume(path, 1.0).labels
-        )
-    ]
-
-
-def slabs(shape, voxels=0):
-    """Slices along Z that cover a volume in blocks of about so many ``voxels``; 0: 16 million."""
-    depth = max(1, (voxels or SLAB_VOXELS) // (shape[1] * shape[2]))
-    return [slice(z, min(z + depth, shape[0])) for z in range(0, shape[0], depth)]
-
-
-def refuse_bad_voxels(volume):
-    """Raise UserError if an :class:`MrcVolume` holds NaN or infinite voxels."""
-    for slab in slabs(volume.shape):
-        bad = volume[slab].size - int(np.isfinite(volume[slab]).sum())
-        if bad:
-            raise UserError(
-                f"{volume.path} holds {bad} NaN or infinite voxels in sections "
-                f"{slab.start} to {slab.stop - 1}; expected finite ones"
-            )
-
-
-def _finite(values, path):
-    """Values as float64; raises UserError if some are not finite."""
-    values = np.asarray(values, dtype=np.float64)
-    if not np.isfinite(values).all():
-        raise UserError(
-            f"the result for {path} holds NaN or infinite voxels; expected finite ones: nothing "
-            "was written"
-        )
-    return values
 
 
 def _complete_header(mrc, path):
@@ -236,7 +129,8 @@ def _complete_header(mrc, path):
     total = square = 0.0
     low, high = np.inf, -np.inf
     for slab in slabs(mrc.data.shape):
-        values = _finite(mrc.data[slab], path)
+        values = np.asarray(mrc.data[slab], dtype=np.float64)
+        refuse_bad_result(values, path)
         total, square = total + values.sum(), square + np.square(values).sum()
         low, high = min(low, values.min()), max(high, values.max())
     mean = total / mrc.data.size
@@ -261,7 +155,7 @@ def _allocate(path, shape, dtype):
 def _store(values, stored, path):
     """Put float32 voxels into a map of another type; returns the words for its label."""
     for slab in slabs(values.shape):
-        _finite(values[slab], path)
+        refuse_bad_result(values[slab], path)
     encoding = Encoding(stored.dtype, values)
     for slab in slabs(values.shape):
         stored[slab] = encoding.stored(values[slab])
@@ -300,8 +194,7 @@ def new_volume(
             values = mrc.data if direct else DiskArray(shape, np.float32).array
             yield values
             words = "" if direct else _store(values, mrc.data, path)
-            program = ": ".join(filter(None, (__version__, done)))
-            set_labels(mrc.header, labels, [program, words, made_of])
+            set_labels(mrc.header, labels, own_labels(done, words, made_of))
             _complete_header(mrc, path)
         files.finish(partial, path)
 

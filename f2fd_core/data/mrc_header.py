@@ -9,7 +9,8 @@ import mrcfile.utils
 import numpy as np
 from mrcfile.mrcinterpreter import MrcInterpreter
 
-from f2fd_core.config import VOXEL_SIZES, UserError
+from f2fd_core.config import UserError
+from f2fd_core.data.source import chosen_voxel_size
 
 HEADER_BYTES = 1024
 EXTENDED_SIZE = slice(92, 96)  # where a header says how long the extended one is
@@ -17,7 +18,7 @@ REAL_MODES = {0: "int8", 1: "int16", 2: "float32", 6: "uint16", 12: "float16"}
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2"}
 IMOD_STAMP = 1146047817
 IMOD_SIGNED, IMOD_INVERTED_ORIGIN = 1, 4  # flags beside the stamp
-LABEL_BYTES, MOST_LABELS, OWN_LABEL = 80, 10, b"F2Fd "
+LABEL_BYTES, MOST_LABELS = 80, 10
 MRC2014 = 20140  # the first version of the format that says which sign the origin has
 
 
@@ -146,27 +147,17 @@ def shape_of(path, header):
 def voxel_size_of(path, header, stated):
     """The voxel size (x, y, z) in Å of the header; what the user has ``stated`` where that can't
     be. Raises UserError without either."""
-    low, high = VOXEL_SIZES
     cell = np.array([header.cella.x, header.cella.y, header.cella.z], dtype=np.float64)
     samples = np.array([header.mx, header.my, header.mz], dtype=np.float64)
     size = np.divide(cell, samples, out=np.zeros(3), where=samples > 0)
-    if ((size >= low) & (size <= high)).all():
-        return tuple(size.tolist())
-    if not stated:
-        x, y, z = size
-        raise UserError(
-            f"{path} has voxel size {x:g} x {y:g} x {z:g} Å in its header; expected {low:g} to "
-            f"{high:g} Å: give it in Å with --voxel-size"
-        )
-    return (stated,) * 3
+    x, y, z = size.tolist()
+    found = f"voxel size {x:g} x {y:g} x {z:g} Å in its header"
+    return chosen_voxel_size(path, (x, y, z), stated, found)
 
 
-def set_labels(header, labels, texts):
-    """Give a header the ``labels`` of what the file was made of, and F2Fd's own ``texts``."""
-    own = [
-        (OWN_LABEL + text.encode("ascii", "replace"))[:LABEL_BYTES].ljust(LABEL_BYTES)
-        for text in filter(None, texts)
-    ]
+def set_labels(header, labels, own):
+    """Give a header the ``labels`` of what the file was made of, and F2Fd's ``own``."""
+    own = [label[:LABEL_BYTES].ljust(LABEL_BYTES) for label in own]
     kept = [*labels[: MOST_LABELS - len(own)], *own]
     header.nlabl = len(kept)
     header.label[: len(kept)] = kept

@@ -5,7 +5,7 @@ A transform of a whole volume at once holds several copies of it; these hold one
 
 import torch
 
-from f2fd_core.data.mrc import slabs
+from f2fd_core.data.source import slabs
 
 
 def _along_z(spectrum, transform, device):

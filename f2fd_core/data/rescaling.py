@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from f2fd_core.config import MINIMUM_SIDE, UserError
-from f2fd_core.data.mrc import slabs
 from f2fd_core.data.out_of_core import sections_of, spectrum_of
 from f2fd_core.data.regions import crop
+from f2fd_core.data.source import slabs
 from f2fd_core.runtime.mapped import DiskArray
 
 # Voxels, of the larger size, that are mirrored at each face and fade out there: a Fourier transform

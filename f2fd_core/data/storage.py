@@ -56,6 +56,10 @@ class Encoding:
         largest = float(np.finfo(self.dtype).max)
         return np.clip(scaled, -largest, largest).astype(self.dtype)
 
+    def values(self, stored):
+        """Stored voxels as what they stand for, float32."""
+        return (stored * self.step + self.offset).astype(np.float32)
+
     @property
     def words(self):
         """What the label of a file says."""

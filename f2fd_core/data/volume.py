@@ -1,17 +1,17 @@
 """A tomogram as the network sees it: clipped, standardised and read region by region."""
 
 import copy
-import dataclasses
 from typing import Optional, Tuple
 
 import numpy as np
 
 from f2fd_core.config import MINIMUM_SIDE, UserError
-from f2fd_core.data import mrc
+from f2fd_core.data import formats
 from f2fd_core.data.intensity import Intensities, opened
 from f2fd_core.data.orientation import USUAL
 from f2fd_core.data.regions import crop, in_words
 from f2fd_core.data.rescaling import Rescaling
+from f2fd_core.data.source import Source, refuse_bad_voxels
 
 # So many voxels around it show which of a region are outliers or lie in constant parts.
 AROUND = 2
@@ -33,7 +33,7 @@ class Standardised:
     """
 
     shape: Tuple[int, int, int]
-    source: mrc.MrcVolume
+    source: Source
     axes_found: Optional[Tuple[int, int, int]] = None
     """The axes as the missing wedge shows them, set by who has looked for it; None: not shown."""
     rescaling: Optional[Rescaling] = None
@@ -91,14 +91,14 @@ class Volume(Standardised):
     """A standardised tomogram (mean 0, standard deviation 1, see
     :class:`~f2fd_core.data.intensity.Intensities`), memory-mapped.
 
-    Attributes: ``source`` (the :class:`~f2fd_core.data.mrc.MrcVolume`), ``shape`` (Z, Y, X),
+    Attributes: ``source`` (the :class:`~f2fd_core.data.source.Source`), ``shape`` (Z, Y, X),
     ``voxel_size`` (Å, as stated by the user, else by the header along X), ``warnings`` (sentences
     on what looks odd), and ``intensities``, in the file's units.
     """
 
     def __init__(self, path, clip=True, voxel_size=0.0):
         """Open and measure; raises UserError for unusable content, naming the file."""
-        self.source = mrc.open_volume(path, voxel_size)
+        self.source = formats.open_volume(path, voxel_size)
         self.shape = self.source.shape
         for axis, length in zip("ZYX", self.shape):
             if length < MINIMUM_SIDE:
@@ -107,7 +107,7 @@ class Volume(Standardised):
                 )
         self.warnings = self.source.doubts()
         self.voxel_size = self.source.true_voxel_size[0]
-        mrc.refuse_bad_voxels(self.source)
+        refuse_bad_voxels(self.source)
         self.clip, self.prepared, self.resampled = clip, None, None
         self._measure()
         if self.intensities.abrupt:
@@ -172,7 +172,7 @@ class Volume(Standardised):
         if self.data is not self.source or not self.source.changed():
             return
         mean, std = self.mean, self.std
-        self.source = dataclasses.replace(self.source, state=mrc.file_stamp(self.source.path))
+        self.source = self.source.reopened()
         self._measure()
         if (self.mean, self.std) != (mean, std):
             raise UserError(

@@ -12,8 +12,8 @@ import torch
 
 from f2fd_core import fourier
 from f2fd_core.config import CTF
-from f2fd_core.data import mrc
 from f2fd_core.data.out_of_core import sections_of, spectrum_of
+from f2fd_core.data.source import slabs
 from f2fd_core.filters.ctf import contrast_transfer
 from f2fd_core.filters.ctf_table import ctf_of
 from f2fd_core.runtime.mapped import DiskArray
@@ -48,15 +48,13 @@ def transfer(radius, voxel_size, settings):
 def deconvolved(data, voxel_size, settings, result=None):
     """A volume (Z, Y, X) filtered, float32, with the mean and standard deviation it had.
 
-    ``data``: an array or an :class:`~f2fd_core.data.mrc.MrcVolume`. It is written into the array
+    ``data``: an array or a :class:`~f2fd_core.data.source.Source`. It is written into the array
     ``result``, if given. Both may be on disk; in memory is one copy of the volume, its spectrum.
     """
     shape = data.shape
     if result is None:
         result = np.empty(shape, dtype=np.float32)
-    mean = (
-        sum(np.asarray(data[slab], dtype=np.float64).sum() for slab in mrc.slabs(shape)) / data.size
-    )
+    mean = sum(np.asarray(data[slab], dtype=np.float64).sum() for slab in slabs(shape)) / data.size
     spectrum = spectrum_of(
         lambda slab: torch.from_numpy(
             (np.asarray(data[slab], dtype=np.float64) - mean).astype(np.float32)
@@ -66,7 +64,7 @@ def deconvolved(data, voxel_size, settings, result=None):
     z, y, x = fourier.axis_frequencies(shape)
     weights = fourier.friedel_weights(shape)
     before = after = 0.0
-    for slab in mrc.slabs(shape):
+    for slab in slabs(shape):
         radius = 2 * torch.sqrt(z[slab, None, None] ** 2 + y[None, :, None] ** 2 + x**2)
         part = spectrum[slab]
         # By Parseval's theorem the sum of squares, up to a factor.

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from f2fd_core import fourier
-from f2fd_core.data.mrc import slabs
 from f2fd_core.data.out_of_core import sections_of, spectrum_of
 from f2fd_core.data.regions import crop
+from f2fd_core.data.source import slabs
 from f2fd_core.perturbation.base import Pairs, Perturbation
 from f2fd_core.runtime.device import to_device
 from f2fd_core.runtime.mapped import DiskArray

@@ -6,7 +6,8 @@ import time
 from typing import Dict, List, NamedTuple, Tuple
 
 from f2fd_core.config import RunConfig, UserError
-from f2fd_core.data import mrc
+from f2fd_core.data import formats
+from f2fd_core.data.source import file_stamp, refuse_bad_voxels
 from f2fd_core.pipeline import steps
 from f2fd_core.runtime import console, distributed, files, listing, lock
 from f2fd_core.runtime.run_folder import stop_file, withdraw_stop
@@ -113,7 +114,7 @@ class _Watch:
     def _readable(self, arrival):
         try:
             for path in (arrival.path, *arrival.half_maps):
-                mrc.refuse_bad_voxels(mrc.open_volume(path, self.config.voxel_size))
+                refuse_bad_voxels(formats.open_volume(path, self.config.voxel_size))
         except UserError as error:
             self._leave_out(arrival, error)
             return False
@@ -149,7 +150,9 @@ def arrivals(config) -> List[Arrival]:
     for path in _named(config):
         try:
             halves = tuple(listing.half_maps([path])) if config.half_maps else ()
-            stamp = tuple(mrc.file_stamp(name) for name in (path, *halves))
+            stamp = tuple(
+                file_stamp(name) for whole in (path, *halves) for name in files.files_in(whole)
+            )
         except (UserError, OSError):  # no half-maps yet, or gone again
             continue
         found.append(Arrival(path, halves, stamp))

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from f2fd_core.config import NETWORK_MULTIPLE, UserError
-from f2fd_core.data import mrc
+from f2fd_core.data import formats
 from f2fd_core.data.intensity import Intensities
 from f2fd_core.data.regions import in_words
+from f2fd_core.data.source import slabs
 from f2fd_core.prediction.memory import SMALLEST_TILE, halved
 from f2fd_core.prediction.predictor import tiling, with_context
 from f2fd_core.runtime import console, figures, files
@@ -111,7 +112,7 @@ def _denoise_in_tiles(volume, box, path, workers, side, network, std, label, mad
     with contextlib.ExitStack() as stack:
         outputs = [
             stack.enter_context(
-                mrc.new_volume(
+                formats.new_volume(
                     name,
                     **volume.source.header(*box),
                     labels=volume.source.labels,
@@ -131,7 +132,7 @@ def _denoise_in_tiles(volume, box, path, workers, side, network, std, label, mad
             for output, values in zip(outputs, blended):
                 output[:] = _in_box(values, first, box, volume.rescaling)
         if std:
-            for slab in mrc.slabs(box[1]):
+            for slab in slabs(box[1]):
                 # Resampled, a variance may be below 0 where it changes abruptly.
                 outputs[1][slab] = np.sqrt(np.maximum(outputs[1][slab], 0)) * volume.std
         after = [np.array(outputs[0][index]) for index in figures.central_slices(box[1])]

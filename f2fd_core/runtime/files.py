@@ -5,17 +5,22 @@ import glob
 import hashlib
 import os
 import pathlib
+import re
+import shutil
 import stat
 
 from f2fd_core.config import UserError
 
-PARTIAL = ".part"
-ENDINGS = (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali")
+PARTIAL, MRC = ".part", ".mrc"
+ZARR = ".zarr"  # a folder, an OME-Zarr image
+ENDINGS = (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali", ZARR)
 DENOISED, DEVIATION, DECONVOLVED = "_denoised.mrc", "_std.mrc", "_deconvolved.mrc"
 PICTURE, VERDICT = "_slices.png", "_check.json"
 NAME = "{name}"
 """What stands for the tomogram's name in the pattern of a result's."""
 BLOCK = 1 << 20
+# Where a copick project has its tomograms: ExperimentRuns/<run>/VoxelSpacing<Å>/<type>.zarr
+RUN = re.compile(r"/ExperimentRuns/([^/]+)/VoxelSpacing[\d.]+/[^/]+\.zarr$")
 
 
 def cannot_write(path, error):
@@ -25,21 +30,39 @@ def cannot_write(path, error):
 
 
 def _settle(path):
-    """Wait until a file's content is on the disk, so that no loss of power can part it from the
-    name that it gets next."""
-    with open(path, "rb") as stream:
-        os.fsync(stream.fileno())
+    """Wait until the content of a file or folder is on the disk, so that no loss of power can part
+    it from the name that it gets next."""
+    for name in files_in(path):
+        with open(name, "rb") as stream:
+            os.fsync(stream.fileno())
+
+
+def files_in(path):
+    """A file, or all files in a folder, in the order of their names."""
+    if not os.path.isdir(path):
+        return [path]
+    return sorted(
+        os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names
+    )
+
+
+def remove(path):
+    """Remove a file, a link or a folder with all that it holds. Raises OSError."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.remove(path)
 
 
 @contextlib.contextmanager
 def removed_after(path):
-    """Remove a temporary file at the end, if it is still there."""
+    """Remove a temporary file or folder at the end, if it is still there."""
     try:
         yield
     finally:
         # Where it can't be removed, in a folder that became read-only, the name says what it is.
         with contextlib.suppress(OSError):
-            os.remove(path)
+            remove(path)
 
 
 def create(partial):
@@ -48,8 +71,15 @@ def create(partial):
     What lies there is removed and never opened: it may be a link to another file.
     """
     with contextlib.suppress(FileNotFoundError):
-        os.remove(partial)
+        remove(partial)
     open(partial, "xb").close()
+
+
+def create_folder(partial):
+    """The same for a temporary folder."""
+    with contextlib.suppress(FileNotFoundError):
+        remove(partial)
+    os.mkdir(partial)
 
 
 def refuse_links(path, flags):
@@ -67,11 +97,28 @@ def refuse_links(path, flags):
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
+@contextlib.contextmanager
+def _set_aside(path):
+    """Make room for a folder, which the system lets replace no other: what is there is moved first,
+    and then removed, so that no half of it is ever found under its name."""
+    aside = path + ".old" + PARTIAL
+    with removed_after(aside):
+        with contextlib.suppress(FileNotFoundError):
+            remove(aside)
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(path, aside)
+        yield
+
+
 def finish(partial, path):
-    """Give a complete temporary file its name. Raises OSError, one sentence."""
+    """Give a complete temporary file or folder its name. Raises OSError, one sentence."""
     try:
         _settle(partial)
-        os.replace(partial, path)
+        if os.path.isdir(partial):
+            with _set_aside(path):
+                os.replace(partial, path)
+        else:
+            os.replace(partial, path)
     except OSError as error:
         raise cannot_write(path, error)
 
@@ -110,16 +157,31 @@ def make_folder(path):
 
 
 def stem(path):
-    """The name of a tomogram's file without its ending; the last part of TS_1_13.5Apx is none."""
-    name, ending = os.path.splitext(os.path.basename(path))
-    return name if ending.lower() in ENDINGS else name + ending
+    """The name of a tomogram's file without its ending; the last part of TS_1_13.5Apx is none. In a
+    copick project, where all are called after their type, the run's name comes before it."""
+    name, ending = os.path.splitext(os.path.basename(path.rstrip(os.sep)))
+    name = name if ending.lower() in ENDINGS else name + ending
+    run = RUN.search(os.path.abspath(path))
+    return f"{run[1]}_{name}" if run else name
+
+
+def is_zarr(path):
+    """Whether a file is an OME-Zarr image, by its name."""
+    return path.rstrip(os.sep).lower().endswith(ZARR)
+
+
+def in_format(ending, path):
+    """The ``ending`` of a volume in the format of the tomogram ``path``."""
+    return ending.replace(MRC, ZARR) if is_zarr(path) else ending
 
 
 def results_among(tomograms, pattern=NAME + DENOISED):
     """Those of the tomograms that are, by their names, results of others of them, as ``*.mrc`` in
     a folder with results gives them. ``pattern``: as for :func:`output_paths`."""
     patterns = {pattern, NAME + DENOISED, NAME + DEVIATION, NAME + DECONVOLVED} - {NAME + ".mrc"}
-    made = {each.replace(NAME, stem(path)) for path in tomograms for each in patterns}
+    made = {
+        in_format(each, path).replace(NAME, stem(path)) for path in tomograms for each in patterns
+    }
     return [path for path in tomograms if os.path.basename(path) in made]
 
 
@@ -146,7 +208,7 @@ def output_paths(tomograms, folder, pattern):
     paths, pictures = {}, set()
     for tomogram in tomograms:
         name = stem(tomogram)
-        path = os.path.join(folder, pattern.replace(NAME, name))
+        path = os.path.join(folder, in_format(pattern, tomogram).replace(NAME, name))
         _refuse_long(os.path.splitext(path)[0] + PICTURE + PARTIAL)
         picture = companion(path, PICTURE)
         if picture in pictures:
@@ -163,9 +225,12 @@ def fingerprint(*paths, text=""):
     """Twelve hexadecimal digits by which a text and the content of files are known again."""
     found = hashlib.blake2b(text.encode(), digest_size=6)
     for path in paths:
-        with open(path, "rb") as stream:
-            for block in iter(lambda: stream.read(BLOCK), b""):
-                found.update(block)
+        for name in files_in(path):
+            if name != path:  # in a folder, what is where
+                found.update(os.path.relpath(name, path).encode("utf-8", "surrogateescape"))
+            with open(name, "rb") as stream:
+                for block in iter(lambda: stream.read(BLOCK), b""):
+                    found.update(block)
     return found.hexdigest()
 
 
@@ -195,8 +260,9 @@ def refuse_existing(paths, overwrite, hint="--overwrite to replace it"):
 def companion(path, ending):
     """The file that goes with a denoised tomogram, such as <name>_std.mrc with
     <name>_denoised.mrc."""
-    whole = path[: -len(DENOISED)] if path.endswith(DENOISED) else os.path.splitext(path)[0]
-    return whole + ending
+    own = in_format(DENOISED, path)
+    whole = path[: -len(own)] if path.endswith(own) else os.path.splitext(path)[0]
+    return whole + in_format(ending, path)
 
 
 def volumes_of(path, std):

@@ -10,7 +10,7 @@ from typing import Dict, List, NamedTuple, Sequence
 from f2fd_core.config import UserError
 from f2fd_core.config.shared import AUTOMATIC
 from f2fd_core.runtime import star
-from f2fd_core.runtime.files import DECONVOLVED, DENOISED, DEVIATION, ENDINGS
+from f2fd_core.runtime.files import DECONVOLVED, DENOISED, DEVIATION, ENDINGS, in_format, is_zarr
 
 LIST = ".txt"
 # What marks one half in a file's name or in that of its folder; the other halves of a pair have
@@ -49,6 +49,8 @@ def tomograms(words: Sequence[str]) -> List[str]:
 
 
 def _named_by(word):
+    if is_zarr(word) and os.path.isdir(word):
+        return [word.rstrip(os.sep)]
     if os.path.isdir(word):
         return _in_folder(word)
     if word.lower().endswith(LIST):
@@ -76,7 +78,9 @@ def _in_folder(folder):
         for name in sorted(os.listdir(folder))
         if name.lower().endswith(ENDINGS)
         and not name.startswith(".")
-        and not name.endswith((DENOISED, DEVIATION, DECONVOLVED))
+        and not name.endswith(
+            tuple(in_format(ending, name) for ending in (DENOISED, DEVIATION, DECONVOLVED))
+        )
         and not mark_of(name)
     ]
     if not paths:

@@ -55,14 +55,16 @@ def release(array):
 class DiskArray:
     """An array of zeros in a file without a name, which is gone when nobody uses it any more.
 
-    ``array`` is the numpy array. Raises UserError where the folder for temporary files, the
-    environment variable TMPDIR, has no room for it.
+    ``array`` is the numpy array. It is in the ``folder``, else in that for temporary files, the
+    environment variable TMPDIR. Raises UserError where there is no room for it.
     """
 
-    def __init__(self, shape, dtype):
+    def __init__(self, shape, dtype, folder=""):
         size = math.prod(shape) * np.dtype(dtype).itemsize
         # By itself, tempfile silently takes another folder where TMPDIR is full or missing.
-        folder = os.environ.get("TMPDIR") or tempfile.gettempdir()
+        other = " or in another folder, named by the environment variable TMPDIR"
+        other = "" if folder else other
+        folder = folder or os.environ.get("TMPDIR") or tempfile.gettempdir()
         try:
             with tempfile.TemporaryFile(prefix="f2fd_", dir=folder) as stream:
                 os.posix_fallocate(stream.fileno(), 0, size)
@@ -70,8 +72,7 @@ class DiskArray:
         except OSError as error:
             raise UserError(
                 f"cannot make a temporary file of {size / 2**30:.1f} GiB in "
-                f"{folder}: {error.strerror or error}; expected room there or in "
-                "another folder, named by the environment variable TMPDIR"
+                f"{folder}: {error.strerror or error}; expected room there{other}"
             )
         self.array = values.view(dtype).reshape(shape)
 

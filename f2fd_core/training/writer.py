@@ -5,6 +5,7 @@ import time
 
 from f2fd_core.config import tta_flips
 from f2fd_core.data import mrc
+from f2fd_core.data.source import slabs
 from f2fd_core.network import checkpoint
 from f2fd_core.prediction.predictor import Predictor, preview
 from f2fd_core.runtime import console, figures, train_log
@@ -73,7 +74,7 @@ class Writer:
             with mrc.new_volume(
                 path + ".mrc", slab.shape, (volume.voxel_size,) * 3, done="specimen"
             ) as values:
-                for part in mrc.slabs(slab.shape):
+                for part in slabs(slab.shape):
                     values[part] = slab[part, :, :]
             figures.draw_outline(
                 volume.central_sections(), slab.central_sections(), path + ".png", name
