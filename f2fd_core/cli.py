@@ -17,7 +17,7 @@ from f2fd_core import __version__, config
 from f2fd_core.config import UserError
 from f2fd_core.config.arguments import Parser, add_arguments
 from f2fd_core.config.parameter import Config
-from f2fd_core.runtime import console, listing, memory
+from f2fd_core.runtime import console, listing, memory, project
 
 # Ctrl-C, and what ends a terminal's session or a job in a queue.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -46,6 +46,8 @@ def _parsers():
                 help="JSON file with any of these parameters; options given beside it win",
             )
         add_arguments(command, config_class)
+        if "tomograms" in config_class.__dataclass_fields__:
+            add_arguments(command, config.ProjectConfig)
         if config_class is config.TrainConfig:
             for gone in config.GONE:  # so that commands of earlier versions go on working
                 command.add_argument(
@@ -177,6 +179,11 @@ def parse(argv):
     elif command == "train" and explicit.get("resume") and explicit.get("output"):
         base = config.recorded(explicit["output"])
     if "tomograms" in config_class.__dataclass_fields__ and not explicit.get("watch"):
+        copick = project.taken(explicit)
+        if copick and command == "denoise":
+            explicit.setdefault("output", copick.folder)
+        if copick and command in RESULTS:
+            run = copick.with_results(run, RESULTS[command])
         found = listing.found_for(explicit.get("tomograms", ()), explicit.get("half_maps", ()))
         for sentence in found.said:
             _say(sentence)

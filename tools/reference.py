@@ -64,6 +64,11 @@ def section():
     for command, (config_class, _) in COMMANDS.items():
         summary = config_class.__doc__.splitlines()[0]
         parts += [f"## `f2fd {command}`", summary, table(config_class)]
+    parts += [
+        "## copick projects",
+        "Of every command that takes tomograms.",
+        table(config.ProjectConfig),
+    ]
     parts += ["## Earlier names", "They go on working.", names_before()]
     return "\n\n".join([*parts, END])
 

@@ -18,6 +18,7 @@ from f2fd_core.config.prediction import (
     tta_flips,
     unperturbed,
 )
+from f2fd_core.config.project import ProjectConfig
 from f2fd_core.config.run import RunConfig
 from f2fd_core.config.shared import MINIMUM_SIDE, VOXEL_SIZES
 from f2fd_core.config.simulate import SimulateConfig
@@ -55,6 +56,7 @@ __all__ = [
     "DenoiseConfig",
     "EvaluateConfig",
     "InfoConfig",
+    "ProjectConfig",
     "RunConfig",
     "SimulateConfig",
     "TrainConfig",
