@@ -178,12 +178,13 @@ def parse(argv):
             base.pop("overwrite", None)
     elif command == "train" and explicit.get("resume") and explicit.get("output"):
         base = config.recorded(explicit["output"])
-    if "tomograms" in config_class.__dataclass_fields__ and not explicit.get("watch"):
+    if "tomograms" in config_class.__dataclass_fields__:
         copick = project.taken(explicit)
         if copick and command == "denoise":
             explicit.setdefault("output", copick.folder)
         if copick and command in RESULTS:
             run = copick.with_results(run, RESULTS[command])
+    if "tomograms" in config_class.__dataclass_fields__ and not explicit.get("watch"):
         found = listing.found_for(explicit.get("tomograms", ()), explicit.get("half_maps", ()))
         for sentence in found.said:
             _say(sentence)

@@ -14,7 +14,7 @@ class CheckConfig(shared.ModelConfig):
 
     model: str = shared.model()
     tomograms: Tuple[str, ...] = shared.tomograms(
-        "Tomograms to check the model on (MRC): as they were before denoising."
+        "Tomograms to check the model on (MRC or OME-Zarr): as they were before denoising."
     )
     output: str = param(
         "",

@@ -39,7 +39,9 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
     """Denoise tomograms with a trained model."""
 
     model: str = shared.model()
-    tomograms: Tuple[str, ...] = shared.tomograms("Tomograms to denoise (MRC), of any size.")
+    tomograms: Tuple[str, ...] = shared.tomograms(
+        "Tomograms to denoise (MRC or OME-Zarr), of any size."
+    )
     output: str = param(
         "", "Output folder", "Folder for the denoised tomograms and pictures.", INPUT
     )

@@ -12,7 +12,7 @@ from f2fd_core.config.parameter import INPUT, RUN, TRAINING, UserError, param
 class RunConfig(shared.ResultsConfig):
     """Train on a few typical tomograms, denoise all, and say how far to believe the results."""
 
-    tomograms: Tuple[str, ...] = shared.tomograms("Tomograms to denoise (MRC).")
+    tomograms: Tuple[str, ...] = shared.tomograms("Tomograms to denoise (MRC or OME-Zarr).")
     output: str = param(
         "",
         "Output folder",

@@ -221,7 +221,9 @@ class BenchmarkConfig(Config):
 class DeconvolveConfig(Config):
     """Filter tomograms with the Wiener-like deconvolution; no training."""
 
-    tomograms: Tuple[str, ...] = shared.tomograms("Tomograms to filter (MRC), of any size.")
+    tomograms: Tuple[str, ...] = shared.tomograms(
+        "Tomograms to filter (MRC or OME-Zarr), of any size."
+    )
     output: str = param("", "Output folder", "Folder for the filtered tomograms.", INPUT)
     voxel_size: float = shared.voxel_size()
     defocus: float = filtering.filtering("defocus")

@@ -71,7 +71,7 @@ class TrainConfig(shared.TomogramsConfig):
     """Train one model on one or several tomograms."""
 
     tomograms: Tuple[str, ...] = shared.tomograms(
-        "Tomograms to train on (MRC), of any and also of different sizes."
+        "Tomograms to train on (MRC or OME-Zarr), of any and also of different sizes."
     )
     output: str = param(
         "", "Output folder", "Folder for the model, checkpoints, log and pictures.", INPUT

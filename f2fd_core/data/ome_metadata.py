@@ -49,7 +49,7 @@ def full_resolution(path: str, attributes: Dict[str, Any]) -> Level:
         raise UserError(f"{path} has the axes {brief(names)}; expected z, y, x as the last three")
     size, origin, found = None, (0.0, 0.0, 0.0), "no scale"
     units = [axis.get("unit") if isinstance(axis, dict) else None for axis in axes[-3:]]
-    odd = [unit for unit in units if unit not in UNITS]
+    odd = [unit for unit in units if not isinstance(unit, str) or unit not in UNITS]
     if odd:
         found = f"the unit {brief(odd[0])}" if odd[0] else "no unit"
     else:

@@ -87,7 +87,7 @@ def _write_pyramid(zarr, folder, names, scratch, chunks, encoding):
             else:
                 array[box] = encoding.stored(before[box])
         scratch.release()
-        before = array
+        before = array if number else before
 
 
 def _created(zarr, folder, name, shape, chunks, dtype):

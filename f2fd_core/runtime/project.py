@@ -32,6 +32,8 @@ def taken(explicit: Dict[str, Any]) -> "Optional[Project]":
             raise UserError(
                 f"{flag(name)} is missing; expected it, since --copick and --tomo-type go together"
             )
+    if explicit.get("watch"):
+        raise UserError("--copick and --watch exclude each other; expected one of them")
     project = Project(
         given.copick,
         given.tomo_type,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from f2fd_core.config import UserError
-from f2fd_core.data import mrc
+from f2fd_core.data import source
 from f2fd_core.data.rescaling import Rescaling
 from f2fd_core.data.volume import Volume
 
@@ -22,7 +22,7 @@ def smooth(shape, voxel_size, phase=0.3):
 @pytest.fixture(autouse=True)
 def few_sections(monkeypatch):
     """Slabs of a few sections, so that there are several."""
-    monkeypatch.setattr(mrc, "SLAB_VOXELS", 20000)
+    monkeypatch.setattr(source, "SLAB_VOXELS", 20000)
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.77, 1.3, 2.0])
