@@ -4,7 +4,7 @@ import pathlib
 import sys
 
 REQUIREMENTS = pathlib.Path(__file__).parent.parent / "f2fd_core" / "requirements.txt"
-TOOLS = ["pytest", "pytest-xdist", "hypothesis", "scikit-image", "setuptools<81"]
+TOOLS = ["pytest", "pytest-xdist", "hypothesis", "scikit-image", "setuptools<81", "zarr"]
 
 
 def requirements(which):
