@@ -61,9 +61,8 @@ def _opened(path):
 
 def _local(place, filesystem, what):
     """The ``place`` of something on a ``filesystem``; raises UserError if that is not local."""
-    from fsspec.implementations.local import LocalFileSystem
-
-    if not isinstance(filesystem, LocalFileSystem):
+    protocol = getattr(filesystem, "protocol", ())
+    if "file" not in ((protocol,) if isinstance(protocol, str) else protocol):
         raise UserError(f"{what} is not on a local file system; expected a local copy of it")
     return place
 
@@ -146,8 +145,8 @@ class Project:
         for tomogram in tomograms:
             static, spacing = tomogram.read_only, tomogram.voxel_spacing
             source = _local(
-                tomogram.static_path if static else tomogram.overlay_path,
-                tomogram.fs_static if static else tomogram.fs_overlay,
+                getattr(tomogram, "static_path" if static else "overlay_path", ""),
+                getattr(tomogram, "fs_static" if static else "fs_overlay", None),
                 f"a tomogram of the type {self.kind} in {self.path}",
             )
             overlay = _local(

@@ -1,6 +1,7 @@
 """The documents: their links lead somewhere, and what they say to type is taken."""
 
 import ast
+import json
 import re
 import shlex
 from pathlib import Path
@@ -58,7 +59,26 @@ def test_commands_are_taken_as_they_stand(line, tmp_path, monkeypatch):
         elif word.endswith((".mrc", ".pt")):
             (tmp_path / word).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / word).touch()
+    if "--copick" in words:
+        pytest.importorskip("copick")
+        make_project(tmp_path, words[words.index("--copick") + 1])
     cli.parse(words)
+
+
+def make_project(folder, name):
+    """A copick project with the runs and the type that the documents name."""
+    for run in ("TS_01", "TS_02"):
+        (folder / "ExperimentRuns" / run / "VoxelSpacing10.000" / "wbp.zarr").mkdir(parents=True)
+    described = {
+        "config_type": "filesystem",
+        "name": "project",
+        "description": "",
+        "version": "1.0.0",
+        "pickable_objects": [],
+        "overlay_root": f"local://{folder}",
+        "overlay_fs_args": {"auto_mkdir": True},
+    }
+    (folder / name).write_text(json.dumps(described))
 
 
 def test_the_readme_is_short():
