@@ -115,7 +115,7 @@ def test_noise_is_estimated_as_without_a_border(tomogram, write):
 def test_patches_of_a_border_are_not_drawn(tomogram, write):
     volume = Volume(write(bordered(tomogram)))
     config = TrainConfig(tomograms=("x.mrc",), output="y", patch_size=16)
-    starts = [start for _, start in sampled_patches(config, [volume])]
+    starts = [start for _, start in sampled_patches(config, [volume], [])]
     assert len(starts) >= 32
     assert all(start[1] <= 64 - 8 for start in starts)
 
