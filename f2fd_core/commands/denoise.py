@@ -85,7 +85,9 @@ def denoise(config: DenoiseConfig, finished: Optional[Callable[[Any], None]] = N
         )
     elif not config.rescale:
         volumes = [tomogram.volume for tomogram in opened[0]]
-        warn_of_voxel_sizes(volumes, state["voxel_size"], "the model was trained at")
+        warn_of_voxel_sizes(
+            volumes, state["voxel_size"], "the model was trained at", "; --rescale avoids it"
+        )
     with reproducible(config.deterministic):
         tomograms = list(itertools.chain(*opened))
         _denoise_all(tomograms, predictors, config, trained, state["voxel_size"])

@@ -56,14 +56,14 @@ def open_as_they_are(config, trained):
     return volumes
 
 
-def warn_of_voxel_sizes(volumes, expected, other):
+def warn_of_voxel_sizes(volumes, expected, other, remedy=""):
     """Warn of tomograms whose voxel size differs from the one that is ``expected`` (Å); ``other``:
-    what has that one, with its verb."""
+    what has that one, with its verb; ``remedy``: what can be done."""
     for volume in volumes:
         if _differs(volume, expected):
             console.warn(
                 f"{volume.source.path} has voxels of {volume.voxel_size:g} Å, but "
-                f"{other} {expected:g} Å; results may suffer: --rescale brings it to that"
+                f"{other} {expected:g} Å; results may suffer{remedy}"
             )
 
 

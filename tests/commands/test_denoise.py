@@ -12,10 +12,13 @@ from conftest import TINY, data
 from f2fd_core import DenoiseConfig, TrainConfig, UserError, __version__, denoise, train
 from f2fd_core.commands import denoise as denoising
 from f2fd_core.config import tta_flips
+from f2fd_core.data import mrc
+from f2fd_core.data.rescaling import Rescaling
 from f2fd_core.evaluation.metrics import correlation
 from f2fd_core.network import checkpoint
 from f2fd_core.prediction import predictor
 from f2fd_core.prediction.predictor import Predictor, tiling
+from f2fd_core.runtime import files
 
 
 class Sum(torch.nn.Module):
@@ -372,6 +375,30 @@ def test_another_voxel_size_than_the_models_is_reported(
 ):
     quick_denoise(write(data(small["tomogram"]), voxel_size=14.0), tmp_path / "out")
     assert "14 Å, but the model was trained at 10 Å" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("voxel_size", [20.0, 6.0])
+def test_a_rescaled_tomogram_is_denoised_at_the_models_voxel_size(
+    quick_denoise, phantom, write, tmp_path, voxel_size, capsys
+):
+    """As one that was rescaled before, and the result after; on the tomogram's own grid."""
+    tomogram = write(data(phantom["tomogram"]), "own.mrc", voxel_size=voxel_size)
+    inside = quick_denoise(tomogram, tmp_path / "a", rescale=True, std=True)
+    said = capsys.readouterr().err
+    assert "results may suffer" not in said
+    rescaling = Rescaling(data(tomogram).shape, voxel_size / 10)
+    before = write(rescaling.there(data(tomogram)), "before.mrc", voxel_size=10.0)
+    outside = quick_denoise(before, tmp_path / "b", std=True)
+    expected = rescaling.back(data(outside))
+    np.testing.assert_allclose(data(inside), expected, atol=2e-4 * expected.std())
+    found = mrc.open_volume(inside)
+    assert found.shape == data(tomogram).shape and found.voxel_size[0] == voxel_size
+    deviation = data(files.companion(inside, files.DEVIATION))
+    assert deviation.min() >= 0 and deviation.std() > 0
+    # A part is that of the whole.
+    part = quick_denoise(tomogram, tmp_path / "c", rescale=True, region=(5, 8, 9, 20, 24, 30))
+    np.testing.assert_array_equal(data(part), data(inside)[5:25, 8:32, 9:39])
 
 
 def test_tile_size_must_suit_the_network(tiny_model, phantom, tmp_path):

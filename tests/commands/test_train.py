@@ -394,14 +394,17 @@ def test_one_of_two_sampling_masks_may_not_be_empty(phantom, write, tmp_path):
         )
 
 
-def test_different_voxel_sizes_are_reported(phantom, write, tiny_model, tmp_path, capsys):
+@pytest.mark.reliability(
+    "a training on tomograms of different voxel sizes", "refused; --rescale brings them to one"
+)
+def test_different_voxel_sizes_are_not_mixed(phantom, write, tiny_model, tmp_path, capsys):
     coarse = write(data(phantom["tomogram"]), "coarse.mrc", voxel_size=20.0)
     options = dict(TINY, tomograms=(phantom["tomogram"], coarse), output=str(tmp_path))
-    training.open_for_training(TrainConfig(**options))
-    assert (
-        f"coarse.mrc has voxels of 20 Å, but {phantom['tomogram']} has 10 Å"
-        in capsys.readouterr().err
-    )
+    with pytest.raises(UserError, match="coarse.mrc has voxels of 20 Å, but .* 10 Å; expected the"):
+        training.open_for_training(TrainConfig(**options))
+    opened = training.open_for_training(TrainConfig(rescale=True, **options))
+    shape = opened.volumes[0].shape
+    np.testing.assert_allclose(opened.volumes[1].shape, 2 * np.array(shape), atol=1)
     training.open_for_training(
         TrainConfig(
             **dict(options, tomograms=(coarse,), initial_model=str(tiny_model / "model.pt"))
