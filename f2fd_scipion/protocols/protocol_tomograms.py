@@ -59,7 +59,7 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
             pointerClass="SetOfTomograms",
             important=True,
             label="Tomograms",
-            help=help + " The set may still be growing: each tomogram is taken when it comes.",
+            help=help + " The set may still be growing: tomograms are processed as they arrive.",
         )
 
     # EMProtocol has others, of its older way of streaming.
