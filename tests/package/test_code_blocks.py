@@ -27,6 +27,9 @@ NOT_RUN = {
     "python3 -m venv": "installs, from the network",
     "f2fd-env/bin/": "belongs to an environment that is not made here",
     "scipion3 ": "needs Scipion; f2fd_scipion/tests run the protocols",
+    "python benchmarks/": "takes minutes to hours",
+    "python tools/": "takes minutes to hours",
+    "f2fd info --benchmark": "measures for half a minute",
     "make ": "runs these very tests, or Scipion",
 }
 # What keeps a command short, where it does not say it itself.
