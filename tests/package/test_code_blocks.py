@@ -30,6 +30,7 @@ NOT_RUN = {
     "python benchmarks/": "takes minutes to hours",
     "python tools/": "takes minutes to hours",
     "f2fd info --benchmark": "measures for half a minute",
+    "f2fd run tomograms/ --output session": "waits for tomograms that are still to come",
     "make ": "runs these very tests, or Scipion",
 }
 # What keeps a command short, where it does not say it itself.
