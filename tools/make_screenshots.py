@@ -26,7 +26,7 @@ PARTS = {
     "comparison": (395, 0, 1600, 570),
     "check": (260, 0, 1600, 950),
 }
-COLORS, WIDEST = 128, 1200
+COLORS, WIDEST = 256, 1200
 
 
 def drive(folder, project):
@@ -100,7 +100,7 @@ def cropped(path, part, copy):
         if picture.width > WIDEST:
             size = WIDEST, round(picture.height * WIDEST / picture.width)
             picture = picture.resize(size, Image.LANCZOS)
-        picture.quantize(COLORS, dither=Image.Dither.NONE).save(copy, optimize=True)
+        picture.quantize(COLORS, kmeans=3, dither=Image.Dither.NONE).save(copy, optimize=True)
 
 
 def main(argv=None):

@@ -93,10 +93,10 @@ class TrainConfig(shared.TomogramsConfig):
     sampling_masks: Tuple[str, ...] = param(
         (),
         "Sampling masks",
-        "Volumes (MRC, above 0.5 inside), one a tomogram and in the same "
-        "order: the network learns only from patches of which at least a twentieth is inside. This "
-        "keeps empty regions out of the training. auto: the slab in which the specimen lies, found in "
-        "each tomogram by its contrast and written to masks/ with a picture.",
+        "Volumes (MRC, above 0.5 inside), one a tomogram and in the same order: the network learns "
+        "only from patches of which at least a twentieth is inside. This keeps empty regions out "
+        "of the training. auto: the slab in which the specimen lies, found in each tomogram by its "
+        "contrast and written to masks/ with a picture.",
         INPUT,
         advanced=True,
     )
