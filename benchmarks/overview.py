@@ -310,7 +310,7 @@ def order_of(found):
 def draw(found, path):
     """Correlation with the truth: a group of bars a case; hatched what is an estimate."""
     cases = order_of(found)
-    figure = figures.new_figure(figsize=(12.5, 4.6))
+    figure = figures.new_figure(figsize=(9, 5))
     axes = figure.subplots()
     width = 0.8 / len(SHOWN)
     for number, (methods, label, look) in enumerate(SHOWN):
@@ -328,11 +328,11 @@ def draw(found, path):
                 )
         axes.bar(0, 0, label=label, **look)
     axes.bar(0, 0, color="0.9", hatch="///", edgecolor="white", label="estimated by f2fd check")
-    labels = [case.split(" (")[0].replace("_", "\n").replace("@", "\nSNR ") for case in cases]
-    axes.set_xticks(range(len(cases)), labels, fontsize=8)
+    labels = [case.split(" (")[0].replace("_", " ").replace("@", ", SNR ") for case in cases]
+    axes.set_xticks(range(len(cases)), labels, rotation=40, ha="right", rotation_mode="anchor")
     axes.set(ylabel="correlation with the truth", ylim=(0, 1), xlim=(-0.6, len(cases) - 0.4))
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=len(SHOWN) + 1, frameon=False, fontsize=9)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
     figures.save(figure, path)
 
 
