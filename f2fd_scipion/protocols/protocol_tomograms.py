@@ -192,7 +192,7 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
         self._registerFailed()
         if not self.getDone():
             raise EngineError(
-                "No tomogram came out. "
+                "No tomogram was produced. "
                 + " ".join(f"{tsId}: {reason}." for tsId, reason in self._failures().items())
             )
         self._closeOutputSet()
