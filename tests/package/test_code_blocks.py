@@ -5,6 +5,7 @@ and no command before it wrote is put there under the name that the page gives i
 """
 
 import glob
+import json
 import re
 import shlex
 import shutil
@@ -12,9 +13,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import data
 
 from f2fd_core import SimulateConfig, TrainConfig, cli, simulate, train
 from f2fd_core.checking import start
+from f2fd_core.data import formats
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -113,8 +116,35 @@ def provide(word, made):
         put(path, made)
 
 
+def put_project(name, made):
+    """Make a copick project of two runs with this configuration."""
+    pytest.importorskip("copick")
+    static, values = Path("static").resolve(), data(str(made / "tomogram.mrc"))
+    for run in ("TS_01", "TS_02"):
+        place = static / "ExperimentRuns" / run / "VoxelSpacing10.000"
+        place.mkdir(parents=True)
+        with formats.new_volume(
+            str(place / "wbp.zarr"), shape=values.shape, voxel_size=(10.0,) * 3
+        ) as output:
+            output[:] = values
+    described = dict(
+        config_type="filesystem",
+        name="project",
+        description="",
+        version="1.0.0",
+        pickable_objects=[],
+        overlay_root=f"local://{Path('overlay').resolve()}",
+        overlay_fs_args={"auto_mkdir": True},
+        static_root=f"local://{static}",
+        static_fs_args={},
+    )
+    Path(name).write_text(json.dumps(described), encoding="utf-8")
+
+
 def run_command(words, made):
     """``f2fd`` with these words and what keeps it short."""
+    if "--copick" in words and not Path(words[words.index("--copick") + 1]).exists():
+        put_project(words[words.index("--copick") + 1], made)
     for word in words:
         provide(word, made)
     for option, values in SHORT.get(words[0], {}).items():
