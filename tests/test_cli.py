@@ -53,7 +53,7 @@ def test_bad_models(phantom, tmp_path, capsys):
     for path, words in (
         (tmp_path / "none.pt", "does not exist"),
         (tmp_path, "is a folder"),
-        (phantom["clean"], "is no F2Fd model"),
+        (phantom["clean"], "is not an F2Fd model"),
     ):
         refused(
             ["denoise", path, phantom["tomogram"], "--output", tmp_path / "out"],

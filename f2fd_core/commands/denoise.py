@@ -81,7 +81,7 @@ def denoise(config: DenoiseConfig, finished: Optional[Callable[[Any], None]] = N
     if config.model == PRETRAINED:
         console.say(
             "the model is the pretrained weights as they are; a training on these tomograms "
-            "('f2fd train') usually gives more"
+            "('f2fd train') usually gives better results"
         )
     elif not config.rescale:
         volumes = [tomogram.volume for tomogram in opened[0]]

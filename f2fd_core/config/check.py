@@ -10,7 +10,7 @@ from f2fd_core.config.train import NETWORK_MULTIPLE, START_PERTURBATIONS
 
 @dataclass(frozen=True)
 class CheckConfig(shared.ModelConfig):
-    """Report how far what a model makes of a tomogram can be trusted, without a truth."""
+    """Report how far a model's result on a tomogram can be trusted, without ground truth."""
 
     model: str = shared.model()
     tomograms: Tuple[str, ...] = shared.tomograms(
@@ -47,7 +47,7 @@ class CheckConfig(shared.ModelConfig):
         False,
         "Independent halves",
         "Also train a model on each half-map alone, with the "
-        "settings of this model, and compare what both make of their own halves. It takes twice "
+        "settings of this model, and compare their results on their own halves. It takes twice "
         "the time of the training.",
         RUN,
     )

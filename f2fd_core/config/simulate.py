@@ -68,9 +68,9 @@ class SimulateConfig(Config):
     thickness: int = param(
         0,
         "Specimen thickness",
-        "The specimen is so thick, and goes on to both "
-        "sides of the tilt axis: the volume is cut out of its middle, and what "
-        "lies above, below and beside it is in the projections, as in a cell. "
+        "Thickness of the specimen, which then also extends beyond the volume on both sides of the "
+        "tilt axis: the projections contain what lies above, below and beside the volume, as in a "
+        "cell. "
         "0: it ends with the volume.",
         INPUT,
         unit="voxels",
@@ -81,8 +81,8 @@ class SimulateConfig(Config):
         "noise",
         "Half-maps",
         "How they are made.\n"
-        "noise: both of all tilts, with noise of their own, as from frames.\n"
-        "tilts: of every other tilt.",
+        "noise: both from all tilts, with independent noise, as from frames.\n"
+        "tilts: from odd and from even tilts.",
         INPUT,
         choices=("noise", "tilts"),
     )

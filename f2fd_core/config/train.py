@@ -93,10 +93,10 @@ class TrainConfig(shared.TomogramsConfig):
     sampling_masks: Tuple[str, ...] = param(
         (),
         "Sampling masks",
-        "Volumes (MRC, above 0.5 inside), one a tomogram and in the same "
-        "order: the network learns only from patches of which a twentieth or more is inside. They "
-        "keep the training from empty regions. auto: the slab in which the specimen lies, found in "
-        "each tomogram by its contrast and written to masks/ with a picture.",
+        "Volumes (MRC, above 0.5 inside), one a tomogram and in the same order: the network learns "
+        "only from patches of which at least a twentieth is inside. This keeps empty regions out "
+        "of the training. auto: the slab in which the specimen lies, found in each tomogram by its "
+        "contrast and written to masks/ with a picture.",
         INPUT,
         advanced=True,
     )
@@ -108,9 +108,8 @@ class TrainConfig(shared.TomogramsConfig):
     clip: bool = param(
         True,
         "Robust intensities",
-        "Standardise by what most of the tomogram has: without "
-        "a slowly changing background, constant borders, beads, hot voxels and vacuum. Off: by the "
-        "mean and standard deviation of all voxels.",
+        "Standardise without slowly changing background, constant borders, beads, hot voxels and "
+        "vacuum. Off: by the mean and standard deviation of all voxels.",
         INPUT,
         advanced=True,
         original="clip",
@@ -119,17 +118,17 @@ class TrainConfig(shared.TomogramsConfig):
     preset: str = param(
         "default",
         "Method",
-        "Options given beside it win over it.\n"
+        "Other options override it.\n"
         "default: noise-matched perturbation with the unshuffled network.\n"
-        "published: every value of the published F2Fd's sample run, which takes far longer.",
+        "published: all values of the published program's sample run; takes far longer.",
         TRAINING,
         choices=("default", "published"),
     )
     initial_model: str = param(
         "",
         "Initial model",
-        "Model file whose weights the training starts from, made on "
-        "tomograms like these. Its network must be the one chosen here.",
+        "Model file to start from, trained on similar tomograms. It must have the network that is "
+        "chosen here.",
         TRAINING,
         advanced=True,
     )
@@ -139,21 +138,21 @@ class TrainConfig(shared.TomogramsConfig):
         "Without an initial model.\n"
         "automatic: pretrained for the perturbations noise_matched and noise2noise with the "
         "unshuffled network "
-        "of 16 features and patches of at least 48, as those learned from, else random.\n"
+        "of 16 features and patches of at least 48, as in their own training, else random.\n"
         "random: random weights.\n"
-        "pretrained: weights that have learned to denoise simulated tomograms of random "
-        "ellipsoids, solid and hollow, and come with F2Fd (for the unshuffled network with 16 "
-        "features); they save most of the steps.",
+        "pretrained: weights that come with F2Fd, trained to denoise simulated tomograms of random "
+        "ellipsoids, solid and hollow (for the unshuffled network with 16 features); they save "
+        "most of the steps.",
         TRAINING,
         choices=shared.STARTS,
     )
     steps: int = param(
         0,
         "Training steps",
-        "Number of training steps (batches). 0: as many as it takes until the "
-        "loss on parts that are kept from the training hardly falls (5000 steps and 150 epochs at "
-        "most, 30 epochs of a network that has learned before), and the best model of them. If "
-        "training made nothing better, the weights that it began with are the model.",
+        "Number of training steps (batches). 0: until the loss on parts that are kept out of the "
+        "training hardly falls (at most 5000 steps and 150 epochs, or 30 epochs from trained "
+        "weights); the best model is kept. If training brings no improvement, that is the one it "
+        "started from.",
         TRAINING,
         unit="steps",
         ge=0,
@@ -206,9 +205,8 @@ class TrainConfig(shared.TomogramsConfig):
     optimizer: str = param(
         "muon",
         "Optimizer",
-        "How the weights follow the gradient.\n"
-        "muon: steps that change every direction of a layer's weights alike, which learn in "
-        "fewer.\n"
+        "How the weights are updated.\n"
+        "muon: by equal steps in all directions of a layer's weights; needs fewer steps.\n"
         "adam: as published; needs a lower learning rate, about 0.001.",
         TRAINING,
         choices=("muon", "adam"),
@@ -241,9 +239,8 @@ class TrainConfig(shared.TomogramsConfig):
     averaging: float = param(
         0.1,
         "Average the weights over",
-        "The model is the mean of the network's weights over this "
-        "last share of the steps, which takes out the noise of single batches. 0: the last weights "
-        "(published).",
+        "The model is the mean of the network's weights over this last share of the steps, which "
+        "averages out the noise of single batches. 0: the last weights (published).",
         TRAINING,
         ge=0,
         le=0.5,
@@ -253,8 +250,8 @@ class TrainConfig(shared.TomogramsConfig):
     gradient_clip: float = param(
         0.5,
         "Gradient clipping",
-        "Longer gradients are cut to this norm, which keeps an odd batch "
-        "from spoiling the training. 0: never (published).",
+        "Gradients are clipped to this norm, so that an unusual batch does not spoil the training. "
+        "0: never (published).",
         TRAINING,
         ge=0,
         advanced=True,
@@ -262,7 +259,7 @@ class TrainConfig(shared.TomogramsConfig):
     loss: str = param(
         "mse",
         "Loss",
-        "What the training makes small.\n"
+        "What the training minimises.\n"
         "mse: mean squared error.\n"
         "l2norm: unsquared L2 norm of each sample's difference (published).",
         TRAINING,
@@ -303,11 +300,11 @@ class TrainConfig(shared.TomogramsConfig):
     augmentation: str = param(
         "mirrors",
         "Augmentation",
-        "How patches are turned at random.\n"
+        "How patches are rotated and mirrored at random.\n"
         "wedge: by half turns about X and Y, which map the missing wedge onto itself.\n"
         "published: by these and by quarter turns about Z, which move the wedge.\n"
         "none: not at all.\n"
-        "mirrors: by half turns and to mirror images, so that a tomogram goes twice as far.",
+        "mirrors: by half turns and mirroring, which doubles the training data.",
         TRAINING,
         choices=("wedge", "published", "none", "mirrors"),
         advanced=True,
@@ -330,10 +327,10 @@ class TrainConfig(shared.TomogramsConfig):
     noise_scale: float = param(
         0.0,
         "Noise scale",
-        "The input gets this many times the tomogram's noise added, the "
-        "target has 1 / this subtracted. Lower, the input keeps more signal; higher, a small "
-        "tomogram overfits later. 0: 0.75, and up to 1 the fewer "
-        "Fourier coefficients the tomograms' noise fills.",
+        "This many times the tomogram's noise is added to the input, and 1 / this is subtracted "
+        "from the target. A lower value keeps more signal in the input; with a higher one a small "
+        "tomogram overfits later. 0: 0.75, and up to 1 the fewer Fourier coefficients the "
+        "tomograms' noise fills.",
         PERTURBATION,
         ge=0,
         le=20,
@@ -344,8 +341,8 @@ class TrainConfig(shared.TomogramsConfig):
     noise_profile: bool = param(
         True,
         "Noise varies in space",
-        "Measure how the noise's strength changes with depth and "
-        "towards the borders, and make the copies' noise alike.",
+        "Measure how the strength of the noise changes with depth and towards the borders, and let "
+        "the noise of the copies change in the same way.",
         PERTURBATION,
         advanced=True,
         only=("perturbation", "noise_matched"),
@@ -384,8 +381,8 @@ class TrainConfig(shared.TomogramsConfig):
     blind_reach: int = param(
         0,
         "Structured mask",
-        "Voxels to both sides of a blind one, along all three axes, that are "
-        "replaced, too: as far as the noise of neighbours is alike. 0: the voxel alone.",
+        "Number of voxels on either side of a blind one, along all three axes, that are also "
+        "replaced: as far as the noise of neighbours is correlated. 0: only the voxel itself.",
         PERTURBATION,
         unit="voxels",
         ge=0,
@@ -475,7 +472,7 @@ class TrainConfig(shared.TomogramsConfig):
     network: str = param(
         "unshuffled",
         "Network",
-        "What denoises.\n"
+        "The network that denoises.\n"
         "compact: a small U-Net at full resolution, which takes about twice as long as "
         "unshuffled.\n"
         "published: the published U-Net with partial convolutions and five poolings.\n"

@@ -123,7 +123,7 @@ def load(path):
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}")
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise UserError(f"{path} is no F2Fd model; expected a file from 'f2fd train'")
+        raise UserError(f"{path} is not an F2Fd model; expected a file from 'f2fd train'")
     version = state.get("version")
     if type(version) is not int or not 1 <= version <= VERSION:
         raise UserError(

@@ -67,7 +67,7 @@ def _named_by(word):
     if not paths and not {"*", "?"} & set(word):
         return [word]  # brackets may stand in a name
     if not paths:
-        raise UserError(f"no file is called like {word}; expected tomograms")
+        raise UserError(f"no file matches {word}; expected tomograms")
     return paths
 
 

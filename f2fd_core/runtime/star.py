@@ -37,7 +37,7 @@ def _blocks(path):
         return starfile.read(path, always_dict=True)
     except Exception as error:  # whatever the library stumbles over
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is no STAR file that can be read ({first})")
+        raise UserError(f"{path} is not a readable STAR file ({first})")
 
 
 def _read(path):

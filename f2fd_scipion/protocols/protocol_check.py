@@ -16,7 +16,7 @@ PICTURES = ("_slices.png", "_shells.png", "_noise.png", "_planted.png", "_halves
 
 
 class ProtF2FdCheck(ProtF2FdWithModel):
-    """Check how far what a model makes of tomograms can be trusted, without a truth.
+    """Check how far a model's results can be trusted, without ground truth.
 
     For each tomogram: an estimate of the correlation with the truth beside those of the tomogram as
     it is, of the best Gaussian filter, of the pretrained weights and of a short training on this

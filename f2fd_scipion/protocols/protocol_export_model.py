@@ -36,14 +36,14 @@ class ProtF2FdExportModel(EMProtocol):
             PathParam,
             important=True,
             label="Folder",
-            help="Folder in which the file is written; it must be there.",
+            help="Folder in which the file is written; it must exist.",
         )
         form.addParam(
             "fileName",
             StringParam,
             default="f2fd_model.pt",
             label="File name",
-            help="A file that is there already is kept, and the export refused.",
+            help="An existing file is never replaced; the export is then refused.",
         )
 
     def _insertAllSteps(self):

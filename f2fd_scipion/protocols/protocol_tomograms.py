@@ -59,7 +59,7 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
             pointerClass="SetOfTomograms",
             important=True,
             label="Tomograms",
-            help=help + " The set may still be growing: each tomogram is taken when it comes.",
+            help=help + " The set may still be growing: tomograms are processed as they arrive.",
         )
 
     # EMProtocol has others, of its older way of streaming.
@@ -192,7 +192,7 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
         self._registerFailed()
         if not self.getDone():
             raise EngineError(
-                "No tomogram came out. "
+                "No tomogram was produced. "
                 + " ".join(f"{tsId}: {reason}." for tsId, reason in self._failures().items())
             )
         self._closeOutputSet()

@@ -99,11 +99,10 @@ class ProtF2FdTrain(ProtF2FdBase):
             BooleanParam,
             default=True,
             label="Use half-maps",
-            help="What half-maps (odd and even) are used for, where every tomogram has "
-            "them.\n"
-            "Yes: they give the noise; with the perturbation 'noise2noise' the network "
-            "learns from one to the other.\n"
-            "No: nothing; the noise is estimated from the tomograms.",
+            help="How half-maps (odd and even) are used, if every tomogram has them.\n"
+            "Yes: the noise is read off them; with the perturbation 'noise2noise' the "
+            "network learns from one to the other.\n"
+            "No: they are ignored, and the noise is estimated from the tomograms.",
         )
         form.addParam(
             "masks",
@@ -112,9 +111,9 @@ class ProtF2FdTrain(ProtF2FdBase):
             allowsNull=True,
             expertLevel=LEVEL_ADVANCED,
             label="Sampling masks",
-            help="Learn only from parts of which a twentieth or more is inside these "
-            "masks (above 0.5), matched by tsId. They keep the training from empty "
-            "regions.",
+            help="Learn only from parts of which at least a twentieth is inside these "
+            "masks (above 0.5), matched by tsId. This keeps empty regions out of the "
+            "training.",
         )
         form.addParam(
             "findSpecimen",

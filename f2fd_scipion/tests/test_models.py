@@ -91,5 +91,5 @@ class TestF2FdModels(project.ProjectTests):
 
     def testWhatIsNoModelIsRefused(self):
         failed = self.launchFailing(ProtF2FdImportModel, filePath=self.path("first"))
-        self.assertIn(f"{self.path('first')} is no F2Fd model", failed.getErrorMessage())
+        self.assertIn(f"{self.path('first')} is not an F2Fd model", failed.getErrorMessage())
         self.assertFalse(hasattr(failed, "model"))

@@ -232,7 +232,7 @@ class TestF2FdTomograms(project.ProjectTests):
         denoise = self.launchFailing(
             ProtF2FdDenoise, inTomos=imported.Tomograms, inModel=self.train.model, **ONE_THREAD
         )
-        self.assertIn("No tomogram came out", denoise.getErrorMessage())
+        self.assertIn("No tomogram was produced", denoise.getErrorMessage())
         self.assertIn("x.mrc", denoise.getErrorMessage())
         self.assertFalse(denoise.getDone())
 

@@ -480,7 +480,7 @@ def test_what_can_not_be_checked_is_refused(phantom, tiny_model, tmp_path):
     for settings, words in (
         (config(model=masked), "the perturbation self2self.*expected a model of"),
         (config(tomograms=(str(tmp_path / "none.mrc"),)), "none.mrc"),
-        (config(model=phantom["tomogram"]), "no F2Fd model"),
+        (config(model=phantom["tomogram"]), "not an F2Fd model"),
         (config(tomograms=(tiny,)), "has 24 x 24 x 40 voxels .*; expected at least 32768"),
         (config(tile_size=36), "--tile-size is 36; expected a multiple of"),
     ):

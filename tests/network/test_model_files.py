@@ -300,7 +300,7 @@ def test_a_crafted_file_is_refused(kind, good, small, tmp_path, capsys):
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     (sentence,) = capsys.readouterr().err.splitlines()
     words = (
-        "is no F2Fd model"
+        "is not an F2Fd model"
         if kind in NO_MODEL
         else "has format version"
         if kind in VERSIONS

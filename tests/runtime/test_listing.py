@@ -40,7 +40,7 @@ def test_words_for_tomograms(files):
     # A file of that very name is no pattern, and a name that is not there is left to who opens it.
     names = ["x[1].mrc", "gone.mrc", "gone[2].mrc"]
     assert listing.tomograms(names) == names
-    with pytest.raises(UserError, match=r"no file is called like z\*\.mrc"):
+    with pytest.raises(UserError, match=r"no file matches z\*\.mrc"):
         listing.tomograms(["z*.mrc"])
     os.mkdir("empty")
     with pytest.raises(UserError, match="empty holds no tomogram; expected files ending with .mrc"):
