@@ -30,10 +30,9 @@ from f2fd_core.config import tta_flips
 from f2fd_core.data import mrc
 from f2fd_core.data.orientation import USUAL
 from f2fd_core.data.regions import crop
-from f2fd_core.evaluation.membranes import Membranes, average_precision, sheetness
+from f2fd_core.evaluation.membranes import RIDGE_SCALES, average_precision, sheetness
 from f2fd_core.evaluation.metrics import correlation, fourier_shell_correlation
 from f2fd_core.perturbation.base import Pairs, Perturbation
-from f2fd_core.perturbation.noise_matched import NoiseMatched
 from f2fd_core.prediction.predictor import Predictor, denoised_region
 from f2fd_core.runtime.device import prepare_cpu
 from f2fd_core.runtime.run_folder import prepare_folder
@@ -47,19 +46,15 @@ VARIANTS = {
     "not turned": dict(turns="none"),
     "quarter turns": dict(turns="quarter"),
     "quarter turns, wedge kept": dict(turns="quarter", wedge=(False, False)),
-    "quarter turns, wedge in target": dict(turns="quarter", wedge=(True, False)),
     "any turns": dict(turns="any"),
-    "any turns, wedge kept": dict(turns="any", wedge=(False, False)),
-    "not turned, alone": dict(turns="none", share=1.0),
-    "quarter turns, alone": dict(turns="quarter", share=1.0),
     "any turns, alone": dict(turns="any", share=1.0),
-    "not turned, noise of copies": dict(turns="none", level="copies"),
     "any turns, noise of copies": dict(turns="any", level="copies"),
 }
-TURNS = 12
+# What turned() knows, and the number of "any" turns.
+TURNED, TURNS = ("none", "quarter", "tilt axis", "any"), 12
 # Degrees, and cases with less.
-TILT_RANGE, LAMELLA = 60, 57
-LESS_TILTED = {"in-situ": LAMELLA, "real-noise": LAMELLA}
+TILT_RANGE, LAMELLA_RANGE = 60, 57
+LESS_TILTED = {"in-situ": LAMELLA_RANGE, "real-noise": LAMELLA_RANGE}
 SHELLS = ((0.0, 0.05), (0.05, 0.1), (0.1, 0.15), (0.15, 0.2), (0.2, 0.3), (0.3, 0.5))
 CASES = (
     "cell",
@@ -96,6 +91,8 @@ def turned(volume, turns, seed=0):
     orders of the axes stand for all quarter turns. Beyond its faces the volume is mirrored."""
     if turns == "none":
         return [volume]
+    if turns == "tilt axis":
+        return [volume.permute(2, 1, 0)]
     if turns == "quarter":
         return [volume.permute(axes) for axes in itertools.permutations(USUAL) if axes != USUAL]
     random = np.random.default_rng(seed)
@@ -108,13 +105,13 @@ def turned(volume, turns, seed=0):
     return [torch.from_numpy(values) for values in copies]
 
 
-class Teachers(NoiseMatched):
-    """A tomogram's pairs, and a ``share`` of pairs of its denoised volume, turned: with fresh noise
-    and without."""
+class Teachers(Perturbation):
+    """A tomogram's own pairs, and a ``share`` of pairs of its denoised volume, turned: with fresh
+    noise, and without."""
 
     def __init__(self, own, denoised, tilt_range, turns, wedge=(True, True), share=0.5, level=1.0):
-        self.__dict__.update(own.__dict__)
-        self.share = share
+        super().__init__(own.volume, own.config, own.device)
+        self.own, self.share = own, share
         self.level = math.sqrt(1 + own.scale**2) if level == "copies" else level
         self.teachers = [
             [without_wedge(volume, tilt_range) if away else volume for away in wedge]
@@ -122,8 +119,9 @@ class Teachers(NoiseMatched):
         ]
 
     def pairs(self, start, size, count, random):
+        """As of any perturbation; those of teachers are of random places."""
         if torch.rand((), generator=random.host) >= self.share:
-            return super().pairs(start, size, count, random)
+            return self.own.pairs(start, size, count, random)
         chosen = int(torch.randint(len(self.teachers), (), generator=random.host))
         shape = self.teachers[chosen][0].shape
         place = [
@@ -131,8 +129,8 @@ class Teachers(NoiseMatched):
             for length, side in zip(shape, size)
         ]
         seen, target = (crop(volume, place, size) for volume in self.teachers[chosen])
-        noise = self.level * self._noise(start, size, count, random)
-        return Pairs(seen + noise, target.expand(count, *size))
+        noise = self.own.noise.sample(start, size, count, random, self.device)
+        return Pairs(seen + self.level * noise, target.expand(count, *size))
 
 
 class Given(Perturbation):
@@ -182,26 +180,40 @@ class Lessons:
             )
         )
 
-    def learn(self, variant, times=1, afresh=False):
-        """Take ``times`` as many steps as the training of a variant; ``afresh``: with the learning
-        rates that it began with."""
-        training, state = self.training, copy.deepcopy(self.state)
-        training.perturbations = self.own
+    def start_again(self):
+        """Go back to the end of the training."""
+        self.training.perturbations = self.own
+        self.training.load_state_dict(copy.deepcopy(self.state), self.training.config)
+
+    def learn(self, variant, steps=0, afresh=False, teachers=()):
+        """Take so many steps more of a variant, by default as many as the training had; ``afresh``:
+        with the learning rates that it began with; ``teachers``: in place of ``standardised``."""
+        training = self.training
         if afresh:
-            state["schedule"]["by_step"] = 0
-        training.load_state_dict(state, training.config)
+            training.schedule.by_step.last_epoch = 0
         if variant:
             training.perturbations = [
-                Teachers(own, denoised, self.tilt_range, **variant)
-                for own, denoised in zip(self.own, self.standardised)
+                Teachers(own, teacher, self.tilt_range, **variant)
+                for own, teacher in zip(self.own, teachers or self.standardised)
             ]
         training.network.train()
-        last = (1 + times) * training.step
+        last = training.step + (steps or self.state["step"])
         while training.step < last:
             train_step(training)
             training.step += 1
         training.prefetcher.join()
         training.perturbations = self.own
+
+    def fill(self, turns, rounds):
+        """The denoised tomograms, filled after ``rounds`` of lessons, each as long as the training;
+        of the second on, the teachers are the filled ones of the one before."""
+        self.start_again()
+        lesson = dict(turns=turns, wedge=(True, False), share=1.0, level=0.0)
+        filled = ()
+        for _ in range(rounds):
+            self.learn(lesson, afresh=True, teachers=filled)
+            filled = self.filled()
+        return filled
 
     def denoised(self):
         """The tomograms as the network denoises them now."""
@@ -283,6 +295,7 @@ def run_denoising(argv=None):
             first = scores(lessons.results[0])
             harness.show(f"{given}, {seed}", "default", *(f"{value:.3f}" for value in first))
             for name in options.variants:
+                lessons.start_again()
                 lessons.learn(VARIANTS[name])
                 change = scores(lessons.denoised()[0]) - first
                 changes[name].append(change)
@@ -312,17 +325,14 @@ def run_lamella(argv=None):
     scores = lamella.Scores([lamella.read(path) for path in even], list(map(lamella.read, odd)))
     for seed in options.seeds:
         with tempfile.TemporaryDirectory() as folder:
-            lessons = Lessons(even, folder, options.steps, seed, LAMELLA)
+            lessons = Lessons(even, folder, options.steps, seed, LAMELLA_RANGE)
             scores.row(f"default, seed {seed}", [box.numpy() for box in lessons.results])
             for name in options.variants:
+                lessons.start_again()
                 lessons.learn(VARIANTS[name])
                 scores.row(f"{name}, seed {seed}", [box.numpy() for box in lessons.denoised()])
 
 
-# Teachers for the wedge, without noise: what is seen has one, the target has that of the denoised
-# tomogram, turned.
-LESSON = dict(wedge=(True, False), share=1.0, level=0.0)
-WEDGE_VARIANTS = {"any turns": dict(turns="any"), "quarter turns": dict(turns="quarter")}
 WEDGE_CASES = ("cell@0.3", "cell", "cell@1", "crowded@0.3", "in-situ", "empty")
 # Resolutions (Å), and how far the shells reach on either side of them.
 RESOLUTIONS, REACH = (200, 100, 60, 45), 0.15
@@ -391,16 +401,16 @@ class Truth:
         self.density, self.voxel_size = -read(case.density), voxel_size
         self.cone = ~measured(self.density.shape, tilt_range)
         mask = read(case.membrane).numpy() > 0.5
-        self.flat = flat_membranes(mask)
-        self.counted = torch.from_numpy(self.flat | ~mask).flatten()
-        self.membranes = Membranes(self.density, torch.from_numpy(self.flat))
+        flat = flat_membranes(mask)
+        self.counted = torch.from_numpy(flat | ~mask)
+        self.flat = flat[self.counted.numpy()]
+        self.scale = max(RIDGE_SCALES, key=lambda scale: self.precision(self.density, scale))
 
-    def precision(self, volume):
-        """Average precision of flat membranes among what is no membrane."""
-        ridges = sheetness(self.membranes.sign * volume, self.membranes.scale).flatten()
-        return average_precision(
-            ridges[self.counted].numpy(), self.flat.flatten()[self.counted.numpy()]
-        )
+    def precision(self, volume, scale=None):
+        """Average precision of flat membranes, which are dark, among what is no membrane; at the
+        scale that suits the truth best."""
+        ridges = sheetness(-volume, scale or self.scale)[self.counted]
+        return average_precision(ridges.numpy(), self.flat)
 
     def scores(self, volume):
         """See :func:`in_cone`; and the precision of flat membranes."""
@@ -414,18 +424,18 @@ def run_wedge(argv=None):
     measures, at 200, 100, 60 and 45 Å, the correlation of all that is in the cone, its power over
     that of the truth, the average precision of membranes that are nearly parallel to the slab, the
     contrast in all and in the cone over that of the tomogram, and the seconds over those of the
-    training. Rows: the denoised tomogram as it is, and with nothing in the wedge; filled, after so
-    many times the steps of the training. Outside the cone nothing is changed.
+    training. Rows: the denoised tomogram as it is, and with nothing in the wedge; filled, after
+    lessons of so many rounds (see Lessons.fill). Outside the cone nothing is changed.
 
-        python benchmarks/rotations.py wedge [--cases cell@0.3 ...] [--seeds 3 4 ...] [--times 1 2]
+        python benchmarks/rotations.py wedge [--cases cell@0.3 ...] [--seeds 3 4 ...] [--rounds 1 2]
     """
     parser = harness.parser(run_wedge)
     parser.add_argument("--shape", type=int, nargs=3, default=(64, 128, 128))
     parser.add_argument("--cases", nargs="+", default=WEDGE_CASES, metavar="CASE[@SNR]")
     parser.add_argument("--seeds", type=int, nargs="+", default=(3, 4, 6))
     parser.add_argument("--steps", type=int, default=0, help="0: as the default ends by itself")
-    parser.add_argument("--times", type=int, nargs="+", default=(2,))
-    parser.add_argument("--variants", nargs="+", choices=WEDGE_VARIANTS, default=WEDGE_VARIANTS)
+    parser.add_argument("--turns", nargs="+", choices=TURNED, default=("quarter",))
+    parser.add_argument("--rounds", type=int, nargs="+", default=(1,))
     options = parser.parse_args(argv)
     prepare_cpu(1)
     harness.heading("case, seed", "", *WEDGE_SCORES)
@@ -446,11 +456,10 @@ def run_wedge(argv=None):
             (denoised,) = lessons.standardised
             row("denoised", denoised)
             row("nothing in the wedge", without_wedge(denoised, tilt_range))
-            for name, times in itertools.product(options.variants, options.times):
+            for turns, rounds in itertools.product(options.turns, options.rounds):
                 began = time.monotonic()
-                lessons.learn(dict(LESSON, **WEDGE_VARIANTS[name]), times, afresh=True)
-                (filled,) = lessons.filled()
-                row(f"filled, {name}, {times}", filled, time.monotonic() - began)
+                (filled,) = lessons.fill(turns, rounds)
+                row(f"filled, {turns}, {rounds}", filled, time.monotonic() - began)
 
 
 def run_tilts(argv=None):
@@ -464,8 +473,8 @@ def run_tilts(argv=None):
     parser.add_argument("--tilt-range", type=float, default=40)
     parser.add_argument("--seeds", type=int, nargs="+", default=(0,))
     parser.add_argument("--steps", type=int, default=0, help="0: as the default ends by itself")
-    parser.add_argument("--times", type=int, nargs="+", default=(1,))
-    parser.add_argument("--variants", nargs="+", choices=WEDGE_VARIANTS, default=WEDGE_VARIANTS)
+    parser.add_argument("--turns", nargs="+", choices=TURNED, default=("quarter",))
+    parser.add_argument("--rounds", type=int, nargs="+", default=(1,))
     options = parser.parse_args(argv)
     prepare_cpu(1)
     even, odd = (
@@ -473,7 +482,7 @@ def run_tilts(argv=None):
         for half in ("even", "odd")
     )
     shape = even[0].shape
-    taken = measured(shape, LAMELLA) & ~measured(shape, options.tilt_range)
+    taken = measured(shape, LAMELLA_RANGE) & ~measured(shape, options.tilt_range)
     hann = torch.from_numpy(np.hanning(lamella.SIDE + 2)[1:-1]).float()
     taper = hann[:, None, None] * hann[:, None] * hann
     grid = fourier.grid_of(tuple(shape))
@@ -501,9 +510,10 @@ def run_tilts(argv=None):
                 mrc.write_volume(path, without_wedge(box, options.tilt_range).numpy(), 14.56)
             lessons = Lessons(paths, folder, options.steps, seed, options.tilt_range)
             row(f"denoised, seed {seed}", lessons.standardised)
-            for name, times in itertools.product(options.variants, options.times):
-                lessons.learn(dict(LESSON, **WEDGE_VARIANTS[name]), times, afresh=True)
-                row(f"filled, {name}, {times}, seed {seed}", lessons.filled())
+            emptied = [without_wedge(box, options.tilt_range) for box in lessons.standardised]
+            row(f"nothing there, seed {seed}", emptied)
+            for turns, rounds in itertools.product(options.turns, options.rounds):
+                row(f"filled, {turns}, {rounds}, seed {seed}", lessons.fill(turns, rounds))
 
 
 def main(argv=None):
