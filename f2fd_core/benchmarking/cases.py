@@ -39,6 +39,7 @@ class Case(NamedTuple):
     halves: tuple = ()
     reference: Optional[str] = None
     membrane: Optional[str] = None
+    density: Optional[str] = None
 
 
 def voxels(path):
@@ -178,7 +179,7 @@ def simulated_case(name, config, snr, seed, folder):
         CHANGES[name](volumes)
     voxel_size = simulation.voxel_size * simulation.shape[0] / volumes["clean"].shape[0]
     paths = {}
-    for key in ("tomogram", "odd", "even", "clean", "membrane"):
+    for key in ("tomogram", "odd", "even", "clean", "membrane", "density"):
         paths[key] = os.path.join(folder, key + ".mrc")
         mrc.write_volume(paths[key], volumes[key], voxel_size)
     # Without noise both halves are the same volume, which is no pair of half-maps.
@@ -191,4 +192,5 @@ def simulated_case(name, config, snr, seed, folder):
         halves,
         paths["clean"] if volumes["clean"].std() > 0 else None,
         paths["membrane"] if volumes["membrane"].any() else None,
+        paths["density"],
     )
