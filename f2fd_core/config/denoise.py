@@ -46,10 +46,9 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
         "", "Output folder", "Folder for the denoised tomograms and pictures.", INPUT
     )
     half_maps: Tuple[str, ...] = shared.half_maps(
-        "Two half-maps a tomogram (MRC), odd and even, to denoise in its place, for models of the "
-        "perturbation noise_matched (which denoise the mean of both) or noise2noise (which denoise "
-        "both, and "
-        "average). The result has the tomogram's name if that is given, else the odd half's."
+        "Two half-maps a tomogram, odd and even, to denoise in its place: models of the "
+        "perturbation noise_matched denoise their mean; noise2noise models denoise both and "
+        "average. The result has the tomogram's name if that is given, else the odd half's."
     )
     denoise_halves: bool = param(
         False,
@@ -71,13 +70,12 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
     predictions: int = param(
         0,
         "Predictions",
-        "Predictions that are averaged, in proportionally more time. Each has "
-        "new dropout and sees the tomogram in the next of four positions (as it is, and turned by "
-        "180 degrees about Y, X and Z), unless the model was trained without these turns. Up to "
-        "4, models of the perturbation noise_matched predict from the tomogram itself; more, and "
-        "all "
-        "other models, from new perturbed copies. 0: as the model's preset says (default 4, with "
-        "halves 8, points 20; published 100).",
+        "Number of predictions that are averaged; the time is proportional to it. Each uses new "
+        "dropout and the next of four orientations of the tomogram (as it is, and rotated by 180 "
+        "degrees about Y, X and Z), unless the model was trained without these rotations. Up to 4 "
+        "predictions of a noise_matched model are made from the tomogram itself; more, and those "
+        "of all other models, from new perturbed copies. 0: as the model's preset says (default 4, "
+        "noise2noise 8, self2self 20; published 100).",
         PREDICTION,
         ge=0,
         zero="automatic",
@@ -86,10 +84,9 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
     batch_size: int = param(
         0,
         "Predictions per batch",
-        "Noisy copies of a tile that the network takes at once. Lower "
-        "it if the GPU's memory does not suffice. 0: on the CPU as the model's preset says "
-        "(default 2, published 10); on a GPU all that its free memory has room for (published at "
-        "most 10).",
+        "Number of copies of a tile that the network processes at once. Lower it if the GPU runs "
+        "out of memory. 0: on the CPU as the model's preset says (default 2, published 10); on a "
+        "GPU as many as fit into its free memory (published at most 10).",
         PREDICTION,
         ge=0,
         le=1024,
@@ -100,10 +97,9 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
     tile_size: int = param(
         0,
         "Tile size",
-        "Largest side of the tiles in which the tomogram is denoised; they overlap "
-        "and are blended, and are no larger than as many of them need. Lower it if the GPU's "
-        "memory does not suffice. 0: on the CPU as the model's preset says (default 96, published "
-        "64); on a GPU what its free memory has room for (default up to 192).",
+        "Largest side of the overlapping tiles in which the tomogram is denoised and which are "
+        "blended. Lower it if the GPU runs out of memory. 0: on the CPU as the model's preset says (default "
+        "96, published 64); on a GPU what fits into its free memory (default up to 192).",
         PREDICTION,
         unit="voxels",
         ge=0,

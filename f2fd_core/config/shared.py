@@ -58,8 +58,8 @@ def voxel_size():
     return param(
         0.0,
         "Voxel size",
-        "Voxel size of the tomograms, which results get, too. It is "
-        "needed when a header holds none or a wrong one. 0: read it from the header.",
+        "Voxel size of the tomograms and of the results. Needed when a header has none or a wrong "
+        "one. 0: read it from the header.",
         INPUT,
         unit="Å",
         ge=0,
@@ -91,9 +91,8 @@ def device():
     return param(
         "auto",
         "Device",
-        "Where to compute: auto (the first GPU, else the CPU with a "
-        "warning), cpu, cuda, cuda:N or N for GPU number N, several GPUs such as 0,1, or "
-        "all; they share the work.",
+        "Where to compute: auto (the first GPU, else the CPU with a warning), cpu, cuda, cuda:N or "
+        "N for GPU number N, several GPUs such as 0,1, or all. Several share the work.",
         RUN,
     )
 
@@ -185,8 +184,8 @@ def overwrite():
     return param(
         False,
         "Overwrite",
-        "Replace what an earlier run left in the output folder. "
-        "Without it, existing results are kept and the run is refused.",
+        "Replace the results of an earlier run in the output folder. Without it, existing results "
+        "are kept and the run is refused.",
         RUN,
     )
 
