@@ -98,8 +98,8 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
         0,
         "Tile size",
         "Largest side of the overlapping tiles in which the tomogram is denoised and which are "
-        "blended. Lower it if the GPU runs out of memory. 0: on the CPU as the model's preset says (default "
-        "96, published 64); on a GPU what fits into its free memory (default up to 192).",
+        "blended. Lower it if the GPU runs out of memory. 0: on the CPU as the model's preset says "
+        "(default 96, published 64); on a GPU what fits into its free memory (default up to 192).",
         PREDICTION,
         unit="voxels",
         ge=0,
