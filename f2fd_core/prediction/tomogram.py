@@ -125,7 +125,7 @@ def _denoise_in_tiles(volume, box, path, workers, side, network, std, label, mad
         ]
         bar = stack.enter_context(console.progress(len(tiles), "tile"))
         direct = volume.rescaling is None and shape == box[1]
-        blended = outputs if direct else [DiskArray(shape, np.float32).array for _ in outputs]
+        blended = outputs if direct else [_blank(shape, volume) for _ in outputs]
         for _ in tiles.blend(map_ordered(predict, tiles.starts(), workers, cancel), blended):
             bar.update()
         if not direct:
@@ -154,3 +154,10 @@ def _in_box(values, first, box, rescaling):
     return values[
         tuple(slice(at - start, at - start + length) for at, length, start in zip(*box, first))
     ]
+
+
+def _blank(shape, volume):
+    """Zeros for a part of the volume, or on disk for all of it, if it is rescaled."""
+    if volume.rescaling is None:
+        return np.zeros(shape, np.float32)
+    return DiskArray(shape, np.float32).array
