@@ -80,8 +80,9 @@ def weights(path):
     return checkpoint.load(str(path))["model"]
 
 
-def assert_same_weights(one, other):
-    one, other = weights(one), weights(other)
+def assert_same_weights(one, other, part="model"):
+    """``part``: of model files, "model" or checkpoint.FILLER."""
+    one, other = (checkpoint.load(str(path))[part] for path in (one, other))
     for name in one:
         assert torch.equal(one[name], other[name]), name
 
@@ -140,9 +141,7 @@ def quick_denoise(tiny_model):
                 model=str(tiny_model / "model.pt"),
                 tomograms=(str(path),),
                 output=str(output),
-                device="cpu",
-                tile_size=32,
-                **options,
+                **{"device": "cpu", "tile_size": 32, **options},
             )
         )[0]
 

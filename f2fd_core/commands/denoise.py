@@ -9,12 +9,14 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import torch
 
+from f2fd_core.commands.filling import fill_tomogram
 from f2fd_core.commands.inputs import as_trained, open_as_they_are, share_of, warn_of_voxel_sizes
 from f2fd_core.config import PRETRAINED, DenoiseConfig, UserError, tta_flips
 from f2fd_core.data import formats
 from f2fd_core.data.storage import refuse_coarse
 from f2fd_core.data.volume import Standardised
 from f2fd_core.filters.ctf_table import ctf_of
+from f2fd_core.filters.wedge import tilt_range_of
 from f2fd_core.network import checkpoint
 from f2fd_core.perturbation import perturbation_for_prediction
 from f2fd_core.prediction.memory import fit_to_memory
@@ -66,6 +68,7 @@ def denoise(config: DenoiseConfig, finished: Optional[Callable[[Any], None]] = N
     dtype = choose_dtype(config.precision, devices[0])
     state = checkpoint.load(config.model)
     network, trained = checkpoint.restore(state, config.model)
+    filler = checkpoint.restore_filler(state, config.model) if config.fill_wedge else None
     asked, config = config, config.for_model(trained)
     plans = [_plan(config, trained, group)]
     if config.denoise_halves:
@@ -75,25 +78,33 @@ def denoise(config: DenoiseConfig, finished: Optional[Callable[[Any], None]] = N
         files.make_folder(plan.config.output)
 
     console.announce_devices(devices, dtype, "denoising")
-    predictors = [_predictor(network, device, dtype, config, trained) for device in devices]
+    predictors, fillers = (
+        [_predictor(each, device, dtype, config, trained) for device in devices if each]
+        for each in (network, filler)
+    )
     tile_size = fit_to_memory(predictors, asked, config, trained)
     config = dataclasses.replace(config, tile_size=tile_size)
+    _say_what_the_model_is(config, state["voxel_size"], opened[0])
+    with reproducible(config.deterministic):
+        tomograms = list(itertools.chain(*opened))
+        _denoise_all(tomograms, predictors, fillers, config, trained, state["voxel_size"])
+    if finished:
+        finished([tomogram.volume for tomogram in opened[0]])
+    return list(plans[0].paths.values())
+
+
+def _say_what_the_model_is(config, voxel_size, tomograms):
+    """Say if it was not trained on tomograms like these; ``voxel_size``: the model's, in Å."""
     if config.model == PRETRAINED:
         console.say(
             "the model is the pretrained weights as they are; a training on these tomograms "
             "('f2fd train') usually gives better results"
         )
     elif not config.rescale:
-        volumes = [tomogram.volume for tomogram in opened[0]]
+        volumes = [tomogram.volume for tomogram in tomograms]
         warn_of_voxel_sizes(
-            volumes, state["voxel_size"], "the model was trained at", "; --rescale avoids it"
+            volumes, voxel_size, "the model was trained at", "; --rescale avoids it"
         )
-    with reproducible(config.deterministic):
-        tomograms = list(itertools.chain(*opened))
-        _denoise_all(tomograms, predictors, config, trained, state["voxel_size"])
-    if finished:
-        finished([tomogram.volume for tomogram in opened[0]])
-    return list(plans[0].paths.values())
 
 
 class Plan(NamedTuple):
@@ -111,12 +122,16 @@ class Plan(NamedTuple):
 
 
 class Tomogram(NamedTuple):
-    """A tomogram that is denoised: its ``box``, into the file ``path``; see :func:`box_of`."""
+    """A tomogram that is denoised: its ``box``, into the file ``path``; see :func:`box_of`.
+
+    ``tilt_range``: where its missing wedge is to be filled, the first and the last tilt (degrees).
+    """
 
     volume: Standardised
     box: Tuple[Any, Any]
     path: str
     made_of: str
+    tilt_range: Optional[Tuple[float, float]]
 
 
 def _open(plan, trained):
@@ -127,7 +142,10 @@ def _open(plan, trained):
         name = volume.source.path
         refuse_coarse(plan.config.dtype, name, volume.mean, volume.std)
         box = box_of(volume, plan.config.region)
-        tomograms.append(Tomogram(volume, box, plan.paths[name], plan.made_of[name]))
+        tilt_range = (
+            tilt_range_of(volume, plan.config.tilt_range) if plan.config.fill_wedge else None
+        )
+        tomograms.append(Tomogram(volume, box, plan.paths[name], plan.made_of[name], tilt_range))
     return tomograms
 
 
@@ -161,7 +179,7 @@ def _plan(config, trained, group):
     paths = files.output_paths(config.names(), config.output, config.result_file)
     results = []
     for path in paths.values():
-        results += files.volumes_of(path, config.std)
+        results += files.volumes_of(path, config.std, config.fill_wedge)
         results += [files.companion(path, files.PICTURE), files.companion(path, files.VERDICT)]
     files.refuse_existing(
         results,
@@ -175,7 +193,7 @@ def _plan(config, trained, group):
     todo = {
         name
         for name, path in paths.items()
-        if not (config.resume and _finished(path, config.std, made_of[name]))
+        if not (config.resume and _finished(path, config, made_of[name]))
     }
     lock.refuse_held(path for name, path in paths.items() if name in todo)
     return Plan(config, paths, made_of, todo)
@@ -197,12 +215,12 @@ def _fingerprints(config, trained):
     return found
 
 
-def _finished(path, std, made_of):
+def _finished(path, config, made_of):
     """Whether nothing is left to do for a result, which is then reported.
 
     Raises UserError if what is there was made of something else, or is a picture of the user's.
     """
-    names = files.volumes_of(path, std)
+    names = files.volumes_of(path, config.std, config.fill_wedge)
     there = [name for name in names if os.path.exists(name)]
     for name in there:
         noted = formats.open_volume(name, voxel_size=1.0).made_of
@@ -222,9 +240,9 @@ def _finished(path, std, made_of):
     return False
 
 
-def _denoise_all(tomograms, predictors, config, trained, voxel_size):
+def _denoise_all(tomograms, predictors, fillers, config, trained, voxel_size):
     """Denoise ``tomograms``, a list of :class:`Tomogram`, on all devices; ``voxel_size`` (Å) is
-    the model's.
+    the model's. ``fillers``: predictors that fill the missing wedge, one a device, or none.
 
     Each device has tomograms of its own while there is one for every device; of the rest, they
     share the tiles.
@@ -248,23 +266,27 @@ def _denoise_all(tomograms, predictors, config, trained, voxel_size):
     ahead = Prefetcher(perturbation_of, runs_asynchronously(predictors[0].device) and not pools)
 
     def denoise_number(workers, number):
-        volume, box, path, made_of = tomograms[number]
+        volume, box, path, made_of, tilt_range = tomograms[number]
+        filling = [fillers[predictors.index(worker)] for worker in workers if fillers]
         console.say(f"tomogram {number + 1} of {count}: {volume.source.path}")
         with lock.held(path):
             perturbation = ahead.get(number)
             if apart <= number < count - 1:
                 ahead.prefetch(number + 1)
             with in_contrast(
-                [predictor.network for predictor in workers],
+                [predictor.network for predictor in workers + filling],
                 perturbation.volume,
                 trained,
                 workers[0].device,
                 workers[0].dtype,
             ):
-                denoise_tomogram(box, perturbation, path, workers, config, trained, made_of)
+                whole = (config, trained, made_of)
+                denoise_tomogram(box, perturbation, path, workers, *whole)
+                if filling:
+                    fill_tomogram(box, perturbation, path, filling, *whole, tilt_range)
 
     def dismiss():
-        for predictor in predictors:
+        for predictor in predictors + fillers:
             predictor.dismissed.set()
 
     for _ in map_ordered(

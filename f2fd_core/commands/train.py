@@ -7,7 +7,9 @@ checkpoint.
 """
 
 import contextlib
+import dataclasses
 import gc
+import os
 from typing import Any, Callable, Optional
 
 import torch
@@ -15,9 +17,12 @@ import torch
 from f2fd_core.commands.inputs import open_ground_truth, open_volumes, warn_of_voxel_sizes
 from f2fd_core.config import NETWORK_MULTIPLE, TrainConfig, UserError
 from f2fd_core.network import checkpoint
+from f2fd_core.perturbation import perturbation_for_training
+from f2fd_core.perturbation.missing_wedge import Lessons
 from f2fd_core.runtime import console, distributed, files
 from f2fd_core.runtime.device import choose_devices, choose_dtype, prepare_cpu, reproducible
 from f2fd_core.runtime.run_folder import (
+    WEDGE,
     exclusive_run,
     existing_results,
     model_in,
@@ -32,20 +37,31 @@ from f2fd_core.training.trainer import Diverged, fit
 from f2fd_core.training.writer import Writer
 
 MOST_SETBACKS = 3
+# How often the network that fills the missing wedge goes on learning, each time from better
+# teachers.
+ROUNDS = 2
 
 
-def open_for_training(config, group=distributed.SINGLE_PROCESS, resumes=False):
+def open_for_training(
+    config,
+    group=distributed.SINGLE_PROCESS,
+    resumes=False,
+    perturbation_of=perturbation_for_training,
+):
     """A :class:`Training` at its first step, in the process's own random state.
 
     ``group``: the processes that train together; ``resumes``: whether there is a checkpoint to go
-    on from, which is not opened yet. Raises UserError for bad input, before anything is written.
+    on from, which is not opened yet; ``perturbation_of``: see :class:`Training`. Raises UserError
+    for bad input, before anything is written.
     """
     device = group.device(choose_devices(config.device), config.device)
     dtype = choose_dtype(
         config.precision, device, config.patch_size // NETWORK_MULTIPLE[config.network]
     )
     volumes = open_volumes(config)
-    training = Training(config, volumes, open_ground_truth(config, volumes), device, dtype, group)
+    training = Training(
+        config, volumes, open_ground_truth(config, volumes), device, dtype, group, perturbation_of
+    )
     if not resumes:
         trained_at = take_initial_weights(training)
         if trained_at:
@@ -90,13 +106,47 @@ def train(config: TrainConfig, finished: Optional[Callable[[Any], None]] = None)
             distributed.start(train, config, size)
             volumes = None
         else:
-            volumes = _train_in(group, config)
+            volumes = _train_in(group, config, perturbation_for_training)
+            if config.fill_wedge:
+                _learn_to_fill(group, config)
         if finished and group.rank == 0:
             finished(volumes)
     return model_in(config.output)
 
 
-def _train_in(group, config):
+def _learn_to_fill(group, config):
+    """Train a second network, which fills the missing wedge, and add it to the model.
+
+    Each round is a training with a folder of its own, which resumes as any other; of the second on,
+    the teachers are filled by the one before.
+    """
+    model = model_in(config.output)
+    _, state = group.agreed(
+        lambda: checkpoint.newest(checkpoint.folder_in(config.output), console.warn)
+    )
+    filler = ""
+    for number in range(1, ROUNDS + 1):
+        if group.rank == 0:
+            console.say(f"learning to fill the missing wedge: round {number} of {ROUNDS}")
+        own = dataclasses.replace(
+            config,
+            output=os.path.join(config.output, WEDGE, str(number)),
+            initial_model=filler or model,
+            start="automatic",
+            ground_truth=(),
+            steps=state["step"],
+            epochs=0,
+            fill_wedge=False,
+        )
+        lessons = Lessons(model, filler, config.tilt_range, state["noise"])
+        _train_in(group, own, lessons)
+        filler = model_in(own.output)
+    if group.rank == 0:
+        checkpoint.add_filler(model, filler)
+        console.say(f"{model} can fill the missing wedge: 'f2fd denoise --fill-wedge'")
+
+
+def _train_in(group, config, perturbation_of):
     """The whole of a training in one of its processes; returns its tomograms."""
     prepare_cpu(config.threads)
     results = files.results_among(config.tomograms)
@@ -109,13 +159,14 @@ def _train_in(group, config):
         existing_results(config)
     with reproducible(config.deterministic), contextlib.ExitStack() as stack:
         training = open_for_training(
-            config, group, config.resume and checkpoint.exists(config.output)
+            config, group, config.resume and checkpoint.exists(config.output), perturbation_of
         )
         if group.rank == 0:
             stack.enter_context(exclusive_run(config))
             prepare_folder(config)
         group.broadcast(None)  # nobody looks into the folder before it is prepared
-        console.announce_devices([training.device], training.dtype, "training")
+        if training.validated or not training.matched():  # else they are known from before
+            console.announce_devices([training.device], training.dtype, "training")
         if config.resume:
             resume(training)
         if group.rank == 0:
@@ -146,7 +197,9 @@ def _train_in(group, config):
                 )
             training = None  # there may be no room for two; it refers to itself
             gc.collect()
-            training = open_for_training(config, group, checkpoint.exists(config.output))
+            training = open_for_training(
+                config, group, checkpoint.exists(config.output), perturbation_of
+            )
             resume(training)
             training.slow_down(setbacks)
         if group.rank == 0:

@@ -19,6 +19,8 @@ NO_SETTINGS = (
     "denoise_halves",
     "ctf",
     "std",
+    "fill_wedge",
+    "tilt_range",
     "batch_size",
     "resume",
     "overwrite",
@@ -120,6 +122,15 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
         advanced=True,
         original="total_samples_prediction",
     )
+    fill_wedge: bool = param(
+        False,
+        "Fill the missing wedge",
+        "Also write <name>_filled.mrc: the denoised tomogram with what the model predicts in the "
+        "directions that no tilt measured. These are predictions, not data; 'f2fd check' says how "
+        "far to believe them. Needs a model that was trained with --fill-wedge.",
+        PREDICTION,
+    )
+    tilt_range: float = shared.tilt_range()
     std: bool = param(
         False,
         "Standard deviation map",

@@ -73,6 +73,23 @@ def rescale(help):
     return param(False, "Rescale", help, INPUT, advanced=True)
 
 
+def tilt_range():
+    """The largest tilt angle."""
+    return param(
+        0.0,
+        "Largest tilt angle",
+        "The tilts run from minus to plus this angle; what lies beyond is the missing wedge. 0: "
+        "found in each tomogram's spectrum.",
+        INPUT,
+        unit="degrees",
+        ge=0,
+        lt=90,
+        zero="automatic",
+        advanced=True,
+        only=("fill_wedge",),
+    )
+
+
 def seed():
     """The seed of all random numbers."""
     return param(

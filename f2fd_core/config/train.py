@@ -531,6 +531,18 @@ class TrainConfig(shared.TomogramsConfig):
     snr_falloff: float = filtering.filtering("snr_falloff", advanced=True, only=("deconvolve",))
     highpass: float = filtering.filtering("highpass", advanced=True, only=("deconvolve",))
 
+    fill_wedge: bool = param(
+        False,
+        "Learn to fill the missing wedge",
+        "After the training, train a second network to predict what the tilts could not measure, "
+        "from the denoised tomogram, rotated by 90 degrees about the tilt axis. It takes twice as "
+        "long again. 'f2fd denoise --fill-wedge' then also writes filled tomograms, and 'f2fd "
+        "check' says how far to believe them.",
+        TRAINING,
+        advanced=True,
+    )
+    tilt_range: float = shared.tilt_range()
+
     seed: int = shared.seed()
     checkpoint_every: int = param(
         100,
@@ -627,6 +639,12 @@ class TrainConfig(shared.TomogramsConfig):
                 f"--perturbation is {self.perturbation} and --half-maps names "
                 f"{len(self.half_maps)} files; expected "
                 f"{' or '.join(START_PERTURBATIONS)} with half-maps"
+            )
+        if self.fill_wedge and (self.perturbation != "noise_matched" or self.rescale):
+            raise UserError(
+                f"--fill-wedge is given with "
+                f"{'--rescale' if self.rescale else '--perturbation ' + self.perturbation}; "
+                "expected tomograms of one voxel size and the perturbation noise_matched"
             )
         if self.ground_truth and len(self.ground_truth) != len(names):
             raise UserError(

@@ -24,6 +24,8 @@ from f2fd_core.runtime.files import replaced
 
 FORMAT = "f2fd"
 VERSION = 2
+# Where a model has the weights of the network that fills the missing wedge, if it has some.
+FILLER = "filler"
 # The callables in a pickle of ours. PyTorch would call others, too, that are safe but may take any
 # amount of memory (bytearray) or make tensors of other kinds (nested, sparse, without content).
 CALLABLES = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch \w+Storage")
@@ -49,6 +51,27 @@ def save(path, weights, config, step, voxel_size, **training):
             archive.comment = _digest(archive)
         with open(partial, "wb") as stream:
             stream.write(content.getbuffer())
+
+
+def add_filler(path, filler):
+    """Add the network of the model file ``filler``, which fills the missing wedge, to that of
+    ``path``."""
+    known = ("format", "version", "config", "step", "voxel_size", "model", FILLER)
+    state = load(path)
+    more = {name: value for name, value in state.items() if name not in known}
+    config = TrainConfig.create(state["config"])
+    more[FILLER] = load(filler)["model"]
+    save(path, state["model"], config, state["step"], state["voxel_size"], **more)
+
+
+def restore_filler(state, path):
+    """The network of a loaded file that fills the missing wedge; raises UserError without one."""
+    if FILLER not in state:
+        raise UserError(
+            f"{path} has not learned to fill the missing wedge; expected a model that was trained "
+            "with --fill-wedge"
+        )
+    return restore(dict(state, model=state[FILLER]), path)[0]
 
 
 class _Unreadable(Exception):
@@ -145,7 +168,9 @@ def _problem(state, size):
         return f"its training step is {brief(step)}; expected a number of steps"
     if type(voxel_size) is not float or not (math.isfinite(voxel_size) and voxel_size > 0):
         return f"its voxel size is {brief(voxel_size)}; expected a positive number"
-    return _wrong_weights(state.get("model"), size)
+    return _wrong_weights(state.get("model"), size) or (
+        _wrong_weights(state[FILLER], size) if FILLER in state else ""
+    )
 
 
 def _wrong_weights(weights, size):

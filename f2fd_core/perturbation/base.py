@@ -24,10 +24,11 @@ class Pairs(NamedTuple):
 class Perturbation:
     """What perturbations have in common; by itself, for prediction from the tomogram as it is.
 
-    ``haste``: how much of a fast start of the training its noise is enough for, 0 to 1.
+    ``haste``: how much of a fast start of the training its noise is enough for, 0 to 1; ``judged``:
+    whether a network that learns from its pairs is judged by how well it denoises.
     """
 
-    haste = 1.0
+    haste, judged = 1.0, True
 
     def __init__(self, volume, config, device="cpu"):
         """``volume``: a :class:`~f2fd_core.data.volume.Standardised`; ``config``: a TrainConfig."""

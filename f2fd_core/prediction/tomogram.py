@@ -38,43 +38,18 @@ def box_of(volume, region):
 
 
 def denoise_tomogram(box, perturbation, path, predictors, config, trained, made_of):
-    """Denoise the ``box`` (see :func:`box_of`) of a perturbation's tomogram, in smaller tiles if a
-    GPU's memory does not suffice."""
+    """Denoise the ``box`` (see :func:`box_of`) of a perturbation's tomogram into the file ``path``,
+    with its standard deviation beside it if the DenoiseConfig wants that, and the picture."""
     volume = perturbation.volume
-    workers = []
-    for predictor in predictors:
-        workers += [(predictor, perturbation.on(predictor.device))] * predictor.tiles_in_flight()
-    side, multiple = config.tile_size, NETWORK_MULTIPLE[trained.network]
     # All models are called model.pt: the folders show which it is.
-    model = os.sep.join(os.path.abspath(config.model).split(os.sep)[-3:])
-    while True:
-        try:
-            std = _denoise_in_tiles(
-                volume,
-                box,
-                path,
-                workers,
-                side,
-                trained.network,
-                config.std,
-                "denoised by " + model,
-                made_of,
-                config.dtype,
-            )
-            break
-        except torch.cuda.OutOfMemoryError:
-            if side <= SMALLEST_TILE:
-                raise UserError(
-                    f"the GPU's memory does not suffice even for tiles of {side} "
-                    "voxels; expected a GPU with more free memory, or --device cpu"
-                )
-        # Only now, without the error, is there nothing that holds what the failed tile had taken.
-        torch.cuda.empty_cache()
-        side = halved(side, multiple)
-        console.warn(
-            f"the GPU's memory does not suffice; starting {volume.source.path} again "
-            f"with tiles of {side} voxels"
+    label = "denoised by " + os.sep.join(os.path.abspath(config.model).split(os.sep)[-3:])
+
+    def attempt(workers, side):
+        return _write_denoised(
+            volume, box, path, workers, side, trained.network, config, label, made_of
         )
+
+    std = _in_tiles_that_fit(attempt, perturbation, predictors, config, trained)
     console.say(f"written to {path}")
     excess = std / volume.std
     if excess > MOST_CONTRAST:
@@ -85,13 +60,83 @@ def denoise_tomogram(box, perturbation, path, predictors, config, trained, made_
         )
 
 
-def _denoise_in_tiles(volume, box, path, workers, side, network, std, label, made_of, dtype):
-    """Write the denoised ``box`` of a tomogram, with ``std`` its companion, and the picture.
+def predicted_box(box, perturbation, predictors, config, trained):
+    """What the networks of ``predictors`` make of the ``box`` of a perturbation's tomogram: an
+    array (Z, Y, X) in the file's units, on disk."""
 
-    ``workers``: a list of (Predictor, perturbation), which share the tiles of ``side`` voxels for
-    the ``network`` of this name; ``label``: what the headers say; ``dtype``: the files'. Only a
-    part of the tomogram is held in memory. Returns the standard deviation of what was written.
+    def attempt(workers, side):
+        result = DiskArray(box[1], np.float32).array
+        _predict_box(perturbation.volume, box, workers, side, trained.network, [result])
+        return result
+
+    return _in_tiles_that_fit(attempt, perturbation, predictors, config, trained)
+
+
+def _in_tiles_that_fit(attempt, perturbation, predictors, config, trained):
+    """What ``attempt(workers, side of the tiles)`` returns, in smaller tiles if a GPU's memory does
+    not suffice. The workers, (Predictor, perturbation), share the tiles."""
+    workers = []
+    for predictor in predictors:
+        workers += [(predictor, perturbation.on(predictor.device))] * predictor.tiles_in_flight()
+    side, multiple = config.tile_size, NETWORK_MULTIPLE[trained.network]
+    while True:
+        try:
+            return attempt(workers, side)
+        except torch.cuda.OutOfMemoryError:
+            if side <= SMALLEST_TILE:
+                raise UserError(
+                    f"the GPU's memory does not suffice even for tiles of {side} "
+                    "voxels; expected a GPU with more free memory, or --device cpu"
+                )
+        # Only now, without the error, is there nothing that holds what the failed tile had taken.
+        torch.cuda.empty_cache()
+        side = halved(side, multiple)
+        console.warn(
+            f"the GPU's memory does not suffice; starting {perturbation.volume.source.path} again "
+            f"with tiles of {side} voxels"
+        )
+
+
+def _write_denoised(volume, box, path, workers, side, network, config, label, made_of):
+    """Write the denoised ``box`` of a tomogram, what goes with it, and the picture.
+
+    ``workers`` share the tiles of ``side`` voxels for the ``network`` of this name; ``label``: what
+    the headers say. Only a part of the tomogram is held in memory. Returns the standard deviation
+    of what was written.
     """
+    with contextlib.ExitStack() as stack:
+        outputs = [
+            stack.enter_context(
+                formats.new_volume(
+                    name,
+                    **volume.source.header(*box),
+                    labels=volume.source.labels,
+                    done=label,
+                    made_of=made_of,
+                    dtype=config.dtype,
+                )
+            )
+            for name in files.volumes_of(path, config.std)
+        ]
+        _predict_box(volume, box, workers, side, network, outputs)
+        if config.std:
+            for slab in slabs(box[1]):
+                # Resampled, a variance may be below 0 where it changes abruptly.
+                outputs[1][slab] = np.sqrt(np.maximum(outputs[1][slab], 0)) * volume.std
+        after = [np.array(outputs[0][index]) for index in figures.central_slices(box[1])]
+        # The denoised tomogram gets its name last: where it is, nothing is left to do.
+        figures.draw_slices(
+            volume.central_sections(*box),
+            after,
+            files.companion(path, files.PICTURE),
+            volume.source.name,
+        )
+        return Intensities.measured(outputs[0]).std
+
+
+def _predict_box(volume, box, workers, side, network, outputs):
+    """Predict the ``box`` of a volume, tile by tile, into ``outputs``, arrays of its shape: the
+    mean in the file's units and, if there is a second one, the variance."""
     inside = box if volume.rescaling is None else ((0, 0, 0), volume.shape)
     first, shape = with_context(inside, volume)
     tiles = tiling(shape, side, network)
@@ -109,21 +154,7 @@ def _denoise_in_tiles(volume, box, path, workers, side, network, std, label, mad
 
     for predictor, _ in workers:
         predictor.cancelled.clear()
-    with contextlib.ExitStack() as stack:
-        outputs = [
-            stack.enter_context(
-                formats.new_volume(
-                    name,
-                    **volume.source.header(*box),
-                    labels=volume.source.labels,
-                    done=label,
-                    made_of=made_of,
-                    dtype=dtype,
-                )
-            )
-            for name in files.volumes_of(path, std)
-        ]
-        bar = stack.enter_context(console.progress(len(tiles), "tile"))
+    with console.progress(len(tiles), "tile") as bar:
         direct = volume.rescaling is None and shape == box[1]
         blended = outputs if direct else [_blank(shape, volume) for _ in outputs]
         for _ in tiles.blend(map_ordered(predict, tiles.starts(), workers, cancel), blended):
@@ -131,19 +162,6 @@ def _denoise_in_tiles(volume, box, path, workers, side, network, std, label, mad
         if not direct:
             for output, values in zip(outputs, blended):
                 output[:] = _in_box(values, first, box, volume.rescaling)
-        if std:
-            for slab in slabs(box[1]):
-                # Resampled, a variance may be below 0 where it changes abruptly.
-                outputs[1][slab] = np.sqrt(np.maximum(outputs[1][slab], 0)) * volume.std
-        after = [np.array(outputs[0][index]) for index in figures.central_slices(box[1])]
-        # The denoised tomogram gets its name last: where it is, nothing is left to do.
-        figures.draw_slices(
-            volume.central_sections(*box),
-            after,
-            files.companion(path, files.PICTURE),
-            volume.source.name,
-        )
-        return Intensities.measured(outputs[0]).std
 
 
 def _in_box(values, first, box, rescaling):

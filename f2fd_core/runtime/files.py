@@ -15,6 +15,7 @@ PARTIAL, MRC = ".part", ".mrc"
 ZARR = ".zarr"  # a folder, an OME-Zarr image
 ENDINGS = (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali", ZARR)
 DENOISED, DEVIATION, DECONVOLVED = "_denoised.mrc", "_std.mrc", "_deconvolved.mrc"
+FILLED = "_filled.mrc"
 PICTURE, VERDICT = "_slices.png", "_check.json"
 NAME = "{name}"
 """What stands for the tomogram's name in the pattern of a result's."""
@@ -178,7 +179,8 @@ def in_format(ending, path):
 def results_among(tomograms, pattern=NAME + DENOISED):
     """Those of the tomograms that are, by their names, results of others of them, as ``*.mrc`` in
     a folder with results gives them. ``pattern``: as for :func:`output_paths`."""
-    patterns = {pattern, NAME + DENOISED, NAME + DEVIATION, NAME + DECONVOLVED} - {NAME + ".mrc"}
+    own = {NAME + ending for ending in (DENOISED, DEVIATION, DECONVOLVED, FILLED)}
+    patterns = {pattern, *own} - {NAME + ".mrc"}
     made = {
         in_format(each, path).replace(NAME, stem(path)) for path in tomograms for each in patterns
     }
@@ -265,6 +267,8 @@ def companion(path, ending):
     return whole + in_format(ending, path)
 
 
-def volumes_of(path, std):
-    """The denoised tomogram and, if that is wanted, its standard deviation."""
-    return [path, companion(path, DEVIATION)] if std else [path]
+def volumes_of(path, std, filled=False):
+    """The denoised tomogram and, if they are wanted, its standard deviation and the same with its
+    missing wedge filled."""
+    wanted = ((DEVIATION, std), (FILLED, filled))
+    return [path, *(companion(path, ending) for ending, yes in wanted if yes)]

@@ -10,7 +10,15 @@ from typing import Dict, List, NamedTuple, Sequence
 from f2fd_core.config import UserError
 from f2fd_core.config.shared import AUTOMATIC
 from f2fd_core.runtime import star
-from f2fd_core.runtime.files import DECONVOLVED, DENOISED, DEVIATION, ENDINGS, in_format, is_zarr
+from f2fd_core.runtime.files import (
+    DECONVOLVED,
+    DENOISED,
+    DEVIATION,
+    ENDINGS,
+    FILLED,
+    in_format,
+    is_zarr,
+)
 
 LIST = ".txt"
 # What marks one half in a file's name or in that of its folder; the other halves of a pair have
@@ -79,7 +87,7 @@ def _in_folder(folder):
         if name.lower().endswith(ENDINGS)
         and not name.startswith(".")
         and not name.endswith(
-            tuple(in_format(ending, name) for ending in (DENOISED, DEVIATION, DECONVOLVED))
+            tuple(in_format(ending, name) for ending in (DENOISED, DEVIATION, DECONVOLVED, FILLED))
         )
         and not mark_of(name)
     ]

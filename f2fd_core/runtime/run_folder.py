@@ -8,13 +8,14 @@ import shutil
 from f2fd_core.config import TrainConfig, UserError, brief, flag
 from f2fd_core.runtime import files, lock
 
-MASKS = "masks"
+MASKS, WEDGE = "masks", "wedge"
 RESULTS = (
     "model.pt",
     "log.csv",
     "checkpoints",
     "previews",
     MASKS,
+    WEDGE,
     "loss.png",
     "slices.png",
     "histogram.png",
@@ -31,6 +32,8 @@ CHANGEABLE = (
     "initial_model",
     "output",
     "voxel_size",
+    "fill_wedge",
+    "tilt_range",
     "steps",
     "epochs",
     "preset",

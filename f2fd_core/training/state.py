@@ -31,7 +31,18 @@ SETBACK_RATE = 0.3
 class Training:
     """A training under way: network, optimizer, data and the number of steps done."""
 
-    def __init__(self, config, volumes, truths, device, dtype, group=distributed.SINGLE_PROCESS):
+    def __init__(
+        self,
+        config,
+        volumes,
+        truths,
+        device,
+        dtype,
+        group=distributed.SINGLE_PROCESS,
+        perturbation_of=perturbation_for_training,
+    ):
+        """``perturbation_of``: makes the perturbation of a volume, given it, the configuration and
+        the device."""
         self.config, self.volumes, self.truths = config, volumes, truths
         self.device, self.dtype, self.group = device, dtype, group
         self.checkpoints = checkpoint.folder_in(config.output)
@@ -53,14 +64,14 @@ class Training:
             else None
         )
         self.cubes = ValidationCubes(self.shapes, patches, config.patch_size, config.seed)
-        # What the pairs of the other perturbations have in common makes their loss dishonest.
-        self.validated = config.automatic() or config.perturbation in START_PERTURBATIONS
         # ``last``: with the validation after the last step, for the choice of the model alone.
         self.best, self.last = EarlyStopping(), None
         self.loss_of = training_loss(config)
-        self.perturbations = [
-            perturbation_for_training(volume, config, device) for volume in volumes
-        ]
+        self.perturbations = [perturbation_of(volume, config, device) for volume in volumes]
+        # What the pairs of the other perturbations have in common makes their loss dishonest.
+        self.validated = all(perturbation.judged for perturbation in self.perturbations) and (
+            config.automatic() or config.perturbation in START_PERTURBATIONS
+        )
         self.schedule = Schedule(
             self.optimizer,
             config,

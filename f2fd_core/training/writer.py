@@ -53,7 +53,7 @@ class Writer:
             self._report_specimens()
         if training.step == 0:
             console.say(f"starting from {training.config.origin()}")
-        if training.matched():
+        if training.matched() and training.validated:
             scales = sorted(
                 {f"{perturbation.scale:.2f}" for perturbation in training.perturbations}
             )
