@@ -208,14 +208,17 @@ def run_versions(argv=None):
 
         git worktree add /somewhere/else v1.1
         python benchmarks/quality.py versions /somewhere/else [--cases cell ...] [--seeds 3 ...]
+        python benchmarks/quality.py versions [--cases cell ...]     # this version alone
 
-    Both train on a case's tomogram and denoise it, as programs of their own. Prints the correlation
+    They train on a case's tomogram and denoise it, as programs of their own. Prints the correlation
     with the noise-free reconstruction, the lowest change of the Fourier shell correlation with it
     over the noisy tomogram's, the shell of that, and the seconds that the training took. Without a
     reference (empty): the standard deviation that is left.
     """
     parser = harness.parser(run_versions)
-    parser.add_argument("code", metavar="FOLDER", help="with the other version's f2fd_core")
+    parser.add_argument(
+        "code", metavar="FOLDER", nargs="?", help="with the other version's f2fd_core"
+    )
     parser.add_argument("--cases", nargs="+", default=SIMULATED)
     parser.add_argument("--seeds", type=int, nargs="+", default=[3])
     parser.add_argument("--snr", type=float, default=0.1)
@@ -229,7 +232,10 @@ def run_versions(argv=None):
         for name in options.cases:
             with tempfile.TemporaryDirectory() as folder:
                 case = harness.simulated(name, options.shape, options.snr, seed, folder)
-                for version, code in (("other", options.code), ("this", HERE)):
+                versions = {"other": options.code, "this": HERE}
+                for version, code in versions.items():
+                    if not code:
+                        continue
                     result, seconds = result_of(os.path.abspath(code), case.tomogram, folder)
                     print(
                         f"| {name} | {seed} | {version} | {row(result, case)} {seconds:.0f} |",

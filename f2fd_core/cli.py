@@ -65,7 +65,7 @@ def _parsed(argv):
         names = [
             os.path.join(".", name) if name.startswith("-") else name for name in argv[cut + 1 :]
         ]
-        return argv[0], vars(commands[argv[0]].parse_intermixed_args(argv[1 : cut + 1] + names))
+        return argv[0], vars(commands[argv[0]].parse_words(argv[1 : cut + 1] + names))
     parser.parse_args(argv)
     raise UserError(f"no command given; expected one of {', '.join(COMMANDS)} (see 'f2fd --help')")
 

@@ -80,7 +80,7 @@ def simulated(seed, shape):
         shape=shape,
         seed=seed,
         voxel_size=random.uniform(6, 20),
-        tilt_range=random.uniform(40, 66),
+        tilt_range=(random.uniform(40, 66),),
         tilt_step=float(random.choice([1, 1.5, 2, 3, 4, 6])),
         defocus=random.uniform(1, 5),
         thickness=int(random.uniform(1, 2.5) * shape[0]) if full else 0,

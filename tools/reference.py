@@ -20,7 +20,7 @@ def _shown(value):
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
-        return " ".join(map(str, value))
+        return " ".join(map(_shown, value))
     return "" if value == "" else f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -13,14 +13,19 @@ from f2fd_core.data import formats, mrc
 from f2fd_core.runtime import files
 from f2fd_core.simulation.microscope import simulate_volumes
 
-SIRT_ITERATIONS = 10
 DENSE_STEP = 0.5
 LOW_PASS, LOW_PASS_WIDTH = 0.25, 0.03
 INT8_RANGE = 4.0
+# Cells that are tilted or reconstructed in another way.
+RECONSTRUCTED: Dict[str, Dict[str, Any]] = {
+    "sirt": dict(sirt_iterations=10),
+    "insertion": dict(reconstruction="insertion"),
+    "odd-tilts": dict(tilt_range=(-50.0, 65.0)),
+}
 # A lamella such as the real one among the test data; how many times as thick as the volume it is,
 # and its signal-to-noise ratio over that of the other cases, at which its halves agree so well.
 IN_SITU: Dict[str, Any] = dict(
-    voxel_size=14.56, defocus=2.0, half_maps="tilts", tilt_range=57.0, specimen="crowded"
+    voxel_size=14.56, defocus=2.0, half_maps="tilts", tilt_range=(57.0,), specimen="crowded"
 )
 THICKER = 2.5
 IN_SITU_SNR = 15.0
@@ -112,7 +117,7 @@ def _simulation(name, config, snr, seed):
             voxel_size=14.56,
             defocus=2.0,
             specimen="crowded",
-            tilt_range=57.0,
+            tilt_range=(57.0,),
         )
     if name == "in-situ":
         return SimulateConfig(
@@ -133,7 +138,7 @@ def _simulation(name, config, snr, seed):
         seed=seed,
         defocus=config.defocus,
         specimen=name if name in ("spheres", "crowded", "empty") else "cell",
-        sirt_iterations=SIRT_ITERATIONS if name == "sirt" else 0,
+        **RECONSTRUCTED.get(name, {}),
     )
 
 

@@ -12,6 +12,34 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         raise UserError(f"{message} (see '{self.prog} --help')")
 
+    def parse_words(self, words):
+        """Parse options and files in any order: what is no number behind an option of any number of
+        numbers is a file, as in ``--tilt-range 60 OUTPUT``."""
+        several = {
+            name
+            for action in self._actions
+            if action.nargs == "+" and action.type in (int, float)
+            for name in action.option_strings
+        }
+        order, option = [], None  # option: where such a one stands
+        for word in words:
+            if word.startswith("--"):
+                option = len(order) if word in several else None
+            elif option is not None and len(order) > option + 1 and not _is_number(word):
+                order.insert(option, word)
+                option += 1
+                continue
+            order.append(word)
+        return self.parse_intermixed_args(order)
+
+
+def _is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
 
 def _number(kind, zero):
     """A converter that also takes the word for what 0 stands for."""

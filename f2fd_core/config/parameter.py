@@ -116,6 +116,8 @@ def _checked(name, kind, value, spec, default=None):
     """Return ``value`` as the field's type, or raise a UserError that names the option."""
     item = item_type(kind)
     if item is not None:
+        if item is not str and type(value) in (int, float):
+            value = (value,)  # a parameter that once was a single number, such as --tilt-range
         if not isinstance(value, (list, tuple)):
             raise UserError(f"{flag(name)} is {brief(value)}; expected a list")
         if spec.length and len(value) != spec.length and tuple(value) != default:

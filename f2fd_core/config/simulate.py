@@ -1,10 +1,11 @@
 """Parameters of ``f2fd simulate``."""
 
+import math
 from dataclasses import dataclass
 from typing import Tuple
 
 from f2fd_core.config import filtering, shared
-from f2fd_core.config.parameter import INPUT, Config, param
+from f2fd_core.config.parameter import INPUT, Config, UserError, param
 
 
 @dataclass(frozen=True)
@@ -53,17 +54,24 @@ class SimulateConfig(Config):
         INPUT,
         choices=("cell", "crowded", "spheres", "shapes", "matter", "empty"),
     )
-    tilt_range: float = param(
-        60.0,
+    tilt_range: Tuple[float, ...] = param(
+        (60.0,),
         "Tilt range",
-        "Tilts run from minus to plus this angle.",
+        "Tilts run from minus to plus this angle, or from the first to the second of two: -50 65, "
+        "say, as of a lamella with a pre-tilt.",
         INPUT,
         unit="degrees",
-        gt=0,
+        gt=-90,
         lt=90,
     )
     tilt_step: float = param(
-        3.0, "Tilt step", "Angle between two tilts.", INPUT, unit="degrees", ge=0.1, le=30
+        3.0,
+        "Tilt step",
+        "Angle between two tilts, which are its multiples.",
+        INPUT,
+        unit="degrees",
+        ge=0.1,
+        le=30,
     )
     thickness: int = param(
         0,
@@ -89,16 +97,58 @@ class SimulateConfig(Config):
     defocus: float = param(
         3.0, "Defocus", "Defocus of the microscope (300 kV, Cs 2.7 mm).", INPUT, **filtering.DEFOCUS
     )
+    reconstruction: str = param(
+        "wbp",
+        "Reconstruction",
+        "How the volume is made of the tilts.\n"
+        "wbp: weighted back-projection, as in IMOD.\n"
+        "insertion: the tilts' Fourier transforms are inserted into that of the volume and divided "
+        "by the sum of their weights, as in WarpTools.",
+        INPUT,
+        choices=("wbp", "insertion"),
+    )
     sirt_iterations: int = param(
         0,
         "SIRT-like filter",
         "Reconstruct with IMOD's SIRT-like filter "
         "for this many iterations, which passes low frequencies and "
-        "dampens high ones. 0: weighted back-projection.",
+        "dampens high ones. 0: no such filter.",
         INPUT,
         unit="iterations",
         ge=0,
         zero="off",
+        only=("reconstruction", "wbp"),
     )
     seed: int = shared.seed()
     overwrite: bool = shared.overwrite()
+
+    def check(self):
+        given = " ".join(f"{angle:g}" for angle in self.tilt_range)
+        if len(self.tilt_range) not in (1, 2):
+            raise UserError(
+                f"--tilt-range has {len(self.tilt_range)} values; expected one angle, or two"
+            )
+        if len(self.tilt_range) == 1 and self.tilt_range[0] <= 0:
+            raise UserError(
+                f"--tilt-range is {given}; expected above 0, or two angles, from and to"
+            )
+        least = 2 if self.half_maps == "tilts" else 1
+        if len(self.tilts()) < least:
+            raise UserError(
+                f"--tilt-range is {given} and --tilt-step is {self.tilt_step:g}, which makes "
+                f"{len(self.tilts())} tilts; expected at least {least}, the lower angle first"
+            )
+        if self.sirt_iterations and self.reconstruction != "wbp":
+            raise UserError(
+                f"--sirt-iterations is {self.sirt_iterations} and --reconstruction is "
+                f"{self.reconstruction}; expected 0 iterations, or wbp"
+            )
+
+    def tilts(self):
+        """The tilt angles in degrees, ascending: the multiples of the step in the range."""
+        lowest, highest = self.tilt_range[0], self.tilt_range[-1]
+        if len(self.tilt_range) == 1:
+            lowest = -highest
+        first = math.ceil(lowest / self.tilt_step - 1e-6)
+        last = math.floor(highest / self.tilt_step + 1e-6)
+        return [step * self.tilt_step for step in range(first, last + 1)]

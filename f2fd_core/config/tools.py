@@ -50,6 +50,8 @@ BENCHMARK_CASES = (
     "spheres",
     "crowded",
     "sirt",
+    "insertion",
+    "odd-tilts",
     "uneven",
     "lowpass",
     "binned",
@@ -121,14 +123,15 @@ class BenchmarkConfig(Config):
     cases: Tuple[str, ...] = param(
         ("cell", "spheres"),
         "Cases",
-        "Simulated tomograms. cell, spheres, crowded, empty: the "
-        "specimen; the others are a cell: sirt: SIRT-like reconstruction; uneven: noise that "
-        "changes with depth and towards the borders; lowpass, binned: without the highest "
-        "frequencies; int8: rounded to 256 values; noisefree; thick: three times as thick and as "
-        "wide and half as long, scored against a reconstruction from many more tilts. in-situ: a "
-        "crowded cell, two and a half times as thick as the volume, with half-maps of every other "
-        "tilt. real-noise: a cell of 64 x 64 x 64 voxels in the noise of a real one, which is read "
-        "from the folder lamella of that named by the environment variable F2FD_TEST_DATA.",
+        "Simulated tomograms. cell, spheres, crowded, empty: the specimen; the others are a cell: "
+        "sirt: SIRT-like reconstruction; insertion: direct Fourier insertion; odd-tilts: from -50 "
+        "to 65 degrees; uneven: noise that changes with depth and towards the borders; lowpass, "
+        "binned: without the highest frequencies; int8: rounded to 256 values; noisefree; thick: "
+        "three times as thick and as wide and half as long, scored against a reconstruction from "
+        "many more tilts. in-situ: a crowded cell, two and a half times as thick as the volume, "
+        "with half-maps of every other tilt. real-noise: a cell of 64 x 64 x 64 voxels in the noise "
+        "of a real one, which is read from the folder lamella of that named by the environment "
+        "variable F2FD_TEST_DATA.",
         INPUT,
         choices=BENCHMARK_CASES,
     )

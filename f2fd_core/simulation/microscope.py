@@ -1,4 +1,4 @@
-"""Synthetic tomograms with ground truth: tilt series of a specimen, noise, back-projection.
+"""Synthetic tomograms with ground truth: tilt series of a specimen, noise, reconstruction.
 
 Volumes are (Z, Y, X), tilt series (tilts, Y, X); the tilt axis is Y. Density is positive for
 matter; projections and reconstructions have the contrast of the microscope, matter dark.
@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from f2fd_core.filters.ctf import contrast_transfer
 from f2fd_core.runtime.randomness import derived_seed
+from f2fd_core.simulation.reconstruction import reconstruct
 from f2fd_core.simulation.specimen import build_specimen
 
-SIRT_STEP = 0.00195
 FILES = ("tomogram", "odd", "even", "clean", "density", "membrane")
 
 
@@ -68,50 +68,11 @@ def noise_transfer(shape):
     return amplitude / full.square().mean().sqrt()
 
 
-def back_project(series, angles, depth, sirt_iterations=0):
-    """Weighted back-projection of (..., tilts, Y, X) to (..., Z, Y, X) with ``depth`` sections.
-
-    The weight is the ramp |k| across the tilt axis with a Gaussian roll-off from 0.4 cycles per
-    pixel (Radermacher, in Electron Tomography, 1992). With ``sirt_iterations`` n above 0 it is
-    multiplied by 1 - (1 - a / |k|)^n, what n iterations of SIRT let through (IMOD's SIRT-like
-    filter).
-    """
-    width = series.shape[-1]
-    frequency = torch.fft.rfftfreq(width)
-    ramp = frequency.clamp(min=0.25 / width) * torch.exp(
-        -0.5 * ((frequency - 0.4).clamp(min=0) / 0.05) ** 2
-    )
-    if sirt_iterations:
-        left = (1 - SIRT_STEP / frequency.clamp(min=SIRT_STEP)) ** sirt_iterations
-        ramp = ramp * (1 - left)
-    weighted = torch.fft.irfft(torch.fft.rfft(series) * ramp, n=width)
-    z = torch.arange(depth)[:, None] - (depth - 1) / 2
-    x = torch.arange(width)[None, :] - (width - 1) / 2
-    flat = weighted.new_zeros(series.shape[:-3] + (series.shape[-2], depth * width))
-    for number, angle in enumerate(angles):
-        position = (x * math.cos(angle) + z * math.sin(angle) + (width - 1) / 2).flatten()
-        below = position.floor().long().clamp(0, width - 2)
-        weight = position - below
-        inside = (position >= 0) & (position <= width - 1)
-        image = weighted[..., number, :, :]
-        flat += image[..., below] * ((1 - weight) * inside) + image[..., below + 1] * (
-            weight * inside
-        )
-    volume = flat.unflatten(-1, (depth, width)) * (math.pi / len(angles))
-    return volume.transpose(-3, -2)
-
-
-def tilt_angles(config):
-    """Tilt angles in radians, symmetric about zero."""
-    count = int(config.tilt_range / config.tilt_step + 1e-6)
-    return [math.radians(step * config.tilt_step) for step in range(-count, count + 1)]
-
-
 def _beyond_the_volume(config):
     """(voxels above and below, voxels to the left and right) of the volume that the specimen
     fills, too: as far as the rays through the volume go in it."""
     above = max(config.thickness - config.shape[0], 0) // 2
-    return above, math.ceil(above * math.tan(math.radians(config.tilt_range)))
+    return above, math.ceil(above * math.tan(math.radians(max(map(abs, config.tilt_range)))))
 
 
 def simulate_volumes(config):
@@ -130,13 +91,14 @@ def simulate_volumes(config):
         config.specimen,
         config.seed,
     )
-    angles = tilt_angles(config)
+    angles = [math.radians(tilt) for tilt in config.tilts()]
     density = torch.from_numpy(specimen.density)
     shape = specimen.shape[1:]
     clean = filtered(
         project(density, angles), phase_flipped_transfer(shape, config.voxel_size, config.defocus)
     )
-    sigma = (float(clean[len(angles) // 2].std()) or 1.0) / math.sqrt(config.snr)
+    untilted = clean[min(range(len(angles)), key=lambda number: abs(angles[number]))]
+    sigma = (float(untilted.std()) or 1.0) / math.sqrt(config.snr)
     # Fewer electrons come through the longer path of a tilted specimen.
     sigmas = torch.tensor([sigma / math.sqrt(math.cos(angle)) for angle in angles])
     generator = torch.Generator().manual_seed(derived_seed(config.seed))
@@ -144,9 +106,7 @@ def simulate_volumes(config):
     noise = filtered(noise, noise_transfer(shape)) * (math.sqrt(2) * sigmas[:, None, None])
 
     def reconstructed(series, every=slice(None)):
-        volumes = back_project(
-            series[..., every, :, :], angles[every], depth, config.sirt_iterations
-        )
+        volumes = reconstruct(series[..., every, :, :], angles[every], depth, config)
         return volumes[..., beside : beside + width].numpy()
 
     if config.half_maps == "tilts":
