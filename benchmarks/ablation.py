@@ -253,6 +253,8 @@ NOISE_CASES = (
     "crowded",
     "crowded@1",
     "sirt",
+    "insertion",
+    "odd-tilts",
     "binned",
     "lowpass",
     "spheres@0.3",
@@ -300,6 +302,13 @@ def bands(power, size):
     )
 
 
+def over_the_windows(model, shape):
+    """What a NoiseModel's power in a volume of ``shape`` is in the mean of the windows that measure
+    it, over where its profile is 1."""
+    corners = periodogram.window_corners(shape, model.window)
+    return float(model.profile.of_windows(corners, model.window).mean())
+
+
 def run_noise(argv=None):
     """How well the noise is separated from the signal, before there is a network.
 
@@ -336,6 +345,7 @@ def run_noise(argv=None):
                 }
             first = models["default"]
             truth = bands(true_power(noise, first.window), first.window)
+            truth /= over_the_windows(first, noise.shape)
             share = truth / bands(first.total, first.window)
             cells = []
             for name, model in models.items():

@@ -135,8 +135,8 @@ class SimulateConfig(Config):
         least = 2 if self.half_maps == "tilts" else 1
         if len(self.tilts()) < least:
             raise UserError(
-                f"--tilt-range is {given} and --tilt-step is {self.tilt_step:g}, which makes "
-                f"{len(self.tilts())} tilts; expected at least {least}, the lower angle first"
+                f"--tilt-range is {given} and --tilt-step is {self.tilt_step:g}; expected at least "
+                f"{least} multiples of the step in the range, the lower angle first"
             )
         if self.sirt_iterations and self.reconstruction != "wbp":
             raise UserError(

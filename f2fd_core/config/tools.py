@@ -129,9 +129,9 @@ class BenchmarkConfig(Config):
         "binned: without the highest frequencies; int8: rounded to 256 values; noisefree; thick: "
         "three times as thick and as wide and half as long, scored against a reconstruction from "
         "many more tilts. in-situ: a crowded cell, two and a half times as thick as the volume, "
-        "with half-maps of every other tilt. real-noise: a cell of 64 x 64 x 64 voxels in the noise "
-        "of a real one, which is read from the folder lamella of that named by the environment "
-        "variable F2FD_TEST_DATA.",
+        "with half-maps of every other tilt. real-noise: a cell of 64 x 64 x 64 voxels in the "
+        "noise of a real one, which is read from the folder lamella of that named by the "
+        "environment variable F2FD_TEST_DATA.",
         INPUT,
         choices=BENCHMARK_CASES,
     )

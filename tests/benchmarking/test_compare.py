@@ -48,6 +48,14 @@ def test_uneven_noise_changes_with_depth_and_the_specimen_does_not(case):
     np.testing.assert_allclose(uneven["tomogram"], (uneven["odd"] + uneven["even"]) / 2, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["sirt", "insertion", "odd-tilts"])
+def test_a_cell_tilted_or_reconstructed_otherwise_is_the_same_specimen(case, name):
+    (_, usual), (_, other) = case("cell"), case(name)
+    np.testing.assert_array_equal(usual["density"], other["density"])
+    assert np.corrcoef(usual["clean"].ravel(), other["clean"].ravel())[0, 1] > 0.5
+    assert not np.allclose(usual["clean"], other["clean"], atol=0.05 * usual["clean"].std())
+
+
 def test_low_passed_volumes_have_an_empty_band(case):
     _, volumes = case("lowpass")
     high = fourier.radial_frequency(SHAPE) > 0.3

@@ -506,6 +506,59 @@ def test_shape_needs_three_sides():
         SimulateConfig(shape=(32, 32))
 
 
+@pytest.mark.parametrize(
+    ("words", "tilt_range"),
+    [
+        (["out", "--tilt-range", "57"], (57.0,)),
+        (["--tilt-range", "57", "out"], (57.0,)),
+        (["--tilt-range=57", "out"], (57.0,)),
+        (["out", "--tilt-range", "-50", "65"], (-50.0, 65.0)),
+        (["--tilt-range", "-50", "65", "out", "--seed", "3"], (-50.0, 65.0)),
+    ],
+)
+def test_a_tilt_range_is_one_angle_or_two_and_a_folder_may_follow(words, tilt_range):
+    settings, _ = cli.parse(["simulate", *words])
+    assert (settings.output, settings.tilt_range) == ("out", tilt_range)
+    assert SimulateConfig.create(json.loads(settings.to_json())) == settings
+
+
+def test_a_single_number_stands_for_a_list_of_one():
+    """As a tilt range is in files and programs for earlier versions; a name stands for none."""
+    assert SimulateConfig.create({"tilt_range": 57}).tilt_range == (57.0,)
+    with pytest.raises(UserError, match="--shape has 1 values; expected 3"):
+        SimulateConfig(shape=32)
+    with pytest.raises(UserError, match="--tilt-range is True; expected a list"):
+        SimulateConfig(tilt_range=True)
+
+
+@pytest.mark.reliability
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"tilt_range": -60}, "--tilt-range is -60; expected above 0, or two angles"),
+        ({"tilt_range": (-90, 60)}, "--tilt-range is -90.0; expected above -90"),
+        ({"tilt_range": (1, 2, 3)}, "--tilt-range has 3 values; expected one angle, or two"),
+        ({"tilt_range": ()}, "--tilt-range has 0 values; expected one angle, or two"),
+        (
+            {"tilt_range": (65, -50)},
+            "--tilt-range is 65 -50 and --tilt-step is 3; expected at least 1 multiples of ",
+        ),
+        (
+            {"tilt_range": 2, "half_maps": "tilts"},
+            "--tilt-range is 2 and --tilt-step is 3; expected at least 2 multiples of the step in",
+        ),
+        (
+            {"reconstruction": "insertion", "sirt_iterations": 5},
+            "--sirt-iterations is 5 and --reconstruction is insertion; expected 0 iterations, or ",
+        ),
+    ],
+)
+def test_tilts_and_reconstructions_that_cannot_be(values, words):
+    with pytest.raises(UserError) as caught:
+        SimulateConfig.create(values)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_std_needs_two_predictions():
     with pytest.raises(UserError, match="--predictions is 1; expected at least 2 for --std"):
         DenoiseConfig(predictions=1, std=True).for_model(TrainConfig())

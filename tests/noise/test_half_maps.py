@@ -168,7 +168,8 @@ def test_tomograms_in_another_order_than_their_half_maps_are_refused(
         dict(specimen="crowded"),
         dict(specimen="empty"),
         dict(sirt_iterations=10),
-        dict(half_maps="tilts", thickness=80, tilt_range=57.0),
+        dict(reconstruction="insertion"),
+        dict(half_maps="tilts", thickness=80, tilt_range=(-50.0, 65.0)),
     ),
 )
 def test_right_half_maps_are_taken_without_a_word(snr, change, write, capsys):

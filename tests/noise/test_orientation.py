@@ -35,7 +35,12 @@ def test_the_missing_wedge_shows_how_a_volume_lies(axes, small):
 @pytest.mark.parametrize("axes", [(0, 1, 2), (0, 2, 1), (1, 0, 2)])
 @pytest.mark.parametrize(
     "change",
-    (dict(sirt_iterations=10), dict(specimen="empty"), dict(thickness=80, tilt_range=57.0)),
+    (
+        dict(sirt_iterations=10),
+        dict(reconstruction="insertion"),
+        dict(specimen="empty", tilt_range=(-50.0, 65.0)),
+        dict(thickness=80, tilt_range=57.0),
+    ),
 )
 def test_whatever_the_reconstruction(axes, change):
     volume = simulate_volumes(SimulateConfig(shape=(32, 64, 64), snr=0.3, seed=3, **change))

@@ -49,6 +49,7 @@ def test_the_network_is_inverted_for_a_tomogram_of_the_other_contrast(write, tmp
         dict(snr=0.02),
         dict(specimen="spheres"),
         dict(specimen="crowded", sirt_iterations=10),
+        dict(specimen="crowded", reconstruction="insertion", tilt_range=(-50.0, 65.0)),
     ),
 )
 def test_no_false_alarm(change, write, tmp_path, capsys):
