@@ -9,7 +9,8 @@ import math
 import torch
 
 SIRT_STEP = 0.00195
-# How many times as large a plane is where transforms are inserted, in each direction.
+# How many times as large a plane is, in each direction, where transforms are inserted; matter that
+# lies outside of it is folded in.
 PADDING = 2
 
 
@@ -49,13 +50,11 @@ def back_project(series, angles, depth, sirt_iterations=0):
 def _neighbours(angle, frequency, sides):
     """The coefficients of a plane of ``sides`` (Z, X) around those of a row at a tilt ``angle``:
     four times (their indices, their bilinear weights)."""
-    position = [
-        frequency * (share * side) for share, side in zip((math.sin(angle), math.cos(angle)), sides)
-    ]
-    for corner in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        (z, x) = (at.floor() + step for at, step in zip(position, corner))
-        weight = (1 - (position[0] - z).abs()) * (1 - (position[1] - x).abs())
-        yield z.long() % sides[0] * sides[1] + x.long() % sides[1], weight
+    z, x = frequency * (math.sin(angle) * sides[0]), frequency * (math.cos(angle) * sides[1])
+    for up, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        row, column = z.floor() + up, x.floor() + right
+        weight = (1 - (z - row).abs()) * (1 - (x - column).abs())
+        yield row.long() % sides[0] * sides[1] + column.long() % sides[1], weight
 
 
 def insert(series, angles, depth):
@@ -63,9 +62,9 @@ def insert(series, angles, depth):
 
     The transform of a row at tilt a is that of its XZ plane along k (cos a, sin a). On the grid of
     a plane that is PADDING times as large, each coefficient is shared by the four around it with
-    bilinear weights; their sums are divided by those of the weights, and the plane by what this
-    interpolation makes of a constant one (gridding; O'Sullivan, IEEE Trans. Med. Imaging 4 (1985)
-    200). Between slices that don't overlap there is nothing.
+    bilinear weights; their sums are divided by those of the weights, and the plane by the taper
+    that this interpolation gives it (gridding; O'Sullivan, IEEE Trans. Med. Imaging 4 (1985) 200).
+    Between slices that don't overlap there is nothing.
     """
     width = series.shape[-1]
     sides, shape = (PADDING * depth, PADDING * width), (depth, width)
