@@ -34,6 +34,7 @@ class Memory:
     """A volume in memory with what the perturbations and the estimate ask of one."""
 
     axes = (0, 1, 2)
+    nyquist = 0.5
 
     def __init__(self, array):
         self.array = np.asarray(array, dtype=np.float32)

@@ -44,7 +44,7 @@ def shells_of(denoisers, noise, seed, step, parts, each=None):
     """
     first = next(iter(denoisers.values()))
     volume, device = first.perturbation.volume, first.perturbation.device
-    found = {kind: kind(parts[0][1]) for kind in (Whole, Windowed)}
+    found = {kind: kind(parts[0][1], volume.nyquist) for kind in (Whole, Windowed)}
     pairs = [(TOMOGRAM, TOMOGRAM), (PROBE, PROBE)]
     if isinstance(volume, HalfMaps):
         pairs.append((DIFFERENCE, DIFFERENCE))

@@ -135,6 +135,8 @@ def _picture(folder, name):
 
 def _section(number, name, numbers, folder):
     about = numbers["about"]
+    own, checked = about["voxel_size"], about["checked_at"]
+    rescaled = "" if own == checked else f", rescaled to {checked:g} Å for the check"
     parts = [
         f'<h2 id="t{number}">{escape(os.path.basename(name))}</h2>',
         _verdict(numbers),
@@ -157,7 +159,7 @@ def _section(number, name, numbers, folder):
     parts.append(
         f'<p class="caption">{escape(numbers["words"].capitalize())}. Tomogram '
         f"{escape(about['tomogram'])} of {' x '.join(map(str, about['shape']))} voxels "
-        f"(Z, Y, X) of {about['voxel_size']:g} Å; model {escape(about['model'])}, step "
+        f"(Z, Y, X) of {own:g} Å{rescaled}; model {escape(about['model'])}, step "
         f"{about['step']}. Maps by place are error.mrc and removed.mrc in the folder "
         f"{escape(folder)}.</p>"
     )

@@ -42,16 +42,19 @@ class Places:
         target = self.cells[tuple(slice(at, at + count) for at, count in zip(first, cells.shape))]
         target[:] = cells[tuple(slice(side) for side in target.shape)]
 
-    def write(self, path, source, done):
+    def write(self, path, source, done, rescaling=None):
         """Write the map, interpolated between the cells' middles, as an MRC file like ``source``,
-        a :class:`~f2fd_core.data.source.Source`. Cells without parts take the nearest value."""
-        cells = _filled(self.cells)
-        with formats.new_volume(
-            path, **source.header((0, 0, 0), self.shape), labels=source.labels, done=done
-        ) as output:
-            for slab in slabs(self.shape):
-                ranges = [range(slab.start, slab.stop), *map(range, self.shape[1:])]
-                output[slab] = _interpolated(cells, ranges)
+        a :class:`~f2fd_core.data.source.Source`. Cells without parts take the nearest value.
+
+        ``rescaling``: the :class:`~f2fd_core.data.rescaling.Rescaling` of the source's voxels to
+        those that have the cells, if there is one.
+        """
+        cells, places = _filled(self.cells), [np.arange(length) for length in source.shape]
+        if rescaling is not None:
+            places = [rescaling.places(axis, voxels) for axis, voxels in enumerate(places)]
+        with formats.new_volume(path, **source.header(), labels=source.labels, done=done) as output:
+            for slab in slabs(source.shape):
+                output[slab] = _interpolated(cells, [places[0][slab], *places[1:]])
 
     def section(self, z):
         """The XY section of the map at a depth (voxels), an array (Y, X)."""
@@ -68,9 +71,9 @@ def _filled(cells):
     return result
 
 
-def _interpolated(cells, ranges):
-    """Linear interpolation between the middles of the cells, at voxels of these ranges."""
-    for axis, voxels in enumerate(ranges):
+def _interpolated(cells, places):
+    """Linear interpolation between the middles of the cells, at these voxels along each axis."""
+    for axis, voxels in enumerate(places):
         middles = (np.arange(cells.shape[axis]) + 0.5) * CELL - 0.5
         matrix = np.stack([np.interp(voxels, middles, row) for row in np.eye(len(middles))], 1)
         cells = np.moveaxis(np.tensordot(matrix, cells, (1, axis)), 0, axis)

@@ -12,9 +12,16 @@ from f2fd_core.checking.parts import LEAST_VOXELS, denoiser_of
 from f2fd_core.checking.reference import reference
 from f2fd_core.checking.start import settings_of, start_of
 from f2fd_core.checking.verdict import verdict
-from f2fd_core.commands.inputs import as_trained, open_as_they_are, share_of, warn_of_voxel_sizes
+from f2fd_core.commands.inputs import (
+    as_trained,
+    open_as_they_are,
+    shape_as_trained,
+    share_of,
+    warn_of_voxel_sizes,
+)
 from f2fd_core.config import PRETRAINED, CheckConfig, UserError
 from f2fd_core.data.regions import in_words
+from f2fd_core.filters.ctf_table import ctf_of
 from f2fd_core.network import checkpoint
 from f2fd_core.perturbation.noise_matched import noise_of
 from f2fd_core.runtime import console, distributed, files, lock
@@ -61,10 +68,11 @@ def check(config: CheckConfig) -> str:
     network.to(device)
     config.refuse_model(trained)
     config, folders, results = _plan(config, group)
-    volumes = _open(config, trained)
-    made_of = _fingerprints(config)
-    if config.model != PRETRAINED:
-        warn_of_voxel_sizes(volumes, state["voxel_size"], "the model was trained at")
+    voxel_size = state["voxel_size"] if config.rescale else 0.0
+    volumes = _open(config, trained, voxel_size)
+    made_of = _fingerprints(config, trained)
+    if not voxel_size and config.model != PRETRAINED:
+        warn_of_voxel_sizes(volumes, state["voxel_size"])
     files.make_folder(config.output)
     console.announce_devices([device], dtype, "checking")
     with reproducible():
@@ -75,7 +83,7 @@ def check(config: CheckConfig) -> str:
                 continue
             files.make_folder(folders[name])
             with lock.held(report):
-                volume = as_trained(volume, trained, config)
+                volume = as_trained(volume, trained, config, voxel_size)
                 numbers = _check_one(config, volume, network, trained, device, dtype, folders[name])
                 about = _about(config, state, volume)
                 _write_json(report, dict(numbers, about=about, made_of=made_of[name]))
@@ -121,22 +129,30 @@ def _plan(config, group):
     return config, folders, results
 
 
-def _open(config, trained):
-    """The tomograms, standardised; raises UserError for one that is too small."""
+def _open(config, trained, voxel_size):
+    """The tomograms, standardised; raises UserError for one that is too small to be checked at the
+    ``voxel_size`` (Å); 0: at its own."""
     volumes = open_as_they_are(config, trained)
     for volume in volumes:
-        if math.prod(volume.shape) < LEAST_VOXELS:
+        shape = shape_as_trained(volume, voxel_size)
+        if math.prod(shape) < LEAST_VOXELS:
+            rescaled = "" if shape == volume.shape else f" of {voxel_size:g} Å"
             raise UserError(
-                f"{volume.source.path} has {in_words(volume.shape)} voxels (Z, Y, X), "
+                f"{volume.source.path} has {in_words(shape)} voxels{rescaled} (Z, Y, X), "
                 f"too few to be checked; expected at least {LEAST_VOXELS} in all"
             )
     return volumes
 
 
-def _fingerprints(config):
+def _fingerprints(config, trained):
     """{tomogram: what its report is made of}."""
+
+    def settings(name):
+        ctf = ctf_of(name, trained, config) if trained.deconvolve else ""
+        return f"{config.settings()}{ctf}"
+
     return {
-        name: files.fingerprint(config.model, *paths, text=config.settings())
+        name: files.fingerprint(config.model, *paths, text=settings(name))
         for name, paths in zip(config.names(), config.inputs())
     }
 
@@ -176,8 +192,9 @@ def _about(config, state, volume):
         "model": os.path.abspath(config.model),
         "step": state["step"],
         "tomogram": volume.source.path,
-        "shape": list(volume.shape),
-        "voxel_size": volume.voxel_size,
+        "shape": list(volume.before.shape),
+        "voxel_size": volume.before.voxel_size,
+        "checked_at": volume.voxel_size,
     }
 
 
@@ -206,15 +223,10 @@ def _check_one(config, volume, network, trained, device, dtype, folder):
             numbers, maps, sections = examine(denoisers, noise, config.seed, bar.update)
         numbers.update(opposite=opposite, noise=noise.by_shell(), words=noise.describe())
         if config.independent:
-            numbers["halves"] = independent_halves(
-                config,
-                [half.source.path for half in volume.halves],
-                trained,
-                volume.voxel_size,
-                folder,
-            )
+            numbers["halves"] = independent_halves(config, volume, trained, folder)
         numbers["verdict"] = verdict(numbers)
         pictures.draw(numbers, sections, volume, denoisers[DENOISED], maps, folder)
     for name, places in maps.items():
-        places.write(os.path.join(folder, name + ".mrc"), volume.source, f"{name}, by f2fd check")
+        path = os.path.join(folder, name + files.MRC)
+        places.write(path, volume.source, f"{name}, by f2fd check", volume.rescaling)
     return numbers

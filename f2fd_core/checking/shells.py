@@ -1,5 +1,7 @@
 """Power and cross-power by Fourier shell of what a tomogram's parts hold."""
 
+import math
+
 import numpy as np
 import torch
 
@@ -20,7 +22,8 @@ class Shells:
     per voxel, the ``count`` of coefficients in each, and how many ``parts`` there were.
     """
 
-    def __init__(self, size, highest=np.inf):
+    def __init__(self, size, highest):
+        """``highest``: the frequency (cycles per voxel) from which on nothing is measured."""
         self.size, self.parts = tuple(size), 0
         self.grid = fourier.grid_of(self.size)
         self._kept = self.grid.frequencies < highest
@@ -59,6 +62,12 @@ class Shells:
 class Whole(Shells):
     """Of the parts as they are: their sums over all shells are those over all voxels."""
 
+    def __init__(self, shape, nyquist=0.5):
+        """``nyquist``: that of the tomogram, see
+        :class:`~f2fd_core.data.volume.Standardised`."""
+        # The corners of the spectrum's cube, too, with the shell that they end in.
+        super().__init__(shape, math.sqrt(3) * nyquist + 1 / min(shape))
+
     def _spectra(self, arrays):
         def spectrum(array):
             values = torch.from_numpy(np.ascontiguousarray(array, np.float32))
@@ -70,9 +79,9 @@ class Whole(Shells):
 class Windowed(Shells):
     """Means over tapered windows, up to Nyquist (Welch's method): curves that no face disturbs."""
 
-    def __init__(self, shape):
+    def __init__(self, shape, nyquist=0.5):
         """``shape`` (Z, Y, X) of a part; all parts have the same."""
-        super().__init__(periodogram.window_size(shape, WINDOW, periodogram.FEW_WINDOWS), 0.5)
+        super().__init__(periodogram.window_size(shape, WINDOW, periodogram.FEW_WINDOWS), nyquist)
         self.corners = periodogram.window_corners(shape, self.size)
 
     def _spectra(self, arrays):

@@ -23,7 +23,7 @@ SIDE = 64
 def judged(model, config, volumes=None):
     """What the model (path) makes of a part of each tomogram of a TrainConfig or DenoiseConfig.
 
-    Yields (tomogram, {result: {"estimate", "low", "high"}}), as
+    Yields (tomogram, as its training prepares it, {result: {"estimate", "low", "high"}}), as
     :func:`~f2fd_core.checking.examine.correlations` has it; nothing for a tomogram that is too
     small, and for a model whose predictions are made from perturbed copies. ``volumes``: the
     tomograms, standardised, if they are open.
@@ -37,14 +37,11 @@ def judged(model, config, volumes=None):
     settings = settings_of(config, config.output)
     network.to(device)
     for volume in open_silently(config, trained) if volumes is None else volumes:
+        volume = as_trained(volume, trained, config, state["voxel_size"] * config.rescale)
         if math.prod(volume.shape) < LEAST_VOXELS:
             continue
-        prepared = as_trained(volume, trained, config, state["voxel_size"] * config.rescale)
-        with reproducible(), in_contrast([network], prepared, trained, device, dtype, silent=True):
-            yield (
-                volume.source.path,
-                _correlations(prepared, network, trained, settings, device, dtype),
-            )
+        with reproducible(), in_contrast([network], volume, trained, device, dtype, silent=True):
+            yield volume, _correlations(volume, network, trained, settings, device, dtype)
 
 
 def _correlations(volume, network, trained, settings, device, dtype):
@@ -62,18 +59,19 @@ def _correlations(volume, network, trained, settings, device, dtype):
     return correlations(shells, list(denoisers))
 
 
-def sentence(name, found):
+def sentence(volume, found):
     """The verdict on a tomogram in a sentence, and whether the model is worse than what it should
     improve on."""
+    rescaled = "" if volume.rescaling is None else f", at {volume.voxel_size:g} Å,"
     value = found[DENOISED]
     others = [found[other]["estimate"] for other in (TOMOGRAM, GAUSSIAN, START)]
     worse = value["estimate"] < max(others) - WORSE
     tomogram, gaussian, start = others
     return (
-        f"{name}: the estimated correlation with the truth is {value['estimate']:.2f} "
-        f"({value['low']:.2f} to {value['high']:.2f}); that of the tomogram as it is "
-        f"{tomogram:.2f}, of the best Gaussian filter {gaussian:.2f}, of the pretrained "
-        f"weights {start:.2f}"
+        f"{volume.source.path}: the estimated correlation with the truth{rescaled} is "
+        f"{value['estimate']:.2f} ({value['low']:.2f} to {value['high']:.2f}); that of the "
+        f"tomogram as it is {tomogram:.2f}, of the best Gaussian filter {gaussian:.2f}, of the "
+        f"pretrained weights {start:.2f}"
         + (": the model is worse than what it should improve on" if worse else "")
     ), worse
 
@@ -81,11 +79,13 @@ def sentence(name, found):
 def report(model, config, volumes=None, write=False):
     """Say the verdict on each tomogram of a TrainConfig or DenoiseConfig, see :func:`judged`; with
     ``write`` the numbers also go to ``<name>_check.json`` in its output folder."""
-    for name, found in judged(model, config, volumes):
-        words, worse = sentence(name, found)
+    for volume, found in judged(model, config, volumes):
+        words, worse = sentence(volume, found)
         (console.warn if worse else console.say)(words)
         if write:
-            (result,) = files.output_paths([name], config.output, config.result_file).values()
+            (result,) = files.output_paths(
+                [volume.source.path], config.output, config.result_file
+            ).values()
             path = files.companion(result, files.VERDICT)
             with files.replaced(path) as partial, open(partial, "w", encoding="utf-8") as stream:
                 json.dump(dict(found, worse=worse), stream, indent=1)

@@ -101,10 +101,7 @@ def _say_what_the_model_is(config, voxel_size, tomograms):
             "('f2fd train') usually gives better results"
         )
     elif not config.rescale:
-        volumes = [tomogram.volume for tomogram in tomograms]
-        warn_of_voxel_sizes(
-            volumes, voxel_size, "the model was trained at", "; --rescale avoids it"
-        )
+        warn_of_voxel_sizes([tomogram.volume for tomogram in tomograms], voxel_size)
 
 
 class Plan(NamedTuple):

@@ -5,6 +5,7 @@ import itertools
 
 from f2fd_core.config import UserError
 from f2fd_core.data.half_maps import HalfMaps
+from f2fd_core.data.rescaling import Rescaling
 from f2fd_core.data.volume import Volume
 from f2fd_core.filters.deconvolution import preparation
 from f2fd_core.noise import axes_of_volume, half_maps
@@ -56,14 +57,14 @@ def open_as_they_are(config, trained):
     return volumes
 
 
-def warn_of_voxel_sizes(volumes, expected, other, remedy=""):
-    """Warn of tomograms whose voxel size differs from the one that is ``expected`` (Å); ``other``:
-    what has that one, with its verb; ``remedy``: what can be done."""
+def warn_of_voxel_sizes(volumes, expected, model="model", remedy="; --rescale avoids it"):
+    """Warn of tomograms whose voxel size differs from the one (Å) that is ``expected`` by the
+    ``model``; ``remedy``: what can be done."""
     for volume in volumes:
         if _differs(volume, expected):
             console.warn(
                 f"{volume.source.path} has voxels of {volume.voxel_size:g} Å, but "
-                f"{other} {expected:g} Å; results may suffer{remedy}"
+                f"the {model} was trained at {expected:g} Å; results may suffer{remedy}"
             )
 
 
@@ -80,6 +81,14 @@ def as_trained(volume, trained, own=None, voxel_size=0.0):
     if voxel_size and _differs(volume, voxel_size):
         volume = volume.rescaled(voxel_size)
     return volume.prepared_by(preparation(volume.source.path, trained, own))
+
+
+def shape_as_trained(volume, voxel_size):
+    """The shape (Z, Y, X) that a tomogram has once it is brought to a voxel size, as by
+    :func:`as_trained`; raises UserError if it would be too small."""
+    if voxel_size and _differs(volume, voxel_size):
+        return Rescaling(volume.shape, volume.voxel_size / voxel_size).scaled
+    return volume.shape
 
 
 def open_volumes(config):

@@ -65,7 +65,7 @@ def open_for_training(
     if not resumes:
         trained_at = take_initial_weights(training)
         if trained_at:
-            warn_of_voxel_sizes(volumes, trained_at, "the initial model was trained at")
+            warn_of_voxel_sizes(volumes, trained_at, "initial model", remedy="")
     return training
 
 

@@ -7,6 +7,9 @@ from f2fd_core.config import filtering, shared
 from f2fd_core.config.parameter import INPUT, PREDICTION, RUN, UserError, param
 from f2fd_core.config.train import NETWORK_MULTIPLE, START_PERTURBATIONS
 
+SETTINGS = ("defocus", "voxel_size", "rescale", "tile_size", "independent", "seed", "precision")
+"""On which a report depends."""
+
 
 @dataclass(frozen=True)
 class CheckConfig(shared.ModelConfig):
@@ -31,6 +34,11 @@ class CheckConfig(shared.ModelConfig):
     defocus: float = filtering.own_defocus()
     ctf: str = filtering.by_tomogram(INPUT, advanced=True)
     voxel_size: float = shared.voxel_size()
+    rescale: bool = shared.rescale(
+        "Resample tomograms whose voxel size differs by more than 10 % from that of the model's "
+        "training to that one, in Fourier space, as denoising with --rescale does. All is measured "
+        "at that voxel size; the maps are on the tomogram's own grid."
+    )
     tile_size: int = param(
         0,
         "Tile size",
@@ -72,8 +80,7 @@ class CheckConfig(shared.ModelConfig):
 
     def settings(self):
         """What a report depends on beside the files' content, as a text."""
-        names = ("defocus", "voxel_size", "tile_size", "independent", "seed", "precision")
-        return str([(name, getattr(self, name)) for name in names])
+        return str([(name, getattr(self, name)) for name in SETTINGS])
 
     def refuse_model(self, trained):
         """Raise UserError if a model of the TrainConfig ``trained`` can't be checked."""

@@ -53,6 +53,11 @@ class Rescaling:
                 f"{MINIMUM_SIDE} along every axis"
             )
 
+    def places(self, axis, voxels):
+        """Where ``voxels`` of the volume lie along an axis of the rescaled one, in its voxels."""
+        ratio = self._scaled_outer[axis] / self._outer[axis]
+        return (np.asarray(voxels) + self._margin[axis]) * ratio - self._cut[axis]
+
     def there(self, data):
         """A volume of ``shape``, read by indexing, as an array of shape ``scaled``, float32."""
         return _resampled(data, self._margin, self._outer, self._scaled_outer, self._cut)

@@ -26,14 +26,15 @@ def within(result, voxels):
 class Standardised:
     """What volumes in units of their standard deviation have in common.
 
-    ``shape`` (Z, Y, X); ``std`` in the file's units; ``region(start, size)`` gives standardised
-    voxels as float32, reflected where outside the volume; ``destandardise(values, start)`` brings
-    such voxels back into the file's intensities; ``content(start, size)`` is the share of a region
-    that is no constant part.
+    ``shape`` (Z, Y, X); ``voxel_size`` (Å); ``std`` in the file's units; ``region(start, size)``
+    gives standardised voxels as float32, reflected where outside the volume;
+    ``destandardise(values, start)`` brings such voxels back into the file's intensities;
+    ``content(start, size)`` is the share of a region that is no constant part.
     """
 
     shape: Tuple[int, int, int]
     source: Source
+    voxel_size: float
     axes_found: Optional[Tuple[int, int, int]] = None
     """The axes as the missing wedge shows them, set by who has looked for it; None: not shown."""
     rescaling: Optional[Rescaling] = None
@@ -48,6 +49,17 @@ class Standardised:
     def destandardise(self, values, start=(0, 0, 0)):
         """Standardised voxels (Z, Y, X) of the region at ``start`` in the file's intensities."""
         raise NotImplementedError
+
+    @property
+    def before(self):
+        """It as the file has it: itself, unless it is rescaled."""
+        return self.unscaled or self
+
+    @property
+    def nyquist(self):
+        """The highest frequency along an axis of which it knows anything, in cycles per voxel: 0.5,
+        and less if it was brought to smaller voxels."""
+        return min(0.5, 0.5 * self.voxel_size / self.before.voxel_size)
 
     @property
     def axes(self):

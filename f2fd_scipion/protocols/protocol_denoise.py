@@ -143,17 +143,6 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
             else "'Denoise the half-maps, too'",
         )
 
-    def _warnings(self):
-        warnings = super()._warnings()
-        tomograms, trained = self.inTomos.get(), self.inModel.get().getSamplingRate()
-        differs = trained and abs(tomograms.getSamplingRate() / trained - 1) > 0.1
-        if differs and not self.rescale:
-            warnings.append(
-                f"The tomograms have {tomograms.getSamplingRate():.2f} Å/px, but the "
-                f"model was trained at {trained:.2f} Å/px: results may suffer; 'Rescale' avoids it."
-            )
-        return warnings
-
     def _summary(self):
         summary = super()._summary()
         if not self.getDone():

@@ -422,3 +422,14 @@ class ProtF2FdWithModel(ProtF2FdTomograms):
         if not os.path.exists(path):
             errors.append(f"Model: its file {path} is not there.")
         return errors
+
+    def _warnings(self):
+        warnings = super()._warnings()
+        tomograms, trained = self.inTomos.get(), self.inModel.get().getSamplingRate()
+        differs = trained and abs(tomograms.getSamplingRate() / trained - 1) > 0.1
+        if differs and not self.rescale:
+            warnings.append(
+                f"The tomograms have {tomograms.getSamplingRate():.2f} Å/px, but the "
+                f"model was trained at {trained:.2f} Å/px: results may suffer; 'Rescale' avoids it."
+            )
+        return warnings

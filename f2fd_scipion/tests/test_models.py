@@ -2,11 +2,17 @@
 
 import os
 import shutil
+from unittest import mock
 
 from pyworkflow.viewer import DESKTOP_TKINTER
 
 from f2fd_scipion.objects import F2FdModel
-from f2fd_scipion.protocols import ProtF2FdDenoise, ProtF2FdExportModel, ProtF2FdImportModel
+from f2fd_scipion.protocols import (
+    ProtF2FdCheck,
+    ProtF2FdDenoise,
+    ProtF2FdExportModel,
+    ProtF2FdImportModel,
+)
 from f2fd_scipion.tests import project
 
 
@@ -56,6 +62,21 @@ class TestF2FdModels(project.ProjectTests):
         with project.gpus(1):
             self.assertEqual(denoise.warnings(), [])
         self.assertEqual(len(imported.validate()), 1)  # the file is gone
+
+    def testTomogramsOfAnotherVoxelSizeAreRescaledOrWarnedOf(self):
+        size = self.imported.Tomograms.getSamplingRate()
+        for protocol_class in (ProtF2FdDenoise, ProtF2FdCheck):
+            protocol = self.newProtocol(
+                protocol_class, inTomos=self.imported.Tomograms, inModel=self.train.model
+            )
+            with project.gpus(1), mock.patch.object(
+                type(self.train.model), "getSamplingRate", return_value=1.5 * size
+            ):
+                (warning,) = protocol.warnings()
+                self.assertIn(f"trained at {1.5 * size:.2f} Å/px: results may suffer", warning)
+                protocol.rescale.set(True)
+                self.assertEqual(protocol.warnings(), [])
+            self.assertTrue(protocol._configure(protocol._supply()).rescale)
 
     def testThePretrainedWeightsAreAModel(self):
         imported = self.launch(ProtF2FdImportModel, filePath="pretrained")

@@ -12,17 +12,21 @@ import pytest
 import torch
 from conftest import Memory, data, synthesised
 
-from f2fd_core import CheckConfig, UserError, fourier
+from f2fd_core import CheckConfig, TrainConfig, UserError, fourier
 from f2fd_core.checking import invention, planted, start
 from f2fd_core.checking.error import Estimate, resolution
 from f2fd_core.checking.examine import DENOISED, REFERENCE, correlations, shells_of
+from f2fd_core.checking.halves import independent_halves
 from f2fd_core.checking.parts import MOST_VOXELS, parts_of
 from f2fd_core.checking.places import CELL, Places, cell_means, smoothed
 from f2fd_core.checking.run import check
-from f2fd_core.checking.shells import Whole
+from f2fd_core.checking.shells import Whole, Windowed
 from f2fd_core.checking.verdict import MARKS, verdict
 from f2fd_core.cli import main
 from f2fd_core.data import mrc
+from f2fd_core.data.half_maps import HalfMaps
+from f2fd_core.data.rescaling import Rescaling
+from f2fd_core.data.volume import Volume
 from f2fd_core.network import checkpoint
 from f2fd_core.noise import NoiseModel, Spectrum
 from f2fd_core.perturbation import Perturbation
@@ -267,6 +271,39 @@ def test_maps_have_each_place_its_value(tmp_path):
     np.testing.assert_allclose(partly.section(5), 3)
 
 
+@pytest.mark.parametrize("factor", [0.6, 1.5])
+def test_maps_of_a_rescaled_tomogram_are_on_its_own_grid(write, tmp_path, factor):
+    """A ramp by place is the same ramp there, whatever the voxels that were looked at."""
+    shape = (40, 64, 48)
+    own = mrc.open_volume(write(np.random.rand(*shape), voxel_size=7.0))
+    rescaling = Rescaling(shape, factor)
+    place = np.interp(np.arange(rescaling.scaled[1]), rescaling.places(1, np.arange(64)), range(64))
+    places = Places(rescaling.scaled)
+    ramp = np.broadcast_to(place[None, :, None], rescaling.scaled)
+    places.put((0, 0, 0), cell_means(ramp))
+    places.write(str(tmp_path / "map.mrc"), own, "a map", rescaling)
+    written = mrc.open_volume(str(tmp_path / "map.mrc"))
+    assert written.shape == shape and written.voxel_size == own.voxel_size
+    inner = slice(14, 38)  # between the middles of the first and the last whole cell
+    expected = np.broadcast_to(np.arange(64.0)[None, :, None], shape)[:, inner]
+    np.testing.assert_allclose(written.data[:, inner], expected, atol=0.1)
+
+
+def test_nothing_is_measured_that_the_voxels_of_the_file_can_not_show(write):
+    """Brought to smaller voxels, a tomogram has nothing beyond its own Nyquist frequency."""
+    volume = Volume(write(synthesised(noise_power, (24, 32, 36), 1), voxel_size=20.0))
+    finer, coarser = volume.rescaled(10.0), volume.rescaled(30.0)
+    assert (volume.nyquist, finer.nyquist, coarser.nyquist) == (0.5, 0.25, 0.5)
+    shells = Whole(finer.shape, finer.nyquist)
+    everything = ((0, 0, 0), finer.shape)
+    shells.add({"x": finer.region(*everything)}, [("x", "x")])
+    all_shells = Whole(finer.shape)
+    all_shells.add({"x": finer.region(*everything)}, [("x", "x")])
+    assert len(shells.frequencies) < 0.6 * len(all_shells.frequencies)
+    assert shells["x", "x"].sum() > 0.97 * all_shells["x", "x"].sum()
+    assert Windowed(finer.shape, finer.nyquist).frequencies.max() < 0.25
+
+
 GOOD = {
     "correlation": {
         name: {"estimate": value, "low": value - 0.05, "high": value + 0.05}
@@ -392,23 +429,80 @@ def test_the_report_is_one_page_with_all_in_it(quick, phantom, tiny_model, tmp_p
 
 
 @pytest.mark.slow
-def test_half_maps_and_independent_halves(quick, phantom, tiny_model, tmp_path):
+def test_a_rescaled_tomogram_is_checked_at_the_models_voxel_size(
+    quick, phantom, tiny_model, write, tmp_path, capsys
+):
+    """As one that was rescaled before; the maps are on the tomogram's own grid."""
+    own = write(data(phantom["tomogram"]), "own.mrc", voxel_size=8.0)
+    rescaled = Rescaling(data(own).shape, 0.8).there(data(own))
+    before = write(rescaled, "before.mrc", voxel_size=10.0)
+    model, output = tiny_model / "model.pt", tmp_path / "out"
+    assert run(model, own, before, "--output", output, "--rescale") == 0
+    assert "results may suffer" not in capsys.readouterr().err
+    found = json.loads((output / "report.json").read_text(encoding="utf-8"))
+    inside, outside = found[own], found[before]
+    for key in ("correlation", "planted"):
+        for name, expected in outside[key].items():
+            for value in {"estimate", "low", "high", "recovered"} & set(expected):
+                np.testing.assert_allclose(inside[key][name][value], expected[value], atol=2e-3)
+    assert inside["shells"]["frequency"] == outside["shells"]["frequency"]
+    assert (inside["about"]["voxel_size"], inside["about"]["checked_at"]) == (8, 10)
+    assert inside["about"]["shape"] == list(data(own).shape)
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert page.count("8 Å, rescaled to 10 Å for the check") == 1
+    for name in ("error.mrc", "removed.mrc"):
+        written = mrc.open_volume(str(output / "own" / name))
+        assert written.shape == data(own).shape and written.voxel_size == (8, 8, 8)
+        other = data(str(output / "before" / name))
+        assert data(written.path).mean() == pytest.approx(other.mean(), abs=0.02)
+    # Without it there is a warning, and with it another report.
+    assert run(model, own, "--output", output, "--resume") == 0
+    said = capsys.readouterr().err
+    assert "trained at 10 Å; results may suffer; --rescale avoids it" in said
+    assert "skipped" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("voxel_size", [10.0, 8.0])
+def test_half_maps_and_independent_halves(quick, phantom, tiny_model, write, tmp_path, voxel_size):
+    halves = [
+        write(data(phantom[name]), f"{name}.mrc", voxel_size=voxel_size) for name in ("odd", "even")
+    ]
     path = check(
         CheckConfig(
             model=str(tiny_model / "model.pt"),
-            half_maps=(phantom["odd"], phantom["even"]),
+            half_maps=tuple(halves),
             output=str(tmp_path / "out"),
             independent=True,
+            rescale=True,
             device="cpu",
             threads=1,
         )
     )
     (numbers,) = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8")).values()
     curve = np.array(numbers["halves"]["fsc"])
-    assert np.abs(curve).max() <= 1.001 and curve[1:4].mean() > 0.5
+    assert np.abs(curve).max() <= 1.001 and curve.mean() > 0.1
+    assert np.mean(numbers["halves"]["fsc_before"][1:4]) > 0.7
+    assert max(numbers["halves"]["frequency"]) < 0.05  # Nyquist at the model's voxel size
     assert os.path.exists(os.path.join(tmp_path, "out", "odd", "odd", "model.pt"))
     with open(path, encoding="utf-8") as stream:
         assert stream.read().count("data:image/png;base64,") == 5
+
+
+def test_halves_have_the_ctf_of_their_tomogram(phantom, tmp_path, monkeypatch):
+    """By whose name it stands in the file of CTFs, which has none for either half."""
+    table = tmp_path / "ctf.csv"
+    table.write_text("tomogram,defocus\nTS_1,3.5\nTS_2,4.5\n")
+    trained = TrainConfig(tomograms=("TS_1.mrc",), deconvolve=True, ctf="other.csv")
+    halves = [Volume(phantom[side]) for side in ("odd", "even")]
+    asked = []
+    monkeypatch.setattr(
+        "f2fd_core.checking.halves.train", lambda config: asked.append(config) or "m.pt"
+    )
+    monkeypatch.setattr("f2fd_core.checking.halves.denoise", lambda config: list(config.tomograms))
+    config = CheckConfig(model="model.pt", device="cpu", ctf=str(table))
+    independent_halves(config, HalfMaps(halves, "TS_2.mrc", True), trained, str(tmp_path))
+    assert [(one.defocus, one.ctf) for one in asked] == [(4.5, "")] * 2
 
 
 @pytest.mark.slow
@@ -482,6 +576,10 @@ def test_what_can_not_be_checked_is_refused(phantom, tiny_model, tmp_path):
         (config(tomograms=(str(tmp_path / "none.mrc"),)), "none.mrc"),
         (config(model=phantom["tomogram"]), "not an F2Fd model"),
         (config(tomograms=(tiny,)), "has 24 x 24 x 40 voxels .*; expected at least 32768"),
+        (
+            config(rescale=True, voxel_size=4.0),
+            "has 21 x 26 x 29 voxels of 10 Å .*; expected at least 32768",
+        ),
         (config(tile_size=36), "--tile-size is 36; expected a multiple of"),
     ):
         with pytest.raises(UserError, match=words):
@@ -521,6 +619,9 @@ def test_denoising_ends_with_a_verdict(phantom, tiny_model, tmp_path, capsys):
     value = found["denoised"]
     assert f"{value['estimate']:.2f} ({value['low']:.2f} to {value['high']:.2f})" in said
     assert main([*arguments, str(tmp_path)]) == 2
+    finer = ["--voxel-size", "8", "--rescale"]
+    assert main([*arguments, str(tmp_path / "finer"), *finer]) == 0
+    assert "correlation with the truth, at 10 Å, is" in capsys.readouterr().err
 
 
 @pytest.mark.slow
