@@ -203,7 +203,7 @@ def _with_star_files(run, stars, folder):
     of the output, in a column of their own."""
 
     def both(settings):
-        from f2fd_core.runtime import files, star
+        from f2fd_core.runtime import distributed, files, star
 
         place = os.path.join(settings.output, folder)
         results = files.output_paths(settings.names(), place, settings.result_file)
@@ -213,12 +213,13 @@ def _with_star_files(run, stars, folder):
                 f"{' and '.join(stars)} have one name, and would both be written to "
                 f"{settings.output}; expected separate runs"
             )
-        files.refuse_existing(targets.values(), settings.overwrite or settings.resume)
+        group, _ = distributed.from_environment(os.environ)
+        if group.size == 1:  # else it may be another task's of this very run
+            files.refuse_existing(targets.values(), settings.overwrite or settings.resume)
         files.refuse_inputs(targets.values(), stars)
         run(settings)
-        there = {name: path for name, path in results.items() if os.path.exists(path)}
         for path, target in targets.items():
-            done, count = star.write_results(path, there, target)
+            done, count = star.write_results(path, results, target)
             _say(f"{target} names the results of {done} of {count} tomograms")
 
     return both

@@ -7,6 +7,7 @@ import os
 from typing import Dict, List, Optional, Tuple
 
 from f2fd_core.config import UserError
+from f2fd_core.runtime import lock
 from f2fd_core.runtime.files import replaced
 
 ENDING = ".star"
@@ -135,12 +136,15 @@ def _defocus_of(path):
 def write_results(path: str, results: Dict[str, str], target: str) -> Tuple[int, int]:
     """Write a STAR file again with the results in the column RESULT, and all else as it was.
 
+    Each of several tasks does it, so that the last names all results, even if one has died.
+
     Parameters
     ----------
     path : str
         The STAR file.
     results : dict of str to str
-        {tomogram, or first half-map where there is none: its denoised file}.
+        {tomogram, or first half-map where there is none: its denoised file}; only files that are
+        there count.
     target : str
         Where the new file goes.
 
@@ -154,8 +158,9 @@ def write_results(path: str, results: Dict[str, str], target: str) -> Tuple[int,
     blocks, name = _read(path)
     table = blocks[name]
     column = TOMOGRAM if TOMOGRAM in table.columns else HALVES[0]
-    found = [results.get(_placed(value, path)) for value in table[column]]
-    table[RESULT] = [value or "None" for value in found]
-    with replaced(target) as partial:
-        starfile.write(blocks, partial, overwrite=True)
-    return sum(value is not None for value in found), len(found)
+    places = [results.get(_placed(value, path), "") for value in table[column]]
+    with lock.held(target, wait=True):
+        table[RESULT] = [place if os.path.exists(place) else "None" for place in places]
+        with replaced(target) as partial:
+            starfile.write(blocks, partial, overwrite=True)
+    return int((table[RESULT] != "None").sum()), len(places)

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 
 import pytest
 from conftest import data
@@ -163,6 +165,24 @@ def test_star_files_come_back_with_the_results(tomograms, tmp_path, monkeypatch,
         "again/TS_1_denoised.mrc",
         "again/TS_2_denoised.mrc",
     ]
+    # Two tasks share the tomograms; the last to end, or to begin, names all results.
+    for started in ("together", "in turn"):
+        tasks = []
+        for rank in "01":
+            variables = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2")
+            variables.update(MASTER_ADDR="localhost", MASTER_PORT="1", OMP_NUM_THREADS="1")
+            tasks.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "f2fd_core", *denoise, started],
+                    env=dict(os.environ, **variables),
+                    stderr=subprocess.DEVNULL,
+                )
+            )
+            if started == "in turn":
+                tasks[-1].wait()
+        assert [task.wait() for task in tasks] == [0, 0]
+        found = starfile.read(f"{started}/tomograms.star")["rlnTomoReconstructedTomogramDenoised"]
+        assert list(found) == [f"{started}/TS_{seed}_denoised.mrc" for seed in (1, 2)]
     # Neither is the STAR file itself replaced, nor one that is there.
     assert main([*denoise, "again"]) == 2
     assert "again/tomograms.star exists already" in capsys.readouterr().err

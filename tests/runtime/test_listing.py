@@ -1,11 +1,14 @@
 """Which files a user means: folders, patterns, lists, STAR files, and half-maps by their names."""
 
 import os
+import pathlib
+import threading
 
 import pytest
 
 from f2fd_core import UserError, cli
-from f2fd_core.runtime import listing, star
+from f2fd_core.runtime import listing, lock, star
+from f2fd_core.runtime.files import stem
 
 NAMES = {
     "AreTomo": ("TS_1_Vol.mrc", "TS_1_ODD_Vol.mrc", "TS_1_EVN_Vol.mrc"),
@@ -129,7 +132,9 @@ def test_star_files_are_given_back_with_the_results(files, tmp_path):
     word = str(path.relative_to(tmp_path))
     found = listing.found_for([word], ["auto"])
     assert (found.tomograms, found.half_maps, found.stars) == (names, sum(halves, []), [word])
-    assert star.write_results(word, {names[0]: "out/rec_TS_1_denoised.mrc"}, "new.star") == (1, 2)
+    results = {name: f"out/{stem(name)}_denoised.mrc" for name in names}
+    files(results[names[0]])
+    assert star.write_results(word, results, "new.star") == (1, 2)
     before, after = (starfile.read(name) for name in (word, "new.star"))
     assert list(after.columns) == [*before.columns, star.RESULT]
     assert list(after[star.RESULT]) == ["out/rec_TS_1_denoised.mrc", "None"]
@@ -142,6 +147,27 @@ def test_star_files_are_given_back_with_the_results(files, tmp_path):
         os.path.samefile(tmp_path / name, path)
         for name, path in zip(names, listing.tomograms(["tomograms.star"]))
     ] == [True, True]
+
+
+def test_star_files_have_the_results_that_came_while_another_task_wrote(files):
+    """Whoever writes last looks last: the file never has fewer results than there are."""
+    starfile = pytest.importorskip("starfile")
+    names = ["rec_TS_1.mrc", "rec_TS_2.mrc"]
+    results = {name: f"{stem(name)}_denoised.mrc" for name in names}
+    files(*names, results[names[0]])
+    written(pathlib.Path("tomograms.star"), [star.TOMOGRAM], [[name] for name in names])
+    found = []
+    waiting = threading.Thread(
+        target=lambda: found.append(star.write_results("tomograms.star", results, "new.star"))
+    )
+    with lock.held("new.star"):
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive() and not os.path.exists("new.star")
+        files(results[names[1]])
+    waiting.join()
+    assert found == [(2, 2)]
+    assert list(starfile.read("new.star")[star.RESULT]) == list(results.values())
 
 
 def test_star_files_with_half_maps_only(files, tmp_path):
