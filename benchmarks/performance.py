@@ -22,7 +22,7 @@ from f2fd_core import TrainConfig, train
 from f2fd_core.commands.inputs import open_as_they_are
 from f2fd_core.commands.train import open_for_training
 from f2fd_core.config import DenoiseConfig, prediction_defaults, tta_flips
-from f2fd_core.data import mrc
+from f2fd_core.data import formats
 from f2fd_core.data.source import slabs
 from f2fd_core.network import unet
 from f2fd_core.perturbation import perturbation_for_prediction, perturbation_for_training
@@ -408,7 +408,7 @@ def peak(arguments):
 
 def write_noise(path, shape):
     random = np.random.default_rng(0)
-    with mrc.new_volume(path, shape, (10.0,) * 3) as data:
+    with formats.new_volume(path, shape, (10.0,) * 3) as data:
         for slab in slabs(shape):
             data[slab] = random.standard_normal(data[slab].shape, dtype=np.float32)
 

@@ -3,7 +3,7 @@
 import os
 
 from f2fd_core.data import mrc, ome_writer, ome_zarr
-from f2fd_core.data.source import Source
+from f2fd_core.data.source import Header, Source
 from f2fd_core.runtime import files
 
 
@@ -31,15 +31,14 @@ def open_volume(path, voxel_size=0.0) -> Source:
     return (ome_zarr if files.is_zarr(path) else mrc).open_volume(path, voxel_size)
 
 
-def new_volume(path, chunks=ome_writer.CHUNKS, levels=ome_writer.LEVELS, **header):
+def new_volume(path, shape, voxel_size, **more):
     """Yield an array of zeros (Z, Y, X), float32, on disk, which becomes the file ``path`` at the
-    end; see :func:`f2fd_core.data.mrc.new_volume` for the rest of what it has.
+    end, with the :class:`~f2fd_core.data.source.Header` of these values.
 
-    ``chunks`` (Z, Y, X) and ``levels``, those of the pyramid, are for OME-Zarr alone.
+    On an error nothing is left of it, and nothing that was there is touched.
     """
-    if files.is_zarr(path):
-        return ome_writer.new_volume(path, chunks=chunks, levels=levels, **header)
-    return mrc.new_volume(path, **header)
+    header = Header(shape, voxel_size, **more)
+    return (ome_writer if files.is_zarr(path) else mrc).new_volume(path, header)
 
 
 def originals(paths):

@@ -23,9 +23,9 @@ from f2fd_core.data.mrc_header import (
     voxel_size_of,
 )
 from f2fd_core.data.source import (
+    Header,
     Source,
     file_stamp,
-    own_labels,
     refuse_bad_result,
     refuse_stated,
     slabs,
@@ -163,43 +163,31 @@ def _store(values, stored, path):
 
 
 @contextlib.contextmanager
-def new_volume(
-    path,
-    shape,
-    voxel_size,
-    origin=(0, 0, 0),
-    start=(0, 0, 0),
-    labels=(),
-    done="",
-    made_of="",
-    dtype="float32",
-):
-    """Yield a float32 memory map of zeros (Z, Y, X), which becomes the file ``path`` at the end.
+def new_volume(path, header):
+    """Yield a float32 memory map of zeros (Z, Y, X), which becomes the file ``path`` at the end,
+    with a :class:`~f2fd_core.data.source.Header`.
 
     Voxels go to ``path`` + ".part", renamed once they are complete and finite; on an error that
-    file is removed and nothing else touched. ``voxel_size`` and ``origin`` are in Å, (x, y, z);
-    ``labels`` are the texts of what it was made of, to which are added the program with what was
-    ``done``, and the few words ``made_of``, by which it is known what that was. ``dtype``: the type
-    of the file's voxels, one of MODES.
+    file is removed and nothing else touched.
     """
     partial = path + files.PARTIAL
     with files.removed_after(partial):
-        with _allocate(partial, shape, dtype) as mrc:
+        with _allocate(partial, header.shape, header.dtype) as mrc:
             mrc.set_volume()
-            mrc.voxel_size = tuple(voxel_size)
-            for axis, value, first in zip("xyz", origin, start):
+            mrc.voxel_size = tuple(header.voxel_size)
+            for axis, value, first in zip("xyz", header.origin, header.start):
                 mrc.header.origin[axis] = value
                 mrc.header[f"n{axis}start"] = first
-            direct = dtype == "float32"
-            values = mrc.data if direct else DiskArray(shape, np.float32).array
+            direct = header.dtype == "float32"
+            values = mrc.data if direct else DiskArray(header.shape, np.float32).array
             yield values
             words = "" if direct else _store(values, mrc.data, path)
-            set_labels(mrc.header, labels, own_labels(done, words, made_of))
+            set_labels(mrc.header, header.labels, header.own_labels(words))
             _complete_header(mrc, path)
         files.finish(partial, path)
 
 
 def write_volume(path, array, voxel_size):
     """Write an array (Z, Y, X) as a float32 MRC file with cubic voxels of ``voxel_size`` Å."""
-    with new_volume(path, array.shape, (voxel_size,) * 3) as data:
+    with new_volume(path, Header(array.shape, (voxel_size,) * 3)) as data:
         data[:] = array

@@ -10,36 +10,20 @@ import numpy as np
 
 from f2fd_core.data import ome_metadata
 from f2fd_core.data.ome_zarr import major, package
-from f2fd_core.data.source import own_labels, refuse_bad_result, slabs
+from f2fd_core.data.source import refuse_bad_result, slabs
 from f2fd_core.data.storage import Encoding
 from f2fd_core.runtime import files
 from f2fd_core.runtime.mapped import DiskArray
 
-# Where the input does not say it.
-CHUNKS, LEVELS = (128, 128, 128), 3
-
 
 @contextlib.contextmanager
-def new_volume(
-    path,
-    shape,
-    voxel_size,
-    origin=(0, 0, 0),
-    start=(0, 0, 0),
-    labels=(),
-    done="",
-    made_of="",
-    dtype="float32",
-    chunks=CHUNKS,
-    levels=LEVELS,
-):
+def new_volume(path, header):
     """Yield a float32 array of zeros (Z, Y, X), on disk, which becomes the image ``path`` at the
-    end: OME-Zarr 0.4 in ``chunks`` (Z, Y, X), with a pyramid of so many ``levels`` where they are
-    not too small, each the mean of 2 x 2 x 2 voxels.
+    end, with a :class:`~f2fd_core.data.source.Header`: OME-Zarr 0.4 with a pyramid of its levels
+    where they are not too small, each the mean of 2 x 2 x 2 voxels.
 
     The image is written to ``path`` + ".part" and renamed once it is complete and finite; on an
-    error that is removed and nothing else touched. ``start``, which the format does not have, is
-    left out; the rest is as :func:`f2fd_core.data.mrc.new_volume` has it.
+    error that is removed and nothing else touched.
     """
     zarr, partial = package(path), path + files.PARTIAL
     with files.removed_after(partial):
@@ -47,17 +31,18 @@ def new_volume(
             files.create_folder(partial)
         except OSError as error:
             raise files.cannot_write(path, error)
-        scratch = DiskArray(shape, np.float32, os.path.dirname(path) or ".")
+        scratch = DiskArray(header.shape, np.float32, os.path.dirname(path) or ".")
         yield scratch.array
-        names = [str(number) for number in range(min(levels, int(math.log2(min(shape))) + 1))]
-        for slab in slabs(shape):
+        levels = min(header.levels, int(math.log2(min(header.shape))) + 1)
+        names = [str(number) for number in range(levels)]
+        for slab in slabs(header.shape):
             refuse_bad_result(scratch.array[slab], path)
-        encoding = Encoding(dtype, scratch.array)
-        own = own_labels(done, encoding.words, made_of)
+        encoding = Encoding(header.dtype, scratch.array)
+        labels = [*header.labels, *header.own_labels(encoding.words)]
         try:
-            _write_pyramid(zarr, partial, names, scratch, chunks, encoding)
+            _write_pyramid(zarr, partial, names, scratch, header.chunks, encoding)
             zarr.open_group(partial, mode="a", **_format(zarr)).attrs.update(
-                ome_metadata.described(path, names, voxel_size, origin, [*labels, *own])
+                ome_metadata.described(path, names, header.voxel_size, header.origin, labels)
             )
         except OSError as error:
             raise files.cannot_write(path, error)

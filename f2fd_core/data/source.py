@@ -66,7 +66,7 @@ class Source:
 
     @property
     def made_of(self):
-        """What F2Fd noted when it wrote the file, see :func:`own_labels`; empty if nothing."""
+        """What F2Fd noted when it wrote the file, see :class:`Header`; empty if nothing."""
         own = [label for label in self.labels if label.startswith(OWN_LABEL)]
         return own[-1].decode("ascii", "replace") if own else ""
 
@@ -117,17 +117,39 @@ class Source:
         return files.stem(self.path)
 
 
+@dataclass(frozen=True)
+class Header:
+    """What the file of a result has beside its voxels.
+
+    ``voxel_size`` and ``origin`` are in Å, (x, y, z), as are the ``start`` indices, which OME-Zarr
+    does not have. ``labels`` are the texts of what it was made of, to which are added the program
+    with what was ``done``, and the few words ``made_of``, by which it is known what that was.
+    ``dtype``: the type of the voxels, one of :data:`~f2fd_core.data.storage.MODES`. ``chunks``
+    (Z, Y, X), and how many ``levels`` the pyramid has, are for OME-Zarr alone.
+    """
+
+    shape: Tuple[int, int, int]
+    voxel_size: Tuple[float, float, float]
+    origin: Tuple[float, float, float] = (0, 0, 0)
+    start: Tuple[int, int, int] = (0, 0, 0)
+    labels: Tuple[bytes, ...] = ()
+    done: str = ""
+    made_of: str = ""
+    dtype: str = "float32"
+    chunks: Tuple[int, int, int] = (128, 128, 128)
+    levels: int = 3
+
+    def own_labels(self, encoding=""):
+        """What is added to the labels: the program with what was done, how the voxels are encoded,
+        and last the few words by which it is known what it was made of."""
+        texts = [": ".join(filter(None, (__version__, self.done))), encoding, self.made_of]
+        return [OWN_LABEL + text.encode("ascii", "replace") for text in filter(None, texts)]
+
+
 def file_stamp(path):
     """What changes when a file does: (device, number, bytes, time of change in nanoseconds)."""
     found = os.stat(path)
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def own_labels(done, *more):
-    """What F2Fd adds to the labels of a file that it makes: the program with what was ``done``, and
-    ``more`` texts; the last are the few words by which it is known what that was made of."""
-    texts = [": ".join(filter(None, (__version__, done))), *filter(None, more)]
-    return [OWN_LABEL + text.encode("ascii", "replace") for text in texts]
 
 
 def chosen_voxel_size(path, size, stated, found):

@@ -4,7 +4,7 @@ import os
 import time
 
 from f2fd_core.config import tta_flips
-from f2fd_core.data import mrc
+from f2fd_core.data import formats
 from f2fd_core.data.source import slabs
 from f2fd_core.network import checkpoint
 from f2fd_core.prediction.predictor import Predictor, preview
@@ -71,7 +71,7 @@ class Writer:
             console.say(f"{name}: {slab.describe()}")
             os.makedirs(self._path(MASKS), exist_ok=True)
             path = self._path(MASKS, f"{number}_{name}")  # names may be the same in several folders
-            with mrc.new_volume(
+            with formats.new_volume(
                 path + ".mrc", slab.shape, (volume.voxel_size,) * 3, done="specimen"
             ) as values:
                 for part in slabs(slab.shape):

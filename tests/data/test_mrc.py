@@ -5,7 +5,7 @@ from bad_files import FAULTS, RAMP, faulty, save
 
 from f2fd_core import __version__
 from f2fd_core.config import UserError
-from f2fd_core.data import mrc
+from f2fd_core.data import formats, mrc
 from f2fd_core.data.volume import Volume
 
 
@@ -97,11 +97,11 @@ def test_the_origin_of_imod(tmp_path, flags, nversion, sign):
     source = mrc.open_volume(path)
     assert source.origin == (sign * -480, sign * 250, 0)
     result = str(tmp_path / "b.mrc")
-    with mrc.new_volume(result, **source.header()):
+    with formats.new_volume(result, **source.header()):
         pass
     assert as_imod_takes_it(result) == as_imod_takes_it(path)
     first = (1, 2, 3)
-    with mrc.new_volume(result, **source.header(first, (4, 4, 4))):
+    with formats.new_volume(result, **source.header(first, (4, 4, 4))):
         pass
     np.testing.assert_allclose(
         mrc.open_volume(result).origin, np.add(source.origin, 7.5 * np.array(first[::-1]))
@@ -118,7 +118,7 @@ def test_labels_are_kept(tmp_path, capsys):
             label=[b"step %d" % number for number in range(count)] + [b""] * (10 - count),
         )
         source = mrc.open_volume(path)
-        with mrc.new_volume(result, **source.header(), labels=source.labels):
+        with formats.new_volume(result, **source.header(), labels=source.labels):
             pass
         assert mrcfile.validate(result), capsys.readouterr().out
         *kept, own = mrc.open_volume(result).labels
@@ -146,7 +146,9 @@ def test_extended_header_is_skipped(tmp_path):
 def test_written_file_is_valid_and_complete(tmp_path, capsys):
     path = str(tmp_path / "out.mrc")
     values = np.random.default_rng(0).normal(3, 2, (9, 11, 13)).astype(np.float32)
-    with mrc.new_volume(path, values.shape, (2.0, 2.0, 2.5), (1, 2, 3), (4, 5, 6)) as data:
+    with formats.new_volume(
+        path, values.shape, (2.0, 2.0, 2.5), origin=(1, 2, 3), start=(4, 5, 6)
+    ) as data:
         data[:] = values
     assert mrcfile.validate(path), capsys.readouterr().out
     with mrcfile.open(path) as stream:
@@ -168,7 +170,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, fault):
     path.write_bytes(b"old")
 
     def fill():
-        with mrc.new_volume(str(path), (4, 4, 4), (1, 1, 1)) as data:
+        with formats.new_volume(str(path), (4, 4, 4), (1, 1, 1)) as data:
             data[:] = 1
             if fault == "exception":
                 raise RuntimeError("stopped")
@@ -205,7 +207,7 @@ def test_results_get_the_voxel_size_that_is_stated(tmp_path):
     stated = Volume(path, voxel_size=8.0).source
     assert "1 Å in its header, not the 8 Å" in stated.doubts()[0]
     assert not mrc.open_volume(path, 1.0).doubts()
-    with mrc.new_volume(str(tmp_path / "b.mrc"), **stated.header((1, 2, 3), (4, 4, 4))):
+    with formats.new_volume(str(tmp_path / "b.mrc"), **stated.header((1, 2, 3), (4, 4, 4))):
         pass
     result = mrc.open_volume(str(tmp_path / "b.mrc"))
     assert (result.voxel_size, result.origin) == ((8, 8, 8), (24, 16, 8))
@@ -231,7 +233,7 @@ def test_anisotropic_voxels_are_reported(tmp_path):
 )
 def test_the_label_says_what_made_a_file(tmp_path, done, expected):
     path = str(tmp_path / "made.mrc")
-    with mrc.new_volume(path, (8, 8, 8), (10.0,) * 3, done=done):
+    with formats.new_volume(path, (8, 8, 8), (10.0,) * 3, done=done):
         pass
     assert mrcfile.validate(path)
     with mrcfile.open(path, header_only=True) as stream:

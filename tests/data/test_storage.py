@@ -5,14 +5,16 @@ import numpy as np
 import pytest
 
 from f2fd_core.config import UserError
-from f2fd_core.data import mrc
+from f2fd_core.data import formats, mrc
 from f2fd_core.data.storage import Encoding, refuse_coarse
 
 SHAPE = (20, 24, 28)
 
 
 def written(path, values, dtype):
-    with mrc.new_volume(str(path), values.shape, (10,) * 3, dtype=dtype, made_of="model=1") as data:
+    with formats.new_volume(
+        str(path), values.shape, (10,) * 3, dtype=dtype, made_of="model=1"
+    ) as data:
         data[:] = values
     return mrc.open_volume(str(path))
 
