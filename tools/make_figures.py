@@ -166,20 +166,9 @@ def draw_noise(estimate, true, voxel_size, path):
     """The power of a tomogram, of its noise as estimated, and of its true noise."""
     figure = figures.new_figure(figsize=(7, 4))
     axes = figure.subplots()
-    frequency = np.array(estimate["frequency"]) / voxel_size
-    axes.plot(frequency, estimate["total"], label="tomogram")
+    frequency = figures.plot_noise(axes, estimate, voxel_size)
     axes.plot(frequency, true, "k--", label="noise, true")
-    (line,) = axes.plot(frequency, estimate["noise"], label="noise, as estimated")
-    axes.fill_between(
-        frequency,
-        estimate["lower"],
-        estimate["upper"],
-        alpha=0.25,
-        linewidth=0,
-        color=line.get_color(),
-        label="interval of the estimate",
-    )
-    axes.set(xlabel="spatial frequency (1/Å)", ylabel="power", ylim=(0, None))
+    axes.set_ylim(0, None)
     axes.legend(frameon=False)
     figures.save(figure, path)
 

@@ -178,14 +178,12 @@ def draw_slices(before, after, picture_path, title):
     save(figure, picture_path)
 
 
-@own_settings()
-def draw_spectrum(noise, voxel_size, picture_path):
-    """spectrum.png: power of a tomogram and of its noise, with the interval of the latter.
+def plot_noise(axes, noise, voxel_size):
+    """Plot the power of a tomogram and of its noise, with the interval of the latter, over the
+    spatial frequency; returns that (1/Å).
 
     ``noise``: what :meth:`~f2fd_core.noise.NoiseModel.by_shell` gives; ``voxel_size`` in Å.
     """
-    figure = new_figure(figsize=(6, 4))
-    axes = figure.subplots()
     frequency = np.array(noise["frequency"]) / voxel_size
     axes.plot(frequency, noise["total"], marker=".", label="tomogram")
     (line,) = axes.plot(frequency, noise["noise"], marker=".", label="noise, as estimated")
@@ -196,9 +194,19 @@ def draw_spectrum(noise, voxel_size, picture_path):
         alpha=0.25,
         linewidth=0,
         color=line.get_color(),
-        label="what the noise may be",
+        label="interval of the estimate",
     )
-    axes.set(xlabel="spatial frequency (1/Å)", ylabel="power", yscale="log")
+    axes.set(xlabel="spatial frequency (1/Å)", ylabel="power")
+    return frequency
+
+
+@own_settings()
+def draw_spectrum(noise, voxel_size, picture_path):
+    """spectrum.png: power of a tomogram and of its noise; see :func:`plot_noise`."""
+    figure = new_figure(figsize=(6, 4))
+    axes = figure.subplots()
+    plot_noise(axes, noise, voxel_size)
+    axes.set_yscale("log")
     low, high = np.array(noise["total"]).clip(1e-30).min(), max(noise["total"])
     axes.set_ylim(low / 10, high * 3)
     axes.legend(frameon=False)
