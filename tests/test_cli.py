@@ -96,7 +96,7 @@ def test_output_that_is_a_file_or_not_writable(phantom, tiny_model, tmp_path, ca
         (["evaluate", "a.mrc"], ["--reference is missing"]),
         (
             ["evaluate", "a.mrc", "--half-map", "b.mrc", "--reference", "c.mrc"],
-            ["--half-map is given beside", "expected it alone"],
+            ["--half-map is given with", "expected it alone"],
         ),
         (["train", "a.mrc", "--output", "o", "--patchsize", "3"], ["--patchsize"]),
         (["train", "a.mrc", "--output", "o", "--steps", "x"], ["--steps", "'x'"]),

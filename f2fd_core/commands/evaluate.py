@@ -9,16 +9,15 @@ import torch
 from f2fd_core.config import EvaluateConfig, UserError
 from f2fd_core.data import formats
 from f2fd_core.data.half_maps import refuse_copies, refuse_other_files
+from f2fd_core.data.source import refuse_other_shape
 from f2fd_core.evaluation.membranes import Membranes
 from f2fd_core.evaluation.metrics import score, shell_scores
 
 
 def _read(path, shape=None):
     volume = formats.open_volume(path, voxel_size=1.0)
-    if shape and volume.shape != shape:
-        raise UserError(
-            f"{path} has shape {volume.shape}; expected {shape} (Z, Y, X) as the denoised tomogram"
-        )
+    if shape:
+        refuse_other_shape(path, volume.shape, shape, "the denoised tomogram")
     array = torch.from_numpy(np.array(volume[:], dtype=np.float32))
     if not torch.isfinite(array).all():
         raise UserError(f"{path} holds NaN or infinite voxels; expected finite ones")

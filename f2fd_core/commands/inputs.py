@@ -6,6 +6,7 @@ import itertools
 from f2fd_core.config import UserError
 from f2fd_core.data.half_maps import HalfMaps
 from f2fd_core.data.rescaling import Rescaling
+from f2fd_core.data.source import refuse_other_shape
 from f2fd_core.data.volume import Volume
 from f2fd_core.filters.deconvolution import preparation
 from f2fd_core.noise import axes_of_volume, half_maps
@@ -120,9 +121,6 @@ def open_ground_truth(config, volumes):
         )
     )
     for truth, volume in zip(truths, volumes):
-        if truth.shape != volume.shape:
-            raise UserError(
-                f"the ground truth {truth.source.path} has shape {truth.shape}; "
-                f"expected {volume.shape} (Z, Y, X) as in {volume.source.path}"
-            )
+        name = f"the ground truth {truth.source.path}"
+        refuse_other_shape(name, truth.shape, volume.shape, volume.source.path)
     return truths

@@ -22,14 +22,14 @@ class CheckConfig(shared.ModelConfig):
     output: str = param(
         "",
         "Output folder",
-        "Folder for report.html, report.json and, in a folder "
-        "for each tomogram, maps and pictures.",
+        "Folder for report.html, report.json and, in a folder for each tomogram, maps and "
+        "pictures.",
         INPUT,
     )
     half_maps: Tuple[str, ...] = shared.half_maps(
-        "Two half-maps a tomogram (MRC), odd and even, in the tomograms' order. The noise is read "
-        "off their difference instead of being estimated, which makes the report far more certain. "
-        "The tomograms themselves need not be given."
+        "Two half-maps per tomogram (MRC), odd and even, in the order of the tomograms. The noise "
+        "is measured from their difference instead of being estimated, which makes the report far "
+        "more reliable. The tomograms themselves are then optional."
     )
     defocus: float = filtering.own_defocus()
     ctf: str = filtering.by_tomogram(INPUT, advanced=True)
@@ -42,8 +42,8 @@ class CheckConfig(shared.ModelConfig):
     tile_size: int = param(
         0,
         "Tile size",
-        "Largest side of the tiles in which the tomogram is denoised; as in "
-        "denoising. 0: as the model's preset says.",
+        "Largest side of the tiles in which the tomogram is denoised, as for denoising. 0: as the "
+        "model's preset says.",
         PREDICTION,
         unit="voxels",
         ge=0,
@@ -54,16 +54,15 @@ class CheckConfig(shared.ModelConfig):
     independent: bool = param(
         False,
         "Independent halves",
-        "Also train a model on each half-map alone, with the "
-        "settings of this model, and compare their results on their own halves. It takes twice "
-        "the time of the training.",
+        "Also train a separate model on each half-map, with the settings of this model, and "
+        "compare the halves that they denoise. This takes twice as long as the training.",
         RUN,
     )
     seed: int = shared.seed()
     resume: bool = param(
         False,
         "Skip finished",
-        "Skip tomograms that were checked before with the same model and settings.",
+        "Skip tomograms that were already checked with the same model and settings.",
         RUN,
     )
     overwrite: bool = shared.overwrite()
@@ -75,7 +74,7 @@ class CheckConfig(shared.ModelConfig):
         super().check()
         if self.independent and self.names() and not self.half_maps:
             raise UserError(
-                "--independent is given and --half-maps names no files; expected two a tomogram"
+                "--independent is given without --half-maps; expected two for each tomogram"
             )
 
     def settings(self):

@@ -8,12 +8,7 @@ DEFOCUS = dict(unit="µm", ge=0, le=100)
 """Above are defoci in Å, as most other programs have them."""
 
 FILTER: Dict[str, Tuple[float, str, str, Dict[str, Any]]] = {
-    "defocus": (
-        0.0,
-        "Defocus",
-        "Defocus (positive: underfocus) of the tomogram's images, on average.",
-        DEFOCUS,
-    ),
+    "defocus": (0.0, "Defocus", "Mean defocus of the tilt series (positive: underfocus).", DEFOCUS),
     "phase_shift": (
         0.0,
         "Phase shift",
@@ -35,20 +30,20 @@ FILTER: Dict[str, Tuple[float, str, str, Dict[str, Any]]] = {
     "amplitude_contrast": (
         0.07,
         "Amplitude contrast",
-        "Share of amplitude contrast.",
+        "Amplitude contrast, as a fraction.",
         dict(ge=0, le=1),
     ),
     "phase_flipped": (
         False,
         "Phases flipped",
-        "The CTF's phases were corrected already, before or during the reconstruction.",
+        "The phases were already flipped, before or during reconstruction.",
         {},
     ),
     "strength": (
         1.0,
         "Strength",
-        "The signal-to-noise ratio at low frequencies is taken to be 10 "
-        "to the power of this. Higher values lift low frequencies more.",
+        "The signal-to-noise ratio at low frequencies is taken to be 10 to this power. Higher "
+        "values lift low frequencies more.",
         dict(ge=-10, le=10),
     ),
     "snr_falloff": (
@@ -60,9 +55,9 @@ FILTER: Dict[str, Tuple[float, str, str, Dict[str, Any]]] = {
     "highpass": (
         0.02,
         "High-pass",
-        "Frequencies below this share of Nyquist fade out, which takes "
-        "away slow gradients. 0: none.",
-        dict(unit="share of Nyquist", ge=0, le=1),
+        "Frequencies below this fraction of Nyquist fade out, which removes slow gradients. 0: "
+        "none.",
+        dict(unit="fraction of Nyquist", ge=0, le=1),
     ),
 }
 CTF = ("defocus", "phase_shift", "voltage", "spherical_aberration", "amplitude_contrast")
@@ -80,9 +75,9 @@ def by_tomogram(section=DECONVOLUTION, **more):
     return param(
         "",
         "CTF by tomogram",
-        "File with each tomogram's own values: CSV with a row a tomogram and the columns tomogram "
-        f"(its path or file's name) and any of {', '.join(CTF)}, in the units of these "
-        "options; or RELION's tomograms.star, whose tilt series give the median.",
+        "File with the CTF of each tomogram: CSV with one row per tomogram and the columns "
+        f"tomogram (its path or file name) and any of {', '.join(CTF)}, in the units of these "
+        "options; or RELION's tomograms.star, with the medians over each tilt series.",
         section,
         **more,
     )
@@ -93,8 +88,8 @@ def own_defocus():
     return param(
         0.0,
         "Defocus",
-        "Defocus of these tomograms, for models that were trained on "
-        "deconvolved ones. 0: that of the training.",
+        "Defocus of these tomograms, for models trained on deconvolved tomograms. 0: as in the "
+        "training.",
         INPUT,
         zero="as trained",
         advanced=True,

@@ -12,10 +12,10 @@ class ProjectConfig(Config):
     copick: str = param(
         "",
         "copick project",
-        "Configuration (JSON) of a copick project, whose tomograms are taken: those of the runs "
-        "that are named in place of TOMOGRAMS, or all. --voxel-size chooses among several voxel "
-        "spacings. What f2fd denoise and f2fd run make goes into the project, as tomograms of the "
-        "type <type>-f2fd; pictures and all else go to the output folder.",
+        "Configuration (JSON) of a copick project whose tomograms are used: those of the runs "
+        "named in place of TOMOGRAMS, or all. --voxel-size chooses among several voxel spacings. "
+        "The results of f2fd denoise and f2fd run go into the project, as tomograms of the type "
+        "<type>-f2fd; pictures and everything else go to the output folder.",
         INPUT,
         advanced=True,
     )

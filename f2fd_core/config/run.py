@@ -10,7 +10,7 @@ from f2fd_core.config.parameter import INPUT, RUN, TRAINING, UserError, param
 
 @dataclass(frozen=True)
 class RunConfig(shared.ResultsConfig):
-    """Train on a few typical tomograms, denoise all, and say how far to believe the results."""
+    """Train on a few typical tomograms, denoise all, and report how far to trust the results."""
 
     tomograms: Tuple[str, ...] = shared.tomograms("Tomograms to denoise (MRC or OME-Zarr).")
     output: str = param(
@@ -21,28 +21,27 @@ class RunConfig(shared.ResultsConfig):
         INPUT,
     )
     half_maps: Tuple[str, ...] = shared.half_maps(
-        "Two half-maps a tomogram (MRC), odd and even, in the tomograms' order: the noise is read "
-        "off their difference."
+        "Two half-maps per tomogram (MRC), odd and even, in the order of the tomograms: the noise "
+        "is measured from their difference."
     )
     train_on: Tuple[str, ...] = param(
         (),
         "Train on",
-        "Those of the tomograms that the model is trained on, instead of the typical ones that are "
-        "chosen by their spectra.",
+        "Tomograms, among those given, to train the model on. Without it, typical ones are chosen "
+        "by their spectra.",
         INPUT,
     )
     dtype: str = shared.dtype()
     result_name: str = shared.result_name()
     voxel_size: float = shared.voxel_size()
     rescale: bool = shared.rescale(
-        "Resample tomograms whose voxel size differs by more than 10 % from that of the first that "
-        "the model is trained on to that one, in Fourier space, and the results back."
+        "Resample tomograms whose voxel size differs by more than 10 % from that of the first "
+        "training tomogram to that one, in Fourier space, and the results back."
     )
     steps: int = param(
         0,
         "Training steps",
-        "Number of training steps. 0: until the loss on parts that are kept from the training "
-        "hardly falls.",
+        "Number of training steps. 0: until the loss on the validation cubes hardly falls.",
         TRAINING,
         ge=0,
         zero="auto",
@@ -50,15 +49,15 @@ class RunConfig(shared.ResultsConfig):
     watch: bool = param(
         False,
         "Watch",
-        "Go on to look for new tomograms, as they come from a session at the microscope, and "
-        "denoise each once its file is whole; the model is trained on the first. To end it, make "
-        "the file stop in the output folder. The same command goes on with what is there.",
+        "Keep looking for new tomograms, as they come from a session at the microscope, and "
+        "denoise each once its file is complete; the model is trained on the first ones. To end "
+        "it, create a file named stop in the output folder. The same command continues the run.",
         RUN,
     )
     idle: float = param(
         0.0,
         "Idle time",
-        "With --watch: end when nothing has come for so long. 0: never.",
+        "With --watch: end when no tomogram has come for this long. 0: never.",
         RUN,
         unit="minutes",
         ge=0,
@@ -66,7 +65,7 @@ class RunConfig(shared.ResultsConfig):
     )
     seed: int = shared.seed()
     resume: bool = param(
-        False, "Resume", "Go on with a run that was ended, and skip what is finished.", RUN
+        False, "Resume", "Continue an interrupted run, and skip what is finished.", RUN
     )
     overwrite: bool = shared.overwrite()
     device: str = shared.device()
@@ -79,7 +78,7 @@ class RunConfig(shared.ResultsConfig):
         else:
             if self.half_maps not in ((), shared.AUTOMATIC):
                 raise UserError(
-                    f"--half-maps names {len(self.half_maps)} files beside --watch; expected auto, "
+                    f"--half-maps names {len(self.half_maps)} files with --watch; expected auto, "
                     "since the tomograms are still to come"
                 )
             # The rest is as without it.

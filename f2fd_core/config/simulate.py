@@ -46,11 +46,11 @@ class SimulateConfig(Config):
         "Specimen",
         "What is in the volume.\n"
         "cell: vesicles, sheets, macromolecules and spheres.\n"
-        "crowded: the same, a third of the volume full.\n"
+        "crowded: the same, with a third of the volume filled.\n"
         "spheres: spheres of several sizes only.\n"
         "shapes: random ellipsoids, solid and hollow.\n"
         "matter: these in a random density that fills the volume.\n"
-        "empty: nothing but noise.",
+        "empty: noise only.",
         INPUT,
         choices=("cell", "crowded", "spheres", "shapes", "matter", "empty"),
     )
@@ -76,10 +76,9 @@ class SimulateConfig(Config):
     thickness: int = param(
         0,
         "Specimen thickness",
-        "Thickness of the specimen, which then also extends beyond the volume on both sides of the "
-        "tilt axis: the projections contain what lies above, below and beside the volume, as in a "
-        "cell. "
-        "0: it ends with the volume.",
+        "Thickness of a specimen that extends beyond the volume, also on both sides of the tilt "
+        "axis: the projections contain what lies above, below and beside the volume, as in a cell. "
+        "0: the specimen ends with the volume.",
         INPUT,
         unit="voxels",
         ge=0,
@@ -88,9 +87,9 @@ class SimulateConfig(Config):
     half_maps: str = param(
         "noise",
         "Half-maps",
-        "How they are made.\n"
-        "noise: both from all tilts, with independent noise, as from frames.\n"
-        "tilts: from odd and from even tilts.",
+        "How the half-maps are made.\n"
+        "noise: both from all tilts, with independent noise, as from odd and even frames.\n"
+        "tilts: from odd and even tilts.",
         INPUT,
         choices=("noise", "tilts"),
     )
@@ -110,9 +109,8 @@ class SimulateConfig(Config):
     sirt_iterations: int = param(
         0,
         "SIRT-like filter",
-        "Reconstruct with IMOD's SIRT-like filter "
-        "for this many iterations, which passes low frequencies and "
-        "dampens high ones. 0: no such filter.",
+        "Reconstruct with IMOD's SIRT-like filter, which passes low frequencies and dampens high "
+        "ones, for this many iterations. 0: no such filter.",
         INPUT,
         unit="iterations",
         ge=0,

@@ -18,30 +18,28 @@ class EvaluateConfig(Config):
     half_map: str = param(
         "",
         "Other half-map",
-        "Where there is no reference: the tomogram's other "
-        "half-map, denoised alike (MRC), for the Fourier shell correlation "
-        "between both.",
+        "Without a reference: the tomogram's other half-map, denoised in the same way (MRC), for "
+        "the Fourier shell correlation between the two.",
         INPUT,
     )
     noisy: str = param(
         "",
         "Noisy tomogram",
-        "The tomogram before denoising (MRC): scored too, for comparison.",
+        "The tomogram before denoising (MRC), scored as well for comparison.",
         INPUT,
     )
     membrane: str = param(
         "",
         "Membrane mask",
-        "Mask of the true membranes (MRC, above 0.5 "
-        "inside): adds the average precision of a ridge filter's membrane map, "
-        "at the scale that detects the reference's membranes best.",
+        "Mask of the true membranes (MRC, above 0.5 inside). Adds the average precision with which "
+        "a ridge filter detects them, at the scale that suits the reference best.",
         INPUT,
     )
 
     def check(self):
         if self.half_map and (self.reference or self.noisy or self.membrane):
             raise UserError(
-                "--half-map is given beside --reference, --noisy or --membrane; expected it alone"
+                "--half-map is given with --reference, --noisy or --membrane; expected it alone"
             )
 
 
@@ -76,7 +74,7 @@ BENCHMARK_METHODS = FILTERS + (
 
 @dataclass(frozen=True)
 class BenchmarkConfig(Config):
-    """Compare all methods on simulated tomograms or on one of yours."""
+    """Compare all methods on simulated tomograms or on one of your own."""
 
     output: str = param(
         "",
@@ -88,22 +86,21 @@ class BenchmarkConfig(Config):
     tomogram: str = param(
         "",
         "Tomogram",
-        "A tomogram of yours (MRC) instead of simulated ones. "
-        "Scores then need a reference or half-maps.",
+        "One of your own tomograms (MRC) instead of simulated ones. Scores then need a reference "
+        "or half-maps.",
         INPUT,
     )
     half_maps: Tuple[str, ...] = param(
         (),
         "Half-maps",
-        "Its half-maps, odd and even (MRC): adds the method 'noise2noise', and for the "
-        "others the Fourier shell correlation between both halves, each denoised by a model of "
-        "its own.",
+        "The tomogram's half-maps, odd and even (MRC). Adds the method noise2noise and, for the "
+        "others, the Fourier shell correlation between the halves, each denoised by its own model.",
         INPUT,
     )
     reference: str = param(
         "",
         "Reference",
-        "A volume of the same size (MRC) to score your tomogram's results against.",
+        "Volume of the same size (MRC) against which the results are scored.",
         INPUT,
     )
     membrane: str = param(
@@ -123,15 +120,21 @@ class BenchmarkConfig(Config):
     cases: Tuple[str, ...] = param(
         ("cell", "spheres"),
         "Cases",
-        "Simulated tomograms. cell, spheres, crowded, empty: the specimen; the others are a cell: "
-        "sirt: SIRT-like reconstruction; insertion: direct Fourier insertion; odd-tilts: from -50 "
-        "to 65 degrees; uneven: noise that changes with depth and towards the borders; lowpass, "
-        "binned: without the highest frequencies; int8: rounded to 256 values; noisefree; thick: "
-        "three times as thick and as wide and half as long, scored against a reconstruction from "
-        "many more tilts. in-situ: a crowded cell, two and a half times as thick as the volume, "
-        "with half-maps of every other tilt. real-noise: a cell of 64 x 64 x 64 voxels in the "
-        "noise of a real one, which is read from the folder lamella of that named by the "
-        "environment variable F2FD_TEST_DATA.",
+        "Simulated tomograms: different specimens (cell, spheres, crowded, empty) and variants of "
+        "the cell.\n"
+        "sirt: SIRT-like reconstruction.\n"
+        "insertion: direct Fourier insertion.\n"
+        "odd-tilts: tilts from -50 to 65 degrees.\n"
+        "uneven: noise that changes with depth and towards the borders.\n"
+        "lowpass, binned: without the highest frequencies.\n"
+        "int8: rounded to 256 values.\n"
+        "noisefree: without noise.\n"
+        "thick: three times as thick and wide and half as long, scored against a reconstruction "
+        "from many more tilts.\n"
+        "in-situ: crowded, two and a half times as thick as the volume, with half-maps from odd "
+        "and even tilts.\n"
+        "real-noise: 64 x 64 x 64 voxels with the noise of a real cell, which is read from the "
+        "folder lamella in the one that the environment variable F2FD_TEST_DATA names.",
         INPUT,
         choices=BENCHMARK_CASES,
     )
@@ -163,41 +166,38 @@ class BenchmarkConfig(Config):
     methods: Tuple[str, ...] = param(
         BENCHMARK_METHODS[:-1],
         "Methods",
-        "What to compare. gaussian, tv (total variation) and "
-        "nlm (non-local means) need scikit-image; published is the whole published program, which "
-        "takes long.",
+        "Methods to compare. gaussian, tv (total variation) and nlm (non-local means) need "
+        "scikit-image; published is the complete published program, which takes a long time.",
         TRAINING,
         choices=BENCHMARK_METHODS,
     )
     steps: int = param(
         300,
         "Training steps",
-        "Steps of the default method, spectrum.",
+        "Training steps of the default method, noise_matched.",
         TRAINING,
         unit="steps",
         ge=1,
     )
     equal: str = param(
         "time",
-        "Equal",
-        "What the other learned methods get as much of as the default: time of training, or steps.",
+        "Equal budget",
+        "What the other trained methods get as much of as the default: training time or steps.",
         TRAINING,
         choices=("time", "steps"),
     )
     start: str = param(
         "automatic",
         "Starting weights",
-        "What the default method and 'noise2noise' "
-        "start from: weights that have learned from random shapes (automatic, too), "
-        "or random ones.",
+        "Starting weights of noise_matched and noise2noise: pretrained on random shapes "
+        "(automatic, too) or random.",
         TRAINING,
         choices=shared.STARTS,
     )
     published_steps: int = param(
         0,
         "Published steps",
-        "Steps of the published program, which counts neither in time nor in "
-        "steps like the others. 0: as the others.",
+        "Training steps of the published program, in place of an equal budget. 0: as the others.",
         TRAINING,
         unit="steps",
         ge=0,
@@ -222,7 +222,7 @@ class BenchmarkConfig(Config):
 
 @dataclass(frozen=True)
 class DeconvolveConfig(Config):
-    """Filter tomograms with the Wiener-like deconvolution; no training."""
+    """Deconvolve tomograms with a Wiener-like filter; nothing is trained."""
 
     tomograms: Tuple[str, ...] = shared.tomograms(
         "Tomograms to filter (MRC or OME-Zarr), of any size."
@@ -248,20 +248,20 @@ class DeconvolveConfig(Config):
 
 @dataclass(frozen=True)
 class InfoConfig(Config):
-    """Print versions, devices and memory, or what a model file holds."""
+    """Print versions, devices and memory, or describe a model file."""
 
     model: str = param("", "Model", "Model file to describe.", INPUT, positional=True)
     benchmark: bool = param(
         False,
         "Benchmark",
-        "Measure this machine for about half a minute: how long training and "
-        "denoising with the default settings take, and how much memory they need.",
+        "Measure for about half a minute how long training and denoising take on this machine "
+        "with the default settings, and how much memory they need.",
         RUN,
     )
     shape: Tuple[int, ...] = param(
         (256, 512, 512),
         "Shape",
-        "Size Z Y X of the tomogram that --benchmark speaks of.",
+        "Size (Z Y X) of the tomogram for which --benchmark estimates this.",
         RUN,
         unit="voxels",
         ge=8,

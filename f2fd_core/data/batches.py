@@ -9,7 +9,7 @@ from f2fd_core.config import UserError
 from f2fd_core.data import formats
 from f2fd_core.data.orientation import turned
 from f2fd_core.data.patches import all_patches, augment, shifted
-from f2fd_core.data.source import slabs
+from f2fd_core.data.source import refuse_other_shape, slabs
 from f2fd_core.data.specimen import find_specimen
 from f2fd_core.runtime.device import to_device
 from f2fd_core.runtime.randomness import GLOBAL
@@ -28,11 +28,8 @@ def sampling_masks(config, volumes):
         return [find_specimen(volume) for volume in volumes]
     masks = [formats.open_volume(path, config.voxel_size or 1.0) for path in config.sampling_masks]
     for mask, volume in zip(masks, volumes):
-        if mask.shape != volume.shape:
-            raise UserError(
-                f"the sampling mask {mask.path} has shape {mask.shape}; expected "
-                f"{volume.shape} (Z, Y, X) as its tomogram has"
-            )
+        name = f"the sampling mask {mask.path}"
+        refuse_other_shape(name, mask.shape, volume.shape, volume.source.path)
     return masks
 
 

@@ -181,6 +181,13 @@ def slabs(shape, voxels=0):
     return [slice(z, min(z + depth, shape[0])) for z in range(0, shape[0], depth)]
 
 
+def refuse_other_shape(name, shape, expected, owner):
+    """Raise UserError if the volume called ``name`` has another shape (Z, Y, X) than is expected,
+    that of its ``owner``."""
+    if tuple(shape) != tuple(expected):
+        raise UserError(f"{name} has shape {shape}; expected {expected} (Z, Y, X) as {owner}")
+
+
 def refuse_bad_voxels(volume):
     """Raise UserError if a :class:`Source` holds NaN or infinite voxels."""
     for slab in slabs(volume.shape):

@@ -10,6 +10,7 @@ import torch
 from f2fd_core import fourier
 from f2fd_core.config import UserError
 from f2fd_core.data.half_maps import refuse_copies
+from f2fd_core.data.source import refuse_other_shape
 from f2fd_core.noise import NoiseSettings, periodogram
 from f2fd_core.noise.spectrum import TINY, censored_exponential_mean, noise_and_signal
 
@@ -152,11 +153,8 @@ def check(halves, whole=None):
             "expected about the same: were they reconstructed alike?"
         )
     if whole is not None:
-        if whole.shape != halves.shape:
-            raise UserError(
-                f"{whole.source.path} has shape {whole.shape}; expected "
-                f"{halves.shape} (Z, Y, X) as its half-maps {' and '.join(paths)}"
-            )
+        owner = f"its half-maps {' and '.join(paths)}"
+        refuse_other_shape(whole.source.path, whole.shape, halves.shape, owner)
         problem = strange(halves, whole, Likeness(halves, whole))
         if problem:
             raise UserError(

@@ -83,7 +83,7 @@ class ProtF2FdBase(EMProtocol):
             pointerClass="SetOfCTFTomoSeries",
             allowsNull=True,
             label="CTFs",
-            help="CTFs of the tilt series, matched by tsId, for the deconvolution: " + help,
+            help="CTFs of the tilt series, matched by tsId, for the deconvolution. " + help,
             **options,
         )
 
@@ -169,8 +169,8 @@ class ProtF2FdBase(EMProtocol):
         wanted = self.getGpuList()
         if not wanted:
             return [
-                "No GPU is named; give the number of one under 'GPU IDs' or choose 'No' to "
-                "compute on the CPU."
+                "No GPU is selected; give its number under 'GPU IDs' or choose 'No' to compute on "
+                "the CPU."
             ]
         found = None if self.useQueue() else engine.gpus()
         absent = [str(number) for number in wanted if found is not None and number >= found]
@@ -183,10 +183,9 @@ class ProtF2FdBase(EMProtocol):
             ]
         if found and not engine.usable_gpus(wanted):
             return [
-                f"GPU IDs: this machine has {found}, of which PyTorch in the engine's "
-                "environment sees none; its CUDA version must suit the driver: set "
-                "F2FD_TORCH_INDEX and install the engine again, or choose 'No' to compute on "
-                "the CPU."
+                f"GPU IDs: this machine has {found}, but PyTorch in the engine's environment sees "
+                "none; its CUDA version must match the driver: set F2FD_TORCH_INDEX and install "
+                "the engine again, or choose 'No' to compute on the CPU."
             ]
         return []
 
@@ -304,7 +303,7 @@ def repeated(tomograms, title):
     counts = collections.Counter(tomogram.getTsId() for tomogram in tomograms)
     found = [f"{tsId} ({count} times)" for tsId, count in sorted(counts.items()) if count > 1]
     return (
-        [f"{title}: every tomogram needs a tsId of its own, but there is {', '.join(found)}."]
+        [f"{title}: every tomogram needs its own tsId, but some are repeated: {', '.join(found)}."]
         if found
         else []
     )
@@ -333,8 +332,8 @@ def thin(tomograms, title):
     return (
         [
             (
-                f"{title}: every side needs at least {MINIMUM_SIDE} voxels, which the thinnest of "
-                f"{', '.join(found)} does not have."
+                f"{title}: at least {MINIMUM_SIDE} voxels are needed along every axis, but the "
+                f"thinnest side has fewer: {', '.join(found)}."
             )
         ]
         if found
@@ -353,9 +352,9 @@ def deep(tomograms, title):
     return (
         [
             f"{title}: the depth is expected along Z and the tilt axis along Y, but Z is not "
-            f"the thinnest side (X x Y x Z) of {', '.join(found)}. The engine turns tomograms "
-            "that lie otherwise where their missing wedge shows it, and its log says so; turn the "
-            "others before."
+            f"the thinnest side (X x Y x Z) of {', '.join(found)}. The engine rotates tomograms "
+            "that lie otherwise if their missing wedge shows it, and says so in its log; rotate "
+            "the others first."
         ]
         if found
         else []
@@ -373,7 +372,7 @@ def missing_files(tomograms, title, halves=""):
         missing += [f"{tomogram.getTsId()} ({path})" for path in files if not os.path.exists(path)]
         if halves and len(half_maps(tomogram)) != 2:
             without.append(tomogram.getTsId())
-    errors = [f"{title}: no file is there for {', '.join(missing)}."] if missing else []
+    errors = [f"{title}: files are missing: {', '.join(missing)}."] if missing else []
     if without:
         errors.append(
             f"{title}: there are no half-maps (odd and even) of "

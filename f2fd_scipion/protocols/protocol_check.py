@@ -3,7 +3,7 @@
 import os
 import shutil
 
-from pyworkflow.protocol import BooleanParam, PointerParam
+from pyworkflow.protocol import BooleanParam
 
 import f2fd_scipion
 from f2fd_core.config import CheckConfig, read_json
@@ -38,22 +38,14 @@ class ProtF2FdCheck(ProtF2FdWithModel):
     # -------------------------- Form -----------------------------------------
     def _defineParams(self, form):
         self._addTomograms(form, "The tomograms as they were before denoising.")
-        form.addParam(
-            "inModel",
-            PointerParam,
-            pointerClass="F2FdModel",
-            important=True,
-            label="Model",
-            help="The model that denoises them.",
-        )
+        self._addModel(form, "The model that denoises them.")
         form.addParam(
             "useHalfMaps",
             BooleanParam,
             default=True,
             label="Use half-maps",
-            help="Where a tomogram has half-maps (odd and even), the noise is read off "
-            "their difference instead of being estimated, which makes the report "
-            "far more certain.",
+            help="Where a tomogram has half-maps (odd and even), the noise is measured from their "
+            "difference instead of being estimated, which makes the report far more reliable.",
         )
         self._addOwnCtfs(form)
         self._addEngineParams(form)
@@ -110,9 +102,10 @@ class ProtF2FdCheck(ProtF2FdWithModel):
             return []
         values = [numbers["correlation"]["denoised"]["estimate"] for numbers in reports.values()]
         return [
-            f"What F2Fd, version {f2fd_scipion.__version__}, made of {len(values)} tomograms "
-            "was checked without a truth: by Stein's estimate of the error with random "
-            f"probes, its correlation with the truth is {mean_and_range(values, '%.2f')}."
+            f"The denoising of {len(values)} tomograms by F2Fd, version "
+            f"{f2fd_scipion.__version__}, was checked without ground truth: by Stein's estimate "
+            "of the error with random probes, the correlation with the truth is "
+            f"{mean_and_range(values, '%.2f')}."
         ]
 
     def _citations(self):

@@ -13,8 +13,8 @@ class ProtF2FdDeconvolve(ProtF2FdTomograms):
     """Deconvolve tomograms: a Wiener-like filter lifts the low frequencies that the contrast
     transfer function dampens. Nothing is trained, and it takes seconds a tomogram.
 
-    To train on deconvolved tomograms, this is not needed: 'train F2Fd' has the filter among its
-    parameters and denoising then applies it by itself.
+    This is not needed to train on deconvolved tomograms: 'train F2Fd' has the filter among its
+    parameters, and denoising then applies it automatically.
     """
 
     _label = "deconvolve tomograms"
@@ -41,8 +41,8 @@ class ProtF2FdDeconvolve(ProtF2FdTomograms):
         self._addTomograms(form, "Tomograms to filter, of any size.")
         self._addCtfs(
             form,
-            "each tomogram is filtered with its own defocus and phase shift, the "
-            "medians over its images.",
+            "Each tomogram is filtered with its own defocus and phase shift (medians over its "
+            "images).",
         )
         self._addEngineParams(form)
         self._addThreads(form)

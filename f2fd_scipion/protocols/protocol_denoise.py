@@ -4,7 +4,7 @@ import itertools
 import json
 import os
 
-from pyworkflow.protocol import BooleanParam, PointerParam
+from pyworkflow.protocol import BooleanParam
 
 import f2fd_scipion
 from f2fd_core.config import DenoiseConfig, UserError, read_json, tta_flips, unperturbed
@@ -57,24 +57,20 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
     # -------------------------- Form -----------------------------------------
     def _defineParams(self, form):
         self._addTomograms(form, "Tomograms to denoise, of any size.")
-        form.addParam(
-            "inModel",
-            PointerParam,
-            pointerClass="F2FdModel",
-            important=True,
-            label="Model",
-            help="Model from 'train F2Fd' or 'import F2Fd model'. It fits "
-            "tomograms that resemble those of its training.",
+        self._addModel(
+            form,
+            "Model from 'train F2Fd' or 'import F2Fd model'. It suits tomograms similar to those "
+            "it was trained on.",
         )
         form.addParam(
             "denoiseHalves",
             BooleanParam,
             default=False,
             label="Denoise the half-maps, too",
-            help="Denoise the half-maps of each tomogram, which takes three times as "
-            "long: they go with the result, and the Fourier shell correlation "
-            "between them is reported, and between the original ones. Without it the "
-            "results have no half-maps.",
+            help="Also denoise the half-maps of each tomogram, which takes three times as long. "
+            "The result comes with them, and the Fourier shell correlation between them is "
+            "reported beside that between the original ones. Without it the results have no "
+            "half-maps.",
         )
         self._addOwnCtfs(form)
         self._addEngineParams(form)

@@ -88,8 +88,8 @@ class ProtF2FdEvaluate(ProtF2FdBase):
             pointerClass="SetOfTomograms",
             allowsNull=True,
             label=COMPANIONS["noisy"][1],
-            help="They, or without noise-free tomograms their half-maps, are scored, "
-            "too, for comparison.",
+            help="Scored as well, for comparison; without noise-free tomograms, their half-maps "
+            "are.",
         )
         form.addParam(
             "membraneMasks",
@@ -98,8 +98,8 @@ class ProtF2FdEvaluate(ProtF2FdBase):
             allowsNull=True,
             condition="references is not None",
             label=COMPANIONS["membrane"][1],
-            help="Adds the average precision of a ridge filter's membrane map, at the "
-            "scale that detects the reference's membranes best.",
+            help="Adds the average precision with which a ridge filter detects the membranes, at "
+            "the scale that suits the noise-free tomogram best.",
         )
 
     # -------------------------- Steps ----------------------------------------

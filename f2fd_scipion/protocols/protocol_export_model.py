@@ -36,7 +36,7 @@ class ProtF2FdExportModel(EMProtocol):
             PathParam,
             important=True,
             label="Folder",
-            help="Folder in which the file is written; it must exist.",
+            help="Existing folder in which the file is written.",
         )
         form.addParam(
             "fileName",
@@ -67,14 +67,14 @@ class ProtF2FdExportModel(EMProtocol):
         errors = []
         folder, name = self.folder.get("").strip(), self.fileName.get("").strip()
         if not os.path.isdir(folder):
-            errors.append(f"Folder: '{folder}' is no folder.")
+            errors.append(f"Folder: '{folder}' is not a folder.")
         if not name or os.path.basename(name) != name:
-            errors.append(f"File name: '{name}' is no name for a file in that folder.")
+            errors.append(f"File name: '{name}' is not the name of a file in that folder.")
         elif os.path.exists(self._target()) and not self.isFinished():
             errors.append(f"{self._target()} exists already; it is kept: give another name.")
         model = self.inModel.get()
         if model is not None and not os.path.exists(model.getPath()):
-            errors.append(f"Model: its file {model.getPath()} is not there.")
+            errors.append(f"Model: its file {model.getPath()} does not exist.")
         return errors
 
     def _summary(self):

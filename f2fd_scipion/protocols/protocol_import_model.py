@@ -32,9 +32,9 @@ class ProtF2FdImportModel(EMProtocol):
             PathParam,
             label="Model file",
             important=True,
-            help="File that F2Fd wrote in training: model.pt or one in the folder "
-            "checkpoints; or pretrained: the weights that come with F2Fd, without any training. It "
-            "is checked and copied into the project.",
+            help="File written by a training of F2Fd: model.pt or one in the folder checkpoints. "
+            "Or the word pretrained: the weights that come with F2Fd, as they are. The file is "
+            "checked and copied into the project.",
         )
 
     def _insertAllSteps(self):
@@ -55,7 +55,7 @@ class ProtF2FdImportModel(EMProtocol):
 
     def _validate(self):
         if not os.path.isfile(self._path()):
-            return [f"Model file: '{self._path()}' is no file."]
+            return [f"Model file: '{self._path()}' is not a file."]
         problem = engine.problem()
         return [problem] if problem else []
 

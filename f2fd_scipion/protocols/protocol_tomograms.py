@@ -344,8 +344,8 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
         )
         if tomograms.isStreamOpen() and self.numberOfThreads.get() < 3:
             errors.append(
-                "Tomograms: the set is still growing, for which at least 3 threads are "
-                "needed: one hands out the work and one waits for new tomograms."
+                "Tomograms: the set is still growing, which takes at least 3 threads: one hands "
+                "out the work and one waits for new tomograms."
             )
         return errors
 
@@ -377,11 +377,21 @@ class ProtF2FdWithModel(ProtF2FdTomograms):
         "ctf": "the CTFs, by tsId",
     }
 
+    def _addModel(self, form, help):
+        form.addParam(
+            "inModel",
+            PointerParam,
+            pointerClass="F2FdModel",
+            important=True,
+            label="Model",
+            help=help,
+        )
+
     def _addOwnCtfs(self, form):
         self._addCtfs(
             form,
-            "for a model that was trained on deconvolved tomograms, each is "
-            "deconvolved with its own defocus and phase shift, the medians over its images.",
+            "If the model was trained on deconvolved tomograms, each tomogram is deconvolved with "
+            "its own defocus and phase shift (medians over its images).",
             expertLevel=LEVEL_ADVANCED,
         )
 
@@ -420,7 +430,7 @@ class ProtF2FdWithModel(ProtF2FdTomograms):
             )
         path = self.inModel.get().getPath()
         if not os.path.exists(path):
-            errors.append(f"Model: its file {path} is not there.")
+            errors.append(f"Model: its file {path} does not exist.")
         return errors
 
     def _warnings(self):

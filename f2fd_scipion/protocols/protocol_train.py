@@ -90,9 +90,8 @@ class ProtF2FdTrain(ProtF2FdBase):
             pointerClass="SetOfTomograms, Tomogram",
             important=True,
             label="Tomograms",
-            help="Tomograms to train on, of any and also of different sizes: a set, a "
-            "subset or a single one. A few typical ones suffice for a whole data "
-            "set.",
+            help="Tomograms to train on: a set, a subset or a single one. Their sizes may differ. "
+            "A few typical ones suffice for a whole data set.",
         )
         form.addParam(
             "useHalfMaps",
@@ -100,8 +99,8 @@ class ProtF2FdTrain(ProtF2FdBase):
             default=True,
             label="Use half-maps",
             help="How half-maps (odd and even) are used, if every tomogram has them.\n"
-            "Yes: the noise is read off them; with the perturbation 'noise2noise' the "
-            "network learns from one to the other.\n"
+            "Yes: the noise is measured from their difference; with the perturbation "
+            "'noise2noise' the network learns to predict one from the other.\n"
             "No: they are ignored, and the noise is estimated from the tomograms.",
         )
         form.addParam(
@@ -111,9 +110,8 @@ class ProtF2FdTrain(ProtF2FdBase):
             allowsNull=True,
             expertLevel=LEVEL_ADVANCED,
             label="Sampling masks",
-            help="Learn only from parts of which at least a twentieth is inside these "
-            "masks (above 0.5), matched by tsId. This keeps empty regions out of the "
-            "training.",
+            help="Train only on patches of which at least a twentieth is inside these masks "
+            "(above 0.5), matched by tsId. This keeps empty regions out of the training.",
         )
         form.addParam(
             "findSpecimen",
@@ -121,9 +119,9 @@ class ProtF2FdTrain(ProtF2FdBase):
             default=False,
             expertLevel=LEVEL_ADVANCED,
             label="Find the specimen",
-            help="Look in each tomogram for the slab in which the specimen lies, by its contrast, "
-            "and learn only from there: for tomograms that are empty above and below it. The masks "
-            "are an output; where no slab stands out there is none.",
+            help="Find the slab of each tomogram that contains the specimen, by its contrast, and "
+            "train only there: for tomograms that are empty above and below it. The masks are an "
+            "output; a tomogram in which no slab stands out has none.",
         )
         form.addParam(
             "groundTruth",
@@ -142,14 +140,13 @@ class ProtF2FdTrain(ProtF2FdBase):
             allowsNull=True,
             expertLevel=LEVEL_ADVANCED,
             label="Initial model",
-            help="The training starts from the weights of this model, made on similar "
-            "tomograms, in place of the 'Starting weights'. The network must be "
-            "the same.",
+            help="Start from the weights of this model, trained on similar tomograms, instead of "
+            "the 'Starting weights'. The network must be the same.",
         )
         self._addCtfs(
             form,
-            "'Deconvolve first' takes each tomogram's defocus and phase shift from them, the "
-            "medians over its images.",
+            "'Deconvolve first' takes each tomogram's defocus and phase shift from them (medians "
+            "over its images).",
             expertLevel=LEVEL_ADVANCED,
         )
         self._addEngineParams(form)
@@ -300,14 +297,14 @@ class ProtF2FdTrain(ProtF2FdBase):
             )
         initial = self.initialModel.get()
         if initial is not None and not os.path.exists(initial.getPath()):
-            errors.append(f"Initial model: its file {initial.getPath()} is not there.")
+            errors.append(f"Initial model: its file {initial.getPath()} does not exist.")
         if self.inCtfs.get() is not None and not self.deconvolve:
             errors.append(
                 "CTFs: they are for the deconvolution, but 'Deconvolve first' is 'No'; "
                 "choose 'Yes' or no CTFs."
             )
         if self.findSpecimen and self.masks.get() is not None:
-            errors.append("Find the specimen is 'Yes' beside 'Sampling masks'; choose one of them.")
+            errors.append("Find the specimen is 'Yes' with 'Sampling masks'; choose one of them.")
         errors += self._ctfErrors(tomograms)
         tsIds = {tomogram.getTsId() for tomogram in tomograms}
         if self.groundTruth.get() or self.masks.get():
@@ -328,7 +325,8 @@ class ProtF2FdTrain(ProtF2FdBase):
         if model is None:
             return ["No model yet."]
         return model.describe() + [
-            "'Analyze results' shows what was gained and slices before and after denoising."
+            "'Analyze results' shows the course of the training and slices before and after "
+            "denoising."
         ]
 
     def _progress(self):

@@ -39,7 +39,7 @@ class TestF2FdModels(project.ProjectTests):
             again.exportStep(path)  # it came after the check
         self.assertEqual(os.listdir(folder), ["mine.pt"])
         again.fileName.set("../mine.pt")
-        self.assertIn("is no name for a file", " ".join(again.validate()))
+        self.assertIn("is not the name of a file", " ".join(again.validate()))
         imported = self.launch(ProtF2FdImportModel, filePath=path)
         self.assertEqual(str(imported.model), str(self.train.model))
         for protocol in (export, imported):

@@ -92,7 +92,7 @@ class TestF2FdRuns(project.ProjectTests):
             tomogram.setTsId("twin")
             twins.append(tomogram)
         twins.write()
-        sentence = "%s: every tomogram needs a tsId of its own, but there is twin (2 times)."
+        sentence = "%s: every tomogram needs its own tsId, but some are repeated: twin (2 times)."
         denoise = self.newProtocol(ProtF2FdDenoise, inTomos=twins, inModel=self.train.model)
         self.assertEqual(denoise.validate(), [sentence % "Tomograms"])
         train = self.newProtocol(ProtF2FdTrain, inTomos=twins)
@@ -115,11 +115,11 @@ class TestF2FdRuns(project.ProjectTests):
         self.assertEqual(denoise.validate(), [])
         os.remove(os.path.join(folder, "second.mrc"))
         (error,) = denoise.validate()
-        self.assertIn("Tomograms: no file is there for second (", error)
+        self.assertIn("Tomograms: files are missing: second (", error)
         shutil.copyfile(self.path("second"), os.path.join(folder, "second.mrc"))
         os.remove(train.model.getPath())
         (error,) = denoise.validate()
-        self.assertEqual(error, f"Model: its file {train.model.getPath()} is not there.")
+        self.assertEqual(error, f"Model: its file {train.model.getPath()} does not exist.")
 
     @reliability(
         "Scipion: project moved to another folder",

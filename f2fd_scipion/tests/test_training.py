@@ -93,7 +93,7 @@ class TestF2FdTraining(project.ProjectTests):
         train.inTomos.set(imported.Tomograms)
         train.groundTruth.set(self.truths.Tomograms)
         errors = " ".join(train.validate())
-        self.assertIn("no file is there for gone (", errors)
+        self.assertIn("files are missing: gone (", errors)
         self.assertNotIn("here (", errors)
         self.assertIn("there is none for gone, here", errors)
 
@@ -123,8 +123,8 @@ class TestF2FdTraining(project.ProjectTests):
         with mrcfile.new(os.path.join(folder, "x.mrc"), overwrite=True) as stream:
             stream.set_data(np.zeros((5, 40, 40), dtype=np.float32))
         sentence = (
-            "Tomograms: every side needs at least 8 voxels, which the thinnest of x (5) "
-            "does not have."
+            "Tomograms: at least 8 voxels are needed along every axis, but the thinnest side has "
+            "fewer: x (5)."
         )
         self.assertEqual(train.validate(), [sentence])
         self.assertEqual(denoise.validate(), [sentence])
@@ -163,7 +163,7 @@ class TestF2FdTraining(project.ProjectTests):
         with project.gpus(4, usable=0):
             (error,) = train.validate()
             self.assertIn(
-                "this machine has 4, of which PyTorch in the engine's environment sees none", error
+                "this machine has 4, but PyTorch in the engine's environment sees none", error
             )
             train._useQueue.set(True)
             self.assertEqual(train.validate(), [])
@@ -178,7 +178,7 @@ class TestF2FdTraining(project.ProjectTests):
             train.gpuList.set(text)
             self.assertEqual(train.validate(), [])
         train.gpuList.set("")
-        self.assertIn("No GPU is named", " ".join(train.validate()))
+        self.assertIn("No GPU is selected", " ".join(train.validate()))
         train.useGpu.set(False)
         self.assertEqual(train.validate(), [])
         self.assertEqual(train._configure(train._supply()).device, "cpu")
@@ -379,7 +379,7 @@ class TestF2FdTraining(project.ProjectTests):
         gone = os.path.join(folder, "gone.mrc")
         self.setHalfMaps(imported.Tomograms, {"x": [self.halves("first")[0], gone]})
         train.inTomos.set(imported.Tomograms)
-        self.assertEqual(train.validate(), [f"Tomograms: no file is there for x ({gone})."])
+        self.assertEqual(train.validate(), [f"Tomograms: files are missing: x ({gone})."])
         train.perturbation.set(0)
         self.assertEqual(train.validate(), [])
         self.assertEqual(train._supply()["half_maps"], [])
@@ -403,7 +403,9 @@ class TestF2FdTraining(project.ProjectTests):
         train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms)
         self.assertEqual(train._supply()["initial_model"], "")
         train.initialModel.set(model)
-        self.assertEqual(train.validate(), ["Initial model: its file gone/model.pt is not there."])
+        self.assertEqual(
+            train.validate(), ["Initial model: its file gone/model.pt does not exist."]
+        )
         train.initialModel.set(self.train.model)
         self.assertEqual(train.validate(), [])
         self.assertEqual(train._supply()["initial_model"], self.train.model.getPath())

@@ -26,25 +26,25 @@ class F2FdCheckViewer(ProtocolViewer):
             choices=self._tsIds(),
             default=0,
             label="Tomogram",
-            help="Whose report is shown.",
+            help="The tomogram whose report is shown.",
         )
         form.addParam(
             "showVerdict",
             LabelParam,
             label="Verdict",
-            help="Five sentences, each with a mark and the rule that gives it.",
+            help="Five sentences, each with a mark and the rule behind it.",
         )
         form.addParam(
             "showPictures",
             LabelParam,
             label="Pictures",
-            help="Those of the report; a slider chooses.",
+            help="The pictures of the report, with a slider to choose.",
         )
         form.addParam(
             "showPage",
             LabelParam,
             label="Open the report in the browser",
-            help="One page with all figures; it needs no connection.",
+            help="A single page with all figures, which opens offline.",
         )
 
     def _getVisualizeDict(self):

@@ -28,9 +28,8 @@ class F2FdEvaluateViewer(ProtocolViewer):
             choices=[ALL, *sorted(self.protocol.getScores())],
             default=0,
             label="Tomogram",
-            help="Whose scores are shown: those of one, or the mean over all and from "
-            "the lowest to the highest. The file scores.csv in the protocol's "
-            "extra folder has all.",
+            help="The tomogram whose scores are shown, or all: their mean and range. The file "
+            "scores.csv in the protocol's extra folder has the scores of each.",
         )
         form.addParam(
             "showTable", LabelParam, label="Table", help="The scores, before and after denoising."
@@ -40,7 +39,7 @@ class F2FdEvaluateViewer(ProtocolViewer):
             LabelParam,
             label="Fourier shell correlation",
             help="Against the noise-free tomogram, or between the half-maps. The latter "
-            "shows what both halves agree in, not that it is true.",
+            "shows what both halves agree on, not that it is right.",
         )
 
     def _getVisualizeDict(self):

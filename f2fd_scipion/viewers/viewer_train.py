@@ -62,13 +62,12 @@ class F2FdTrainViewer(ProtocolViewer):
         form.addParam(
             "showGain",
             LabelParam,
-            label="What was gained, and the learning rate",
-            help="The share of the signal's power that the network explains, on parts "
-            "kept from the training, and drawn again while it runs: 0 % for "
-            "predicting nothing, 100 % for the noise-free tomogram. It is an "
-            "estimate. Before the first one, and for the perturbations fourier_masks, "
-            "self2self and noise2void, the loss of every step, which ends above zero, "
-            "since the target of the training is noisy itself.",
+            label="Signal explained, and the learning rate",
+            help="The share of the signal's power that the network is estimated to explain on the "
+            "validation cubes, updated while the training runs: 0 % for predicting nothing, 100 % "
+            "for the noise-free tomogram. Before the first estimate, and for the perturbations "
+            "fourier_masks, self2self and noise2void, the loss of every step, which stays above "
+            "zero because the target of the training is itself noisy.",
         )
         if any("ssim" in row for row in self._readLog()[:1]):
             form.addParam(
@@ -101,10 +100,9 @@ class F2FdTrainViewer(ProtocolViewer):
             form.addParam(
                 "finish",
                 LabelParam,
-                label="Finish now, with the model that it has",
-                help="The running training ends after its present step, and its model "
-                "can be used at once. To train on later, continue the protocol "
-                "with another number of training steps.",
+                label="Finish now, with the present model",
+                help="The training ends after the current step, and its model can be used at once. "
+                "To train further, continue the protocol with another number of training steps.",
             )
 
     def _getVisualizeDict(self):
@@ -160,4 +158,4 @@ class F2FdTrainViewer(ProtocolViewer):
 
     def _finish(self, paramName=None):
         self.protocol.finishNow()
-        return [self.infoMessage("The training ends after its present step.", "F2Fd training")]
+        return [self.infoMessage("The training ends after the current step.", "F2Fd training")]

@@ -105,14 +105,8 @@ class PreviewDialog(Dialog):
             master,
             wraplength=420,
             justify=tk.LEFT,
-            text=f"A part of {SIDE} "
-            f"x {SIDE} x "
-            f"{DEPTH} voxels "
-            "around the "
-            "section is "
-            "denoised with the "
-            "form's model and "
-            "parameters.",
+            text=f"A part of {SIDE} x {SIDE} x {DEPTH} voxels around the section is denoised with "
+            "the form's model and parameters.",
         )
         self.message.grid(row=4, column=0, columnspan=2, sticky="w", padx=5, pady=5)
         self.chosen()
@@ -127,7 +121,7 @@ class PreviewDialog(Dialog):
         """The number of predictions; raises UserError if it is none."""
         text = self.predictions.get().strip()
         if not text.isdecimal():
-            raise UserError(f"Predictions: '{text}' is no whole number of at least 0")
+            raise UserError(f"Predictions: '{text}' is not a whole number of at least 0")
         return int(text)
 
     def start(self):
@@ -162,8 +156,8 @@ class PreviewDialog(Dialog):
         if isinstance(self.outcome, tuple):
             self.message.configure(
                 text=(
-                    f"It took {time.monotonic() - self.began:.0f} seconds, "
-                    "most of them the same for any part."
+                    f"It took {time.monotonic() - self.began:.0f} seconds, most of which any part "
+                    "takes."
                 )
             )
             before, after, first = self.outcome

@@ -585,7 +585,7 @@ def test_what_can_not_be_checked_is_refused(phantom, tiny_model, tmp_path):
         with pytest.raises(UserError, match=words):
             check(settings)
     assert not (tmp_path / "out").exists()
-    with pytest.raises(UserError, match="--independent is given and --half-maps names no files"):
+    with pytest.raises(UserError, match="--independent is given without --half-maps"):
         config(independent=True)
     with pytest.raises(UserError, match="would be replaced"):
         folder = tmp_path / "tomogram"

@@ -139,7 +139,7 @@ def test_it_ends_when_nothing_comes(session):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (dict(half_maps=("a", "b")), "--half-maps names 2 files beside --watch; expected auto"),
+        (dict(half_maps=("a", "b")), "--half-maps names 2 files with --watch; expected auto"),
         (dict(watch=False), "--idle is 4 without --watch; expected both"),
         (dict(result_name="x"), "--result-name is 'x'"),
         (dict(resume=True, overwrite=True), "--resume and --overwrite exclude each other"),
