@@ -31,6 +31,16 @@ class RunConfig(shared.ResultsConfig):
         "by their spectra.",
         INPUT,
     )
+    sampling_masks: Tuple[str, ...] = param(
+        (),
+        "Sampling masks",
+        "auto: find the slab of each training tomogram that contains the specimen, by its "
+        "contrast, and train only there; for tomograms that are empty above and below it.",
+        INPUT,
+        choices=shared.AUTOMATIC,
+        length=1,
+        advanced=True,
+    )
     dtype: str = shared.dtype()
     result_name: str = shared.result_name()
     voxel_size: float = shared.voxel_size()

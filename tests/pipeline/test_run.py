@@ -120,9 +120,11 @@ def test_half_maps_and_the_tomograms_to_train_on_are_used(config, tomograms, tmp
     out = str(tmp_path / "out")
     arguments = ["run", str(tomograms), "--half-maps", "auto", "--output", out, "--steps", "1"]
     train_on = str(tomograms / "TS_2.mrc")
-    assert main([*arguments, "--train-on", train_on, "--device", "cpu"]) == 0
+    arguments += ["--sampling-masks", "auto", "--device", "cpu"]
+    assert main([*arguments, "--train-on", train_on]) == 0
     state = checkpoint.load(os.path.join(out, "training", "model.pt"))
     assert state["config"]["tomograms"] == [train_on]
+    assert state["config"]["sampling_masks"] == ["auto"]
     assert [os.path.basename(path) for path in state["config"]["half_maps"]] == [
         "TS_2_ODD.mrc",
         "TS_2_EVN.mrc",
@@ -130,6 +132,8 @@ def test_half_maps_and_the_tomograms_to_train_on_are_used(config, tomograms, tmp
     assert "training on" in capsys.readouterr().err
     assert main([*arguments, "--overwrite", "--train-on", "other.mrc"]) == 2
     assert "other.mrc, which is none of the tomograms" in capsys.readouterr().err
+    assert main([*arguments, "--overwrite", "--sampling-masks", "mask.mrc"]) == 2
+    assert "--sampling-masks is 'mask.mrc'; expected one of auto" in capsys.readouterr().err
 
 
 @pytest.mark.slow
