@@ -106,7 +106,7 @@ class NoiseModel:
 
 def estimate_noise(volume, settings=DEFAULT, device="cpu"):
     """The :class:`NoiseModel` of a standardised volume (``shape``, ``region(start, size)``,
-    ``content(start, size)``)."""
+    ``content(start, size)``, ``nyquist``)."""
     return _estimated(volume, volume.region, settings, device, signal=True)
 
 
@@ -146,7 +146,7 @@ def _estimated(volume, region, settings, device, signal):
             window = resolved
             power, total, corners = _periodograms(volume, region, window, profile, device)
     level = censored_exponential_mean(power.clone(), settings.share)
-    spectrum, unfaded = noise_and_signal(level, total, window, settings)
+    spectrum, unfaded = noise_and_signal(level, total, window, settings, volume.nyquist)
     if not settings.matter_free:
         return NoiseModel(window, spectrum, total, profile, unfaded=unfaded)
     empty = without_matter(power, corners, unfaded, window)

@@ -74,16 +74,17 @@ def filled_share(power, size):
     return float(mean**2 / square) if square > 0 else 0.0
 
 
-def band_end(power, size, lowest):
+def band_end(power, size, lowest, nyquist=0.5):
     """Frequency of the first shell above ``lowest`` with less than EMPTY times the power of others
-    there: where a low-pass filter ends; 0.5, Nyquist, without one."""
+    there: where a low-pass filter ends; without one ``nyquist``, that of the voxels that were
+    measured."""
     grid = grid_of(size)
     mean = grid.ratio(power, torch.ones_like(power))
-    known = (grid.frequencies >= lowest) & (grid.frequencies <= 0.5)
+    known = (grid.frequencies >= lowest) & (grid.frequencies <= nyquist)
     if not known.any():
-        return 0.5
+        return nyquist
     ends = grid.frequencies[known & (mean < EMPTY * mean[known].max())]
-    return float(ends[0]) if len(ends) else 0.5
+    return float(ends[0]) if len(ends) else nyquist
 
 
 def fit_backprojection_form(power, size, end):
@@ -220,30 +221,31 @@ def _local_share(noise, total, size):
     return grid.ratio(noise, total, zone).clamp(max=1)[zone].float()
 
 
-def noise_and_signal(power, total, size, settings):
+def noise_and_signal(power, total, size, settings, nyquist=0.5):
     """The :class:`Spectrum` of the noise in windows of ``size``, and its power before it fades out.
 
     ``power``: the level of the windows with the least of it; ``total``: the mean of all; both on
     the rfft grid; ``settings``: the :class:`~f2fd_core.noise.settings.NoiseSettings`. Below their
-    lowest frequency the periodogram of a window resolves little.
+    lowest frequency the periodogram of a window resolves little. ``nyquist``: see
+    :class:`~f2fd_core.data.volume.Standardised`.
     """
-    axes = axes_of(total, size, band_end(total, size, settings.lowest_frequency)) or USUAL
+    axes = axes_of(total, size, band_end(total, size, settings.lowest_frequency, nyquist)) or USUAL
     if axes == USUAL:
-        return _as_it_lies(power, total, size, settings)
+        return _as_it_lies(power, total, size, settings, nyquist)
     (power, turned_size), (total, _) = (
         turned_power(values, size, axes) for values in (power, total)
     )
-    spectrum, unfaded = _as_it_lies(power, total, turned_size, settings)
+    spectrum, unfaded = _as_it_lies(power, total, turned_size, settings, nyquist)
     noise, unfaded = (
         turned_power(values, turned_size, back(axes))[0] for values in (spectrum.power, unfaded)
     )
     return spectrum._replace(power=noise), unfaded
 
 
-def _as_it_lies(power, total, size, settings):
+def _as_it_lies(power, total, size, settings, nyquist):
     """The same where the depth is along Z and the tilt axis along Y."""
     grid, lowest = grid_of(size), settings.lowest_frequency
-    end = band_end(power, size, lowest)
+    end = band_end(power, size, lowest, nyquist)
     B, fits = fit_backprojection_form(power, size, end)
     slopes = SLOPES if settings.falling else np.zeros(1)
     expected = fit_level(power, B, size, end, slopes) * B

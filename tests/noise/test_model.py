@@ -274,3 +274,19 @@ def test_scaled_noise_is_scaled_by_shells():
         shells(other.power, model.window), shells(model.power, model.window) * factors.double()
     )
     assert (other.lower <= shells(other.power, model.window) * 1.0001).all()
+
+
+@pytest.mark.parametrize("voxel_size", [11.5, 15.0, 7.0])
+def test_the_noise_of_a_rescaled_tomogram_is_that_of_the_tomogram(write, voxel_size):
+    """Brought to smaller voxels it has nothing beyond its own Nyquist frequency, which is no sign
+    of a volume without noise."""
+    values = back_projected_noise(coloured, (48, 64, 64), 5)
+    own = Volume(write(values, voxel_size=voxel_size))
+
+    def share(volume):
+        model = estimate_noise(volume)
+        known = fourier.grid_of(model.window).radius < 0.8 * volume.nyquist
+        return float((model.power * known).sum() / (model.total * known).sum())
+
+    assert share(own) > 0.7
+    assert share(own.rescaled(10.0)) == pytest.approx(share(own), abs=0.05)
