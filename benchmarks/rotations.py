@@ -10,6 +10,7 @@ The first may be left out.
 """
 
 import copy
+import dataclasses
 import itertools
 import math
 import os
@@ -24,16 +25,21 @@ import torch
 from harness import read
 from scipy.ndimage import affine_transform, gaussian_filter
 
-from f2fd_core import TrainConfig, fourier
+from f2fd_core import DenoiseConfig, TrainConfig, denoise, fourier, train
+from f2fd_core.checking.parts import denoiser_of
+from f2fd_core.checking.wedge import examine_wedge
+from f2fd_core.commands.inputs import open_silently
 from f2fd_core.commands.train import open_for_training
-from f2fd_core.config import tta_flips
 from f2fd_core.data import mrc
 from f2fd_core.data.orientation import USUAL
 from f2fd_core.data.regions import crop
 from f2fd_core.evaluation.membranes import RIDGE_SCALES, average_precision, sheetness
 from f2fd_core.evaluation.metrics import correlation, fourier_shell_correlation
+from f2fd_core.filters.wedge import tilt_range_of
+from f2fd_core.network import checkpoint
 from f2fd_core.perturbation.base import Pairs, Perturbation
-from f2fd_core.prediction.predictor import Predictor, denoised_region
+from f2fd_core.perturbation.noise_matched import noise_of
+from f2fd_core.runtime import files
 from f2fd_core.runtime.device import prepare_cpu
 from f2fd_core.runtime.run_folder import prepare_folder
 from f2fd_core.simulation.specimen import random_rotation
@@ -133,17 +139,6 @@ class Teachers(Perturbation):
         return Pairs(seen + self.level * noise, target.expand(count, *size))
 
 
-class Given(Perturbation):
-    """A volume in memory that is predicted from as it is, in place of a tomogram's own."""
-
-    def __init__(self, own, values):
-        super().__init__(own.volume, own.config, own.device)
-        self.values = values
-
-    def _region(self, start, size):
-        return crop(self.values, start, size)
-
-
 class Lessons:
     """A training of the default, and what further steps make of it.
 
@@ -204,47 +199,9 @@ class Lessons:
         training.prefetcher.join()
         training.perturbations = self.own
 
-    def fill(self, turns, rounds):
-        """The denoised tomograms, filled after ``rounds`` of lessons, each as long as the training;
-        of the second on, the teachers are the filled ones of the one before."""
-        self.start_again()
-        lesson = dict(turns=turns, wedge=(True, False), share=1.0, level=0.0)
-        filled = ()
-        for _ in range(rounds):
-            self.learn(lesson, afresh=True, teachers=filled)
-            filled = self.filled()
-        return filled
-
     def denoised(self):
         """The tomograms as the network denoises them now."""
         return [harness.denoised(self.training, number=n) for n in range(len(self.own))]
-
-    def filled(self):
-        """The denoised tomograms, standardised, with what the network predicts in the wedge."""
-        flips = tta_flips(self.training.config)
-        predictor = Predictor(
-            self.training.model(),
-            self.training.device,
-            self.training.dtype,
-            len(flips),
-            1,
-            flips=flips,
-        )
-        results = []
-        for own, denoised in zip(self.own, self.standardised):
-            seen = without_wedge(denoised, self.tilt_range)
-            predicted = torch.from_numpy(
-                denoised_region(
-                    predictor,
-                    Given(own, seen),
-                    (0, 0, 0),
-                    seen.shape,
-                    harness.TILE_SIZE,
-                    self.training.config.network,
-                )
-            )
-            results.append(seen + predicted - without_wedge(predicted, self.tilt_range))
-        return results
 
 
 def by_shells(volume, reference):
@@ -334,6 +291,8 @@ def run_lamella(argv=None):
 
 
 WEDGE_CASES = ("cell@0.3", "cell", "cell@1", "crowded@0.3", "in-situ", "empty")
+# What denoising writes.
+WRITTEN = (files.DENOISED, files.FILLED)
 # Resolutions (Å), and how far the shells reach on either side of them.
 RESOLUTIONS, REACH = (200, 100, 60, 45), 0.15
 WEDGE_SCORES = (
@@ -396,9 +355,10 @@ def flat_membranes(mask):
 class Truth:
     """The full-tilt density of a case, seen through the microscope: scores of volumes."""
 
-    def __init__(self, case, tilt_range, voxel_size):
+    def __init__(self, case, tilt_range):
         # Matter is dark; the sign apart, a transfer function changes no Fourier shell correlation.
-        self.density, self.voxel_size = -read(case.density), voxel_size
+        self.density = -read(case.density)
+        self.voxel_size = mrc.open_volume(case.density).true_voxel_size[0]
         self.cone = ~measured(self.density.shape, tilt_range)
         mask = read(case.membrane).numpy() > 0.5
         flat = flat_membranes(mask)
@@ -417,25 +377,84 @@ class Truth:
         return [*in_cone(volume, self.density, self.cone, self.voxel_size), self.precision(volume)]
 
 
+def learned(tomograms, folder, options, seed, tilt_range=0.0):
+    """The model of a training with ``--fill-wedge``, and the CPU seconds of each of its parts."""
+    config = TrainConfig(
+        tomograms=tuple(tomograms),
+        output=os.path.join(folder, "run"),
+        steps=options.steps,
+        seed=seed,
+        checkpoint_every=10**6,
+        device="cpu",
+        threads=1,
+        tilt_range=tilt_range,
+    )
+    seconds = []
+    for more in (dict(), dict(fill_wedge=True, resume=True)):
+        began = time.process_time()
+        model = train(dataclasses.replace(config, **more))
+        seconds.append(time.process_time() - began)
+    return model, seconds
+
+
+def filled_by(model, tomograms, folder, tilt_range=0.0):
+    """[denoised], [filled]: float32 tensors of what ``f2fd denoise --fill-wedge`` writes."""
+    paths = denoise(
+        DenoiseConfig(
+            model=model,
+            tomograms=tuple(tomograms),
+            output=os.path.join(folder, "out"),
+            device="cpu",
+            threads=1,
+            fill_wedge=True,
+            tilt_range=tilt_range,
+        )
+    )
+    return [[read(files.companion(path, ending)) for path in paths] for ending in WRITTEN]
+
+
+def believed(model, tomogram):
+    """What ``f2fd check`` says of the wedge: the mean Fourier shell correlation in directions that
+    were hidden, the share of the prediction that noise makes, and what it finds of a membrane that
+    is parallel to the specimen."""
+    state = checkpoint.load(model)
+    network, trained = checkpoint.restore(state, model)
+    (volume,) = open_silently(DenoiseConfig(tomograms=(tomogram,)), trained)
+    device = torch.device("cpu")
+    of_model, of_filler = (
+        denoiser_of(volume, each, trained, device, torch.float32)
+        for each in (network, checkpoint.restore_filler(state, model))
+    )
+    found, _ = examine_wedge(
+        of_filler,
+        of_model,
+        noise_of(volume, trained, device),
+        tilt_range_of(volume),
+        -1.0,
+        0,
+        lambda: None,
+    )
+    return [found["mean"], found["invented"], *list(found["planted"].values())[-1:]]
+
+
 def run_wedge(argv=None):
-    """The missing wedge, predicted by the network after lessons of its own denoised tomogram.
+    """The missing wedge, as ``--fill-wedge`` fills it.
 
     Prints the Fourier shell correlation with the noise-free density inside the cone that no tilt
     measures, at 200, 100, 60 and 45 Å, the correlation of all that is in the cone, its power over
     that of the truth, the average precision of membranes that are nearly parallel to the slab, the
     contrast in all and in the cone over that of the tomogram, and the seconds over those of the
-    training. Rows: the denoised tomogram as it is, and with nothing in the wedge; filled, after
-    lessons of so many rounds (see Lessons.fill). Outside the cone nothing is changed.
+    training. Rows: the denoised tomogram, with nothing in the wedge, and filled. Then what ``f2fd
+    check`` says without a truth: the mean Fourier shell correlation in hidden directions, noise's
+    share of the prediction, and what it finds of a planted membrane parallel to the specimen.
 
-        python benchmarks/rotations.py wedge [--cases cell@0.3 ...] [--seeds 3 4 ...] [--rounds 1 2]
+        python benchmarks/rotations.py wedge [--cases cell@0.3 ...] [--seeds 3 4 ...]
     """
     parser = harness.parser(run_wedge)
     parser.add_argument("--shape", type=int, nargs=3, default=(64, 128, 128))
     parser.add_argument("--cases", nargs="+", default=WEDGE_CASES, metavar="CASE[@SNR]")
     parser.add_argument("--seeds", type=int, nargs="+", default=(3, 4, 6))
     parser.add_argument("--steps", type=int, default=0, help="0: as the default ends by itself")
-    parser.add_argument("--turns", nargs="+", choices=TURNED, default=("quarter",))
-    parser.add_argument("--rounds", type=int, nargs="+", default=(1,))
     options = parser.parse_args(argv)
     prepare_cpu(1)
     harness.heading("case, seed", "", *WEDGE_SCORES)
@@ -444,37 +463,38 @@ def run_wedge(argv=None):
         tilt_range = LESS_TILTED.get(case, TILT_RANGE)
         with tempfile.TemporaryDirectory() as folder:
             made = harness.simulated(case, options.shape, float(snr or 0.1), seed, folder)
-            lessons = Lessons([made.tomogram], folder, options.steps, seed, tilt_range)
-            truth = made.membrane and Truth(made, tilt_range, lessons.training.voxel_size)
+            model, seconds = learned([made.tomogram], folder, options, seed)
+            (denoised,), (filled,) = filled_by(model, [made.tomogram], folder)
+            unit = float(read(made.tomogram).std())
+            truth = made.membrane and Truth(made, tilt_range)
 
-            def row(name, volume, seconds=0.0, of=f"{given}, {seed}", truth=truth, lessons=lessons):
+            def row(
+                name, volume, *more, of=f"{given}, {seed}", truth=truth, limit=tilt_range, unit=unit
+            ):
                 scores = truth.scores(volume) if truth else [math.nan] * (len(RESOLUTIONS) + 3)
-                beyond = volume - without_wedge(volume, lessons.tilt_range)
-                cells = [*scores, volume.std(), beyond.std(), seconds / lessons.seconds]
+                beyond = volume - without_wedge(volume, limit)
+                cells = [*scores, volume.std() / unit, beyond.std() / unit, *more]
                 harness.show(of, name, *(f"{float(value):.3f}" for value in cells))
 
-            (denoised,) = lessons.standardised
             row("denoised", denoised)
             row("nothing in the wedge", without_wedge(denoised, tilt_range))
-            for turns, rounds in itertools.product(options.turns, options.rounds):
-                began = time.process_time()
-                (filled,) = lessons.fill(turns, rounds)
-                row(f"filled, {turns}, {rounds}", filled, time.process_time() - began)
+            row("filled", filled, seconds[1] / seconds[0])
+            if truth:
+                said = (f"{value:.3f}" for value in believed(model, made.tomogram))
+                harness.show(f"{given}, {seed}", "f2fd check says", *said)
 
 
 def run_tilts(argv=None):
     """The same on the real cell, whose wedge nobody knows: tilts beyond --tilt-range are taken away
     from the even halves, predicted, and scored against those of the odd ones.
 
-        python benchmarks/rotations.py tilts FOLDER [--tilt-range 40] [--seeds 0 ...]
+        python benchmarks/rotations.py tilts FOLDER [--tilt-range 45] [--seeds 0 ...]
     """
     parser = harness.parser(run_tilts)
     parser.add_argument("folder")
-    parser.add_argument("--tilt-range", type=float, default=40)
+    parser.add_argument("--tilt-range", type=float, default=45)
     parser.add_argument("--seeds", type=int, nargs="+", default=(0,))
     parser.add_argument("--steps", type=int, default=0, help="0: as the default ends by itself")
-    parser.add_argument("--turns", nargs="+", choices=TURNED, default=("quarter",))
-    parser.add_argument("--rounds", type=int, nargs="+", default=(1,))
     options = parser.parse_args(argv)
     prepare_cpu(1)
     even, odd = (
@@ -508,12 +528,12 @@ def run_tilts(argv=None):
             paths = [os.path.join(folder, f"box{number}.mrc") for number in range(len(even))]
             for path, box in zip(paths, even):
                 mrc.write_volume(path, without_wedge(box, options.tilt_range).numpy(), 14.56)
-            lessons = Lessons(paths, folder, options.steps, seed, options.tilt_range)
-            row(f"denoised, seed {seed}", lessons.standardised)
-            emptied = [without_wedge(box, options.tilt_range) for box in lessons.standardised]
+            model, _ = learned(paths, folder, options, seed, options.tilt_range)
+            denoised, filled = filled_by(model, paths, folder, options.tilt_range)
+            row(f"denoised, seed {seed}", denoised)
+            emptied = [without_wedge(box, options.tilt_range) for box in denoised]
             row(f"nothing there, seed {seed}", emptied)
-            for turns, rounds in itertools.product(options.turns, options.rounds):
-                row(f"filled, {turns}, {rounds}, seed {seed}", lessons.fill(turns, rounds))
+            row(f"filled, seed {seed}", filled)
 
 
 def main(argv=None):

@@ -114,6 +114,16 @@ def tiny_model(phantom, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def filler(phantom, tmp_path_factory):
+    """Folder of a model that has learned, a little, to fill the missing wedge."""
+    folder = tmp_path_factory.mktemp("filler")
+    train(
+        TrainConfig(tomograms=(phantom["tomogram"],), output=str(folder), fill_wedge=True, **TINY)
+    )
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def without_pictures(request, monkeypatch):
     """Pictures take most of a small run's time: only tests that are marked ``pictures`` have them

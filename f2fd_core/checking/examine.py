@@ -110,12 +110,14 @@ def examine(denoisers, noise, seed, step):
     shells = shells_of(denoisers, noise, seed, step, parts_of(volume.shape), each)
     error = np.maximum(unexplained.cells, 0)
     unexplained.cells = np.sqrt(error / np.maximum(error + explained.cells, TINY))
+    sign = float(np.sign(sum(skew)) or -1)
     numbers = {
+        "sign": sign,
         "half_maps": Estimate(shells[Whole], list(denoisers)).by_half_maps,
         "correlation": correlations(shells[Whole], list(denoisers)),
         "shells": curves(shells[Windowed], list(denoisers), volume.voxel_size),
         "invention": invention.invention(found, null),
-        "planted": planted.plant(denoiser, noise, float(np.sign(sum(skew)) or -1), seed, step),
+        "planted": planted.plant(denoiser, noise, sign, seed, step),
         "seams": float(np.sqrt(np.mean(seams))),
     }
     return Examined(numbers, {"error": unexplained, "removed": removed}, sections)

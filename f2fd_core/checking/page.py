@@ -39,6 +39,10 @@ CAPTIONS = {
     "in the same shades of gray as the denoised tomogram.",
     pictures.PLANTED: "Structures of known shape, added to this tomogram at many places. Above the "
     "gray line at least half of the contrast comes out.",
+    pictures.WEDGE: "The central plane across the tilt axis, depth upwards. What the tilts did not "
+    "measure is predicted in the filled one. Below: as many directions that were measured were "
+    "hidden from the network, too, and what it predicts there is compared with the tomogram; gray "
+    "line: the least for a green mark.",
     pictures.HALVES: "Both half-maps, each denoised by a model that has never seen the other: what "
     "they agree in was not made up by one model alone.",
 }
@@ -154,6 +158,8 @@ def _section(number, name, numbers, folder):
             _planted(numbers["planted"]),
             _picture(folder, pictures.PLANTED),
         ]
+    if "wedge" in numbers:
+        parts += ["<h3>Missing wedge</h3>", _picture(folder, pictures.WEDGE)]
     if "halves" in numbers:
         parts += ["<h3>Independent halves</h3>", _picture(folder, pictures.HALVES)]
     parts.append(

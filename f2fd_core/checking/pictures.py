@@ -6,16 +6,18 @@ import numpy as np
 
 from f2fd_core.checking.halves import THRESHOLD
 from f2fd_core.checking.planted import RECOVERED
+from f2fd_core.checking.wedge import BELIEVED
 from f2fd_core.runtime import figures
 
 # The widest and the thinnest part of a tomogram that a picture shows, in voxels.
 WIDEST, DEPTH = 256, 8
-SLICES, SHELLS, PLANTED, NOISE, HALVES = (
+SLICES, SHELLS, PLANTED, NOISE, HALVES, WEDGE = (
     "slices.png",
     "shells.png",
     "planted.png",
     "noise.png",
     "halves.png",
+    "wedge.png",
 )
 
 
@@ -144,3 +146,43 @@ def draw_halves(halves, path):
     )
     axes.legend(frameon=False)
     figures.save(figure, path)
+
+
+@figures.own_settings()
+def draw_wedge(wedge, planes, path):
+    """The central plane across the tilt axis, as it is, denoised and filled, and how much of the
+    directions that were hidden was predicted; see :func:`~f2fd_core.checking.wedge.examine_wedge`.
+    """
+    cut = {name: _middle_of(values) for name, values in planes.items()}
+    depth, width = cut["tomogram"].shape
+    figure = figures.new_figure(figsize=(13, 13 / 2.2 * depth / width + 4.4))
+    above, below = figure.subfigures(2, 1, height_ratios=(13 / 2.2 * depth / width + 0.4, 4))
+    titles = {
+        "tomogram": "tomogram",
+        "denoised": "denoised",
+        "filled": "filled: partly predicted, not measured",
+    }
+    for axes, (name, title) in zip(above.subplots(1, 3), titles.items()):
+        values = cut[name]
+        limits = np.quantile(
+            values if name == "tomogram" else cut["denoised"], figures.CONTRAST_QUANTILES
+        )
+        figures.show_section(axes, values, *limits)
+        axes.set_title(title)
+        axes.axis("off")
+    axes = below.subplots()
+    axes.plot(wedge["frequency"], [np.nan if one is None else one for one in wedge["fsc"]])
+    axes.axhline(BELIEVED, color="0.6", linewidth=0.8)
+    axes.set(
+        title="prediction and signal in directions that were hidden from the network",
+        xlabel="spatial frequency (1/Å)",
+        ylabel="Fourier shell correlation",
+        ylim=(-0.1, 1.05),
+    )
+    figures.save(figure, path)
+
+
+def _middle_of(values):
+    """The middle of a section (depth, across), no wider than WIDEST."""
+    first = max((values.shape[1] - WIDEST) // 2, 0)
+    return values[:, first : first + WIDEST]

@@ -120,7 +120,7 @@ def plant(denoiser, noise, sign, seed, step):
             for number, contrast in enumerate(CONTRASTS):
                 planted = sign * contrast * padded
                 change = denoiser.without_context((start, size), planted) - before
-                rows[number] += _recovered(change, planted)
+                rows[number] += recovered(change, planted)
                 step()
         shares = rows / PLACES
         enough = [contrast for contrast, row in zip(CONTRASTS, shares) if row[0] >= RECOVERED]
@@ -149,7 +149,7 @@ def predictions(volume):
     return len(fitting(volume)) * PLACES * (1 + len(CONTRASTS))
 
 
-def _recovered(change, planted):
+def recovered(change, planted):
     """(share of the contrast, correlation, the rest of the change over what was planted)."""
     power = float((planted**2).sum())
     share = float((change * planted).sum()) / power

@@ -5,7 +5,7 @@ import math
 import os
 
 from f2fd_core import __version__
-from f2fd_core.checking import page, pictures
+from f2fd_core.checking import page, pictures, wedge
 from f2fd_core.checking.examine import DENOISED, REFERENCE, START, count_of, examine
 from f2fd_core.checking.halves import independent_halves
 from f2fd_core.checking.parts import LEAST_VOXELS, denoiser_of
@@ -22,6 +22,7 @@ from f2fd_core.commands.inputs import (
 from f2fd_core.config import PRETRAINED, CheckConfig, UserError
 from f2fd_core.data.regions import in_words
 from f2fd_core.filters.ctf_table import ctf_of
+from f2fd_core.filters.wedge import tilt_range_of
 from f2fd_core.network import checkpoint
 from f2fd_core.perturbation.noise_matched import noise_of
 from f2fd_core.runtime import console, distributed, files, lock
@@ -65,7 +66,9 @@ def check(config: CheckConfig) -> str:
     dtype = choose_dtype(config.precision, device)
     state = checkpoint.load(config.model)
     network, trained = checkpoint.restore(state, config.model)
-    network.to(device)
+    models = [network.to(device)]
+    if checkpoint.FILLER in state:
+        models.append(checkpoint.restore_filler(state, config.model).to(device))
     config.refuse_model(trained)
     config, folders, results = _plan(config, group)
     voxel_size = state["voxel_size"] if config.rescale else 0.0
@@ -84,7 +87,7 @@ def check(config: CheckConfig) -> str:
             files.make_folder(folders[name])
             with lock.held(report):
                 volume = as_trained(volume, trained, config, voxel_size)
-                numbers = _check_one(config, volume, network, trained, device, dtype, folders[name])
+                numbers = _check_one(config, volume, models, trained, device, dtype, folders[name])
                 about = _about(config, state, volume)
                 _write_json(report, dict(numbers, about=about, made_of=made_of[name]))
             console.say(f"{name}: {numbers['verdict'][0]['sentence']}")
@@ -198,22 +201,28 @@ def _about(config, state, volume):
     }
 
 
-def _check_one(config, volume, network, trained, device, dtype, folder):
-    """The numbers of one tomogram; maps and pictures go to its ``folder``."""
+def _check_one(config, volume, models, trained, device, dtype, folder):
+    """The numbers of one tomogram; maps and pictures go to its ``folder``.
+
+    ``models``: the model's network and, if it has learned it, the one that fills the missing wedge.
+    """
     settings = settings_of(config, folder)
     noise = noise_of(volume, trained, device)
     console.say(f"{volume.source.path}: {noise.describe()}")
-    with in_contrast([network], volume, trained, device, dtype) as opposite:
-        with console.progress(settings.steps + count_of(volume, 3), "step") as bar:
+    fills = len(models) > 1
+    tilt_range = tilt_range_of(volume, config.tilt_range) if fills else None
+    count = settings.steps + count_of(volume, 3) + fills * wedge.predictions(volume)
+    with in_contrast(models, volume, trained, device, dtype) as opposite:
+        with console.progress(count, "step") as bar:
             networks = {
                 START: start_of(volume, settings, device, dtype),
                 REFERENCE: reference(volume, settings, device, dtype, bar.update),
             }
-            denoisers = {
-                DENOISED: denoiser_of(
-                    volume, network, trained, device, dtype, config.tile_size, config.seed
-                )
-            }
+            own = [
+                denoiser_of(volume, each, trained, device, dtype, config.tile_size, config.seed)
+                for each in models
+            ]
+            denoisers = {DENOISED: own[0]}
             denoisers.update(
                 {
                     name: denoiser_of(volume, other, settings, device, dtype)
@@ -221,11 +230,17 @@ def _check_one(config, volume, network, trained, device, dtype, folder):
                 }
             )
             numbers, maps, sections = examine(denoisers, noise, config.seed, bar.update)
+            if fills:
+                numbers["wedge"], planes = wedge.examine_wedge(
+                    own[1], own[0], noise, tilt_range, numbers["sign"], config.seed, bar.update
+                )
         numbers.update(opposite=opposite, noise=noise.by_shell(), words=noise.describe())
         if config.independent:
             numbers["halves"] = independent_halves(config, volume, trained, folder)
         numbers["verdict"] = verdict(numbers)
         pictures.draw(numbers, sections, volume, denoisers[DENOISED], maps, folder)
+        if fills:
+            pictures.draw_wedge(numbers["wedge"], planes, os.path.join(folder, pictures.WEDGE))
     for name, places in maps.items():
         path = os.path.join(folder, name + files.MRC)
         places.write(path, volume.source, f"{name}, by f2fd check", volume.rescaling)

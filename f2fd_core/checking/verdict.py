@@ -5,6 +5,7 @@ import numpy as np
 from f2fd_core.checking.examine import DENOISED, GAUSSIAN, REFERENCE, START
 from f2fd_core.checking.planted import RECOVERED
 from f2fd_core.checking.shells import TOMOGRAM
+from f2fd_core.checking.wedge import BELIEVED, DOUBTED
 
 MARKS = ("green", "yellow", "red")
 # Differences of an estimated correlation that count: a model is worse than something from the first
@@ -43,6 +44,7 @@ def verdict(numbers):
             ("What is invented?", _invented),
             ("What is found?", _found),
             ("What is lost?", _lost),
+            *((("Is the wedge right?", _wedge),) if "wedge" in numbers else ()),
         )
     ]
 
@@ -184,5 +186,29 @@ def _lost(numbers):
             f"{100 * SEAMS:.0f} % or a grid of more than {100 * GRID:.0f} %; red: more than "
             f"{100 * MUCH_LOST:.0f} % of the signal, a response below {REVERSED:g}, changes of "
             f"more than {100 * BAD_SEAMS:.0f} % or a grid of more than {100 * BAD_GRID:.0f} %"
+        ),
+    )
+
+
+def _wedge(numbers):
+    found = numbers["wedge"]
+    mean, invented = found["mean"], found["invented"]
+    low, high = found["tilt_range"]
+    planted = "; ".join(
+        f"{100 * share:.0f} % of a {name}" for name, share in found["planted"].items()
+    )
+    return (
+        _mark(mean < DOUBTED or invented > MUCH_INVENTED, mean < BELIEVED or invented > INVENTED),
+        (
+            f"What is filled in beyond tilts of {low:.0f} and {high:.0f} degrees is predicted, not "
+            "measured. In measured directions that were hidden from the network, its prediction "
+            f"has a mean Fourier shell correlation of {mean:.2f} with the signal; noise alone "
+            f"makes {100 * invented:.0f} % of the contrast that is filled in"
+            + (f"; of what the wedge lacks of known structures it finds {planted}" * bool(planted))
+            + "."
+        ),
+        (
+            f"yellow: a correlation below {BELIEVED:g}, or more than {100 * INVENTED:.0f} % of "
+            f"noise; red: below {DOUBTED:g}, or more than {100 * MUCH_INVENTED:.0f} %"
         ),
     )

@@ -7,7 +7,16 @@ from f2fd_core.config import filtering, shared
 from f2fd_core.config.parameter import INPUT, PREDICTION, RUN, UserError, param
 from f2fd_core.config.train import NETWORK_MULTIPLE, START_PERTURBATIONS
 
-SETTINGS = ("defocus", "voxel_size", "rescale", "tile_size", "independent", "seed", "precision")
+SETTINGS = (
+    "defocus",
+    "voxel_size",
+    "rescale",
+    "tile_size",
+    "independent",
+    "seed",
+    "tilt_range",
+    "precision",
+)
 """On which a report depends."""
 
 
@@ -34,6 +43,7 @@ class CheckConfig(shared.ModelConfig):
     defocus: float = filtering.own_defocus()
     ctf: str = filtering.by_tomogram(INPUT, advanced=True)
     voxel_size: float = shared.voxel_size()
+    tilt_range: float = shared.tilt_range()
     rescale: bool = shared.rescale(
         "Resample tomograms whose voxel size differs by more than 10 % from that of the model's "
         "training to that one, in Fourier space, as denoising with --rescale does. All is measured "

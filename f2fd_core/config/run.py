@@ -41,6 +41,14 @@ class RunConfig(shared.ResultsConfig):
         length=1,
         advanced=True,
     )
+    fill_wedge: bool = param(
+        False,
+        "Fill the missing wedge",
+        "Also train a network that predicts what the tilts could not measure, and write "
+        "<name>_filled.mrc; see 'f2fd train' and 'f2fd denoise'.",
+        TRAINING,
+    )
+    tilt_range: float = shared.tilt_range(only=("fill_wedge",))
     dtype: str = shared.dtype()
     result_name: str = shared.result_name()
     voxel_size: float = shared.voxel_size()

@@ -73,7 +73,7 @@ def rescale(help):
     return param(False, "Rescale", help, INPUT, advanced=True)
 
 
-def tilt_range():
+def tilt_range(**more):
     """The largest tilt angle."""
     return param(
         0.0,
@@ -86,7 +86,7 @@ def tilt_range():
         lt=90,
         zero="automatic",
         advanced=True,
-        only=("fill_wedge",),
+        **more,
     )
 
 

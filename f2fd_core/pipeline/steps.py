@@ -9,6 +9,7 @@ from f2fd_core.commands.denoise import denoise
 from f2fd_core.commands.inputs import open_silently
 from f2fd_core.commands.train import train
 from f2fd_core.config import DenoiseConfig, TrainConfig, UserError
+from f2fd_core.network import checkpoint
 from f2fd_core.pipeline import overview
 from f2fd_core.pipeline.typical import MOST, features_of, outliers, typical
 from f2fd_core.runtime import console, files, lock
@@ -94,7 +95,11 @@ def train_on(config, chosen):
     some = config.without(set(config.names()) - set(chosen))
     own = _own(config, TrainConfig, TRAINING, tomograms=some.tomograms, half_maps=some.half_maps)
     model = model_in(own.output)
-    if config.resume and os.path.exists(model):
+    if (
+        config.resume
+        and os.path.exists(model)
+        and (not config.fill_wedge or checkpoint.FILLER in checkpoint.load(model))
+    ):
         console.say(f"{model} is finished: no further training")
         return model
     return train(own)

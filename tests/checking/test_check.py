@@ -596,6 +596,18 @@ def test_what_can_not_be_checked_is_refused(phantom, tiny_model, tmp_path):
 
 
 @pytest.mark.slow
+def test_the_missing_wedge_has_its_part_of_the_report(quick, phantom, filler, tmp_path):
+    output = tmp_path / "out"
+    assert run(filler / "model.pt", phantom["tomogram"], "--output", output) == 0
+    (numbers,) = json.loads((output / "report.json").read_text(encoding="utf-8")).values()
+    assert numbers["wedge"]["tilt_range"] == pytest.approx([-60, 60], abs=4)
+    title, sentence = (numbers["verdict"][-1][key] for key in ("title", "sentence"))
+    assert title == "Is the wedge right?" and "is predicted, not measured" in sentence
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert "Missing wedge</h3>" in page and page.count("data:image/png;base64,") == 5
+
+
+@pytest.mark.slow
 def test_denoising_ends_with_a_verdict(phantom, tiny_model, tmp_path, capsys):
     """Numbers beside the result, and a warning where the model is worse than its start."""
     arguments = [

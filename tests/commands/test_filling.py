@@ -21,14 +21,6 @@ def config_of(phantom, folder, **options):
     )
 
 
-@pytest.fixture(scope="module")
-def filler(phantom, tmp_path_factory):
-    """Folder of a model that has learned, a little, to fill the missing wedge."""
-    folder = tmp_path_factory.mktemp("filler")
-    train(config_of(phantom, folder))
-    return folder
-
-
 def fill(model, tomogram, output, **options):
     options = {"device": "cpu", "tile_size": 32, "fill_wedge": True, **options}
     denoise(
