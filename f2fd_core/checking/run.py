@@ -66,13 +66,11 @@ def check(config: CheckConfig) -> str:
     dtype = choose_dtype(config.precision, device)
     state = checkpoint.load(config.model)
     network, trained = checkpoint.restore(state, config.model)
-    models = [network.to(device)]
-    if checkpoint.FILLER in state:
-        models.append(checkpoint.restore_filler(state, config.model).to(device))
+    models = [each.to(device) for each in (network, *checkpoint.fillers(state, config.model))]
     config.refuse_model(trained)
     config, folders, results = _plan(config, group)
     voxel_size = state["voxel_size"] if config.rescale else 0.0
-    volumes = _open(config, trained, voxel_size)
+    volumes = _open(config, trained, voxel_size, len(models) > 1)
     made_of = _fingerprints(config, trained)
     if not voxel_size and config.model != PRETRAINED:
         warn_of_voxel_sizes(volumes, state["voxel_size"])
@@ -132,9 +130,10 @@ def _plan(config, group):
     return config, folders, results
 
 
-def _open(config, trained, voxel_size):
+def _open(config, trained, voxel_size, fills):
     """The tomograms, standardised; raises UserError for one that is too small to be checked at the
-    ``voxel_size`` (Å); 0: at its own."""
+    ``voxel_size`` (Å); 0: at its own; and, if the model ``fills`` the missing wedge, for one that
+    shows none."""
     volumes = open_as_they_are(config, trained)
     for volume in volumes:
         shape = shape_as_trained(volume, voxel_size)
@@ -144,6 +143,8 @@ def _open(config, trained, voxel_size):
                 f"{volume.source.path} has {in_words(shape)} voxels{rescaled} (Z, Y, X), "
                 f"too few to be checked; expected at least {LEAST_VOXELS} in all"
             )
+        if fills:
+            tilt_range_of(volume, config.tilt_range)
     return volumes
 
 

@@ -50,66 +50,60 @@ def _fitting(volume):
 def examine_wedge(filler, denoiser, noise, tilt_range, sign, seed, step):
     """What is to be said of a model's missing wedge, a dictionary of plain values.
 
-    Parameters
-    ----------
-    filler, denoiser : Denoiser
-        Of the network that fills the wedge, and of the model itself.
-    noise : NoiseModel
-    tilt_range : (float, float)
-        The first and the last tilt, degrees.
-    sign : float
-        Of matter in the tomogram, 1 or -1.
-    seed : int
-    step : callable
-        Called after each prediction.
+    ``filler``, ``denoiser``: a Denoiser of the network that fills the wedge, and of the model;
+    ``noise``: the NoiseModel; ``tilt_range``: the first and the last tilt, degrees; ``sign`` of
+    matter in the tomogram, 1 or -1; ``step()`` is called after each prediction.
 
-    Returns
-    -------
-    (dict, dict)
-        ``tilt_range``; ``frequency`` (1/Å) and ``fsc``, None where there is too little signal: the
-        Fourier shell correlation of the prediction with the signal in directions that were hidden;
-        ``mean`` of those; ``contrast`` of the predicted part over the denoised tomogram's, and
-        ``invented``, the share of the predicted part's that comes out of noise alone; ``planted``,
-        {structure: share of what the wedge lacks of it that comes out}. And the central planes
-        (depth, across) of the "tomogram", the "denoised" one and the "filled" one.
+    Returns ``tilt_range``; ``frequency`` (1/Å) and ``fsc``, None where there is too little signal:
+    the Fourier shell correlation of the prediction with the signal in directions that were hidden;
+    ``mean`` of those; ``contrast`` of what is filled in over the denoised tomogram's; ``invented``,
+    what noise alone makes over what is filled in; ``planted``, {structure: share of what the wedge
+    lacks of it that comes out}; and the central planes (depth, across) of the "tomogram", the
+    "denoised" one and the "filled" one.
     """
-    volume = denoiser.perturbation.volume
-    box = middle(volume.shape, MOST_VOXELS)
-
-    def planes(values):
-        return turned(torch.from_numpy(np.ascontiguousarray(values, np.float32)), volume.axes)
-
-    def predicted(of, *added):
-        values = of.without_context(box, *added)
-        step()
-        return planes(values)
-
-    tomogram = planes(volume.region(*box))
-    random = Randomness.of(filler.perturbation.device, seed, WEDGE_STREAM)
-    alone = noise.sample(*box, 1, random, filler.perturbation.device)[0].cpu().numpy()
-    depth, _, width = tomogram.shape
+    volume, device = filler.perturbation.volume, filler.perturbation.device
+    part = _Middle(volume, step)
+    tomogram = part.planes(volume.region(*part.box))
+    random = Randomness.of(device, seed, WEDGE_STREAM)
+    alone = noise.sample(*part.box, 1, random, device)[0].cpu().numpy()
+    depth, count, width = tomogram.shape
     seen = wedge.measured(depth, width, tilt_range)
     kept = wedge.measured(depth, width, tilt_range, turned=True)
     rest = turned(wedge.part(tomogram, kept), back(volume.axes)).numpy()
-    frequency, fsc = _hidden(
-        predicted(filler, rest, False), tomogram, planes(alone), seen & ~kept, volume.voxel_size
-    )
+    found = part.predicted(filler, rest, False)
+    frequency, fsc = _hidden(found, tomogram, part.planes(alone), seen & ~kept, volume.voxel_size)
     known = [value for value in fsc if value is not None]
-    null = wedge.part(predicted(filler, alone, False), ~seen).std()
-    denoised = predicted(denoiser)
-    filled = wedge.filled(denoised, predicted(filler), tilt_range)
-    part = wedge.part(filled, ~seen).std()
-    place = tomogram.shape[1] // 2
-    planes_of = {"tomogram": tomogram, "denoised": denoised, "filled": filled}
+    null = wedge.part(part.predicted(filler, alone, False), ~seen).std()
+    denoised = part.predicted(denoiser)
+    filled = wedge.filled(denoised, part.predicted(filler), tilt_range)
+    contrast = wedge.part(filled, ~seen).std()
+    planes = {"tomogram": tomogram, "denoised": denoised, "filled": filled}
     return {
         "tilt_range": list(tilt_range),
         "frequency": frequency,
         "fsc": fsc,
         "mean": float(np.mean(known)) if known else 0.0,
-        "contrast": float(part / denoised.std().clamp(min=TINY)),
-        "invented": float(null / part.clamp(min=TINY)),
+        "contrast": float(contrast / denoised.std().clamp(min=TINY)),
+        "invented": float(null / contrast.clamp(min=TINY)),
         "planted": _plant(filler, tilt_range, sign, seed, step),
-    }, {name: values[:, place].numpy() for name, values in planes_of.items()}
+    }, {name: values[:, count // 2].numpy() for name, values in planes.items()}
+
+
+class _Middle:
+    """The middle of a volume, as planes (depth, tilt axis, across)."""
+
+    def __init__(self, volume, step):
+        self.box, self.axes, self.step = middle(volume.shape, MOST_VOXELS), volume.axes, step
+
+    def planes(self, values):
+        """An array (Z, Y, X) as planes."""
+        return turned(torch.from_numpy(np.ascontiguousarray(values, np.float32)), self.axes)
+
+    def predicted(self, denoiser, *added):
+        """What is made of it, see :meth:`Denoiser.without_context`."""
+        values = denoiser.without_context(self.box, *added)
+        self.step()
+        return self.planes(values)
 
 
 def _hidden(predicted, tomogram, noise, hidden, voxel_size):

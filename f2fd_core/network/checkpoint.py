@@ -74,6 +74,11 @@ def restore_filler(state, path):
     return restore(dict(state, model=state[FILLER]), path)[0]
 
 
+def fillers(state, path):
+    """A list of that network, empty if the file has none."""
+    return [restore_filler(state, path)] if FILLER in state else []
+
+
 class _Unreadable(Exception):
     """Why a file's content is not that of a model."""
 
