@@ -2,11 +2,13 @@
 
     python tools/make_figures.py microtubule docs --tomogram microtubule_14pf.mrc
     python tools/make_figures.py tutorial docs/tutorial
+    python tools/make_figures.py wedge docs
     python tools/make_figures.py method docs
 
 microtubule: a real tomogram before and after, by 'f2fd train' and 'f2fd denoise' with default
 options; microtubule_14pf.mrc is test data of the project cylindra (BSD-3-Clause), acquired at the
-University of Tokyo. tutorial: what the commands of docs/tutorial.md draw, in some minutes. method:
+University of Tokyo. tutorial: what the commands of docs/tutorial.md draw, in some minutes. wedge:
+what those of docs/wedge.md draw of the missing wedge, in a simulated cell with less noise. method:
 the way from one tomogram to a pair and to the result, and what is known of its noise.
 """
 
@@ -119,6 +121,18 @@ def tutorial(options, folder):
         )
 
 
+def wedge(options, folder):
+    """What the check says of a missing wedge that was filled."""
+    run, report = (os.path.join(folder, name) for name in ("run", "report"))
+    tomograms = (
+        simulate(SimulateConfig(output=folder, shape=(64, 128, 128), snr=0.3))["tomogram"],
+    )
+    model = train(TrainConfig(tomograms=tomograms, output=run, fill_wedge=True))
+    check_model(CheckConfig(model=model, tomograms=tomograms, output=report))
+    picture = os.path.join(report, "tomogram", "wedge.png")
+    shrunk(picture, os.path.join(options.output, "wedge.png"))
+
+
 def arrow(figure, begin, end, words=""):
     """An arrow between two points of a figure (0 to 1), with words above its middle."""
     figure.add_artist(
@@ -202,7 +216,7 @@ def method(options, folder):
     shrunk(path, path)
 
 
-PARTS = {part.__name__: part for part in (microtubule, tutorial, method)}
+PARTS = {part.__name__: part for part in (microtubule, tutorial, wedge, method)}
 
 
 def main(argv=None):

@@ -1,5 +1,6 @@
 """f2fd run: all at once, resumed as a whole."""
 
+import dataclasses
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import data
 
 from f2fd_core import RunConfig, SimulateConfig, UserError, run, simulate
@@ -76,14 +78,20 @@ def test_a_set_is_chosen_from_trained_on_denoised_and_shown(config, tmp_path, ca
 
 @pytest.mark.slow
 def test_tasks_train_together_and_share_the_tomograms(config, tmp_path, forked):
-    """The last one's page has all."""
+    """The last one's page has all; they learn to fill the missing wedge together, too."""
+    config = dataclasses.replace(config, fill_wedge=True, tilt_range=60.0)
     distributed.start(run, config, 2)
     out = tmp_path / "out"
     chosen = json.loads((out / "chosen.json").read_text())
     trained = checkpoint.load(str(out / "training" / "model.pt"))
     assert set(trained["config"]["tomograms"]) == set(chosen)
+    assert not all(
+        torch.equal(weight, trained["model"][name])
+        for name, weight in trained[checkpoint.FILLER].items()
+    )
     for seed in (1, 2, 3):
-        assert data(str(out / "denoised" / f"TS_{seed}_denoised.mrc")).std() > 0
+        for ending in (files.DENOISED, files.FILLED):
+            assert data(str(out / "denoised" / f"TS_{seed}{ending}")).std() > 0
     text = (out / "overview.html").read_text(encoding="utf-8")
     assert text.count("<h2 ") == 3
     # One refusal for both.
