@@ -442,7 +442,8 @@ def run_memory(argv=None):
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         small, model = folder + "/small.mrc", folder + "/model/model.pt"
         write_noise(small, (48,) * 3)
-        peak(["train", small, "--steps", "3", "--output", folder + "/model"])
+        quick = ["--steps", "1", "--patch-size", "16", "--batch-size", "1"]
+        peak(["train", small, *quick, "--output", folder + "/model"])
         for shape in options.shapes + options.denoise_only:
             tomogram = folder + "/tomogram.mrc"
             write_noise(tomogram, shape)

@@ -8,15 +8,14 @@ from multiprocessing.forkserver import ensure_running
 import numpy as np
 import pytest
 import torch
-from processes import CONTEXT
+from processes import CONTEXT, leave_pictures_out
 
 from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, fourier, simulate, train
 from f2fd_core.cli import ENDING
-from f2fd_core.commands import train as training
 from f2fd_core.data import mrc
 from f2fd_core.data.regions import crop
 from f2fd_core.network import checkpoint
-from f2fd_core.runtime import distributed, figures
+from f2fd_core.runtime import distributed
 
 TINY = dict(steps=6, patch_size=16, batch_size=2, features=8, checkpoint_every=6, device="cpu")
 
@@ -126,12 +125,10 @@ def filler(phantom, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def without_pictures(request, monkeypatch):
-    """Pictures take most of a small run's time: only tests that are marked ``pictures`` have them
-    drawn, and what is made once for all tests."""
+    """Only tests that are marked ``pictures`` have them drawn, and what is made once for all
+    tests."""
     if "pictures" not in request.keywords:
-        for name in ("draw", "draw_spectrum"):
-            monkeypatch.setattr(training.Writer, name, lambda writer: None)
-        monkeypatch.setattr(figures, "draw_slices", lambda *_: None)
+        leave_pictures_out(monkeypatch.setattr)
 
 
 @pytest.fixture

@@ -16,15 +16,17 @@ import mrcfile
 import numpy as np
 from PIL import Image
 
+from f2fd_core.commands import train as training
 from f2fd_core.config import TrainConfig, read_json
 from f2fd_core.network import checkpoint
-from f2fd_core.runtime import train_log
+from f2fd_core.runtime import figures, train_log
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
         "f2fd_core.commands.train",
         "f2fd_core.cli",
+        "torch._dynamo",  # which every optimizer imports
         "matplotlib.figure",
         "matplotlib.backends.backend_agg",
         "PIL.PngImagePlugin",
@@ -46,13 +48,25 @@ def _drop_capabilities():
             sets[number] &= ~0b1111  # CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER
 
 
-def _main(arguments, log, bytes_a_file, more_memory, began):
+def leave_pictures_out(replace=setattr):
+    """Let runs in this process draw none: they take most of a small run's time.
+
+    ``replace``: what sets an attribute, as ``setattr`` does.
+    """
+    for name in ("draw", "draw_spectrum"):
+        replace(training.Writer, name, lambda writer: None)
+    replace(figures, "draw_slices", lambda *_: None)
+
+
+def _main(arguments, log, bytes_a_file, more_memory, pictures, began):
     stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(stream, 1)
     os.dup2(stream, 2)
     _drop_capabilities()
     # A shell that started the tests in the background may have had it ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not pictures:
+        leave_pictures_out()
     if bytes_a_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_a_file, bytes_a_file))
     if more_memory:
@@ -68,9 +82,10 @@ def _main(arguments, log, bytes_a_file, more_memory, began):
 class Run:
     """A command of the engine under way, or ended."""
 
-    def __init__(self, arguments, folder, bytes_a_file=0, more_memory=0):
+    def __init__(self, arguments, folder, bytes_a_file=0, more_memory=0, pictures=True):
         """``bytes_a_file``: the largest size of a file that the system lets it write; 0: any;
-        ``more_memory``: the bytes that it may take in addition to what it has; 0: any number."""
+        ``more_memory``: the bytes that it may take in addition to what it has; 0: any number;
+        ``pictures``: whether it draws them."""
         self.log = os.path.join(str(folder), "told")
         with contextlib.suppress(FileNotFoundError):
             os.remove(self.log)
@@ -78,7 +93,14 @@ class Run:
         self.process = CONTEXT.Process(
             target=_main,
             daemon=True,
-            args=([str(word) for word in arguments], self.log, bytes_a_file, more_memory, began),
+            args=(
+                [str(word) for word in arguments],
+                self.log,
+                bytes_a_file,
+                more_memory,
+                pictures,
+                began,
+            ),
         )
         self.process.start()
         assert began.wait(PATIENCE)
@@ -124,9 +146,9 @@ class Run:
             assert str(word) in sentence, sentence
 
 
-def finish(arguments, folder):
+def finish(arguments, folder, pictures=True):
     """Run a command to its end, which must be a good one."""
-    run = Run(arguments, folder)
+    run = Run(arguments, folder, pictures=pictures)
     assert run.wait() == 0, run.output()
     return run
 

@@ -34,7 +34,7 @@ from f2fd_core.runtime.device import (
     prepare_cpu,
     to_device,
 )
-from f2fd_core.simulation.microscope import simulate_volumes
+from f2fd_core.simulation.microscope import noise_free_volume, simulate_volumes, specimen_of
 from f2fd_core.training.optimizer import build as build_optimizer
 from f2fd_core.training.schedule import course
 
@@ -86,9 +86,10 @@ def simulated(seed, shape):
         thickness=int(random.uniform(1, 2.5) * shape[0]) if full else 0,
         sirt_iterations=int(random.choice([0, 0, 0, 10, 20, 30])),
     )
-    volumes = simulate_volumes(config)
+    made = specimen_of(config)
+    volumes = simulate_volumes(config, made)
     dense = dataclasses.replace(config, tilt_step=min(DENSE_STEP, config.tilt_step))
-    volumes["target"] = volumes["clean"] if dense == config else simulate_volumes(dense)["clean"]
+    volumes["target"] = volumes["clean"] if dense == config else noise_free_volume(dense, made)
     target, clean, odd, even = (
         torch.from_numpy(volumes[name]) for name in ("target", "clean", "odd", "even")
     )

@@ -11,7 +11,7 @@ from f2fd_core import fourier
 from f2fd_core.config import SimulateConfig, UserError
 from f2fd_core.data import formats, mrc
 from f2fd_core.runtime import files
-from f2fd_core.simulation.microscope import simulate_volumes
+from f2fd_core.simulation.microscope import noise_free_volume, simulate_volumes, specimen_of
 
 DENSE_STEP = 0.5
 LOW_PASS, LOW_PASS_WIDTH = 0.25, 0.03
@@ -172,12 +172,13 @@ def simulated_case(name, config, snr, seed, folder):
     """Simulate a case's volumes into ``folder``."""
     files.make_folder(folder)
     simulation = _simulation(name, config, snr, seed)
-    volumes = simulate_volumes(simulation)
+    specimen = specimen_of(simulation)
+    volumes = simulate_volumes(simulation, specimen)
     if name in ("thick", "in-situ"):
         # Where slices don't overlap, much of a noise-free reconstruction is the streaks of what
         # lies above and below: it can't show what is right.
         dense = dataclasses.replace(simulation, tilt_step=DENSE_STEP)
-        volumes["clean"] = simulate_volumes(dense)["clean"]
+        volumes["clean"] = noise_free_volume(dense, specimen)
     if name == "real-noise":
         _put_into_real_noise(volumes, snr, seed)
     if name in CHANGES:

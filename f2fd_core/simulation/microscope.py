@@ -75,47 +75,70 @@ def _beyond_the_volume(config):
     return above, math.ceil(above * math.tan(math.radians(max(map(abs, config.tilt_range)))))
 
 
-def simulate_volumes(config):
-    """The simulated volumes as numpy arrays: {name: (Z, Y, X)} for the names in FILES.
-
-    clean is the reconstruction of the projections without noise. With ``half_maps`` "noise", odd
-    and even are reconstructions of all tilts with independent noise of twice the variance, and
-    tomogram is their mean; with "tilts", they are reconstructions of every other tilt, and tomogram
-    of all.
-    """
+def specimen_of(config):
+    """The Specimen of a simulation, which reaches as far beyond the volume as its rays do."""
     above, beside = _beyond_the_volume(config)
     depth, height, width = config.shape
-    specimen = build_specimen(
+    return build_specimen(
         (depth + 2 * above, height, width + 2 * beside),
         config.voxel_size,
         config.specimen,
         config.seed,
     )
-    angles = [math.radians(tilt) for tilt in config.tilts()]
-    density = torch.from_numpy(specimen.density)
-    shape = specimen.shape[1:]
-    clean = filtered(
-        project(density, angles), phase_flipped_transfer(shape, config.voxel_size, config.defocus)
-    )
+
+
+def _angles(config):
+    """Tilt angles in radians."""
+    return [math.radians(tilt) for tilt in config.tilts()]
+
+
+def _noise_free_series(config, specimen):
+    """Projections (tilts, Y, X) of a specimen as the microscope would show them without noise."""
+    transfer = phase_flipped_transfer(specimen.shape[1:], config.voxel_size, config.defocus)
+    return filtered(project(torch.from_numpy(specimen.density), _angles(config)), transfer)
+
+
+def _reconstructed(config, series, every=slice(None)):
+    """Volumes (..., Z, Y, X) as numpy arrays, of ``every`` tilt of series (..., tilts, Y, X)."""
+    _, beside = _beyond_the_volume(config)
+    depth, _, width = config.shape
+    volumes = reconstruct(series[..., every, :, :], _angles(config)[every], depth, config)
+    return volumes[..., beside : beside + width].numpy()
+
+
+def noise_free_volume(config, specimen):
+    """What :func:`simulate_volumes` calls clean, alone, (Z, Y, X)."""
+    return _reconstructed(config, _noise_free_series(config, specimen))
+
+
+def simulate_volumes(config, specimen=None):
+    """The simulated volumes as numpy arrays: {name: (Z, Y, X)} for the names in FILES.
+
+    clean is the reconstruction of the projections without noise. With ``half_maps`` "noise", odd
+    and even are reconstructions of all tilts with independent noise of twice the variance, and
+    tomogram is their mean; with "tilts", they are reconstructions of every other tilt, and tomogram
+    of all. ``specimen``: the one that :func:`specimen_of` gives, if it is there already.
+    """
+    specimen = specimen or specimen_of(config)
+    angles = _angles(config)
+    clean = _noise_free_series(config, specimen)
     untilted = clean[min(range(len(angles)), key=lambda number: abs(angles[number]))]
     sigma = (float(untilted.std()) or 1.0) / math.sqrt(config.snr)
     # Fewer electrons come through the longer path of a tilted specimen.
     sigmas = torch.tensor([sigma / math.sqrt(math.cos(angle)) for angle in angles])
     generator = torch.Generator().manual_seed(derived_seed(config.seed))
     noise = torch.randn((2,) + clean.shape, generator=generator)
-    noise = filtered(noise, noise_transfer(shape)) * (math.sqrt(2) * sigmas[:, None, None])
-
-    def reconstructed(series, every=slice(None)):
-        volumes = reconstruct(series[..., every, :, :], angles[every], depth, config)
-        return volumes[..., beside : beside + width].numpy()
-
+    noise = filtered(noise, noise_transfer(clean.shape[1:]))
+    noise = noise * (math.sqrt(2) * sigmas[:, None, None])
     if config.half_maps == "tilts":
         series = clean + noise[0] / math.sqrt(2)
-        clean, tomogram = reconstructed(torch.stack([clean, series]))
-        even, odd = (reconstructed(series, slice(first, None, 2)) for first in (0, 1))
+        clean, tomogram = _reconstructed(config, torch.stack([clean, series]))
+        even, odd = (_reconstructed(config, series, slice(first, None, 2)) for first in (0, 1))
     else:
-        clean, odd, even = reconstructed(torch.cat([clean[None], clean + noise]))
+        clean, odd, even = _reconstructed(config, torch.cat([clean[None], clean + noise]))
         tomogram = (odd + even) / 2
+    above, beside = _beyond_the_volume(config)
+    depth, _, width = config.shape
     inside = (slice(above, above + depth), slice(None), slice(beside, beside + width))
     return {
         "tomogram": tomogram,

@@ -39,17 +39,26 @@ class Specimen:
         """A width not finer than the grid can hold."""
         return max(width, 0.7 * self.voxel_size)
 
-    def _box(self, centre, radius):
-        """Slices of the voxels within ``radius`` of a centre, and their offsets (z, y, x) to it."""
+    def _slices(self, centre, radius):
+        """Slices of the voxels within ``radius`` of a centre."""
         slices = []
         for middle, side in zip(centre, self.shape):
             low = max(int((middle - radius) / self.voxel_size), 0)
             high = min(int((middle + radius) / self.voxel_size) + 2, side)
             slices.append(slice(low, max(low, high)))
+        return tuple(slices)
+
+    def _offsets(self, slices, centre, sparse=False):
+        """Offsets (z, y, x) of voxels to a centre, as ``np.meshgrid`` gives them."""
         parts = [
             axis[part] - np.float32(middle) for axis, part, middle in zip(self.axes, slices, centre)
         ]
-        return tuple(slices), np.meshgrid(*parts, indexing="ij")
+        return np.meshgrid(*parts, indexing="ij", sparse=sparse)
+
+    def _box(self, centre, radius):
+        """Slices of the voxels within ``radius`` of a centre, and their offsets (z, y, x) to it."""
+        slices = self._slices(centre, radius)
+        return slices, self._offsets(slices, centre)
 
     def _add_bilayer(self, slices, distance, extent=1.0):
         """A bilayer where the signed ``distance`` (Å) to its middle is small."""
@@ -190,16 +199,15 @@ class Specimen:
         radius = np.linalg.norm(shape, axis=1).max() + 3 * width
         for _ in range(PLACING_TRIES):
             centre = self.random.uniform(0, 1, 3) * self.extent
-            slices, offsets = self._box(centre, distance * radius)
-            if self.density[slices].max() < OCCUPIED:
+            if self.density[self._slices(centre, distance * radius)].max() < OCCUPIED:
                 break
         else:
             return
-        slices, offsets = self._box(centre, radius)
-        grid = np.stack(offsets, -1)
+        slices = self._slices(centre, radius)
+        z, y, x = self._offsets(slices, centre, sparse=True)
         body = sum(
-            np.exp(-0.5 * np.square(grid - domain).sum(-1) / width**2)
-            for domain in domains.astype(np.float32)
+            np.exp(-0.5 * ((z - at[0]) ** 2 + (y - at[1]) ** 2 + (x - at[2]) ** 2) / width**2)
+            for at in domains.astype(np.float32)
         )
         self.density[slices] += 1.2 * body / body.max()
 
