@@ -1,17 +1,23 @@
-"""The plugin's tests run in one process: most share a project, whose making takes long."""
+"""Tests of which most share what takes long to make run in one process, and begin first."""
 
 import pytest
+
+TOGETHER = {
+    "f2fd_scipion/": "a project",
+    "tests/runs/test_faults.py": "a training and what it denoised",
+    "tests/runtime/test_distributed.py": "trainings by one process and by two",
+}
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     from xdist.scheduler import LoadScopeScheduling
 
-    class OnePlugin(LoadScopeScheduling):
+    class Together(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            return "plugin" if nodeid.startswith("f2fd_scipion/") else nodeid
+            return next((start for start in TOGETHER if nodeid.startswith(start)), nodeid)
 
-    return OnePlugin(config, log)
+    return Together(config, log)
 
 
 def pytest_itemcollected(item):

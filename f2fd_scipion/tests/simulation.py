@@ -8,7 +8,7 @@ import tempfile
 from f2fd_scipion import engine
 
 VOXEL_SIZE = 8.0
-SHAPES = {"first": (40, 64, 64), "second": (32, 64, 48)}  # Z, Y, X
+SHAPES = {"first": (40, 48, 48), "second": (32, 48, 40)}  # Z, Y, X
 
 
 @functools.lru_cache(maxsize=None)

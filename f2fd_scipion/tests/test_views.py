@@ -260,7 +260,7 @@ class TestF2FdViews(project.ProjectTests):
         self.assertEqual(len(seen["forms"]), 7)
         self.assertEqual(seen["wizards"], ["patch_size", "predictions"])
         self.assertEqual(seen["patch_size"], 32)
-        self.assertEqual(seen["preview"], [[32, 64, 64]] * 2)
+        self.assertEqual(seen["preview"], [[32, 48, 48]] * 2)
         self.assertEqual((seen["section"], seen["predictions"]), (20, 2))
         self.assertEqual(seen["export"], export.getObjLabel())
         self.assertEqual(

@@ -20,7 +20,7 @@ from f2fd_core.evaluation.metrics import correlation
 from f2fd_core.network import checkpoint
 from f2fd_core.network.unet import UnshuffledUNet
 from f2fd_core.perturbation.real_space import Self2Self
-from f2fd_core.runtime import run_folder
+from f2fd_core.runtime import figures, run_folder
 from f2fd_core.training import schedule, state, trainer, writer
 from f2fd_core.training.schedule import (
     FIRST_RATE,
@@ -147,6 +147,8 @@ def test_compiled_equals_eager(small, tmp_path, monkeypatch):
 )
 def test_resumed_equals_uninterrupted_bit_for_bit(small, tmp_path, options, capsys, monkeypatch):
     monkeypatch.setattr(writer, "PAUSE_OF_DRAWING", 0)
+    for name in ("draw_loss", "draw_histogram", "draw_spectrum"):  # previews are compared
+        monkeypatch.setattr(figures, name, lambda *_: None)
     options = dict(TINY, tomograms=(small["tomogram"],), checkpoint_every=3, seed=4, **options)
     train(TrainConfig(output=str(tmp_path / "whole"), **options))
     parts = tmp_path / "parts"

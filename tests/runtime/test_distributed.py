@@ -61,7 +61,7 @@ def test_one_and_two_processes_learn_the_same(one_and_two):
 
 
 @pytest.mark.slow
-def test_processes_agree_on_the_contrast(phantom, write, tmp_path):
+def test_processes_agree_on_the_contrast(phantom, write, tmp_path, forked):
     """Where matter is bright, all invert the network that has learned from dark matter."""
     bright = {"tomogram": write(-data(phantom["tomogram"]))}
     for name, device in (("one", "cpu"), ("two", "cpu,cpu")):
@@ -126,7 +126,7 @@ def test_a_patch_for_every_process(small, tmp_path):
 
 
 @pytest.mark.slow
-def test_bad_input_is_reported_in_one_sentence(one_and_two, small):
+def test_bad_input_is_reported_in_one_sentence(one_and_two, small, forked):
     with pytest.raises(UserError, match="already holds a training"):
         run(small, one_and_two[0], device="cpu,cpu")
 

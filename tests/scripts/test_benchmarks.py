@@ -121,9 +121,7 @@ def test_published_sample_run_on_a_folder_of_its_form(script, capsys, phantom, t
     run, out = script("shrec").main, str(tmp_path / "out")
     short = ["--steps", "3", "--published-epochs", "1", "--features", "2", "--device", "cpu"]
     assert run([str(folder.parent), "--output", out, "--methods", "default", *short]) == 0
-    lines = {
-        line.split("|")[1].strip(): line for line in capsys.readouterr().out.splitlines()[2:]
-    }
+    lines = {line.split("|")[1].strip(): line for line in capsys.readouterr().out.splitlines()[2:]}
     assert list(lines)[:2] == ["input", "default"]
     assert "| 0.10 | 6.98 |" in lines["publication: F2Fd"]
     # Matter is dark in the reconstruction and bright in the grand model.
@@ -528,8 +526,7 @@ def test_nothing_but_the_wedge_is_filled(printed):
 
 @pytest.mark.slow
 def test_rotations_on_real_halves(script, printed, tmp_path, monkeypatch):
-    """On boxes of the form of the real ones, but fewer and smaller, with four times as much signal as
-    noise."""
+    """On boxes of the form of the real ones, but fewer and smaller; a fifth of them is noise."""
     boxes, side = 2, 48
     monkeypatch.setattr(script("lamella"), "BOXES", boxes)
     monkeypatch.setattr(script("lamella"), "SIDE", side)
