@@ -185,11 +185,11 @@ class TestF2FdViews(project.ProjectTests):
             useGpu=False,
             **ONE_THREAD,
         )
-        with mock.patch.object(preview, "DEPTH", 8), mock.patch.object(preview, "SIDE", 40):
+        with mock.patch.object(preview, "DEPTH", 8), mock.patch.object(preview, "SIDE", 32):
             before, after, first = preview.denoised_part(denoise, "second", 31, 2)
-        np.testing.assert_array_equal(before, mrcfile.read(self.path("second"))[24:, 12:52, 4:44])
+        np.testing.assert_array_equal(before, mrcfile.read(self.path("second"))[24:, 8:40, 4:36])
         whole = mrcfile.read(self.denoise._getExtraPath("second_denoised.mrc"))
-        self.assertEqual((first, after.shape), ([24, 12, 4], (8, 40, 40)))
+        self.assertEqual((first, after.shape), ([24, 8, 4], (8, 32, 32)))
         self.drawInMemory()
         shown = Comparison(before, after, first=first)  # numbered as in the whole
         self.assertEqual((shown.place.val, shown.place.valmin, shown.place.valmax), (28, 24, 31))
@@ -197,7 +197,7 @@ class TestF2FdViews(project.ProjectTests):
         np.testing.assert_array_equal(shown.images["denoised"].get_array(), after[7])
         # Not by a multiple of 2: what a hardly trained network gives repeats with folded blocks.
         right, shifted = (
-            np.corrcoef(after.ravel(), whole[24:, y : y + 40, 4:44].ravel())[0, 1] for y in (12, 1)
+            np.corrcoef(after.ravel(), whole[24:, y : y + 32, 4:36].ravel())[0, 1] for y in (8, 1)
         )
         self.assertGreater(right, max(2 * shifted, 0.6))
         with self.assertRaisesRegex(engine.EngineError, "--tile-size is 20"):
