@@ -2,13 +2,14 @@
 
     python tools/make_figures.py microtubule docs --tomogram microtubule_14pf.mrc
     python tools/make_figures.py tutorial docs/tutorial
-    python tools/make_figures.py wedge docs
+    python tools/make_figures.py wedge docs [--tomogram microtubule_14pf.mrc]
     python tools/make_figures.py method docs
 
 microtubule: a real tomogram before and after, by 'f2fd train' and 'f2fd denoise' with default
 options; microtubule_14pf.mrc is test data of the project cylindra (BSD-3-Clause), acquired at the
 University of Tokyo. tutorial: what the commands of docs/tutorial.md draw, in some minutes. wedge:
-what those of docs/wedge.md draw of the missing wedge, in a simulated cell with less noise. method:
+what those of docs/wedge.md draw of the missing wedge, in a simulated cell with less noise or in the
+real tomogram. method:
 the way from one tomogram to a pair and to the result, and what is known of its noise.
 """
 
@@ -35,7 +36,7 @@ from f2fd_core.data import mrc
 from f2fd_core.data.volume import Volume
 from f2fd_core.noise import estimate_noise
 from f2fd_core.perturbation.noise_matched import NoiseMatched
-from f2fd_core.runtime import figures
+from f2fd_core.runtime import figures, files
 from f2fd_core.runtime.randomness import Randomness
 
 # What is shown of the intensities, and an inch of the picture has so many voxels.
@@ -122,15 +123,17 @@ def tutorial(options, folder):
 
 
 def wedge(options, folder):
-    """What the check says of a missing wedge that was filled."""
+    """What the check says of a missing wedge that was filled, in a tomogram or a simulated one."""
+    path = options.tomogram
+    if not path:
+        config = SimulateConfig(output=folder, shape=(64, 128, 128), snr=0.3)
+        path = simulate(config)["tomogram"]
     run, report = (os.path.join(folder, name) for name in ("run", "report"))
-    tomograms = (
-        simulate(SimulateConfig(output=folder, shape=(64, 128, 128), snr=0.3))["tomogram"],
-    )
-    model = train(TrainConfig(tomograms=tomograms, output=run, fill_wedge=True))
-    check_model(CheckConfig(model=model, tomograms=tomograms, output=report))
-    picture = os.path.join(report, "tomogram", "wedge.png")
-    shrunk(picture, os.path.join(options.output, "wedge.png"))
+    model = train(TrainConfig(tomograms=(path,), output=run, fill_wedge=True))
+    check_model(CheckConfig(model=model, tomograms=(path,), output=report))
+    picture = os.path.join(report, files.stem(path), "wedge.png")
+    name = "wedge_real.png" if options.tomogram else "wedge.png"
+    shrunk(picture, os.path.join(options.output, name))
 
 
 def arrow(figure, begin, end, words=""):
@@ -226,7 +229,7 @@ def main(argv=None):
     )
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("output", help="folder of the pictures")
-    parser.add_argument("--tomogram", help="of the part microtubule")
+    parser.add_argument("--tomogram", help="of the parts microtubule and wedge")
     options = parser.parse_args(argv)
     os.makedirs(options.output, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
