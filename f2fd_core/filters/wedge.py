@@ -41,16 +41,14 @@ def measured(depth, width, tilt_range, turned=False):
     z, x = torch.fft.fftfreq(depth)[:, None], torch.fft.rfftfreq(width)[None, :]
     along, across, length = (x, z, width) if turned else (z, x, depth)
     low, high = (math.tan(math.radians(angle)) for angle in tilt_range)
-    # The same at k and -k, and at Nyquist, which stands for both signs, at both.
-    sign = torch.sign(across)
-    along = along * torch.where(sign == 0, torch.ones_like(sign), sign)
-    reach = across.abs()
-    both = (z == -0.5) | (x == 0.5)
-    inside = torch.ones(depth, width // 2 + 1, dtype=torch.bool)
-    for signed in (along, -along):
-        allowed = (signed <= high * reach + 0.5 / length) & (signed >= low * reach - 0.5 / length)
-        inside &= allowed | ~both if signed is not along else allowed
-    return inside
+    reach, along = across.abs(), torch.where(across < 0, -along, along)  # the same at k and -k
+
+    def within(along):
+        return (along <= high * reach + 0.5 / length) & (along >= low * reach - 0.5 / length)
+
+    # A coefficient at Nyquist stands for both signs of its frequency.
+    nyquist = (z == -0.5) | (x == 0.5)
+    return within(along) & (within(-along) | ~nyquist)
 
 
 def part(planes, chosen):
