@@ -7,6 +7,7 @@ import json
 import os
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
+import numpy as np
 import torch
 
 from f2fd_core.commands.filling import fill_tomogram
@@ -30,6 +31,7 @@ from f2fd_core.runtime.device import (
     reproducible,
     runs_asynchronously,
 )
+from f2fd_core.runtime.mapped import DiskArray
 from f2fd_core.runtime.workers import Prefetcher, map_ordered
 from f2fd_core.training.contrast import in_contrast
 
@@ -278,9 +280,10 @@ def _denoise_all(tomograms, predictors, fillers, config, trained, voxel_size):
                 workers[0].dtype,
             ):
                 whole = (config, trained, made_of)
-                denoise_tomogram(box, perturbation, path, workers, *whole)
+                copy = DiskArray(box[1], np.float32).array if filling else None
+                denoise_tomogram(box, perturbation, path, workers, *whole, copy)
                 if filling:
-                    fill_tomogram(box, perturbation, path, filling, *whole, tilt_range)
+                    fill_tomogram(box, perturbation, copy, path, filling, *whole, tilt_range)
 
     def dismiss():
         for predictor in predictors + fillers:

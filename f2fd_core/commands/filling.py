@@ -13,16 +13,18 @@ from f2fd_core.runtime import console, files
 LABEL = "denoised, and filled with predictions beyond tilts of {:.0f} and {:.0f} degrees"
 
 
-def fill_tomogram(box, perturbation, path, predictors, config, trained, made_of, tilt_range):
-    """Write the denoised tomogram ``path`` once more, with what the networks of ``predictors``
-    predict in the directions that no tilt has measured; what was measured stays as it is.
+def fill_tomogram(
+    box, perturbation, denoised, path, predictors, config, trained, made_of, tilt_range
+):
+    """Write a ``denoised`` tomogram once more, with what the networks of ``predictors`` predict in
+    the directions that no tilt has measured; what was measured stays as it is.
 
-    ``box``, ``config`` and ``made_of``: see
-    :func:`~f2fd_core.prediction.tomogram.denoise_tomogram`; ``tilt_range``: (first, last), degrees.
+    ``denoised``: its voxels (Z, Y, X), float32, in the file ``path``; ``box``, ``config`` and
+    ``made_of``: see :func:`~f2fd_core.prediction.tomogram.denoise_tomogram`; ``tilt_range``:
+    (first, last), degrees.
     """
     volume = perturbation.volume
     predicted = predicted_box(box, perturbation, predictors, config, trained)
-    denoised = formats.open_volume(path, config.voxel_size)[:]
     result = files.companion(path, files.FILLED)
     with formats.new_volume(
         result,
@@ -39,8 +41,6 @@ def fill_tomogram(box, perturbation, path, predictors, config, trained, made_of,
         step = max(SLAB_VOXELS // (depth * width), 1)
         for first in range(0, count, step):
             part = slice(first, first + step)
-            planes, new = (
-                torch.from_numpy(np.array(values[:, part], np.float32)) for values in (one, other)
-            )
+            planes, new = (torch.from_numpy(np.array(values[:, part])) for values in (one, other))
             both[:, part] = wedge.filled(planes, new, tilt_range).numpy()
     console.say(f"written to {result}: what lies in the missing wedge is predicted, not measured")

@@ -37,16 +37,19 @@ def box_of(volume, region):
     return first, shape
 
 
-def denoise_tomogram(box, perturbation, path, predictors, config, trained, made_of):
+def denoise_tomogram(box, perturbation, path, predictors, config, trained, made_of, copy=None):
     """Denoise the ``box`` (see :func:`box_of`) of a perturbation's tomogram into the file ``path``,
-    with its standard deviation beside it if the DenoiseConfig wants that, and the picture."""
+    with its standard deviation beside it if the DenoiseConfig wants that, and the picture.
+
+    ``copy``: an array of the box's shape that gets the denoised voxels, too, as float32.
+    """
     volume = perturbation.volume
     # All models are called model.pt: the folders show which it is.
     label = "denoised by " + os.sep.join(os.path.abspath(config.model).split(os.sep)[-3:])
 
     def attempt(workers, side):
         return _write_denoised(
-            volume, box, path, workers, side, trained.network, config, label, made_of
+            volume, box, path, workers, side, trained.network, config, label, made_of, copy
         )
 
     std = _in_tiles_that_fit(attempt, perturbation, predictors, config, trained)
@@ -97,7 +100,7 @@ def _in_tiles_that_fit(attempt, perturbation, predictors, config, trained):
         )
 
 
-def _write_denoised(volume, box, path, workers, side, network, config, label, made_of):
+def _write_denoised(volume, box, path, workers, side, network, config, label, made_of, copy):
     """Write the denoised ``box`` of a tomogram, what goes with it, and the picture.
 
     ``workers`` share the tiles of ``side`` voxels for the ``network`` of this name; ``label``: what
@@ -119,6 +122,8 @@ def _write_denoised(volume, box, path, workers, side, network, config, label, ma
             for name in files.volumes_of(path, config.std)
         ]
         _predict_box(volume, box, workers, side, network, outputs)
+        if copy is not None:
+            copy[:] = outputs[0]
         if config.std:
             for slab in slabs(box[1]):
                 # Resampled, a variance may be below 0 where it changes abruptly.

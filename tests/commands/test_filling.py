@@ -1,3 +1,4 @@
+import re
 import shutil
 
 import mrcfile
@@ -52,6 +53,19 @@ def test_the_denoised_tomogram_is_the_same_with_and_without(filler, phantom, tmp
     )
     assert np.array_equal(data(first), data(second))
     assert not (tmp_path / "without" / "tomogram_filled.mrc").exists()
+
+
+def test_stored_in_bytes_it_is_what_it_is_in_floats(filler, phantom, tmp_path):
+    _, filled = fill(filler / "model.pt", phantom["tomogram"], tmp_path / "float32")
+    _, stored = fill(filler / "model.pt", phantom["tomogram"], tmp_path / "int8", dtype="int8")
+    with mrcfile.open(stored) as mrc:
+        (words,) = (bytes(label).decode() for label in mrc.header.label if b"value =" in label)
+        offset, step = (float(number) for number in re.findall(r"-?\d\S*(?= \+| \*)", words))
+        values = offset + step * mrc.data.astype(np.float32)
+    expected = data(filled)
+    inside = np.abs(expected - offset) < 126 * step
+    assert inside.mean() > 0.99
+    np.testing.assert_allclose(values[inside], expected[inside], atol=0.6 * step)
 
 
 def test_a_tomogram_that_lies_otherwise(filler, phantom, tmp_path, write):
