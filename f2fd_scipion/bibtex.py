@@ -18,6 +18,15 @@
   doi = {https://doi.org/10.1109/ISBI.2019.8759519}
 }
 
+@inproceedings{Chen2021,
+  title = {Equivariant Imaging: Learning Beyond the Range Space},
+  author = {Chen, Dongdong and Tachella, Julián and Davies, Mike E.},
+  booktitle = {IEEE/CVF International Conference on Computer Vision (ICCV)},
+  pages = {4359--4368},
+  year = {2021},
+  doi = {https://doi.org/10.1109/ICCV48922.2021.00434}
+}
+
 @article{Harauz1986,
   title = {Exact filters for general geometry three dimensional reconstruction},
   author = {Harauz, George and van Heel, Marin},
@@ -46,6 +55,17 @@
   pages = {2965--2974},
   year = {2018},
   url = {https://proceedings.mlr.press/v80/lehtinen18a.html}
+}
+
+@article{Liu2022,
+  title = {Isotropic reconstruction for electron tomography with deep learning},
+  author = {Liu, Yun-Tao and Zhang, Heng and Wang, Hui and Tao, Chang-Lu and Bi, Guo-Qiang and
+            Zhou, Z. Hong},
+  journal = {Nature Communications},
+  volume = {13},
+  pages = {6482},
+  year = {2022},
+  doi = {https://doi.org/10.1038/s41467-022-33957-8}
 }
 
 @inproceedings{Pang2021,

@@ -106,17 +106,17 @@ def add_parameters(form, config_class, supplied, instead):
     """Add every field of a configuration class, but those in ``supplied``, to its section.
 
     Sections come in the order of the fields; one that the form has already is continued. One with
-    nothing for the normal level is no tab, but a group at the end of the last one. Fields on which
-    others depend are added first, since Scipion looks up conditions on adding.
+    nothing for the normal level is no tab, but a group at the end of the last one. Scipion looks up
+    conditions on adding: the preset is added first, and a field on which others depend comes before
+    them in the dataclass.
 
     ``instead``: {field: the protocol's own parameter that, once chosen, is used in its place}.
     """
     fields = [field for field in config.parameters(config_class) if field[0] not in supplied]
     specs = {name: spec for name, _, _, spec in fields}
     governed = governed_by_presets(config_class)
-    leading = {spec.only[0] for spec in specs.values() if spec.only} | {PRESET}
     sections = {}
-    for field in sorted(fields, key=lambda field: field[0] not in leading):
+    for field in sorted(fields, key=lambda field: field[0] != PRESET):
         sections.setdefault(field[3].section, []).append(field)
     continued = {section for section in sections if form.hasSection(section)}
     folded = {

@@ -3,7 +3,7 @@
 import json
 
 from pwem.objects import EMObject
-from pyworkflow.object import Float, Integer, String
+from pyworkflow.object import Boolean, Float, Integer, String
 
 from f2fd_core.config import TrainConfig
 
@@ -16,17 +16,24 @@ CITATIONS = {
 }
 
 
-def citations(perturbation, deconvolve):
-    """Keys of what to cite for a training with a perturbation, on deconvolved tomograms or not."""
-    return ["F2Fd", *CITATIONS[perturbation], *(["Tegunov2019"] if deconvolve else [])]
+def citations(perturbation, deconvolve, fill_wedge=False):
+    """Keys of what to cite for a training with a perturbation, on deconvolved tomograms or not, and
+    for filling the missing wedge or not."""
+    return [
+        "F2Fd",
+        *CITATIONS[perturbation],
+        *(["Tegunov2019"] if deconvolve else []),
+        *(["Chen2021", "Liu2022"] if fill_wedge else []),
+    ]
 
 
-def citations_of(model):
-    """Keys of what to cite for an F2FdModel, or None where there is none yet."""
+def citations_of(model, fill_wedge=False):
+    """Keys of what to cite for an F2FdModel, or None where there is none yet, and for filling the
+    missing wedge with it or not."""
     if model is None:
         return ["F2Fd"]
     config = model.getTrainConfig()
-    return citations(config.perturbation, config.deconvolve)
+    return citations(config.perturbation, config.deconvolve, fill_wedge)
 
 
 class F2FdModel(EMObject):
@@ -39,6 +46,7 @@ class F2FdModel(EMObject):
         self._patchSize = Integer()
         self._samplingRate = Float()
         self._steps = Integer()
+        self._fillsWedge = Boolean(False)
         self._config = String()
 
     def setInfo(self, info):
@@ -50,6 +58,7 @@ class F2FdModel(EMObject):
         self._patchSize.set(config["patch_size"])
         self._samplingRate.set(info["voxel_size"])
         self._steps.set(info["step"])
+        self._fillsWedge.set(info.get("fills_wedge", False))
         self._config.set(json.dumps(config))
 
     def getPath(self):
@@ -74,6 +83,10 @@ class F2FdModel(EMObject):
         """Training steps behind the model."""
         return self._steps.get()
 
+    def fillsWedge(self):
+        """Whether it has learned to fill the missing wedge."""
+        return bool(self._fillsWedge)
+
     def getTrainConfig(self):
         """The engine's settings with which the model was trained."""
         return TrainConfig.stored(json.loads(self._config.get()))
@@ -86,6 +99,7 @@ class F2FdModel(EMObject):
             f"Training steps: *{self.getSteps()}*, patches of *{self.getPatchSize()}* voxels",
             f"Started from: {config.origin()}",
             f"Tomograms: *{len(config.names())}* at *{self.getSamplingRate():.2f}* Å/px",
+            *(["It has learned to fill the missing wedge."] if self.fillsWedge() else []),
         ]
 
     def __str__(self):

@@ -52,7 +52,8 @@ def _describe_torch():
 
 
 def describe_model(path):
-    """Settings, training step, voxel size (Å) and parameter count of a model file."""
+    """Settings, training step, voxel size (Å) and parameter count of a model file, and whether it
+    has learned to fill the missing wedge."""
     from f2fd_core.network import checkpoint
 
     state = checkpoint.load(path)
@@ -62,5 +63,6 @@ def describe_model(path):
         "step": state["step"],
         "voxel_size": state["voxel_size"],
         "parameters": sum(weight.numel() for weight in network.parameters()),
+        "fills_wedge": checkpoint.FILLER in state,
         "config": config.to_dict(),
     }

@@ -9,7 +9,6 @@ checkpoint.
 import contextlib
 import dataclasses
 import gc
-import os
 from typing import Any, Callable, Optional
 
 import torch
@@ -22,11 +21,12 @@ from f2fd_core.perturbation.missing_wedge import Lessons
 from f2fd_core.runtime import console, distributed, files
 from f2fd_core.runtime.device import choose_devices, choose_dtype, prepare_cpu, reproducible
 from f2fd_core.runtime.run_folder import (
-    WEDGE,
+    ROUNDS,
     exclusive_run,
     existing_results,
     model_in,
     prepare_folder,
+    wedge_folder,
     withdraw_stop,
     write_settings,
 )
@@ -37,9 +37,6 @@ from f2fd_core.training.trainer import Diverged, fit
 from f2fd_core.training.writer import Writer
 
 MOST_SETBACKS = 3
-# How often the network that fills the missing wedge goes on learning, each time from better
-# teachers.
-ROUNDS = 2
 
 
 def open_for_training(
@@ -130,7 +127,7 @@ def _learn_to_fill(group, config):
             console.say(f"learning to fill the missing wedge: round {number} of {ROUNDS}")
         own = dataclasses.replace(
             config,
-            output=os.path.join(config.output, WEDGE, str(number)),
+            output=wedge_folder(config.output, number),
             initial_model=filler or model,
             start="automatic",
             ground_truth=(),

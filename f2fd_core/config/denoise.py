@@ -130,7 +130,7 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
         "far to believe them. Needs a model that was trained with --fill-wedge.",
         PREDICTION,
     )
-    tilt_range: float = shared.tilt_range(only=("fill_wedge",))
+    tilt_range: float = shared.tilt_range(PREDICTION, only=("fill_wedge",))
     std: bool = param(
         False,
         "Standard deviation map",

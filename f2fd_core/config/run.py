@@ -48,7 +48,7 @@ class RunConfig(shared.ResultsConfig):
         "<name>_filled.mrc; see 'f2fd train' and 'f2fd denoise'.",
         TRAINING,
     )
-    tilt_range: float = shared.tilt_range(only=("fill_wedge",))
+    tilt_range: float = shared.tilt_range(TRAINING, only=("fill_wedge",))
     dtype: str = shared.dtype()
     result_name: str = shared.result_name()
     voxel_size: float = shared.voxel_size()

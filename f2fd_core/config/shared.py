@@ -73,14 +73,14 @@ def rescale(help):
     return param(False, "Rescale", help, INPUT, advanced=True)
 
 
-def tilt_range(**more):
-    """The largest tilt angle."""
+def tilt_range(section=INPUT, **more):
+    """The largest tilt angle, beside what needs it."""
     return param(
         0.0,
         "Largest tilt angle",
         "The tilts run from minus to plus this angle; what lies beyond is the missing wedge. 0: "
         "found in each tomogram's spectrum.",
-        INPUT,
+        section,
         unit="degrees",
         ge=0,
         lt=90,

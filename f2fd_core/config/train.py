@@ -541,7 +541,7 @@ class TrainConfig(shared.TomogramsConfig):
         TRAINING,
         advanced=True,
     )
-    tilt_range: float = shared.tilt_range(only=("fill_wedge",))
+    tilt_range: float = shared.tilt_range(TRAINING, only=("fill_wedge",))
 
     seed: int = shared.seed()
     checkpoint_every: int = param(

@@ -9,6 +9,9 @@ from f2fd_core.config import TrainConfig, UserError, brief, flag
 from f2fd_core.runtime import files, lock
 
 MASKS, WEDGE = "masks", "wedge"
+ROUNDS = 2
+"""How often the network that fills the missing wedge goes on learning, each time from better
+teachers, in a folder of its own: wedge/1, wedge/2."""
 RESULTS = (
     "model.pt",
     "log.csv",
@@ -108,6 +111,12 @@ def prepare_folder(config):
 def model_in(output):
     """The model of a training in the folder ``output``."""
     return os.path.join(output, "model.pt")
+
+
+def wedge_folder(output, number):
+    """Where a training in the folder ``output`` learns to fill the missing wedge, in the round of
+    this ``number``."""
+    return os.path.join(output, WEDGE, str(number))
 
 
 def stop_file(output):

@@ -5,9 +5,11 @@ import json
 import os
 
 from pyworkflow.protocol import BooleanParam
+from tomo.objects import SetOfTomograms
 
 import f2fd_scipion
 from f2fd_core.config import DenoiseConfig, UserError, read_json, tta_flips, unperturbed
+from f2fd_core.runtime.files import FILLED
 from f2fd_scipion import engine
 from f2fd_scipion.objects import citations_of
 from f2fd_scipion.protocols.protocol_base import (
@@ -16,7 +18,7 @@ from f2fd_scipion.protocols.protocol_base import (
     mean_and_range,
     missing_files,
 )
-from f2fd_scipion.protocols.protocol_tomograms import DEVIATION, ProtF2FdWithModel
+from f2fd_scipion.protocols.protocol_tomograms import DEVIATION, FILLED_TOMOGRAMS, ProtF2FdWithModel
 
 DENOISED = "_denoised.mrc"
 SLICES = "_slices.png"
@@ -24,6 +26,11 @@ SHELLS = "_fsc.json"
 VERDICT = "_check.json"
 # Not "_odd_denoised.mrc", since another tomogram's tsId may end with "_odd".
 HALVES = ("_denoised_odd.mrc", "_denoised_even.mrc")
+FILLING = (
+    "In copies of them, the missing wedge was filled with predictions of a network that had "
+    "learned from the denoised tomogram, rotated by 90 degrees about the tilt axis."
+)
+PREDICTED = "What lies in the missing wedge is predicted, not measured."
 
 
 class ProtF2FdDenoise(ProtF2FdWithModel):
@@ -35,9 +42,13 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
 
     _label = "denoise tomograms"
 
+    _possibleOutputs = dict(
+        ProtF2FdWithModel._possibleOutputs, **{FILLED_TOMOGRAMS: SetOfTomograms}
+    )
+
     CONFIG = DenoiseConfig
     ENDING = DENOISED
-    OTHERS = (SLICES, DEVIATION, SHELLS, VERDICT, *HALVES)
+    OTHERS = (SLICES, DEVIATION, FILLED, SHELLS, VERDICT, *HALVES)
     SUPPLIED = dict(
         ProtF2FdWithModel.SUPPLIED,
         half_maps="the tomogram's own, for a model of the perturbation 'noise2noise', where there "
@@ -82,11 +93,13 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
         if errors:
             raise UserError(" ".join(errors).rstrip("."))
         own = (DENOISED, SLICES, VERDICT) + ((DEVIATION,) if config.std else ())
+        own += (FILLED,) if config.fill_wedge else ()
         self._runFor("denoise", tsId, config, dict(zip(own, own)))
         if not self.denoiseHalves:
             return []
         for name, path in zip(HALVES, half_maps(source)):
-            half = DenoiseConfig.create({"tomograms": [path], "std": False}, config.to_dict())
+            alone = {"tomograms": [path], "std": False, "fill_wedge": False}
+            half = DenoiseConfig.create(alone, config.to_dict())
             self._runFor("denoise", tsId, half, {DENOISED: name})
         halves = [self._getExtraPath(tsId + name) for name in HALVES]
         after, before = (
@@ -99,6 +112,17 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
 
     def _asked(self, settings):
         return dict(super()._asked(settings), denoiseHalves=self.denoiseHalves.get())
+
+    # -------------------------- Outputs --------------------------------------
+    def _made(self):
+        return dict(super()._made(), **({FILLED_TOMOGRAMS: FILLED} if self.fill_wedge else {}))
+
+    def _outputSet(self, name):
+        tomograms = super()._outputSet(name)
+        if name == FILLED_TOMOGRAMS:
+            tomograms.setObjLabel("missing wedge filled (predicted)")
+            tomograms.setObjComment(PREDICTED)
+        return tomograms
 
     # -------------------------- Values for the engine ------------------------
     def _supply(self, tomogram=None):
@@ -125,6 +149,11 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
                 "Denoise the half-maps, too: the model was trained on half-maps and "
                 "denoises both together; choose 'No'."
             )
+        if self.fill_wedge and not self.inModel.get().fillsWedge():
+            errors.append(
+                "Fill the missing wedge: the model has not learned it; choose 'No', or continue "
+                "its training with 'Learn to fill the missing wedge'."
+            )
         return list(dict.fromkeys(errors))
 
     def _halfMapErrors(self, tomograms):
@@ -143,7 +172,14 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
         summary = super()._summary()
         if not self.getDone():
             return summary
-        return summary + [f"Model: {self.inModel.get()}", *self._verdict(), *self._shellSummary()]
+        filled = [f"*{FILLED_TOMOGRAMS}* are the same tomograms. {PREDICTED}"]
+        return [
+            *summary,
+            f"Model: {self.inModel.get()}",
+            *self._verdict(),
+            *self._shellSummary(),
+            *(filled if self.fill_wedge else []),
+        ]
 
     def _verdict(self):
         """Sentences on how right the results are, by the short form of 'check denoising'."""
@@ -207,7 +243,7 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
             f"{config.predictions} predictions from {source}{turns}, by a model trained with "
             f"the method {model.getMethod()} in {model.getSteps()} steps from "
             f"{trained.origin()}, in overlapping tiles of {config.tile_size} voxels."
-        ]
+        ] + ([FILLING] if self.fill_wedge else [])
 
     def _citations(self):
-        return citations_of(self.inModel.get())
+        return citations_of(self.inModel.get(), self.fill_wedge.get())

@@ -13,7 +13,7 @@ from pyworkflow.utils import Message, cleanPath, makePath, redStr
 from tomo.objects import SetOfTomograms, Tomogram
 
 from f2fd_core.config import UserError, read_json
-from f2fd_core.runtime.files import replaced, stem
+from f2fd_core.runtime.files import FILLED, replaced, stem
 from f2fd_scipion.engine import EngineError
 from f2fd_scipion.protocols.protocol_base import (
     ProtF2FdBase,
@@ -29,6 +29,7 @@ FAILED = "_failed.txt"
 RECORD = "_settings.json"
 DEVIATION = "_std.mrc"
 TOMOGRAMS, FAILED_TOMOGRAMS = "tomograms", "failedTomograms"
+FILLED_TOMOGRAMS = "filledTomograms"
 STREAM_STATE = "_streamState"
 RUN_ONLY = ("device", "threads", "batch_size", "compile", "output", "overwrite", "resume")
 """Settings on which no result depends."""
@@ -77,6 +78,8 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
     def _insertAllSteps(self):
         for path in self._failureFiles():
             cleanPath(path)
+        if FILLED_TOMOGRAMS not in self._made():
+            self._drop(FILLED_TOMOGRAMS)
         self._dropUnfinished()
         if self.inTomos.get().isStreamOpen():
             super()._insertAllSteps()
@@ -84,24 +87,26 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
             self._insertClosing(self._insertNew(set(self.getDone())))
 
     def _dropUnfinished(self):
-        """Leave in the output only what is there and was made with the settings of now."""
-        done = self.getDone()
-        if not done:
-            return
-        asked = {
-            tomogram.getTsId(): self._asked(self._settings(tomogram))
+        """Leave in the outputs only what is in all of them, is there and was made with the settings
+        of now."""
+        found = {
+            name: {tomogram.getTsId(): tomogram.clone() for tomogram in getattr(self, name, ())}
+            for name in self._made()
+        }
+        done = set.intersection(*map(set, found.values()))
+        kept = {
+            tomogram.getTsId()
             for tomogram in self.inTomos.get()
             if tomogram.getTsId() in done
+            and all(
+                os.path.exists(volume_file(tomograms[tomogram.getTsId()]))
+                for tomograms in found.values()
+            )
+            and self._recorded(tomogram.getTsId()) == self._asked(self._settings(tomogram))
         }
-        kept = [
-            tomogram.clone()
-            for tomogram in getattr(self, TOMOGRAMS)
-            if tomogram.getTsId() in asked
-            and os.path.exists(volume_file(tomogram))
-            and self._recorded(tomogram.getTsId()) == asked[tomogram.getTsId()]
-        ]
-        if len(kept) < len(done):
-            self._renew(TOMOGRAMS, kept)
+        for name, tomograms in found.items():
+            if set(tomograms) - kept:
+                self._renew(name, [tomograms[tsId] for tsId in tomograms if tsId in kept])
 
     def _settings(self, tomogram):
         """The fields of the engine's configuration for a tomogram."""
@@ -233,42 +238,48 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
                 setMRCSamplingRate(result, config.voxel_size)
 
     # -------------------------- Outputs --------------------------------------
+    def _made(self):
+        """{output set: ending of its tomograms' files}."""
+        return {TOMOGRAMS: self.ENDING}
+
     def _register(self, tsId, source, halves):
-        """Add the new tomogram to the output set."""
+        """Add the new tomogram to the output sets; its half-maps, if any, go with the first."""
         with self._lock:
-            tomogram = Tomogram()
-            tomogram.copyInfo(source)
-            tomogram.setLocation(self._getExtraPath(tsId + self.ENDING))
-            tomogram.setHalfMaps(halves or [])
-            tomogram.setCtfCorrected(source.ctfCorrected() or self.CORRECTS_CTF)
-            tomograms = self._outputSet(TOMOGRAMS)
-            tomograms.append(tomogram)
-            tomograms.update(tomogram)
-            tomograms.write()
-            self._store(tomograms)
+            for name, ending in self._made().items():
+                tomogram = Tomogram()
+                tomogram.copyInfo(source)
+                tomogram.setLocation(self._getExtraPath(tsId + ending))
+                tomogram.setHalfMaps((name == TOMOGRAMS and halves) or [])
+                tomogram.setCtfCorrected(source.ctfCorrected() or self.CORRECTS_CTF)
+                tomograms = self._outputSet(name)
+                tomograms.append(tomogram)
+                tomograms.update(tomogram)
+                tomograms.write()
+                self._store(tomograms)
 
     def _registerFailed(self):
         """Renew the set of input tomograms of which nothing came out; without any there is none."""
         failures = self._failures()
         if not failures:
-            self._dropFailed()
+            self._drop(FAILED_TOMOGRAMS)
             return
         failed = [source.clone() for source in self.inTomos.get() if source.getTsId() in failures]
         for tomogram in failed:
             tomogram.setObjComment(failures[tomogram.getTsId()])
         self._renew(FAILED_TOMOGRAMS, failed)
 
-    def _dropFailed(self):
-        """Take back the set of input tomograms of which nothing came out, if there is one."""
-        failed = getattr(self, FAILED_TOMOGRAMS, None)
-        if failed is not None:
-            self.deleteOutput(failed)
+    def _drop(self, name):
+        """Take back the output set of this name, if there is one."""
+        tomograms = getattr(self, name, None)
+        if tomograms is not None:
+            self.deleteOutput(tomograms)
 
     def copy(self, other, *args, **options):
         """Scipion's, by which a protocol learns what its run has made; it keeps what the run took
         back."""
-        if not hasattr(other, FAILED_TOMOGRAMS):
-            self._dropFailed()
+        for name in (FAILED_TOMOGRAMS, FILLED_TOMOGRAMS):
+            if not hasattr(other, name):
+                self._drop(name)
         return super().copy(other, *args, **options)
 
     def _renew(self, name, items):
@@ -287,7 +298,14 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
 
     def getDeviation(self, tsId):
         """The file of a tomogram's standard deviation map, or None."""
-        path = self._getExtraPath(tsId + DEVIATION)
+        return self._existing(tsId + DEVIATION)
+
+    def getFilled(self, tsId):
+        """The file of a tomogram with its missing wedge filled, or None."""
+        return self._existing(tsId + FILLED)
+
+    def _existing(self, name):
+        path = self._getExtraPath(name)
         return path if os.path.exists(path) else None
 
     def _outputSet(self, name):

@@ -13,7 +13,7 @@ from tomo.objects import SetOfTomoMasks, TomoMask
 import f2fd_scipion
 from f2fd_core.config import TrainConfig, UserError, recorded
 from f2fd_core.runtime import console, train_log
-from f2fd_core.runtime.run_folder import MASKS, check_settings
+from f2fd_core.runtime.run_folder import MASKS, ROUNDS, check_settings, wedge_folder
 from f2fd_scipion import engine
 from f2fd_scipion.objects import F2FdModel, citations
 from f2fd_scipion.protocols.protocol_base import (
@@ -34,6 +34,10 @@ CONFIG_FILE = "train.json"
 LOG_FILE = "log.csv"
 STOP_FILE = "stop"
 HALVES = "the perturbation 'noise2noise'"
+FILLING = (
+    "A second network learned to fill the missing wedge from the denoised tomograms, rotated by 90 "
+    "degrees about the tilt axis."
+)
 CHECKPOINTS, CHECKPOINT = "checkpoints", r"step_\d+\.pt"
 
 
@@ -203,9 +207,21 @@ class ProtF2FdTrain(ProtF2FdBase):
 
     # -------------------------- Stopping -------------------------------------
     def finishNow(self):
-        """Let a running training end after its present step, with the model that it has."""
-        with open(self._getExtraPath(STOP_FILE), "w"):
+        """Let what is running of a training end after its present step, with the model that it
+        has."""
+        _, folder = self.running()
+        with open(os.path.join(folder, STOP_FILE), "w"):
             pass
+
+    def running(self):
+        """What of a training is running, by the newest log: (0, its folder) for the training itself
+        or, where it learns to fill the missing wedge, the round's number and folder."""
+        folders = [self._getExtraPath()]
+        folders += [wedge_folder(folders[0], number) for number in range(1, ROUNDS + 1)]
+        logs = [os.path.join(folder, LOG_FILE) for folder in folders]
+        written = [os.stat(path).st_mtime_ns if os.path.exists(path) else 0 for path in logs]
+        number = written.index(max(written))
+        return number, folders[number]
 
     def newestCheckpoint(self):
         """Path of the newest checkpoint, or None."""
@@ -330,15 +346,23 @@ class ProtF2FdTrain(ProtF2FdBase):
         ]
 
     def _progress(self):
-        """How far the training is, by its log."""
+        """How far the training is, by its logs."""
+        number, folder = self.running()
         try:
-            rows = train_log.read_log(self._getExtraPath(LOG_FILE))
+            rows, latest = (
+                train_log.read_log(os.path.join(each, LOG_FILE))
+                for each in (self._getExtraPath(), folder)
+            )
         except UserError as error:
             return [f"{error}."]
-        if not rows:
+        if not latest:
             return ["No training step yet."]
-        left = console.duration(train_log.column(rows, "seconds_left")[-1])
-        shown = [f"Training step *{int(rows[-1]['step']) + 1}*, at most *{left}* left."]
+        left = console.duration(train_log.column(latest, "seconds_left")[-1])
+        shown = [f"Training step *{int(latest[-1]['step']) + 1}*, at most *{left}* left."]
+        if number:
+            shown.insert(0, f"Learning to fill the missing wedge: round *{number}* of *{ROUNDS}*.")
+        elif self.fill_wedge:
+            shown.append("Then it learns to fill the missing wedge, which takes twice as long.")
         explained = train_log.signal_explained(rows)
         return shown + [
             f"The network explains *{100 * share:.0f} %* of the signal."
@@ -358,7 +382,7 @@ class ProtF2FdTrain(ProtF2FdBase):
             f"{model.getSteps()} steps of {config.batch_size} patches of {config.patch_size} "
             f"voxels a side, optimizer {config.optimizer} with a learning rate of "
             f"{config.learning_rate:g}, starting from {self._origin()}."
-        ]
+        ] + ([FILLING] if model.fillsWedge() else [])
 
     def _origin(self):
         """What the training started from, and what the initial model had started from."""
@@ -371,4 +395,4 @@ class ProtF2FdTrain(ProtF2FdBase):
         )
 
     def _citations(self):
-        return citations(self._perturbation(), self.deconvolve.get())
+        return citations(self._perturbation(), self.deconvolve.get(), self.fill_wedge.get())

@@ -238,6 +238,24 @@ class TestF2FdForms(BaseTest):
             TrainConfig.create(dict(train_values(protocol), tomograms=["a.mrc"]))
         self.assertIn("'Defocus' is 0; expected", in_form_words(raised.exception, TrainConfig))
 
+    def testTheTiltsAreAskedForWhereTheMissingWedgeIsFilled(self):
+        for protocolClass, config in PROTOCOLS.items():
+            if "fill_wedge" in config.__dataclass_fields__:
+                protocol = protocolClass()
+                for yes in (False, True):
+                    protocol.fill_wedge.set(yes)
+                    values = shown_values(protocol, config, protocolClass.SUPPLIED)
+                    self.assertEqual("tilt_range" in values, yes)
+        protocol = ProtF2FdTrain()
+        protocol.fill_wedge.set(True)
+        protocol.perturbation.set(choice("perturbation", "noise2void"))
+        with self.assertRaises(UserError) as raised:
+            TrainConfig.create(dict(train_values(protocol), tomograms=["a.mrc"]))
+        self.assertIn(
+            "'Learn to fill the missing wedge' is given with 'Perturbation' noise2void; expected",
+            in_form_words(raised.exception, TrainConfig),
+        )
+
     def testWhatIsChosenInsteadOfAFieldHidesIt(self):
         protocol = ProtF2FdTrain()
         protocol.start.set(choice("start", "random"))

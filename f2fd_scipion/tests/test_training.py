@@ -16,9 +16,9 @@ from f2fd_core.filters.ctf_table import ctf_of
 from f2fd_scipion.objects import F2FdModel
 from f2fd_scipion.protocols import ProtF2FdDeconvolve, ProtF2FdDenoise, ProtF2FdTrain
 from f2fd_scipion.tests import project
-from f2fd_scipion.tests.project import HALVES, NO_HALVES, ONE_THREAD, SET_VOXEL_SIZE, SMALL
+from f2fd_scipion.tests.project import HALVES, NO_HALVES, ONE_THREAD, ORIGIN, SET_VOXEL_SIZE, SMALL
 from f2fd_scipion.tests.simulation import SHAPES
-from f2fd_scipion.viewers import F2FdTrainViewer
+from f2fd_scipion.viewers import F2FdDenoiseViewer, F2FdTrainViewer
 
 
 class TestF2FdTraining(project.ProjectTests):
@@ -45,10 +45,26 @@ class TestF2FdTraining(project.ProjectTests):
             self.proj.getSourceParents(model)[0].getObjId(), self.imported.Tomograms.getObjId()
         )
 
-    def testContinuingTrainsOn(self):
+    def testContinuingTrainsOnAndLearnsToFillTheMissingWedge(self):
         train = self.launch(ProtF2FdTrain, inTomos=self.imported.Tomograms, **SMALL)
+        denoise = self.newProtocol(
+            ProtF2FdDenoise,
+            inTomos=self.imported.Tomograms,
+            inModel=train.model,
+            fill_wedge=True,
+            tilt_range=60.0,
+            **ONE_THREAD,
+        )
+        self.assertEqual(
+            denoise.validate(),
+            [
+                "Fill the missing wedge: the model has not learned it; choose 'No', or continue "
+                "its training with 'Learn to fill the missing wedge'."
+            ],
+        )
         before = self.log(train)
         train.steps.set(9)
+        train.fill_wedge.set(True)
         self.resume(train)
         after = self.log(train)
         self.assertEqual(after[:6], before)
@@ -56,6 +72,8 @@ class TestF2FdTraining(project.ProjectTests):
         self.assertEqual(train.model.getSteps(), 9)
         self.assertIn("resuming from", self.stdout(train))  # the log that is opened first
         self.assertNotIn("resuming from", self.stderr(train))
+        for told in (train.summary(), train.methods(), train._citations()):
+            self.assertRegex(" ".join(told), "fill the missing wedge|Liu2022")
         train.patch_size.set(24)
         self.assertEqual(
             train.validate(),
@@ -66,6 +84,63 @@ class TestF2FdTraining(project.ProjectTests):
         )
         train.runMode.set(MODE_RESTART)
         self.assertEqual(train.validate(), [])
+        denoise.inModel.set(train.model)
+        self.fill(denoise)
+
+    def fill(self, denoise):
+        """Fill the missing wedge, continue where a filled tomogram is gone, and then without."""
+        self.assertEqual(denoise.validate(), [])
+        self.launchProtocol(denoise)
+        self.checkDenoised(denoise, SHAPES)
+        self.checkFilled(denoise)
+        for told in (denoise.summary(), denoise.methods(), denoise._citations()):
+            self.assertRegex(" ".join(told), "predicted, not measured|was filled with|Liu2022")
+
+        first, second = (denoise.getFilled(tsId) for tsId in SHAPES)
+        kept = os.stat(first).st_mtime_ns
+        os.remove(second)
+        self.resume(denoise)
+        self.checkFilled(denoise)
+        self.assertEqual(os.stat(first).st_mtime_ns, kept)
+
+        denoise.fill_wedge.set(False)
+        self.resume(denoise)
+        self.checkDenoised(denoise, SHAPES)
+        self.assertFalse(os.path.exists(first) or os.path.exists(second))
+        stored = self.proj.getProtocol(denoise.getObjId(), fromRuns=False)
+        for protocol in (denoise, stored):
+            self.assertEqual([name for name, _ in protocol.iterOutputAttributes()], ["tomograms"])
+        self.assertNotIn("predicted", " ".join(denoise.summary()))
+
+    def checkFilled(self, denoise):
+        """Check the filled tomograms of a run against the denoised ones, and what is shown."""
+        filled = denoise.filledTomograms
+        self.checkTomograms(
+            filled,
+            expectedSetSize=len(SHAPES),
+            expectedSRate=SET_VOXEL_SIZE,
+            expectedOriginShifts=list(ORIGIN),
+            expectedDimensions={tsId: list(shape[::-1]) for tsId, shape in SHAPES.items()},
+            isHeterogeneousSet=True,
+        )
+        self.assertFalse(filled.isStreamOpen())
+        self.assertIn("predicted, not measured", filled.getObjComment())
+        for tomogram, other in zip(filled, denoise.tomograms):
+            self.assertEqual(tomogram.getTsId(), other.getTsId())
+            paths = (other.getFileName(), tomogram.getFileName())
+            self.assertEqual(paths[1], denoise.getFilled(tomogram.getTsId()))
+            one, two = map(mrcfile.read, paths)
+            self.assertGreater(np.std(one - two), 0)
+            self.assertGreater(np.corrcoef(one.ravel(), two.ravel())[0, 1], 0.5)
+        viewer = self.viewer(F2FdDenoiseViewer, denoise)
+        viewer.tomogram.set(sorted(SHAPES).index(tomogram.getTsId()))
+        shown = self.drawn(viewer._getVisualizeDict()["tomogram"]("tomogram"))
+        for axis, direction in ((0, "XY"), (1, "XZ")):
+            shown.turn(direction)
+            shown.place.set_val(3)
+            image = shown.images["missing wedge filled (predicted)"]
+            np.testing.assert_array_equal(image.get_array(), two.take(3, axis))
+            self.assertEqual(image.get_clim(), shown.images["denoised"].get_clim())
 
     def testValidationSpeaksTheEnginesSentence(self):
         train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms, patch_size=20)
@@ -280,6 +355,23 @@ class TestF2FdTraining(project.ProjectTests):
                 "The network explains *75 %* of the signal.",
             ],
         )
+        # It learns to fill the missing wedge after that; the newest log is that of what is running.
+        train.fill_wedge.set(True)
+        self.assertIn("Then it learns to fill the missing wedge", " ".join(train.summary()))
+        rounds = train._getExtraPath("wedge", "2")
+        os.makedirs(rounds)
+        with open(os.path.join(rounds, "log.csv"), "w") as stream:
+            stream.write("step,seconds_left\n0,60\n")
+        self.assertEqual(
+            train.summary(),
+            [
+                "Learning to fill the missing wedge: round *2* of *2*.",
+                "Training step *1*, at most *60 s* left.",
+                "The network explains *75 %* of the signal.",
+            ],
+        )
+        train.finishNow()
+        self.assertEqual(sorted(os.listdir(rounds)), ["log.csv", "stop"])
         # A damaged log is said, here and in the viewer.
         with open(train._getExtraPath("log.csv"), "a") as stream:
             stream.write('"\n')

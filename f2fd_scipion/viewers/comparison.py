@@ -11,6 +11,7 @@ from f2fd_core.data import mrc
 
 DIRECTIONS = ("XY", "XZ", "YZ")  # the sections across Z, Y and X
 QUANTILES = (0.01, 0.99)
+FILLED = "missing wedge filled (predicted)"
 GRAY, HEAT = "gray", "inferno"
 
 
@@ -20,27 +21,31 @@ def voxels(path):
 
 
 class Comparison(EmPlotter):
-    """A window with sections before, after and what was removed, and of the standard deviation.
+    """A window with sections before, after and what was removed, and of the tomogram with its
+    missing wedge filled and the standard deviation, where they are there.
 
-    One slider moves all sections, another stretches the contrast, which is the same before and
-    after; buttons choose the direction.
+    One slider moves all sections, another stretches the contrast, which is the same for all
+    tomograms; buttons choose the direction.
     """
 
-    def __init__(self, before, after, deviation=None, title="", first=(0, 0, 0)):
-        """``before``, ``after`` and, if there is one, ``deviation``: arrays (Z, Y, X); ``first``:
-        their first voxel in the tomogram, by whose sections they are numbered."""
-        count = 3 if deviation is None else 4
+    def __init__(self, before, after, deviation=None, title="", first=(0, 0, 0), filled=None):
+        """``before``, ``after`` and, if there are any, ``deviation`` and ``filled``: arrays
+        (Z, Y, X); ``first``: their first voxel in the tomogram, by whose sections they are
+        numbered."""
+        names = ["before", "denoised", "removed"]
+        names += [FILLED] if filled is not None else []
+        names += ["standard deviation"] if deviation is not None else []
+        count = len(names)
         super().__init__(x=1, y=count, windowTitle=title, figsize=(4 * count, 5))
         self.tightLayoutOn = False
-        self.before, self.after, self.deviation = before, after, deviation
+        self.before, self.after, self.deviation, self.filled = before, after, deviation, filled
         self.first = first
         self.axis = 0
-        names = ["before", "denoised", "removed", "standard deviation"][:count]
         self.panels = {name: self.createSubPlot(name, None, None) for name in names}
         self.images = {
             name: axes.imshow(
                 np.zeros((1, 1)),
-                cmap=HEAT if name in names[3:] else GRAY,
+                cmap=HEAT if name == "standard deviation" else GRAY,
                 interpolation="nearest",
                 origin="lower",
             )
@@ -93,6 +98,9 @@ class Comparison(EmPlotter):
             "denoised": (after, self.centre - reach, self.centre + reach),
             "removed": (before - after, -reach, reach),
         }
+        if self.filled is not None:
+            filled = self._section(self.filled, number)
+            shown[FILLED] = filled, self.centre - reach, self.centre + reach
         if self.deviation is not None:
             deviation = self._section(self.deviation, number)
             shown["standard deviation"] = deviation, 0, max(np.quantile(deviation, 0.99), 1e-30)

@@ -29,6 +29,8 @@ class F2FdDenoiseViewer(ProtocolViewer):
             label="Before and after",
             help="Sections of the chosen tomogram as it was and as it is now, on the "
             "same gray scale, and what was removed, which should show noise only. "
+            "Where the missing wedge was filled, the result is beside them, to be "
+            "compared in XZ; what it has more is predicted, not measured. "
             "Where the standard deviation over the predictions was written, it is "
             "shown, too: where it is high, trust the result less.",
         )
@@ -54,10 +56,16 @@ class F2FdDenoiseViewer(ProtocolViewer):
             volume_file(tomograms.getItem(Tomogram.TS_ID_FIELD, tsId))
             for tomograms in (self.protocol.inTomos.get(), getattr(self.protocol, TOMOGRAMS))
         )
-        deviation = self.protocol.getDeviation(tsId)
+        deviation, filled = self.protocol.getDeviation(tsId), self.protocol.getFilled(tsId)
         try:
             return [
-                Comparison(voxels(before), voxels(after), deviation and voxels(deviation), tsId)
+                Comparison(
+                    voxels(before),
+                    voxels(after),
+                    deviation and voxels(deviation),
+                    tsId,
+                    filled=filled and voxels(filled),
+                )
             ]
         except (OSError, UserError) as error:
             return [self.errorMessage(f"{tsId} can't be shown: {error}", tsId)]

@@ -102,7 +102,9 @@ class F2FdTrainViewer(ProtocolViewer):
                 LabelParam,
                 label="Finish now, with the present model",
                 help="The training ends after the current step, and its model can be used at once. "
-                "To train further, continue the protocol with another number of training steps.",
+                "To train further, continue the protocol with another number of training steps. "
+                "With 'Learn to fill the missing wedge', only the present one of its three "
+                "trainings ends.",
             )
 
     def _getVisualizeDict(self):

@@ -54,6 +54,7 @@ def denoised_part(protocol, tsId, section, predictions):
                 output=folder,
                 region=first + size,
                 std=False,
+                fill_wedge=False,
                 predictions=predictions,
             )
         )

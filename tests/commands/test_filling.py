@@ -8,6 +8,7 @@ import torch
 from conftest import TINY, assert_same_weights, data
 
 from f2fd_core import DenoiseConfig, TrainConfig, UserError, denoise, train
+from f2fd_core.commands import info
 from f2fd_core.commands import train as training
 from f2fd_core.data.volume import Volume
 from f2fd_core.filters import wedge
@@ -139,7 +140,7 @@ def test_a_finished_training_learns_it_later(tiny_model, phantom, tmp_path):
     shutil.copytree(tiny_model, tmp_path / "run")
     model = str(tmp_path / "run" / "model.pt")
     train(config_of(phantom, tmp_path / "run", checkpoint_every=3, resume=True))
-    assert checkpoint.FILLER in checkpoint.load(model)
+    assert info.describe_model(model)["fills_wedge"]
     assert_same_weights(tiny_model / "model.pt", model)
 
 

@@ -19,7 +19,8 @@ def test_round_trip(tmp_path):
     for one, other in zip(network.parameters(), restored.parameters()):
         assert torch.equal(one, other)
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.pt"]
-    assert info.describe_model(path)["config"]["features"] == 2
+    described = info.describe_model(path)
+    assert described["config"]["features"] == 2 and not described["fills_wedge"]
 
 
 def test_newest_passes_over_a_broken_checkpoint(tmp_path):
