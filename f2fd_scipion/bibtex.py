@@ -22,7 +22,7 @@
   title = {Equivariant Imaging: Learning Beyond the Range Space},
   author = {Chen, Dongdong and Tachella, Julián and Davies, Mike E.},
   booktitle = {IEEE/CVF International Conference on Computer Vision (ICCV)},
-  pages = {4359--4368},
+  pages = {4379--4388},
   year = {2021},
   doi = {https://doi.org/10.1109/ICCV48922.2021.00434}
 }
