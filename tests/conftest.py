@@ -2,16 +2,15 @@
 
 import os
 import pathlib
-import signal
 from multiprocessing.forkserver import ensure_running
 
 import numpy as np
+import processes
 import pytest
 import torch
 from processes import CONTEXT, leave_pictures_out
 
 from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, fourier, simulate, train
-from f2fd_core.cli import ENDING
 from f2fd_core.data import mrc
 from f2fd_core.data.regions import crop
 from f2fd_core.network import checkpoint
@@ -22,11 +21,8 @@ TINY = dict(steps=6, patch_size=16, batch_size=2, features=8, checkpoint_every=6
 
 @pytest.fixture(autouse=True)
 def usual_signals():
-    """What nohup, or a test that was ended in this process, has it ignore, its runs would, too."""
-    for number in ENDING:
-        signal.signal(
-            number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-        )
+    """Signals are not ignored in any test, nor in what it starts."""
+    processes.usual_signals()
 
 
 class Memory:

@@ -16,6 +16,7 @@ import mrcfile
 import numpy as np
 from PIL import Image
 
+from f2fd_core.cli import ENDING
 from f2fd_core.commands import train as training
 from f2fd_core.config import TrainConfig, read_json
 from f2fd_core.network import checkpoint
@@ -48,6 +49,15 @@ def _drop_capabilities():
             sets[number] &= ~0b1111  # CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER
 
 
+def usual_signals():
+    """What nohup, a shell that started the tests in the background, or a test that was ended in
+    this process has had ignored, is not."""
+    for number in ENDING:
+        signal.signal(
+            number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        )
+
+
 def leave_pictures_out(replace=setattr):
     """Let runs in this process draw none: they take most of a small run's time.
 
@@ -63,8 +73,7 @@ def _main(arguments, log, bytes_a_file, more_memory, pictures, began):
     os.dup2(stream, 1)
     os.dup2(stream, 2)
     _drop_capabilities()
-    # A shell that started the tests in the background may have had it ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    usual_signals()  # the server may have been started before any test
     if not pictures:
         leave_pictures_out()
     if bytes_a_file:
