@@ -102,6 +102,18 @@ def _kind(name, kind, default, spec):
     raise TypeError(f"no form parameter for {name}, a {kind}")
 
 
+def add_model(form, help):
+    """Add ``inModel``, the model of a protocol, with its own ``help``."""
+    form.addParam(
+        "inModel",
+        params.PointerParam,
+        pointerClass="F2FdModel",
+        important=True,
+        label="Model",
+        help=help,
+    )
+
+
 def add_parameters(form, config_class, supplied, instead):
     """Add every field of a configuration class, but those in ``supplied``, to its section.
 

@@ -266,7 +266,7 @@ def _denoise_all(tomograms, predictors, fillers, config, trained, voxel_size):
 
     def denoise_number(workers, number):
         volume, box, path, made_of, tilt_range = tomograms[number]
-        filling = [fillers[predictors.index(worker)] for worker in workers if fillers]
+        filling = [fillers[predictors.index(worker)] for worker in workers if tilt_range]
         console.say(f"tomogram {number + 1} of {count}: {volume.source.path}")
         with lock.held(path):
             perturbation = ahead.get(number)

@@ -15,6 +15,7 @@ import torch
 
 from f2fd_core.commands.inputs import open_ground_truth, open_volumes, warn_of_voxel_sizes
 from f2fd_core.config import NETWORK_MULTIPLE, TrainConfig, UserError
+from f2fd_core.filters.wedge import tilt_range_of
 from f2fd_core.network import checkpoint
 from f2fd_core.perturbation import perturbation_for_training
 from f2fd_core.perturbation.missing_wedge import Lessons
@@ -56,6 +57,9 @@ def open_for_training(
         config.precision, device, config.patch_size // NETWORK_MULTIPLE[config.network]
     )
     volumes = open_volumes(config)
+    if config.fill_wedge:
+        for volume in volumes:  # a tomogram without a wedge is refused before anything is trained
+            tilt_range_of(volume, config.tilt_range)
     training = Training(
         config, volumes, open_ground_truth(config, volumes), device, dtype, group, perturbation_of
     )

@@ -20,7 +20,6 @@ NO_SETTINGS = (
     "ctf",
     "std",
     "fill_wedge",
-    "tilt_range",
     "batch_size",
     "resume",
     "overwrite",
@@ -127,7 +126,8 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
         "Fill the missing wedge",
         "Also write <name>_filled.mrc: the denoised tomogram with what the model predicts in the "
         "directions that no tilt measured. These are predictions, not data; 'f2fd check' says how "
-        "far to believe them. Needs a model that was trained with --fill-wedge.",
+        "far to believe them. Half-maps are not filled. Needs a model that was trained with "
+        "--fill-wedge.",
         PREDICTION,
     )
     tilt_range: float = shared.tilt_range(PREDICTION, only=("fill_wedge",))
@@ -190,6 +190,7 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
                 tomograms=self.half_maps[number::2],
                 half_maps=(),
                 denoise_halves=False,
+                fill_wedge=False,
                 output=os.path.join(self.output, folder),
             )
             for number, folder in enumerate(HALVES)

@@ -7,6 +7,7 @@ from pyworkflow.protocol import BooleanParam
 
 import f2fd_scipion
 from f2fd_core.config import CheckConfig, read_json
+from f2fd_scipion.form import add_model
 from f2fd_scipion.objects import citations_of
 from f2fd_scipion.protocols.protocol_base import half_maps, mean_and_range
 from f2fd_scipion.protocols.protocol_tomograms import ProtF2FdWithModel
@@ -38,7 +39,7 @@ class ProtF2FdCheck(ProtF2FdWithModel):
     # -------------------------- Form -----------------------------------------
     def _defineParams(self, form):
         self._addTomograms(form, "The tomograms as they were before denoising.")
-        self._addModel(form, "The model that denoises them.")
+        add_model(form, "The model that denoises them.")
         form.addParam(
             "useHalfMaps",
             BooleanParam,

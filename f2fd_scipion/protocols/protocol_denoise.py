@@ -11,6 +11,7 @@ import f2fd_scipion
 from f2fd_core.config import DenoiseConfig, UserError, read_json, tta_flips, unperturbed
 from f2fd_core.runtime.files import FILLED
 from f2fd_scipion import engine
+from f2fd_scipion.form import add_model
 from f2fd_scipion.objects import citations_of
 from f2fd_scipion.protocols.protocol_base import (
     ProtF2FdBase,
@@ -68,7 +69,7 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
     # -------------------------- Form -----------------------------------------
     def _defineParams(self, form):
         self._addTomograms(form, "Tomograms to denoise, of any size.")
-        self._addModel(
+        add_model(
             form,
             "Model from 'train F2Fd' or 'import F2Fd model'. It suits tomograms similar to those "
             "it was trained on.",

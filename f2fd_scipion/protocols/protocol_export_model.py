@@ -5,10 +5,11 @@ import shutil
 
 from pwem.protocols import EMProtocol
 from pyworkflow import BETA
-from pyworkflow.protocol import PathParam, PointerParam, StringParam
+from pyworkflow.protocol import PathParam, StringParam
 from pyworkflow.utils import Message
 
 from f2fd_core.runtime import files
+from f2fd_scipion.form import add_model
 from f2fd_scipion.objects import citations_of
 
 
@@ -23,14 +24,7 @@ class ProtF2FdExportModel(EMProtocol):
 
     def _defineParams(self, form):
         form.addSection(label=Message.LABEL_INPUT)
-        form.addParam(
-            "inModel",
-            PointerParam,
-            pointerClass="F2FdModel",
-            important=True,
-            label="Model",
-            help="Model to export.",
-        )
+        add_model(form, "Model to export.")
         form.addParam(
             "folder",
             PathParam,

@@ -395,16 +395,6 @@ class ProtF2FdWithModel(ProtF2FdTomograms):
         "ctf": "the CTFs, by tsId",
     }
 
-    def _addModel(self, form, help):
-        form.addParam(
-            "inModel",
-            PointerParam,
-            pointerClass="F2FdModel",
-            important=True,
-            label="Model",
-            help=help,
-        )
-
     def _addOwnCtfs(self, form):
         self._addCtfs(
             form,

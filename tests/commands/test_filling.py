@@ -154,6 +154,42 @@ def test_other_models_are_refused(tiny_model, phantom, tmp_path):
 
 
 @pytest.mark.reliability(
+    "a training that is to fill the wedge of a tomogram without one", "refused before it begins"
+)
+def test_a_tomogram_without_a_wedge_is_refused_before_the_training(write, tmp_path):
+    noise = np.random.default_rng(0).normal(size=(48, 48, 56))
+    config = TrainConfig(
+        tomograms=(write(noise),), output=str(tmp_path / "run"), fill_wedge=True, **TINY
+    )
+    with pytest.raises(UserError, match="no missing wedge; .*--tilt-range"):
+        train(config)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_half_maps_are_not_filled(filler, phantom, tmp_path):
+    """What one model invents in both would pass for signal between them."""
+    denoise(
+        DenoiseConfig(
+            model=str(filler / "model.pt"),
+            half_maps=(phantom["odd"], phantom["even"]),
+            output=str(tmp_path),
+            device="cpu",
+            tile_size=32,
+            fill_wedge=True,
+            denoise_halves=True,
+        )
+    )
+    made = sorted(path.name for path in tmp_path.rglob("*.mrc"))
+    assert made == ["even_denoised.mrc", "odd_denoised.mrc", "odd_denoised.mrc", "odd_filled.mrc"]
+
+
+def test_another_angle_is_another_result(filler, phantom, tmp_path):
+    fill(filler / "model.pt", phantom["tomogram"], tmp_path, tilt_range=60.0)
+    with pytest.raises(UserError, match="was made of other settings"):
+        fill(filler / "model.pt", phantom["tomogram"], tmp_path, tilt_range=50.0, resume=True)
+
+
+@pytest.mark.reliability(
     "a model whose second network is another one, or not finite", "damaged, in one sentence"
 )
 @pytest.mark.parametrize("damage", ["missing", "infinite", "shape"])
