@@ -9,6 +9,7 @@ missing wedge.
 The first may be left out.
 """
 
+import contextlib
 import copy
 import dataclasses
 import itertools
@@ -398,12 +399,13 @@ def learned(tomograms, folder, options, seed, tilt_range=0.0):
 
 
 def filled_by(model, tomograms, folder, tilt_range=0.0):
-    """[denoised], [filled]: float32 tensors of what ``f2fd denoise --fill-wedge`` writes."""
+    """[denoised], [filled]: float32 tensors of what ``f2fd denoise --fill-wedge`` writes to a
+    ``folder``."""
     paths = denoise(
         DenoiseConfig(
             model=model,
             tomograms=tuple(tomograms),
-            output=os.path.join(folder, "out"),
+            output=folder,
             device="cpu",
             threads=1,
             fill_wedge=True,
@@ -449,19 +451,28 @@ def run_wedge(argv=None):
     share of the prediction, and what it finds of a planted membrane parallel to the specimen.
 
         python benchmarks/rotations.py wedge [--cases cell@0.3 ...] [--seeds 3 4 ...]
+                                             [--output FOLDER]
+
+    The volumes stay in FOLDER/CASE_SEED, for benchmarks/segmentation.py FOLDER.
     """
     parser = harness.parser(run_wedge)
     parser.add_argument("--shape", type=int, nargs=3, default=(64, 128, 128))
     parser.add_argument("--cases", nargs="+", default=WEDGE_CASES, metavar="CASE[@SNR]")
     parser.add_argument("--seeds", type=int, nargs="+", default=(3, 4, 6))
     parser.add_argument("--steps", type=int, default=0, help="0: as the default ends by itself")
+    parser.add_argument("--output", metavar="FOLDER", help="new, for the volumes")
     options = parser.parse_args(argv)
     prepare_cpu(1)
     harness.heading("case, seed", "", *WEDGE_SCORES)
     for given, seed in itertools.product(options.cases, options.seeds):
         case, _, snr = given.partition("@")
         tilt_range = LESS_TILTED.get(case, TILT_RANGE)
-        with tempfile.TemporaryDirectory() as folder:
+        with contextlib.ExitStack() as stack:
+            if options.output:
+                folder = os.path.join(options.output, f"{given}_{seed}")
+                os.makedirs(folder)
+            else:
+                folder = stack.enter_context(tempfile.TemporaryDirectory())
             made = harness.simulated(case, options.shape, float(snr or 0.1), seed, folder)
             model, seconds = learned([made.tomogram], folder, options, seed)
             (denoised,), (filled,) = filled_by(model, [made.tomogram], folder)

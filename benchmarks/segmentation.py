@@ -1,8 +1,9 @@
 """What denoising is worth to membrane segmentation: Dice of a segmentation network, in one run.
 
 A small network learns to segment membranes in simulated cells of other seeds than the test's. It
-then segments every volume in the folders of 'f2fd benchmark' (benchmarks/quality.py): the noisy
-tomogram, what each method made of it, and the noise-free one. Of what several folders hold the last
+then segments every volume in the folders of 'f2fd benchmark' (benchmarks/quality.py, and
+benchmarks/rotations.py wedge): the noisy tomogram, what each method made of it, and the noise-free
+one. Of what several folders hold the last
 one's counts. The network learns from noisy and noise-free volumes alike, so that it knows exactly
 the noise of the test, or, with --foreign-noise, from noise-free ones with white noise of random
 strength: it knows noise, but not this one, as a network that was trained on others' tomograms.
@@ -29,7 +30,7 @@ from f2fd_core.simulation.microscope import simulate_volumes
 SEEDS, RATIOS = (101, 102, 103), (0.1, 0.3, 1.0)
 SIDE, BATCH, RATE, LONGEST = 48, 4, 1e-3, 1.0
 MOST_WHITE = 1.0
-PARTS = ("odd", "even", "membrane")
+PARTS = ("odd", "even", "membrane", "density")
 CLEAN = "clean"
 
 

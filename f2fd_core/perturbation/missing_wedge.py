@@ -19,6 +19,9 @@ from f2fd_core.runtime.randomness import GLOBAL
 # A training sees no more of its tomograms than so many voxels: to denoise all of larger ones would
 # take longer than the training. Tiles (voxels) and copies at a time that any GPU has room for.
 MOST_VOXELS, TILE_SIZE, BATCH_SIZE = 2**24, 96, 2
+# The share of lessons that are noise alone, with nothing as the target: a network that has seen
+# nothing but crowded cells may make anything of it.
+EMPTY = 1 / 8
 
 
 class Lessons(NamedTuple):
@@ -52,7 +55,7 @@ class MissingWedge(NoiseMatched):
     without its wedge, and with noise of the tomogram's own spectrum, since that is what the
     network will have to fill the wedge of (equivariant imaging, Chen et al., ICCV 2021; with the
     filled volumes of one round as the teachers of the next, IsoNet, Liu et al., Nature
-    Communications, 2022).
+    Communications, 2022). Some pairs are of noise alone, of which nothing is to be made.
     """
 
     judged = False
@@ -109,6 +112,8 @@ class MissingWedge(NoiseMatched):
             for values in (self.seen, self.target)
         )
         noise = self.noise.sample(start, size, count, random, self.device)
+        if torch.rand((), generator=random.host) < EMPTY:
+            seen, target = torch.zeros_like(seen), torch.zeros_like(target)
         return Pairs(seen + noise, target.expand(count, *size))
 
 

@@ -7,6 +7,7 @@ from f2fd_core.config import TrainConfig
 from f2fd_core.data.volume import Volume
 from f2fd_core.filters import wedge
 from f2fd_core.network import checkpoint
+from f2fd_core.perturbation import missing_wedge
 from f2fd_core.perturbation.missing_wedge import Lessons, middle
 from f2fd_core.runtime.randomness import Randomness
 
@@ -39,7 +40,8 @@ def test_the_target_has_what_the_input_lacks_and_nothing_else_differs(perturbati
     assert (target - seen).var() > 0.05 * target.var()
 
 
-def test_pairs_are_turned_patches_with_fresh_noise_of_the_tomogram(perturbation):
+def test_pairs_are_turned_patches_with_fresh_noise_of_the_tomogram(perturbation, monkeypatch):
+    monkeypatch.setattr(missing_wedge, "EMPTY", 0)
     start, count = (4, 20, 30), 200
     pairs = perturbation.pairs(start, SIZE, count, Randomness.of("cpu", 1))
     inside = tuple(slice(at, at + side) for at, side in zip(start, SIZE))
@@ -50,6 +52,16 @@ def test_pairs_are_turned_patches_with_fresh_noise_of_the_tomogram(perturbation)
     assert noise.mean(0).std() < 3 * noise.std() / count**0.5
     expected = perturbation.noise.sample(start, SIZE, count, Randomness.of("cpu", 2), "cpu")
     assert float(noise.var()) == pytest.approx(float(expected.var()), rel=0.1)
+
+
+def test_some_pairs_are_noise_alone_and_nothing_is_to_be_made_of_it(perturbation):
+    start = (4, 20, 30)
+    made = [perturbation.pairs(start, SIZE, 1, Randomness.of("cpu", 3, n)) for n in range(200)]
+    empty = [pairs for pairs in made if not pairs.targets.any()]
+    assert len(empty) / len(made) == pytest.approx(missing_wedge.EMPTY, abs=0.07)
+    noise = perturbation.noise.sample(start, SIZE, 200, Randomness.of("cpu", 2), "cpu")
+    power = np.mean([float(pairs.inputs.square().mean()) for pairs in empty])
+    assert power == pytest.approx(float(noise.square().mean()), rel=0.1)
 
 
 def test_of_the_second_round_the_teacher_is_filled(perturbation, lessons, phantom):
@@ -68,7 +80,8 @@ def test_the_middle_of_a_large_tomogram():
     assert middle((300, 300, 300), 10**6) == ((100, 100, 100), (100, 100, 100))
 
 
-def test_patches_outside_the_middle_are_taken_from_inside(perturbation, phantom):
+def test_patches_outside_the_middle_are_taken_from_inside(perturbation, monkeypatch):
+    monkeypatch.setattr(missing_wedge, "EMPTY", 0)
     perturbation.first, perturbation.size = (0, 10, 20), (48, 40, 40)
     perturbation.target = perturbation.target[:, 10:50, 20:60]
     perturbation.seen = perturbation.seen[:, 10:50, 20:60]
