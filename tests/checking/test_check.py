@@ -134,6 +134,27 @@ def test_shells_show_the_noise_and_where_the_result_is_right(known):
     assert crossing == pytest.approx(10 / shells.frequencies[np.argmax(right < 0.5)], rel=0.1)
 
 
+class Threshold(Filter):
+    """A denoiser that keeps the voxels that stand out."""
+
+    def without_context(self, box, added=None, tomogram=True):
+        values = self.perturbation.volume.region(*box) * tomogram + (0 if added is None else added)
+        return values / (1 + np.exp(-6 * (np.abs(values) - self.gain)))
+
+
+def test_what_is_kept_of_the_noise_is_known_where_the_response_is_not_linear():
+    """Stein's lemma, of noise whose covariance with the result can be measured: noise alone."""
+    power = 1.0
+    noise = synthesised(lambda k: power + 0 * k, SHAPE, 3).numpy()
+    volume = Memory(noise)
+    model = noise_model(lambda k: power + 0 * k)
+    denoiser = Threshold(volume, 3.0)
+    shells = shells_of({DENOISED: denoiser}, model, 0, lambda: None, [EVERYWHERE])[Whole]
+    measured = (denoiser(EVERYWHERE) * noise).sum()
+    expected = (shells.response(DENOISED) * shells.count).sum() * power
+    assert expected == pytest.approx(measured, rel=0.04)
+
+
 class Halves(Memory):
     """Half-maps of a volume: its noise and another of the same spectrum are in them."""
 
