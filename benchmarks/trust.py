@@ -139,7 +139,7 @@ def rows_of(case, seed, folder):
     made = harness.simulated(name, SHAPE, float(snr), seed, folder)
     models = models_of([made.tomogram], folder)
     checked = Checked(made.tomogram, models, folder)
-    truth = read(made.reference).astype(np.float32)
+    truth = read(made.reference).numpy()
     with_halves = Checked(made.tomogram, {AUTOMATIC: models[AUTOMATIC]}, folder, made.halves)
     for source, words in ((checked, ""), (with_halves, ", half-maps")):
         for name in source.models:
@@ -161,8 +161,8 @@ def rows_of_lamella(source, folder):
     )
     models = models_of(even, folder)
     boxes = [Checked(path, models, folder) for path in even]
-    judges = [read(path) for path in odd]
-    ceiling = np.sqrt(correlation([read(path) for path in even], judges))
+    judges = [read(path).numpy() for path in odd]
+    ceiling = np.sqrt(correlation([read(path).numpy() for path in even], judges))
     for name in models:
         results = [box.arrays[name].astype(float) * box.volume.std for box in boxes]
         estimates = [box.estimated(name) for box in boxes]
