@@ -72,9 +72,7 @@ def denoise(config: DenoiseConfig, finished: Optional[Callable[[Any], None]] = N
     network, trained = checkpoint.restore(state, config.model)
     filler = checkpoint.restore_filler(state, config.model) if config.fill_wedge else None
     asked, config = config, config.for_model(trained)
-    plans = [_plan(config, trained, group)]
-    if config.denoise_halves:
-        plans += [_plan(half, trained, group) for half in config.of_halves()]
+    plans = [_plan(each, trained, group, config) for each in (config, *config.of_halves())]
     opened = [_open(plan, trained) for plan in plans]
     for plan in plans:
         files.make_folder(plan.config.output)
@@ -163,10 +161,12 @@ def _predictor(network, device, dtype, config, trained):
     )
 
 
-def _plan(config, trained, group):
+def _plan(config, trained, group, asked):
     """The :class:`Plan` for a DenoiseConfig, before anything is computed.
 
-    ``group``: the tasks that share the tomograms. Raises UserError if a result must not be written.
+    ``group``: the tasks that share the tomograms; ``asked``: the DenoiseConfig of all that is done,
+    by which half-maps have the CTF of their tomogram. Raises UserError if a result must not be
+    written.
     """
     left_out = files.results_among(config.names(), config.result_file)
     console.warn_of_results(left_out)
@@ -185,7 +185,7 @@ def _plan(config, trained, group):
         config.overwrite or config.resume,
         "--overwrite to replace it or --resume to skip finished tomograms",
     )
-    made_of = _fingerprints(config, trained)
+    made_of = _fingerprints(config, trained, asked)
     files.refuse_inputs(
         results, [config.model, *itertools.chain(*config.inputs()), *formats.originals(left_out)]
     )
@@ -198,9 +198,9 @@ def _plan(config, trained, group):
     return Plan(config, paths, made_of, todo)
 
 
-def _fingerprints(config, trained):
-    """{tomogram: what its result is made of, in few words}; raises UserError for files that can't
-    be read."""
+def _fingerprints(config, trained, asked):
+    """{tomogram: what its result is made of, in few words}; ``asked``: see :func:`_plan`. Raises
+    UserError for files that can't be read."""
     model = files.fingerprint(config.model)
     found = {}
     for name, paths in zip(config.names(), config.inputs()):
@@ -208,7 +208,7 @@ def _fingerprints(config, trained):
             formats.open_volume(path, config.voxel_size)
         about = config.settings()
         if trained.deconvolve:
-            about["ctf"] = ctf_of(name, trained, config)
+            about["ctf"] = ctf_of(name, trained, asked)
         settings = files.fingerprint(text=json.dumps(about))
         found[name] = f"model={model} tomogram={files.fingerprint(*paths)} settings={settings}"
     return found

@@ -5,9 +5,8 @@ import os
 from dataclasses import dataclass
 from typing import Tuple
 
-from f2fd_core.config import filtering, shared
+from f2fd_core.config import filtering, prediction, shared
 from f2fd_core.config.parameter import INPUT, PREDICTION, RUN, UserError, param
-from f2fd_core.config.prediction import prediction_defaults
 from f2fd_core.config.train import NETWORK_MULTIPLE, START_PERTURBATIONS
 
 NO_SETTINGS = (
@@ -51,14 +50,7 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
         "perturbation noise_matched denoise their mean; noise2noise models denoise both and "
         "average. The result has the tomogram's name if that is given, else the odd half's."
     )
-    denoise_halves: bool = param(
-        False,
-        "Denoise the half-maps, too",
-        "Also denoise each half-map by itself, into the folders odd and even of the output folder. "
-        "One model makes both, so what it invents is in both.",
-        INPUT,
-        advanced=True,
-    )
+    denoise_halves: bool = shared.denoise_halves()
     defocus: float = filtering.own_defocus()
     ctf: str = filtering.by_tomogram(INPUT, advanced=True)
     voxel_size: float = shared.voxel_size()
@@ -68,20 +60,7 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
         "model's voxels are the larger ones, the finest details are left out of the result."
     )
 
-    predictions: int = param(
-        0,
-        "Predictions",
-        "Number of predictions that are averaged; the time is proportional to it. Each uses new "
-        "dropout and the next of four orientations of the tomogram (as it is, and rotated by 180 "
-        "degrees about Y, X and Z), unless the model was trained without these rotations. Up to 4 "
-        "predictions of a noise_matched model are made from the tomogram itself; more, and those "
-        "of all other models, from new perturbed copies. 0: as the model's preset says (default 4, "
-        "noise2noise 8, self2self 20; published 100).",
-        PREDICTION,
-        ge=0,
-        zero="automatic",
-        original="predict_N_times",
-    )
+    predictions: int = prediction.predictions()
     batch_size: int = param(
         0,
         "Predictions per batch",
@@ -131,13 +110,7 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
         PREDICTION,
     )
     tilt_range: float = shared.tilt_range(PREDICTION, only=("fill_wedge",))
-    std: bool = param(
-        False,
-        "Standard deviation map",
-        "Also write <name>_std.mrc, the standard deviation over "
-        "the predictions: where it is high, trust the result less.",
-        PREDICTION,
-    )
+    std: bool = prediction.std()
     dtype: str = shared.dtype()
     result_name: str = shared.result_name()
     region: Tuple[int, ...] = param(
@@ -167,11 +140,6 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
     deterministic: bool = shared.deterministic()
     compile: bool = shared.compile()
 
-    def check(self):
-        super().check()
-        if self.denoise_halves and not self.half_maps:
-            raise UserError("--denoise-halves is given without --half-maps; expected both")
-
     def settings(self):
         """What a denoised tomogram depends on beside the files' content, {field: value}, as far as
         that is not the default: so that what a later version adds changes nothing."""
@@ -183,7 +151,9 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
         }
 
     def of_halves(self):
-        """The configurations that denoise the odd and the even half-maps by themselves."""
+        """The configurations that denoise the odd and the even half-maps by themselves, if they are
+        to be."""
+        folders = HALVES if self.denoise_halves else ()
         return [
             dataclasses.replace(
                 self,
@@ -193,7 +163,7 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
                 fill_wedge=False,
                 output=os.path.join(self.output, folder),
             )
-            for number, folder in enumerate(HALVES)
+            for number, folder in enumerate(folders)
         ]
 
     def for_model(self, train_config):
@@ -208,7 +178,7 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
             self,
             **{
                 name: getattr(self, name) or value
-                for name, value in prediction_defaults(train_config).items()
+                for name, value in prediction.prediction_defaults(train_config).items()
             },
         )
         if train_config.perturbation == "noise2noise" and self.half_maps and filled.predictions % 2:
@@ -216,8 +186,6 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
                 f"--predictions is {filled.predictions}; expected an even number, "
                 "since the half-maps are taken in turn"
             )
-        if filled.std and filled.predictions == 1:
-            raise UserError("--predictions is 1; expected at least 2 for --std")
         multiple = NETWORK_MULTIPLE[train_config.network]
         if filled.tile_size % multiple:
             raise UserError(

@@ -63,11 +63,32 @@ FILTER: Dict[str, Tuple[float, str, str, Dict[str, Any]]] = {
 CTF = ("defocus", "phase_shift", "voltage", "spherical_aberration", "amplitude_contrast")
 """Those that describe the microscope; each tomogram may have its own."""
 
+FIRST: Dict[str, Any] = dict(advanced=True, only=("deconvolve",))
+"""What holds for the filter's parameters where it comes before a training."""
+
 
 def filtering(name, **more):
     """A parameter of the deconvolution filter."""
     default, label, help, options = FILTER[name]
     return param(default, label, help, DECONVOLUTION, **dict(options, **more))
+
+
+def deconvolve():
+    """Whether the tomograms are filtered before the training."""
+    return param(
+        False,
+        "Deconvolve first",
+        "Filter the tomograms with the Wiener-like deconvolution before "
+        "training; denoising then does the same.",
+        DECONVOLUTION,
+        advanced=True,
+        original="deconv_kwargs",
+    )
+
+
+def first(name):
+    """A parameter of the filter that :func:`deconvolve` asks for."""
+    return filtering(name, **FIRST)
 
 
 def by_tomogram(section=DECONVOLUTION, **more):

@@ -3,6 +3,8 @@
 import os
 from typing import Tuple
 
+from f2fd_core.config.parameter import PREDICTION, param
+
 PRETRAINED = os.path.join(
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "network", "pretrained.pt"
 )
@@ -24,6 +26,35 @@ WEDGE_PRESERVING_FLIPS: Tuple[Tuple[int, ...], ...] = ((), (-3, -1), (-3, -2), (
 """Axes (Z, Y, X are -3, -2, -1) along which a volume is flipped to leave it as it is and to turn
 it by 180 degrees about Y, X and Z, which maps the missing wedge of a tilt axis along Y onto itself.
 """
+
+
+def predictions():
+    """How many predictions are averaged."""
+    return param(
+        0,
+        "Predictions",
+        "Number of predictions that are averaged; the time is proportional to it. Each uses new "
+        "dropout and the next of four orientations of the tomogram (as it is, and rotated by 180 "
+        "degrees about Y, X and Z), unless the model was trained without these rotations. Up to 4 "
+        "predictions of a noise_matched model are made from the tomogram itself; more, and those "
+        "of all other models, from new perturbed copies. 0: as the model's preset says (default 4, "
+        "noise2noise 8, self2self 20; published 100).",
+        PREDICTION,
+        ge=0,
+        zero="automatic",
+        original="predict_N_times",
+    )
+
+
+def std():
+    """Whether their standard deviation is written."""
+    return param(
+        False,
+        "Standard deviation map",
+        "Also write <name>_std.mrc, the standard deviation over "
+        "the predictions: where it is high, trust the result less.",
+        PREDICTION,
+    )
 
 
 def tta_flips(trained):

@@ -4,8 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Tuple
 
-from f2fd_core.config import shared
-from f2fd_core.config.parameter import INPUT, RUN, TRAINING, UserError, param
+from f2fd_core.config import filtering, prediction, shared
+from f2fd_core.config.parameter import INPUT, RUN, TRAINING, UserError, flag, param
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class RunConfig(shared.ResultsConfig):
         "Two half-maps per tomogram (MRC), odd and even, in the order of the tomograms: the noise "
         "is measured from their difference."
     )
+    denoise_halves: bool = shared.denoise_halves()
     train_on: Tuple[str, ...] = param(
         (),
         "Train on",
@@ -49,6 +50,8 @@ class RunConfig(shared.ResultsConfig):
         TRAINING,
     )
     tilt_range: float = shared.tilt_range(TRAINING, only=("fill_wedge",))
+    predictions: int = prediction.predictions()
+    std: bool = prediction.std()
     dtype: str = shared.dtype()
     result_name: str = shared.result_name()
     voxel_size: float = shared.voxel_size()
@@ -64,6 +67,17 @@ class RunConfig(shared.ResultsConfig):
         ge=0,
         zero="auto",
     )
+    deconvolve: bool = filtering.deconvolve()
+    defocus: float = filtering.first("defocus")
+    phase_shift: float = filtering.first("phase_shift")
+    voltage: float = filtering.first("voltage")
+    spherical_aberration: float = filtering.first("spherical_aberration")
+    amplitude_contrast: float = filtering.first("amplitude_contrast")
+    ctf: str = filtering.by_tomogram(**filtering.FIRST)
+    phase_flipped: bool = filtering.first("phase_flipped")
+    strength: float = filtering.first("strength")
+    snr_falloff: float = filtering.first("snr_falloff")
+    highpass: float = filtering.first("highpass")
     watch: bool = param(
         False,
         "Watch",
@@ -91,15 +105,20 @@ class RunConfig(shared.ResultsConfig):
     precision: str = shared.precision()
 
     def check(self):
-        if not self.watch:
-            super().check()
+        if self.watch and self.half_maps == shared.AUTOMATIC:
+            # The rest is as without them.
+            dataclasses.replace(self, half_maps=(), denoise_halves=False)
+        elif self.watch and self.half_maps:
+            raise UserError(
+                f"--half-maps names {len(self.half_maps)} files with --watch; expected auto, "
+                "since the tomograms are still to come"
+            )
         else:
-            if self.half_maps not in ((), shared.AUTOMATIC):
-                raise UserError(
-                    f"--half-maps names {len(self.half_maps)} files with --watch; expected auto, "
-                    "since the tomograms are still to come"
-                )
-            # The rest is as without it.
-            dataclasses.replace(self, watch=False, idle=0.0, half_maps=())
+            super().check()
+        filtering.check_defocus(self, self.deconvolve and bool(self.tomograms))
+        for name in ("defocus", "ctf"):  # which denoising knows as those of a tomogram
+            value = getattr(self, name)
+            if value and not self.deconvolve:
+                raise UserError(f"{flag(name)} is {value} without --deconvolve; expected both")
         if self.idle and not self.watch:
             raise UserError(f"--idle is {self.idle:g} without --watch; expected both")

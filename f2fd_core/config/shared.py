@@ -53,6 +53,18 @@ def half_maps(help):
     return param((), "Half-maps", f"{help} {named}", INPUT, advanced=True)
 
 
+def denoise_halves():
+    """Whether the half-maps are denoised by themselves, too."""
+    return param(
+        False,
+        "Denoise the half-maps, too",
+        "Also denoise each half-map by itself, into the folders odd and even of the output folder. "
+        "One model makes both, so what it invents is in both.",
+        INPUT,
+        advanced=True,
+    )
+
+
 def voxel_size():
     """The voxel size, Å."""
     return param(
@@ -230,6 +242,12 @@ class TomogramsConfig(Config):
             (path,) for path in self.tomograms
         ]
 
+    def whole_of(self, path):
+        """The name of the tomogram of which a file is a half-map; its own, if it is none."""
+        if path in self.half_maps:
+            return self.names()[self.half_maps.index(path) // 2]
+        return path
+
     def without(self, names):
         """The same without the tomograms of these ``names``."""
         left = [number for number, name in enumerate(self.names()) if name not in names]
@@ -247,12 +265,20 @@ class TomogramsConfig(Config):
 
 
 class ResultsConfig(TomogramsConfig):
-    """The same with ``result_name``, the pattern of the results' names."""
+    """The same with ``result_name``, the pattern of the results' names, and what else is made of a
+    tomogram: ``denoise_halves``, ``predictions`` and ``std``."""
 
     result_name: str
+    denoise_halves: bool
+    predictions: int
+    std: bool
 
     def check(self):
         super().check()
+        if self.denoise_halves and self.names() and not self.half_maps:
+            raise UserError("--denoise-halves is given without --half-maps; expected both")
+        if self.std and self.predictions == 1:
+            raise UserError("--predictions is 1; expected at least 2 for --std")
         if "{name}" not in self.result_name or os.sep in self.result_name:
             raise UserError(
                 f"--result-name is {brief(self.result_name)}; expected a file's name with "

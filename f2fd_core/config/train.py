@@ -5,16 +5,7 @@ from typing import Tuple
 
 from f2fd_core.config import filtering, shared
 from f2fd_core.config.migrations import migrate
-from f2fd_core.config.parameter import (
-    DECONVOLUTION,
-    INPUT,
-    NETWORK,
-    PERTURBATION,
-    RUN,
-    TRAINING,
-    UserError,
-    param,
-)
+from f2fd_core.config.parameter import INPUT, NETWORK, PERTURBATION, RUN, TRAINING, UserError, param
 
 SAMPLE_RUN = dict(
     epochs=50,
@@ -507,29 +498,17 @@ class TrainConfig(shared.TomogramsConfig):
         original="dropout_p",
     )
 
-    deconvolve: bool = param(
-        False,
-        "Deconvolve first",
-        "Filter the tomograms with the Wiener-like deconvolution before "
-        "training; denoising then does the same.",
-        DECONVOLUTION,
-        advanced=True,
-        original="deconv_kwargs",
-    )
-    defocus: float = filtering.filtering("defocus", advanced=True, only=("deconvolve",))
-    phase_shift: float = filtering.filtering("phase_shift", advanced=True, only=("deconvolve",))
-    voltage: float = filtering.filtering("voltage", advanced=True, only=("deconvolve",))
-    spherical_aberration: float = filtering.filtering(
-        "spherical_aberration", advanced=True, only=("deconvolve",)
-    )
-    amplitude_contrast: float = filtering.filtering(
-        "amplitude_contrast", advanced=True, only=("deconvolve",)
-    )
-    ctf: str = filtering.by_tomogram(advanced=True, only=("deconvolve",))
-    phase_flipped: bool = filtering.filtering("phase_flipped", advanced=True, only=("deconvolve",))
-    strength: float = filtering.filtering("strength", advanced=True, only=("deconvolve",))
-    snr_falloff: float = filtering.filtering("snr_falloff", advanced=True, only=("deconvolve",))
-    highpass: float = filtering.filtering("highpass", advanced=True, only=("deconvolve",))
+    deconvolve: bool = filtering.deconvolve()
+    defocus: float = filtering.first("defocus")
+    phase_shift: float = filtering.first("phase_shift")
+    voltage: float = filtering.first("voltage")
+    spherical_aberration: float = filtering.first("spherical_aberration")
+    amplitude_contrast: float = filtering.first("amplitude_contrast")
+    ctf: str = filtering.by_tomogram(**filtering.FIRST)
+    phase_flipped: bool = filtering.first("phase_flipped")
+    strength: float = filtering.first("strength")
+    snr_falloff: float = filtering.first("snr_falloff")
+    highpass: float = filtering.first("highpass")
 
     fill_wedge: bool = param(
         False,

@@ -22,7 +22,7 @@ def ctf_of(path: str, settings: Any, own: Any = None) -> Dict[str, Any]:
         Has all values, and maybe the file.
     own : DenoiseConfig or CheckConfig, optional
         Of another tomogram than those of the training that has the ``settings``: its defocus or
-        file replaces theirs.
+        file replaces theirs. A half-map has the CTF of its tomogram.
 
     Raises
     ------
@@ -33,6 +33,7 @@ def ctf_of(path: str, settings: Any, own: Any = None) -> Dict[str, Any]:
     place = settings.ctf
     if own is not None:
         place, values["defocus"] = own.ctf, own.defocus or settings.defocus
+        path = own.whole_of(path)
     if place:
         table, name = read_table(place), stem(path)
         rows = [table[path]] if path in table else _named(table, name)

@@ -9,11 +9,12 @@ from f2fd_core.commands.denoise import denoise
 from f2fd_core.commands.inputs import open_silently
 from f2fd_core.commands.train import train
 from f2fd_core.config import DenoiseConfig, TrainConfig, UserError
+from f2fd_core.filters.ctf_table import ctf_of
 from f2fd_core.network import checkpoint
 from f2fd_core.pipeline import overview
 from f2fd_core.pipeline.typical import MOST, features_of, outliers, typical
 from f2fd_core.runtime import console, files, lock
-from f2fd_core.runtime.run_folder import model_in
+from f2fd_core.runtime.run_folder import check_settings, model_in
 
 TRAINING, DENOISED, CHOICE, PAGE = "training", "denoised", "chosen.json", "overview.html"
 
@@ -25,7 +26,9 @@ def page_of(config):
 
 def begin(config):
     """Make the output folder and choose the tomograms to train on, {tomogram: why}; raises
-    UserError if the folder has results that are to be kept."""
+    UserError if the folder has results that are to be kept, and for a tomogram without a CTF."""
+    for name in config.names():
+        ctf_of(name, config)
     page, place = page_of(config), os.path.join(config.output, CHOICE)
     files.refuse_existing(
         [page, place],
@@ -91,17 +94,17 @@ def _choose(place, config):
 
 
 def train_on(config, chosen):
-    """The path of the model, trained if that is not done yet."""
+    """The path of the model, trained if that is not done yet; raises UserError if it was trained
+    with other settings."""
     some = config.without(set(config.names()) - set(chosen))
     own = _own(config, TrainConfig, TRAINING, tomograms=some.tomograms, half_maps=some.half_maps)
     model = model_in(own.output)
-    if (
-        config.resume
-        and os.path.exists(model)
-        and (not config.fill_wedge or checkpoint.FILLER in checkpoint.load(model))
-    ):
-        console.say(f"{model} is finished: no further training")
-        return model
+    if config.resume and os.path.exists(model):
+        state = checkpoint.load(model)
+        check_settings(TrainConfig.stored(state["config"]), config, model)
+        if not config.fill_wedge or checkpoint.FILLER in state:
+            console.say(f"{model} is finished: no further training")
+            return model
     return train(own)
 
 

@@ -8,6 +8,7 @@ from typing import Dict, List, NamedTuple, Tuple
 from f2fd_core.config import RunConfig, UserError
 from f2fd_core.data import formats
 from f2fd_core.data.source import file_stamp, refuse_bad_voxels
+from f2fd_core.filters.ctf_table import ctf_of, read_table
 from f2fd_core.pipeline import steps
 from f2fd_core.runtime import console, distributed, files, listing, lock
 from f2fd_core.runtime.run_folder import stop_file, withdraw_stop
@@ -17,7 +18,8 @@ POLL, SETTLED = 5.0, 10.0
 
 
 class Arrival(NamedTuple):
-    """A tomogram with its half-maps, if these are wanted, and the state of its files."""
+    """A tomogram with its half-maps, if these are wanted, and the state of its files, that with
+    the CTFs included."""
 
     path: str
     half_maps: Tuple[str, ...]
@@ -56,6 +58,8 @@ def watch(config: RunConfig) -> str:
     config = dataclasses.replace(
         config, output=os.path.abspath(config.output), resume=not config.overwrite
     )
+    if config.ctf:
+        read_table(config.ctf)  # what it lacks may come with the tomograms, but not a file
     files.make_folder(config.output)
     withdraw_stop(config.output)
     console.say(
@@ -115,13 +119,14 @@ class _Watch:
         try:
             for path in (arrival.path, *arrival.half_maps):
                 refuse_bad_voxels(formats.open_volume(path, self.config.voxel_size))
+            ctf_of(arrival.path, self.config)
         except UserError as error:
             self._leave_out(arrival, error)
             return False
         return True
 
     def _leave_out(self, arrival, error):
-        console.warn(f"{error}; it is left out until it changes")
+        console.warn(f"{error}; {arrival.path} is left out until the file changes")
         self.bad[arrival.path] = arrival.stamp
 
     def _make(self, new):
@@ -151,7 +156,9 @@ def arrivals(config) -> List[Arrival]:
         try:
             halves = tuple(listing.half_maps([path])) if config.half_maps else ()
             stamp = tuple(
-                file_stamp(name) for whole in (path, *halves) for name in files.files_in(whole)
+                file_stamp(name)
+                for whole in (path, *halves, *filter(None, [config.ctf]))
+                for name in files.files_in(whole)
             )
         except (UserError, OSError):  # no half-maps yet, or gone again
             continue

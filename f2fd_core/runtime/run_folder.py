@@ -144,13 +144,13 @@ def scales(volumes):
 
 def check_settings(earlier, config, path):
     """Refuse to resume with settings with which the training of ``earlier``, the TrainConfig in
-    ``path``, can't go on; raises UserError."""
+    ``path``, can't go on; raises UserError. ``config``: a TrainConfig, or what it is made of."""
     for name in config.to_dict():
-        if name not in CHANGEABLE and getattr(earlier, name) != getattr(config, name):
+        value = getattr(config, name)
+        if name not in CHANGEABLE and getattr(earlier, name, value) != value:
             raise UserError(
-                f"{flag(name)} is {getattr(config, name)}; expected "
-                f"{getattr(earlier, name)} as in {path}, from which the training "
-                "resumes"
+                f"{flag(name)} is {value}; expected {getattr(earlier, name)} as in {path}, from "
+                "which the training resumes"
             )
 
 

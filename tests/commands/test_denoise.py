@@ -783,14 +783,15 @@ def test_half_maps_beside_their_mean(small, tmp_path, tiny_model):
     with pytest.raises(UserError, match="--denoise-halves is given without --half-maps"):
         DenoiseConfig(tomograms=("a.mrc",), denoise_halves=True)
     os.remove(mean)
+    config = DenoiseConfig(
+        tomograms=(small["tomogram"],),
+        half_maps=halves,
+        denoise_halves=True,
+        output=str(tmp_path / "a"),
+        **usual,
+    )
     with pytest.raises(UserError, match="a/odd/odd_denoised.mrc exists already"):
-        denoise(
-            DenoiseConfig(
-                tomograms=(small["tomogram"],),
-                half_maps=halves,
-                denoise_halves=True,
-                output=str(tmp_path / "a"),
-                **usual,
-            )
-        )
+        denoise(config)
     assert not os.path.exists(mean)
+    for _ in range(2):  # and where all is finished
+        assert denoise(dataclasses.replace(config, resume=True)) == [mean]

@@ -228,6 +228,8 @@ def test_every_option_reaches_its_field():
                 words += ["--watch"]
             if field == "denoise_halves":
                 words += ["--half-maps", "odd.mrc", "even.mrc"]
+            if command == "run" and field in ("defocus", "ctf"):
+                words += ["--deconvolve"]
             settings, _ = cli.parse([command, *words])
             assert getattr(settings, field) == value != default
 

@@ -61,6 +61,17 @@ def test_whose_values_count(table):
         DenoiseConfig(ctf=path).for_model(TrainConfig())
 
 
+def test_half_maps_have_the_ctf_of_their_tomogram(table):
+    path = table("tomogram,defocus", "a,2", "b,4")
+    trained = TrainConfig(deconvolve=True, ctf=path)
+    own = DenoiseConfig(
+        tomograms=("a.mrc", "b.mrc"), half_maps=("o1.mrc", "e1.mrc", "o2.mrc", "e2.mrc"), ctf=path
+    )
+    assert [ctf_of(name, trained, own)["defocus"] for name in own.half_maps] == [2, 2, 4, 4]
+    with pytest.raises(UserError, match="has no rows for o1"):  # the halves alone
+        ctf_of("e1.mrc", trained, DenoiseConfig(half_maps=("o1.mrc", "e1.mrc"), ctf=path))
+
+
 @pytest.mark.reliability(
     "a file of CTFs with a wrong column, unit, number or row, or with none for a tomogram",
     "refused with the file, the row and what is expected",

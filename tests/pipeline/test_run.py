@@ -7,11 +7,12 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from conftest import data
 
-from f2fd_core import RunConfig, SimulateConfig, UserError, run, simulate
+from f2fd_core import DenoiseConfig, RunConfig, SimulateConfig, UserError, denoise, run, simulate
 from f2fd_core.cli import main
 from f2fd_core.network import checkpoint
 from f2fd_core.runtime import distributed, files
@@ -142,6 +143,95 @@ def test_half_maps_and_the_tomograms_to_train_on_are_used(config, tomograms, tmp
     assert "other.mrc, which is none of the tomograms" in capsys.readouterr().err
     assert main([*arguments, "--overwrite", "--sampling-masks", "mask.mrc"]) == 2
     assert "--sampling-masks is 'mask.mrc'; expected one of auto" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_denoise_makes_run_makes_too(config, tomograms, tmp_path, capsys):
+    """The half-maps and the deviation beside the mean, deconvolved with CTFs of their own."""
+    table = tmp_path / "ctf.csv"
+    table.write_text("tomogram,defocus\nTS_1,2\nTS_2,4\nTS_3,3\n")
+    config = dataclasses.replace(
+        config,
+        half_maps=tuple(
+            str(tomograms / f"TS_{seed}_{half}.mrc")
+            for seed in (1, 2, 3)
+            for half in ("ODD", "EVN")
+        ),
+        train_on=config.tomograms[:1],
+        steps=1,
+        deconvolve=True,
+        ctf=str(table),
+        strength=0.8,
+        denoise_halves=True,
+        std=True,
+        predictions=2,
+    )
+    run(config)
+    out = tmp_path / "out"
+    model = str(out / "training" / "model.pt")
+    trained = checkpoint.load(model)["config"]
+    assert (trained["ctf"], trained["strength"], trained["deconvolve"]) == (str(table), 0.8, True)
+    alone = dict(model=model, std=True, predictions=2, voxel_size=10.0, device="cpu")
+    for folder, halves, name, defocus in (
+        ("", config.half_maps[2:4], config.tomograms[1], 4.0),
+        ("odd", (), config.half_maps[2], 4.0),
+        ("even", (), config.half_maps[5], 3.0),
+    ):
+        table.write_text(f"tomogram,defocus\n{files.stem(name)},{defocus}\n")
+        (expected,) = denoise(
+            DenoiseConfig(
+                tomograms=(name,),
+                half_maps=halves,
+                ctf=str(table),
+                output=str(tmp_path / "alone" / folder),
+                **alone,
+            )
+        )
+        for path in files.volumes_of(expected, True, False):
+            made = out / "denoised" / os.path.relpath(path, tmp_path / "alone")
+            np.testing.assert_array_equal(data(str(made)), data(path))
+
+    # What is lost is made again; with anything else, what is there would not be what was asked for.
+    table.write_text("tomogram,defocus\nTS_1,2\nTS_2,4\nTS_3,3\n")
+    again = dataclasses.replace(config, resume=True)
+    kept = out / "denoised" / "TS_1_denoised.mrc"
+    before = kept.stat().st_mtime_ns
+    lost = out / "denoised" / "odd" / "TS_2_ODD_std.mrc"
+    os.remove(lost)
+    run(again)
+    assert lost.exists() and kept.stat().st_mtime_ns == before
+    for other, words in (
+        (dict(strength=1.0), f"--strength is 1.0; expected 0.8 as in {model}"),
+        (dict(deconvolve=False, ctf=""), f"--deconvolve is False; expected True as in {model}"),
+        (dict(seed=1), f"--seed is 1; expected 0 as in {model}"),
+        (dict(predictions=4), "TS_1_denoised.mrc was made of other settings"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run(dataclasses.replace(again, **other))
+    table.write_text("tomogram,defocus\nTS_1,2\nTS_2,4\nTS_3,5\n")
+    with pytest.raises(UserError, match="TS_3_denoised.mrc was made of other settings"):
+        run(again)
+
+
+@pytest.mark.reliability(
+    "a CTF without the deconvolution, none for a tomogram, one prediction with its deviation",
+    "refused before anything is trained",
+)
+def test_what_denoise_would_refuse_is_refused_at_once(config, tmp_path):
+    for bad, words in (
+        (dict(ctf="ctf.csv"), "--ctf is ctf.csv without --deconvolve; expected both"),
+        (dict(defocus=3.0), "--defocus is 3.0 without --deconvolve; expected both"),
+        (dict(deconvolve=True), "--defocus is 0; expected the tomograms' defocus"),
+        (dict(denoise_halves=True), "--denoise-halves is given without --half-maps"),
+        (dict(std=True, predictions=1), "--predictions is 1; expected at least 2 for --std"),
+    ):
+        with pytest.raises(UserError, match=words):
+            dataclasses.replace(config, **bad)
+    table = tmp_path / "ctf.csv"
+    table.write_text("tomogram,defocus\nTS_1,2\nTS_2,4\n")
+    with pytest.raises(UserError, match="ctf.csv has no rows for TS_3"):
+        run(dataclasses.replace(config, deconvolve=True, ctf=str(table)))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """f2fd run --watch: what comes is denoised once it is whole, and what is bad stops nothing."""
 
+import dataclasses
 import os
 import shutil
 import threading
@@ -66,11 +67,15 @@ def meanwhile(out, function):
 
 @pytest.mark.slow
 @pytest.mark.reliability(
-    "a tomogram that is still being written, and one with NaN, in a watched folder",
-    "left alone until it is whole; reported, and the others go on",
+    "a tomogram that is still being written, one with NaN, and one without a CTF, in a watched "
+    "folder",
+    "left alone until it is whole or has one; reported, and the others go on",
 )
 def test_tomograms_are_denoised_once_they_are_whole(session, tomogram, capsys):
     folder, out, config = session
+    table = folder.parent / "ctf.csv"
+    table.write_text("tomogram,defocus\nfirst,2\nhalf_written,3\nbad,3\n")
+    config = dataclasses.replace(config, deconvolve=True, ctf=str(table))
     whole = open(tomogram["tomogram"], "rb").read()
     shutil.copy(tomogram["tomogram"], folder / "first.mrc")
     (folder / "half_written.mrc").write_bytes(whole[: len(whole) // 2])
@@ -94,7 +99,10 @@ def test_tomograms_are_denoised_once_they_are_whole(session, tomogram, capsys):
     assert not errors, errors
     assert not (out / "stop").exists()
     said = capsys.readouterr().err
-    assert "half_written.mrc is truncated" in said and "it is left out until it changes" in said
+    assert (
+        "half_written.mrc is truncated" in said
+        and "half_written.mrc is left out until the file changes" in said
+    )
     assert "bad.mrc holds 30720 NaN or infinite voxels" in said
     text = open(page, encoding="utf-8").read()
     assert text.count("<h2 ") == 2 and "bad.mrc" not in text
@@ -104,7 +112,19 @@ def test_tomograms_are_denoised_once_they_are_whole(session, tomogram, capsys):
     # The same command goes on: what is finished stays, what has come since is made.
     before = (denoised / "first_denoised.mrc").stat().st_mtime_ns
     shutil.copy(tomogram["odd"], folder / "later.mrc")
-    thread, errors = meanwhile(out, lambda: wait_for(denoised / "later_denoised.mrc"))
+    said = []
+
+    def microscope_later():
+        end = time.monotonic() + PATIENCE
+        while "no rows for later" not in "".join(said):
+            assert time.monotonic() < end, "later.mrc was not missed in the table"
+            said.append(capsys.readouterr().err)
+            time.sleep(0.02)
+        with open(table, "a") as stream:
+            stream.write("later,4\n")
+        wait_for(denoised / "later_denoised.mrc")
+
+    thread, errors = meanwhile(out, microscope_later)
     run(config)
     thread.join()
     assert not errors, errors
@@ -143,8 +163,24 @@ def test_it_ends_when_nothing_comes(session):
         (dict(watch=False), "--idle is 4 without --watch; expected both"),
         (dict(result_name="x"), "--result-name is 'x'"),
         (dict(resume=True, overwrite=True), "--resume and --overwrite exclude each other"),
+        (dict(denoise_halves=True), "--denoise-halves is given without --half-maps"),
+        (dict(half_maps=("auto",), result_name="x"), "--result-name is 'x'"),
+        (dict(half_maps=("auto",), deconvolve=True), "--defocus is 0; expected the tomograms'"),
     ],
 )
 def test_bad_options_of_a_watch(session, more, words):
     with pytest.raises(UserError, match=words):
         RunConfig(**dict(session[2].to_dict(), **more))
+
+
+def test_half_maps_that_will_come_can_be_denoised(session):
+    config = dataclasses.replace(session[2], half_maps=("auto",), denoise_halves=True)
+    assert config.watch and config.denoise_halves
+
+
+@pytest.mark.reliability("a file of CTFs that is not there, given to a watch", "one sentence")
+def test_the_ctfs_have_to_be_there(session):
+    config = dataclasses.replace(session[2], deconvolve=True, ctf=str(session[0] / "ctf.csv"))
+    with pytest.raises(UserError, match="cannot read the CTFs .*ctf.csv: No such file"):
+        run(config)
+    assert not session[1].exists()
