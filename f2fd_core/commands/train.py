@@ -9,6 +9,7 @@ checkpoint.
 import contextlib
 import dataclasses
 import gc
+import os
 from typing import Any, Callable, Optional
 
 import torch
@@ -27,6 +28,7 @@ from f2fd_core.runtime.run_folder import (
     existing_results,
     model_in,
     prepare_folder,
+    stop_file,
     wedge_folder,
     withdraw_stop,
     write_settings,
@@ -107,19 +109,23 @@ def train(config: TrainConfig, finished: Optional[Callable[[Any], None]] = None)
             distributed.start(train, config, size)
             volumes = None
         else:
-            volumes = _train_in(group, config, perturbation_for_training)
+            stop = stop_file(config.output)
+            volumes = _train_in(group, config, perturbation_for_training, stop)
             if config.fill_wedge:
-                _learn_to_fill(group, config)
+                _learn_to_fill(group, config, stop)
+            if group.rank == 0:
+                withdraw_stop(config.output)
         if finished and group.rank == 0:
             finished(volumes)
     return model_in(config.output)
 
 
-def _learn_to_fill(group, config):
+def _learn_to_fill(group, config, stop):
     """Train a second network, which fills the missing wedge, and add it to the model.
 
     Each round is a training with a folder of its own, which resumes as any other; of the second on,
-    the teachers are filled by the one before.
+    the teachers are filled by the one before. Once the file ``stop`` is there, no round begins, and
+    what has been learned by then is added, if there is something.
     """
     model = model_in(config.output)
     _, state = group.agreed(
@@ -127,6 +133,8 @@ def _learn_to_fill(group, config):
     )
     filler = ""
     for number in range(1, ROUNDS + 1):
+        if group.broadcast(os.path.exists(stop)):
+            break
         if group.rank == 0:
             console.say(f"learning to fill the missing wedge: round {number} of {ROUNDS}")
         own = dataclasses.replace(
@@ -140,15 +148,21 @@ def _learn_to_fill(group, config):
             fill_wedge=False,
         )
         lessons = Lessons(model, filler, config.tilt_range, state["noise"])
-        _train_in(group, own, lessons)
+        _train_in(group, own, lessons, stop)
         filler = model_in(own.output)
-    if group.rank == 0:
+    if group.rank == 0 and filler:
         checkpoint.add_filler(model, filler)
         console.say(f"{model} can fill the missing wedge: 'f2fd denoise --fill-wedge'")
+    elif group.rank == 0:
+        console.warn(
+            f"{model} can't fill the missing wedge: the training was ended before it learned that; "
+            "--resume goes on"
+        )
 
 
-def _train_in(group, config, perturbation_of):
-    """The whole of a training in one of its processes; returns its tomograms."""
+def _train_in(group, config, perturbation_of, stop):
+    """The whole of a training in one of its processes; returns its tomograms. The file ``stop``
+    ends it after its step."""
     prepare_cpu(config.threads)
     results = files.results_among(config.tomograms)
     if results:
@@ -173,6 +187,7 @@ def _train_in(group, config, perturbation_of):
         if group.rank == 0:
             write_settings(config)
         while True:
+            training.stop = stop
             try:
                 fit_and_save(training)
                 break
@@ -203,8 +218,6 @@ def _train_in(group, config, perturbation_of):
             )
             resume(training)
             training.slow_down(setbacks)
-        if group.rank == 0:
-            withdraw_stop(config.output)
         return training.volumes
 
 

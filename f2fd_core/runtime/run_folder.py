@@ -120,7 +120,8 @@ def wedge_folder(output, number):
 
 
 def stop_file(output):
-    """The file whose presence ends a training after its step, with a model."""
+    """The file whose presence ends a training after its step, with a model, and all trainings that
+    would follow it."""
     return os.path.join(output, STOP)
 
 

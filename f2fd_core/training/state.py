@@ -15,7 +15,7 @@ from f2fd_core.perturbation import perturbation_for_training
 from f2fd_core.runtime import distributed
 from f2fd_core.runtime.device import compiled, runs_asynchronously
 from f2fd_core.runtime.randomness import Randomness, derived_seed
-from f2fd_core.runtime.run_folder import scales
+from f2fd_core.runtime.run_folder import scales, stop_file
 from f2fd_core.runtime.workers import Prefetcher
 from f2fd_core.training import optimizer
 from f2fd_core.training.loss import training_loss
@@ -81,6 +81,8 @@ class Training:
         )
         self.prefetcher = Prefetcher(self.batch, runs_asynchronously(device))
         self.step, self.stopped, self.setbacks = 0, False, 0
+        # The file that ends it: of several trainings that make one model, that of the whole.
+        self.stop = stop_file(config.output)
 
     def model(self):
         """The network whose predictions count: with averaged weights, if they are averaged."""

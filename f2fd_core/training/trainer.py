@@ -14,7 +14,6 @@ from f2fd_core.evaluation import metrics
 from f2fd_core.runtime import console
 from f2fd_core.runtime.device import autocast, seed_dropout
 from f2fd_core.runtime.randomness import derived_seed
-from f2fd_core.runtime.run_folder import stop_file
 from f2fd_core.training.state import STEP_STREAM
 from f2fd_core.training.stopping import CHECK_EVERY
 from f2fd_core.training.validation import noise_factors
@@ -164,11 +163,10 @@ def in_the_log(validation, config):
 
 
 def stop_is_asked(training):
-    """Whether the file is there that ends a training, see
-    :func:`~f2fd_core.runtime.run_folder.stop_file`."""
+    """Whether the file is there that ends a training."""
     if training.group.size > 1 and training.step % STOP_EVERY:
         return training.stopped
-    return training.group.broadcast(os.path.exists(stop_file(training.config.output)))
+    return training.group.broadcast(os.path.exists(training.stop))
 
 
 def refuse_divergence(training):

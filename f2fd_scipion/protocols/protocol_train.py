@@ -38,6 +38,10 @@ FILLING = (
     "A second network learned to fill the missing wedge from the denoised tomograms, rotated by 90 "
     "degrees about the tilt axis."
 )
+UNFILLED = (
+    "It can't fill the missing wedge: the training was ended before it learned that. Continue the "
+    "protocol with another number of training steps to go on."
+)
 CHECKPOINTS, CHECKPOINT = "checkpoints", r"step_\d+\.pt"
 
 
@@ -207,10 +211,9 @@ class ProtF2FdTrain(ProtF2FdBase):
 
     # -------------------------- Stopping -------------------------------------
     def finishNow(self):
-        """Let what is running of a training end after its present step, with the model that it
-        has."""
-        _, folder = self.running()
-        with open(os.path.join(folder, STOP_FILE), "w"):
+        """Let a training end after its present step, with the model that it has, and with what it
+        has learned of the missing wedge."""
+        with open(self._getExtraPath(STOP_FILE), "w"):
             pass
 
     def running(self):
@@ -340,10 +343,15 @@ class ProtF2FdTrain(ProtF2FdBase):
             return self._progress()
         if model is None:
             return ["No model yet."]
-        return model.describe() + [
-            "'Analyze results' shows the course of the training and slices before and after "
-            "denoising."
-        ]
+        lacking = self.fill_wedge and not model.fillsWedge()
+        return (
+            model.describe()
+            + ([UNFILLED] if lacking else [])
+            + [
+                "'Analyze results' shows the course of the training and slices before and after "
+                "denoising."
+            ]
+        )
 
     def _progress(self):
         """How far the training is, by its logs."""

@@ -322,7 +322,11 @@ class TestF2FdTraining(project.ProjectTests):
 
     def testFinishingARunningTrainingKeepsItsModel(self):
         train = self.newProtocol(
-            ProtF2FdTrain, inTomos=self.imported.Tomograms, **dict(SMALL, steps=100000)
+            ProtF2FdTrain,
+            inTomos=self.imported.Tomograms,
+            fill_wedge=True,
+            tilt_range=60.0,
+            **dict(SMALL, steps=100000),
         )
         self.proj.launchProtocol(train, wait=False)
         log = train._getExtraPath("log.csv")
@@ -333,8 +337,17 @@ class TestF2FdTraining(project.ProjectTests):
         steps = train.model.getSteps()
         self.assertEqual(steps, len(self.log(train)))
         self.assertTrue(train.model.getPath().endswith("model.pt"))
+        # It had not begun to learn to fill the missing wedge, and does not begin.
+        self.assertFalse(train.model.fillsWedge())
+        self.assertFalse(os.path.exists(train._getExtraPath("wedge")))
+        self.assertIn(
+            "It can't fill the missing wedge: the training was ended before it learned that.",
+            " ".join(train.summary()),
+        )
+        train.fill_wedge.set(False)
         train.steps.set(steps + 1)
         self.resume(train)
+        self.assertNotIn("missing wedge", " ".join(train.summary()))
         self.assertEqual((train.model.getSteps(), len(self.log(train))), (steps + 1, steps + 1))
 
     def testTheSummaryTellsHowFarATrainingIs(self):
@@ -371,7 +384,7 @@ class TestF2FdTraining(project.ProjectTests):
             ],
         )
         train.finishNow()
-        self.assertEqual(sorted(os.listdir(rounds)), ["log.csv", "stop"])
+        self.assertTrue(os.path.exists(train._getExtraPath("stop")))  # it ends all that is left
         # A damaged log is said, here and in the viewer.
         with open(train._getExtraPath("log.csv"), "a") as stream:
             stream.write('"\n')

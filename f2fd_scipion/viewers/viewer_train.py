@@ -103,8 +103,9 @@ class F2FdTrainViewer(ProtocolViewer):
                 label="Finish now, with the present model",
                 help="The training ends after the current step, and its model can be used at once. "
                 "To train further, continue the protocol with another number of training steps. "
-                "With 'Learn to fill the missing wedge', only the present one of its three "
-                "trainings ends.",
+                "With 'Learn to fill the missing wedge', everything that is left ends: the model "
+                "fills it with what it has learned of that by then, or not at all if it has not "
+                "begun to learn it.",
             )
 
     def _getVisualizeDict(self):

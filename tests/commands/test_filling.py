@@ -1,3 +1,4 @@
+import os
 import re
 import shutil
 
@@ -13,6 +14,8 @@ from f2fd_core.commands import train as training
 from f2fd_core.data.volume import Volume
 from f2fd_core.filters import wedge
 from f2fd_core.network import checkpoint
+from f2fd_core.runtime import run_folder
+from f2fd_core.training import trainer
 
 pytestmark = pytest.mark.slow
 
@@ -134,6 +137,43 @@ def test_resumed_it_is_the_same(round_number, filler, phantom, tmp_path, monkeyp
     one, other = (str(folder / "model.pt") for folder in (filler, tmp_path))
     assert_same_weights(one, other)
     assert_same_weights(one, other, checkpoint.FILLER)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_the_stop_file_ends_all_that_is_left(
+    number, filler, phantom, tmp_path, monkeypatch, capsys
+):
+    """The training itself (0) or a round; resumed, it is as if nothing had ended it."""
+    folder = str(tmp_path / "run")
+    places = [folder, *(run_folder.wedge_folder(folder, each) for each in (1, 2))]
+    take_step = trainer.train_step
+
+    def ask_at_the_third(run):
+        if run.config.output == places[number] and run.step == 2:
+            open(run_folder.stop_file(folder), "w").close()
+        return take_step(run)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer, "train_step", ask_at_the_third)
+        model = train(config_of(phantom, folder))
+    steps = [
+        checkpoint.newest(checkpoint.folder_in(place), print)[1]["step"]
+        for place in places
+        if os.path.exists(place)
+    ]
+    assert steps == [6] * number + [3]
+    state, said = checkpoint.load(model), capsys.readouterr().err
+    assert not os.path.exists(run_folder.stop_file(folder))
+    if number:
+        last = checkpoint.load(run_folder.model_in(places[number]))["model"]
+        assert all(torch.equal(weight, last[name]) for name, weight in state["filler"].items())
+        assert "can fill the missing wedge" in said
+    else:
+        assert checkpoint.FILLER not in state
+        assert "can't fill the missing wedge: the training was ended before" in said
+    train(config_of(phantom, folder, resume=True))
+    assert_same_weights(filler / "model.pt", model)
+    assert_same_weights(filler / "model.pt", model, checkpoint.FILLER)
 
 
 def test_a_finished_training_learns_it_later(tiny_model, phantom, tmp_path):

@@ -206,7 +206,7 @@ def test_processes_that_others_started_need_no_patch_for_every_device(small, tmp
 
     found = []
     monkeypatch.setattr(training.distributed, "joined", joined)
-    monkeypatch.setattr(training, "_train_in", lambda group, config, _: found.append(group.size))
+    monkeypatch.setattr(training, "_train_in", lambda group, *_: found.append(group.size))
     run(small, tmp_path / "run", device=",".join(8 * ["cpu"]), batch_size=2)
     assert found == [2]
 
