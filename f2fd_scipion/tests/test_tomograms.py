@@ -281,6 +281,8 @@ class TestF2FdTomograms(project.ProjectTests):
         imported, _ = self.importCopies("growing", {"a": self.path("first")})
         tomograms = imported.Tomograms
         only = tomograms.getFirstItem().clone()
+        filling = dict(fill_wedge=True, tilt_range=60.0)
+        train = self.launch(ProtF2FdTrain, inTomos=tomograms, **filling, **SMALL)
 
         def become(state):
             tomograms.setStreamState(state)
@@ -296,7 +298,15 @@ class TestF2FdTomograms(project.ProjectTests):
             tomograms.write()
             result = denoise._getExtraPath(tsId + "_denoised.mrc")
             self.waitFor(lambda: os.path.exists(result), denoise)
+            self.waitFor(lambda: tsId in filled(), denoise)
             self.assertFalse(self.updated(denoise).isFinished())
+
+        def filled():
+            """{tsId: (path, shape)} of the filled tomograms so far."""
+            return {
+                tomogram.getTsId(): (tomogram.getFileName(), tomogram.getDim()[::-1])
+                for tomogram in getattr(self.updated(denoise), "filledTomograms", ())
+            }
 
         def looks():
             """How often it found nothing new, a second apart though the form says 0."""
@@ -309,9 +319,10 @@ class TestF2FdTomograms(project.ProjectTests):
         denoise = self.newProtocol(
             ProtF2FdDenoise,
             inTomos=tomograms,
-            inModel=self.train.model,
+            inModel=train.model,
             numberOfThreads=2,
             streamingSleepOnWait=0,
+            **filling,
             **ONE_THREAD,
         )
         self.assertIn("at least 3 threads", " ".join(denoise.validate()))
@@ -326,10 +337,14 @@ class TestF2FdTomograms(project.ProjectTests):
         self.assertTrue(denoise.tomograms.isStreamClosed())
         shapes = {"a": SHAPES["first"], "b": SHAPES["second"]}
         self.checkDenoised(denoise, shapes)
+        self.assertTrue(denoise.filledTomograms.isStreamClosed())
+        both = {tsId: (denoise.getFilled(tsId), shape) for tsId, shape in shapes.items()}
+        self.assertEqual(filled(), both)
         times = self.times(denoise, "ab")
         self.resume(denoise)
         self.checkDenoised(denoise, shapes)
         self.assertEqual(self.times(denoise, "ab"), times)
+        self.assertEqual(filled(), both)
 
     def testHalfMapsAreDenoisedForTheResult(self):
         imported, _ = self.importCopies("both", {"x": self.path("first")})
