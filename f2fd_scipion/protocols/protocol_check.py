@@ -22,8 +22,9 @@ class ProtF2FdCheck(ProtF2FdWithModel):
     For each tomogram: an estimate of the correlation with the truth beside those of the tomogram as
     it is, of the best Gaussian filter, of the pretrained weights and of a short training on this
     very tomogram; what the model makes of noise alone, and of structures that are added; what it
-    removes; and a verdict in five sentences. The outputs are maps of the relative error, 0 where
-    all is right and 1 where nothing is known.
+    removes; and a verdict in five sentences. If the model has learned to fill the missing wedge, a
+    sixth says how far to believe that. The outputs are maps of the relative error, 0 where all is
+    right and 1 where nothing is known.
     """
 
     _label = "check denoising"
@@ -39,7 +40,12 @@ class ProtF2FdCheck(ProtF2FdWithModel):
     # -------------------------- Form -----------------------------------------
     def _defineParams(self, form):
         self._addTomograms(form, "The tomograms as they were before denoising.")
-        add_model(form, "The model that denoises them.")
+        add_model(
+            form,
+            "The model that denoises them. If it has learned to fill the missing wedge, what it "
+            "predicts there is checked, too: in directions that were measured, but are hidden from "
+            "it.",
+        )
         form.addParam(
             "useHalfMaps",
             BooleanParam,
@@ -85,17 +91,33 @@ class ProtF2FdCheck(ProtF2FdWithModel):
         summary, reports = super()._summary(), self.getReports()
         if not reports:
             return summary
-        titles = [entry["title"] for entry in next(iter(reports.values()))["verdict"]]
+        # Those made before the model learned to fill the missing wedge say nothing of it.
+        titles = dict.fromkeys(
+            entry["title"] for numbers in reports.values() for entry in numbers["verdict"]
+        )
         summary.append(f"tsId | {' | '.join(titles)} | correlation with the truth, estimated")
         for tsId, numbers in sorted(reports.items()):
             found = numbers["correlation"]["denoised"]
+            marks = {entry["title"]: entry["mark"] for entry in numbers["verdict"]}
             summary.append(
                 f"{tsId} | "
-                f"{' | '.join(entry['mark'] for entry in numbers['verdict'])} | "
+                f"{' | '.join(marks.get(title, '-') for title in titles)} | "
                 f"{found['estimate']:.2f} ({found['low']:.2f} to "
                 f"{found['high']:.2f})"
             )
-        return summary
+        return summary + self._wedge(reports)
+
+    @staticmethod
+    def _wedge(reports):
+        """A list of the sentence on how right the filled wedge is; empty if none was checked."""
+        values = [numbers["wedge"]["mean"] for numbers in reports.values() if "wedge" in numbers]
+        if not values:
+            return []
+        return [
+            "What fills the missing wedge is predicted, not measured; in measured directions that "
+            "were hidden from the model, its predictions have a mean Fourier shell correlation "
+            f"with the signal of {mean_and_range(values, '%.2f')}."
+        ]
 
     def _methods(self):
         reports = self.getReports()
@@ -107,7 +129,8 @@ class ProtF2FdCheck(ProtF2FdWithModel):
             f"{f2fd_scipion.__version__}, was checked without ground truth: by Stein's estimate "
             "of the error with random probes, the correlation with the truth is "
             f"{mean_and_range(values, '%.2f')}."
-        ]
+        ] + self._wedge(reports)
 
     def _citations(self):
-        return [*citations_of(self.inModel.get()), "Stein1981", "Ramani2008"]
+        filled = bool(self._wedge(self.getReports()))
+        return [*citations_of(self.inModel.get(), filled), "Stein1981", "Ramani2008"]

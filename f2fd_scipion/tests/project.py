@@ -94,6 +94,19 @@ class ProjectTests(TestBaseCentralizedLayer):
         )
 
     @classmethod
+    def fillingModel(cls):
+        """A model that has learned to fill the missing wedge; made when first asked for."""
+        if "filling" not in vars(ProjectTests):
+            ProjectTests.filling = cls.launch(
+                ProtF2FdTrain,
+                inTomos=cls.imported.Tomograms,
+                fill_wedge=True,
+                tilt_range=60.0,
+                **SMALL,
+            )
+        return cls.filling.model
+
+    @classmethod
     def launch(cls, protocolClass, **values):
         return cls.launchProtocol(cls.newProtocol(protocolClass, **values))
 

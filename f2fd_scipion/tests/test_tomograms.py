@@ -60,7 +60,8 @@ class TestF2FdTomograms(project.ProjectTests):
         check = self.launch(
             ProtF2FdCheck,
             inTomos=imported.Tomograms,
-            inModel=self.train.model,
+            inModel=self.fillingModel(),
+            tilt_range=60.0,
             binThreads=1,
             precision=1,
         )
@@ -73,8 +74,11 @@ class TestF2FdTomograms(project.ProjectTests):
         self.assertTrue(numbers["half_maps"])
         self.assertEqual(numbers["verdict"][0]["mark"], "red")
         found = numbers["correlation"]["denoised"]["estimate"]
-        heading, row = check.summary()[1:]
-        self.assertIn("Is it better?", heading)
+        heading, row, wedge = check.summary()[1:]
+        self.assertRegex(heading, r"Is it better\?.*Is the wedge right\?")
+        self.assertEqual(row.count(" | "), heading.count(" | "))
+        for told in (wedge, check.methods()[1]):
+            self.assertRegex(told, f"hidden from the model.* {numbers['wedge']['mean']:.2f}\\.$")
         self.assertRegex(row, f"^x \\| red \\| .* \\| {found:.2f} \\(")
         self.assertIn(f"is {found:.2f}", check.methods()[0])
         with open(check.getPage("x"), encoding="utf-8") as stream:
@@ -281,8 +285,6 @@ class TestF2FdTomograms(project.ProjectTests):
         imported, _ = self.importCopies("growing", {"a": self.path("first")})
         tomograms = imported.Tomograms
         only = tomograms.getFirstItem().clone()
-        filling = dict(fill_wedge=True, tilt_range=60.0)
-        train = self.launch(ProtF2FdTrain, inTomos=tomograms, **filling, **SMALL)
 
         def become(state):
             tomograms.setStreamState(state)
@@ -319,10 +321,11 @@ class TestF2FdTomograms(project.ProjectTests):
         denoise = self.newProtocol(
             ProtF2FdDenoise,
             inTomos=tomograms,
-            inModel=train.model,
+            inModel=self.fillingModel(),
             numberOfThreads=2,
             streamingSleepOnWait=0,
-            **filling,
+            fill_wedge=True,
+            tilt_range=60.0,
             **ONE_THREAD,
         )
         self.assertIn("at least 3 threads", " ".join(denoise.validate()))

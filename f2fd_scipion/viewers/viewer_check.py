@@ -32,7 +32,8 @@ class F2FdCheckViewer(ProtocolViewer):
             "showVerdict",
             LabelParam,
             label="Verdict",
-            help="Five sentences, each with a mark and the rule behind it.",
+            help="Five sentences, and a sixth if the model fills the missing wedge, each with a "
+            "mark and the rule behind it.",
         )
         form.addParam(
             "showPictures",
