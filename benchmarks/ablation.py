@@ -9,10 +9,9 @@ The first may be left out.
 
 import contextlib
 import functools
+import os
 import sys
-import tempfile
 import time
-from pathlib import Path
 from unittest import mock
 
 import harness
@@ -24,12 +23,8 @@ from f2fd_core import TrainConfig, fourier
 from f2fd_core.benchmarking.cases import uneven_strength
 from f2fd_core.commands import train as training
 from f2fd_core.config import WEDGE_PRESERVING_FLIPS
-from f2fd_core.config.tools import BENCHMARK_CASES
-from f2fd_core.data import mrc
 from f2fd_core.data.regions import crop
 from f2fd_core.data.volume import Volume
-from f2fd_core.evaluation.membranes import Membranes
-from f2fd_core.evaluation.metrics import score
 from f2fd_core.network.unet import UnshuffledUNet
 from f2fd_core.noise import (
     NoiseModel,
@@ -44,12 +39,8 @@ from f2fd_core.runtime.device import prepare_cpu
 from f2fd_core.runtime.run_folder import prepare_folder
 from f2fd_core.training import optimizer, schedule
 
+SHAPE = (64, 128, 128)
 TRUE, OF_DIFFERENCE = "true spectrum", "spectrum of the half-maps' difference"
-
-
-CASES = [name for name in BENCHMARK_CASES if name not in ("empty", "noisefree")]
-
-
 VARIANTS = {
     "default": {},
     TRUE: {},
@@ -92,18 +83,13 @@ VARIANTS = {
     "momentum 0.95": {"momentum": 0.95},
     "momentum 0.8": {"momentum": 0.8},
 }
-
-
 CONSTANTS = {
     "poolings": (UnshuffledUNet, "POOLINGS"),
     "last": (UnshuffledUNet, "LAST"),
     "learned_rate": (schedule, "LEARNED_RATE"),
     "momentum": (optimizer, "MOMENTUM"),
 }
-
-
 """Where those of the variants' settings are that no user can choose."""
-
 
 PREDICTIONS = {
     "1 prediction": (1, False, WEDGE_PRESERVING_FLIPS[:1]),
@@ -111,14 +97,9 @@ PREDICTIONS = {
     "4 noisy copies": (4, True, WEDGE_PRESERVING_FLIPS),
     "16 noisy copies": (16, True, WEDGE_PRESERVING_FLIPS),
 }
-
-
 """Number of predictions, whether noise is added, and flips, with the default's model."""
 
-
 SHELLS = {"low": (0.02, 0.1), "middle": (0.1, 0.25), "high": (0.25, 0.5)}
-
-
 SCORES = ("correlation", "psnr", "ssim", "fsc_mean", "membrane_average_precision")
 
 
@@ -202,15 +183,11 @@ def run_training(argv=None):
     over the true one in low, middle and high Fourier shells, and the seconds of training or, in
     rows of predictions, of these.
 
-        python benchmarks/ablation.py training --steps 400 --seed 1 [--cases cell crowded ...]
+        python benchmarks/ablation.py training --steps 400 --seeds 1 [--cases cell crowded ...]
             [--variants 'default' 'half-maps' ...] [--predictions]
     """
-    parser = harness.parser(run_training)
-    parser.add_argument("--shape", type=int, nargs=3, default=(96, 160, 160))
+    parser = harness.parser(run_training, ["cell"], [1], (96, 160, 160))
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--snr", type=float, default=0.1)
-    parser.add_argument("--cases", nargs="+", default=["cell"], choices=CASES)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     parser.add_argument(
         "--predictions",
@@ -220,25 +197,22 @@ def run_training(argv=None):
     options = parser.parse_args(argv)
     prepare_cpu(0)
     shells = ["noise, " + name for name in SHELLS]
-    harness.heading("case", "variant", *SCORES, *shells, "seconds")
-    for name in options.cases:
-        with tempfile.TemporaryDirectory() as folder:
-            case = harness.simulated(name, options.shape, options.snr, options.seed, folder)
-            compare(case, options, folder)
+    harness.heading("case, seed", "variant", *SCORES, *shells, "seconds")
+    for given, seed, case, folder in harness.simulated_cases(options):
+        compare(f"{given}, {seed}", case, options, folder)
 
 
-def compare(case, options, folder):
+def compare(given, case, options, folder):
     """Print the rows of a Case."""
-    clean = read(case.reference)
-    membranes = Membranes(clean, read(case.membrane) > 0.5) if case.membrane else None
+    scored = harness.scorer(case)
 
     def show(name, volume, *rest):
-        scores = score(volume, clean, membranes)
+        scores = scored(volume)
         cells = [f"{scores[column]:.3f}" if column in scores else "" for column in SCORES]
-        harness.show(case.name, name, *cells, *rest)
+        harness.show(given, name, *cells, *rest)
 
     for number, name in enumerate(options.variants):
-        run, ratios, seconds = trained(name, case, str(Path(folder) / str(number)), options.steps)
+        run, ratios, seconds = trained(name, case, os.path.join(folder, str(number)), options.steps)
         show(name, harness.denoised(run), *ratios, f"{seconds:.0f}")
         if name == "default" and options.predictions:
             for name, settings in PREDICTIONS.items():
@@ -261,8 +235,6 @@ NOISE_CASES = (
     "thick",
     "in-situ",
 )
-
-
 BANDS = (
     (0.03, 0.06),
     (0.06, 0.1),
@@ -273,11 +245,7 @@ BANDS = (
     (0.27, 0.33),
     (0.33, 0.42),
 )
-
-
 KNOWN_FROM = 0.1
-
-
 NOISE_VARIANTS = {
     "signal not separated by its angles": NoiseSettings(by_angle=False),
     "A the same at all frequencies": NoiseSettings(falling=False),
@@ -319,42 +287,31 @@ def run_noise(argv=None):
     voxel.
 
         python benchmarks/ablation.py noise [--cases cell crowded@1 ...] [--seeds 2 3 ...]
-
-    CASE@SNR is a case at another signal-to-noise ratio than 0.1.
     """
-    parser = harness.parser(run_noise)
-    parser.add_argument("--shape", type=int, nargs=3, default=(64, 128, 128))
-    parser.add_argument("--cases", nargs="+", default=NOISE_CASES, metavar="CASE[@SNR]")
-    parser.add_argument("--seeds", type=int, nargs="+", default=(2, 3, 5))
-    options = parser.parse_args(argv)
+    options = harness.parser(run_noise, NOISE_CASES, (2, 3, 5), SHAPE).parse_args(argv)
     torch.set_num_threads(1)
     print(f"cycles per voxel: {', '.join(f'{low:g} to {high:g}' for low, high in BANDS)}\n")
     harness.heading("case, seed", "noise over all", *NOISE_VARIANTS)
     highest, lowest = ({name: [] for name in NOISE_VARIANTS} for _ in range(2))
     above = np.array([low >= KNOWN_FROM for low, _ in BANDS])
-    for seed in options.seeds:
-        for given in options.cases:
-            case, _, snr = given.partition("@")
-            with tempfile.TemporaryDirectory() as folder:
-                made = harness.simulated(case, options.shape, float(snr or 0.1), seed, folder)
-                noise = (read(made.tomogram) - read(made.reference)).numpy()
-                noise /= Volume(made.tomogram).std
-                models = {
-                    name: estimate_noise(Volume(made.tomogram), settings)
-                    for name, settings in NOISE_VARIANTS.items()
-                }
-            first = models["default"]
-            truth = bands(true_power(noise, first.window), first.window)
-            truth /= over_the_windows(first, noise.shape)
-            share = truth / bands(first.total, first.window)
-            cells = []
-            for name, model in models.items():
-                ratio = bands(model.power, model.window) / truth
-                highest[name] += ratio[above].tolist()
-                lowest[name] += ratio[above & (share > 0.5)].tolist()
-                cells.append(ratio)
-            shown = [" ".join(f"{value:.2f}" for value in cell) for cell in [share, *cells]]
-            harness.show(f"{given}, {seed}", *shown)
+    for given, seed, case, _ in harness.simulated_cases(options):
+        noise = (read(case.tomogram) - read(case.reference)).numpy() / Volume(case.tomogram).std
+        models = {
+            name: estimate_noise(Volume(case.tomogram), settings)
+            for name, settings in NOISE_VARIANTS.items()
+        }
+        first = models["default"]
+        truth = bands(true_power(noise, first.window), first.window)
+        truth /= over_the_windows(first, noise.shape)
+        share = truth / bands(first.total, first.window)
+        cells = []
+        for name, model in models.items():
+            ratio = bands(model.power, model.window) / truth
+            highest[name] += ratio[above].tolist()
+            lowest[name] += ratio[above & (share > 0.5)].tolist()
+            cells.append(ratio)
+        shown = [" ".join(f"{value:.2f}" for value in cell) for cell in [share, *cells]]
+        harness.show(f"{given}, {seed}", *shown)
     for title, function, values in (("highest", max, highest), ("lowest", min, lowest)):
         shown = [f"{function(values[name], default=1.0):.2f}" for name in NOISE_VARIANTS]
         harness.show(title, "", *shown)
@@ -383,22 +340,14 @@ def run_profile(argv=None):
 
         python benchmarks/ablation.py profile [--cases uneven cell ...] [--windows 24 16 12]
     """
-    parser = harness.parser(run_profile)
-    parser.add_argument("--shape", type=int, nargs=3, default=(64, 128, 128))
-    parser.add_argument("--seed", type=int, default=2)
-    parser.add_argument("--snr", type=float, default=0.1)
-    parser.add_argument(
-        "--cases", nargs="+", default=["uneven", "cell", "sirt"], choices=BENCHMARK_CASES
-    )
+    parser = harness.parser(run_profile, ["uneven", "cell", "sirt"], [2], SHAPE)
     parser.add_argument("--windows", type=int, nargs="+", default=(24, 16, 12))
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     shape = tuple(options.shape)
-    harness.heading("case", "windows", "profiles end at", "borders, mean", "spread")
-    for name in options.cases:
-        with tempfile.TemporaryDirectory() as folder:
-            case = harness.simulated(name, shape, options.snr, options.seed, folder)
-            volume = np.array(mrc.open_volume(case.tomogram)[:], dtype=np.float32)
+    harness.heading("case, seed", "windows", "profiles end at", "borders, mean", "spread")
+    for name, seed, case, _ in harness.simulated_cases(options):
+        volume = read(case.tomogram).numpy()
         truth = uneven_strength(shape) if name == "uneven" else np.ones(shape)
         for side in options.windows:
             size = periodogram.window_size(shape, side)
@@ -414,7 +363,7 @@ def run_profile(argv=None):
                 outside = np.ones(shape, bool)
                 outside[:, BORDER:-BORDER, BORDER:-BORDER] = False
                 borders = f"{ratio[outside].mean():.2f}"
-                harness.show(name, side, end, borders, f"{ratio.std():.3f}")
+                harness.show(f"{name}, {seed}", side, end, borders, f"{ratio.std():.3f}")
 
 
 def main(argv=None):

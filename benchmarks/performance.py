@@ -179,108 +179,118 @@ def run_rate(argv=None):
         )
         prepare_folder(config)
         training = open_for_training(config)
-        (volume,) = training.volumes
-        print("| part | seconds | share of the step |\n|---|---|---|")
+        harness.heading("part", "seconds", "share of the step")
         whole = None
         for name, seconds in training_rows(training, options.repeats):
             whole = whole or seconds
-            print(f"| {name} | {seconds:.4f} | {100 * seconds / whole:.0f} % |", flush=True)
-
-        network, dtype = training.network, choose_dtype("auto", device)
-        side = tiling(volume.shape, options.tile_size, config.network).size
-        shown = " x ".join(map(str, side))
-        batch = options.batch_size or (
+            harness.show(name, f"{seconds:.4f}", f"{100 * seconds / whole:.0f} %")
+        at_once = (
             options.predictions
             if runs_asynchronously(device)
             else prediction_defaults(config)["batch_size"]
         )
-        tile = (batch, 1) + side
-        bare = network_seconds(
-            network, dtype, torch.channels_last_3d, device, tile, options.repeats
-        )
-        predictor = Predictor(
-            network, device, dtype, options.predictions, batch, flips=tta_flips(config)
-        )
-        began = waited(device)
-        noisy = perturbation_for_training(volume, config, device)
-        first = waited(device) - began
-        perturbation = noisy.for_prediction(options.predictions)
-        computed = []
-        moments = predictor.predict_tile
+        side = tiling(training.volumes[0].shape, options.tile_size, config.network).size
+        tile = (options.batch_size or at_once, 1, *side)
+        rate_of_denoising(training, tile, options)
+        rate_of_network(config, device, tile, options)
 
-        def counted(perturbation, start, size):
-            computed.append(torch.Size(size).numel() * predictor.predictions)
-            return moments(perturbation, start, size)
 
-        predictor.predict_tile = counted
+def rate_of_denoising(training, tile, options):
+    """Print the rate of tiles (batch, 1, Z, Y, X) of the tomogram against that of one again and
+    again."""
+    config, device, (volume,) = training.config, training.device, training.volumes
+    bare = network_seconds(
+        training.network,
+        choose_dtype("auto", device),
+        torch.channels_last_3d,
+        device,
+        tile,
+        options.repeats,
+    )
+    predictor = Predictor(
+        training.network,
+        device,
+        choose_dtype("auto", device),
+        options.predictions,
+        tile[0],
+        flips=tta_flips(config),
+    )
+    began = waited(device)
+    noisy = perturbation_for_training(volume, config, device)
+    first = waited(device) - began
+    perturbation = noisy.for_prediction(options.predictions)
+    computed = []
+    moments = predictor.predict_tile
 
-        def all_tiles():
-            computed.clear()
-            denoised_region(
-                predictor, perturbation, (0, 0, 0), volume.shape, options.tile_size, config.network
-            )
+    def counted(perturbation, start, size):
+        computed.append(math.prod(size) * predictor.predictions)
+        return moments(perturbation, start, size)
 
-        # A GPU's memory, and the one beside it that it is filled from, are got in the first round.
-        seconds = seconds_of(all_tiles, device, 1)
-        rate, least = sum(computed) / seconds, torch.Size(tile).numel() / bare
-        print("\n| denoising | |\n|---|---|")
-        print(
-            f"| network on {batch} of one tile of {shown}, million voxels/s | {least / 1e6:.2f} |"
-        )
-        print(f"| tiles of the tomogram, million voxels/s | {rate / 1e6:.2f} |")
-        print(f"| ratio | {rate / least:.2f} |")
-        each = sum(computed) / options.predictions / torch.Size(volume.shape).numel()
-        print(f"| voxels computed for each voxel and prediction | {each:.2f} |")
-        print(f"| all tiles, seconds | {seconds:.2f} |")
-        print(
-            "| the estimate of the noise, for more predictions than positions, seconds | "
-            f"{first:.2f} |"
+    predictor.predict_tile = counted
+
+    def all_tiles():
+        computed.clear()
+        denoised_region(
+            predictor, perturbation, (0, 0, 0), volume.shape, options.tile_size, config.network
         )
 
-        print(
-            f"\n| network forwards, {batch} of a tile of {shown} | seconds | ratio | 10⁹ "
-            "operations/s |\n|---|---|---|---|"
+    # A GPU's memory, and the one beside it that it is filled from, are got in the first round.
+    seconds = seconds_of(all_tiles, device, 1)
+    rate, least = sum(computed) / seconds, math.prod(tile) / bare
+    each = sum(computed) / options.predictions / math.prod(volume.shape)
+    print()
+    harness.heading("denoising", "")
+    for name, value in (
+        (f"network on {words_of(tile)}, million voxels/s", least / 1e6),
+        ("tiles of the tomogram, million voxels/s", rate / 1e6),
+        ("ratio", rate / least),
+        ("voxels computed for each voxel and prediction", each),
+        ("all tiles, seconds", seconds),
+        ("the estimate of the noise, for more predictions than positions, seconds", first),
+    ):
+        harness.show(name, f"{value:.2f}")
+
+
+def words_of(tile):
+    """(batch, 1, Z, Y, X) in words."""
+    return f"{tile[0]} of one tile of {' x '.join(map(str, tile[2:]))}"
+
+
+def rate_of_network(config, device, tile, options):
+    """Print the network's rate by number type and memory layout, and the work of a voxel."""
+    print()
+    harness.heading(f"network forwards, {words_of(tile)}", "seconds", "ratio", "10⁹ operations/s")
+    operations, moved = work_a_voxel(unet.build(config), (1, *tile[1:]))
+    count = operations * math.prod(tile)
+    plain = None
+    # Where bfloat16 is not fast it is emulated, in minutes a tile.
+    dtype = choose_dtype("auto", device)
+    variants = [
+        (number_type, layout, False)
+        for number_type in dict.fromkeys((torch.float32, dtype))
+        for layout in (torch.contiguous_format, torch.channels_last_3d)
+    ]
+    if options.compile:
+        variants.append((dtype, torch.channels_last_3d, True))
+    for number_type, layout, compiled in variants:
+        own = unet.build(config)
+        own = torch.compile(own) if compiled else own
+        seconds = network_seconds(own, number_type, layout, device, tile, options.repeats)
+        plain = plain or seconds
+        name = ", ".join(
+            [
+                str(number_type).replace("torch.", ""),
+                "channels last" if layout is torch.channels_last_3d else "default layout",
+                *(["compiled"] if compiled else []),
+            ]
         )
-        operations, moved = work_a_voxel(unet.build(config), (1, 1) + side)
-        count = operations * torch.Size(tile).numel()
-        plain = None
-        # Where bfloat16 is not fast it is emulated, in minutes a tile.
-        variants = [
-            (number_type, layout, False)
-            for number_type in dict.fromkeys((torch.float32, dtype))
-            for layout in (torch.contiguous_format, torch.channels_last_3d)
-        ]
-        if options.compile:
-            variants.append((dtype, torch.channels_last_3d, True))
-        for number_type, layout, compiled in variants:
-            own = unet.build(config)
-            seconds = network_seconds(
-                torch.compile(own) if compiled else own,
-                number_type,
-                layout,
-                device,
-                tile,
-                options.repeats,
-            )
-            plain = plain or seconds
-            name = ", ".join(
-                [
-                    str(number_type).replace("torch.", ""),
-                    "channels last" if layout is torch.channels_last_3d else "default layout",
-                    *(["compiled"] if compiled else []),
-                ]
-            )
-            print(
-                (
-                    f"| {name} | {seconds:.4f} | {plain / seconds:.2f} | "
-                    f"{count / seconds / 1e9:.0f} |"
-                ),
-                flush=True,
-            )
-        print(
-            f"\nfor each voxel: {operations / 1e3:.1f} thousand operations, {moved:.0f} "
-            "bytes read and written (bfloat16)"
+        harness.show(
+            name, f"{seconds:.4f}", f"{plain / seconds:.2f}", f"{count / seconds / 1e9:.0f}"
         )
+    print(
+        f"\nfor each voxel: {operations / 1e3:.1f} thousand operations, {moved:.0f} "
+        "bytes read and written (bfloat16)"
+    )
 
 
 def denoising_seconds(training, path, predictions):
@@ -324,48 +334,36 @@ def run_scaling(argv=None):
     parser.add_argument("--device", default="auto")
     options = parser.parse_args(argv)
     prepare_cpu(options.threads)
-    print("| what | size | seconds | per unit | the noise's estimates, s |\n|---|---|---|---|---|")
+    harness.heading("what", "size", "seconds", "per unit", "the noise's estimates, s")
     with tempfile.TemporaryDirectory() as folder:
-        paths = {}
-        for number, shape in enumerate(options.shapes):
-            paths[shape] = f"{folder}/noise{number}.mrc"
-            write_noise(paths[shape], shape)
-        first = next(iter(paths))
-        config = TrainConfig(
-            tomograms=(paths[first],),
-            output=folder + "/run",
-            steps=10,
-            device=options.device,
-            threads=options.threads,
-        )
+        paths = {
+            shape: f"{folder}/noise{number}.mrc" for number, shape in enumerate(options.shapes)
+        }
+        for shape, path in paths.items():
+            write_noise(path, shape)
+        first = options.shapes[0]
+        settings = dict(tomograms=(paths[first],), device=options.device, threads=options.threads)
+        config = TrainConfig(output=folder + "/run", steps=10, **settings)
         prepare_folder(config)
         training = open_for_training(config)
         cases = [(shape, 4) for shape in paths] + [(first, count) for count in (8, 16)]
         for shape, predictions in cases:
             estimates, seconds = denoising_seconds(training, paths[shape], predictions)
             million = math.prod(shape) / 1e6
-            print(
-                f"| denoising, {predictions} predictions | {million:.1f} million voxels | "
-                f"{seconds:.1f} | {seconds / million / predictions:.3f} for a million voxels "
-                f"and a prediction | {estimates:.1f} |",
-                flush=True,
+            harness.show(
+                f"denoising, {predictions} predictions",
+                f"{million:.1f} million voxels",
+                f"{seconds:.1f}",
+                f"{seconds / million / predictions:.3f} for a million voxels and a prediction",
+                f"{estimates:.1f}",
             )
         for steps in options.steps:
             began = time.monotonic()
-            train(
-                TrainConfig(
-                    tomograms=(paths[first],),
-                    output=folder + f"/steps{steps}",
-                    steps=steps,
-                    checkpoint_every=10**6,
-                    device=options.device,
-                    threads=options.threads,
-                )
-            )
+            output = f"{folder}/steps{steps}"
+            train(TrainConfig(output=output, steps=steps, checkpoint_every=10**6, **settings))
             seconds = time.monotonic() - began
-            print(
-                (f"| training | {steps} steps | {seconds:.1f} | {seconds / steps:.3f} a step | |"),
-                flush=True,
+            harness.show(
+                "training", f"{steps} steps", f"{seconds:.1f}", f"{seconds / steps:.3f} a step", ""
             )
 
 
@@ -380,10 +378,10 @@ COMMANDS = {
         "fourier_masks",
     ],
     "train, deconvolved": ["train", "{tomogram}", "--steps", "3", "--deconvolve", "--defocus", "3"],
-    "denoise": ["denoise", "{model}", "{tomogram}", "--predictions", "1"],
+    "denoise": ["denoise", "pretrained", "{tomogram}", "--predictions", "1"],
     "denoise, standard deviation": [
         "denoise",
-        "{model}",
+        "pretrained",
         "{tomogram}",
         "--predictions",
         "2",
@@ -435,28 +433,33 @@ def run_memory(argv=None):
     parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS))
     parser.add_argument("--folder", help="where the volumes are written, which may be large")
     options = parser.parse_args(argv)
-    print(
-        "| shape (Z, Y, X) | tomogram, GiB | command | peak, GiB | bound, GiB | share of the "
-        "bound | seconds |\n|---|---|---|---|---|---|---|"
+    harness.heading(
+        "shape (Z, Y, X)",
+        "tomogram, GiB",
+        "command",
+        "peak, GiB",
+        "bound, GiB",
+        "share of the bound",
+        "seconds",
     )
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        small, model = folder + "/small.mrc", folder + "/model/model.pt"
-        write_noise(small, (48,) * 3)
-        quick = ["--steps", "1", "--patch-size", "16", "--batch-size", "1"]
-        peak(["train", small, *quick, "--output", folder + "/model"])
         for shape in options.shapes + options.denoise_only:
             tomogram = folder + "/tomogram.mrc"
             write_noise(tomogram, shape)
             size = 4 * math.prod(shape) / 2**30
             names = ["denoise"] if shape in options.denoise_only else options.commands
             for name in names:
-                words = [word.format(tomogram=tomogram, model=model) for word in COMMANDS[name]]
+                words = [word.format(tomogram=tomogram) for word in COMMANDS[name]]
                 found, seconds = peak([*words, "--output", folder + "/out", "--overwrite"])
                 bound = 3 * size + 1.5
-                print(
-                    f"| {' x '.join(map(str, shape))} | {size:.2f} | {name} | {found:.2f} | "
-                    f"{bound:.2f} | {found / bound:.2f} | {seconds:.0f} |",
-                    flush=True,
+                harness.show(
+                    " x ".join(map(str, shape)),
+                    f"{size:.2f}",
+                    name,
+                    f"{found:.2f}",
+                    f"{bound:.2f}",
+                    f"{found / bound:.2f}",
+                    f"{seconds:.0f}",
                 )
 
 

@@ -1,21 +1,26 @@
-"""Draw what other benchmarks have printed, and renew its tables in the documents.
+"""Draw what other benchmarks have found, and renew its tables in the documents.
 
+    python benchmarks/pictures.py quality docs/data/quality.csv --picture docs/quality.png \
+        --document docs/quality.md
     python benchmarks/pictures.py memory docs/data/memory.txt --picture docs/memory.png \
         --document docs/performance.md
     python benchmarks/pictures.py rate docs/data/rate.txt --document docs/performance.md
     python benchmarks/pictures.py unusual docs/data/unusual.txt --picture docs/unusual.png \
         --document docs/reliability.md
 
-The text files hold what 'performance.py memory', 'performance.py rate' and 'quality.py unusual'
-printed. A document has a place for the tables between two marks with the name of the first word.
+The files hold the rows of 'quality.py methods', and what 'performance.py memory', 'performance.py
+rate' and 'quality.py unusual' printed. A document has a place for the tables between two marks with
+the name of the first word.
 """
 
 import argparse
+import csv
 import re
 import sys
 from pathlib import Path
 
 import numpy as np
+from quality import CHECKED, FILTERS, METHODS, SCORES
 
 from f2fd_core.runtime import figures
 
@@ -64,23 +69,106 @@ def draw_unusual(rows, path):
     figures.save(figure, path)
 
 
-PICTURES = {"memory": draw_memory, "rate": None, "unusual": draw_unusual}
+# What the plot shows: what is best of these methods, its name and look.
+SHOWN = (
+    (("input",), "tomogram as it is", dict(color="0.75")),
+    (FILTERS, "best filter", dict(color="0.5")),
+    (("default",), "F2Fd, default", dict(color="C0")),
+    (("half-maps",), "F2Fd, half-maps", dict(color="C2")),
+    (("noise2noise",), "Noise2Noise, half-maps", dict(color="C1")),
+)
+NAMES = {"membrane_average_precision": "membranes", "fsc_mean": "mean FSC", "ssim": "SSIM"}
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("what", choices=PICTURES)
-    parser.add_argument("printed", help="file with what the benchmark printed")
-    parser.add_argument("--picture", metavar="PNG")
-    parser.add_argument("--document", metavar="MD")
-    options = parser.parse_args(argv)
-    text = Path(options.printed).read_text(encoding="utf-8")
-    if options.picture:
-        PICTURES[options.what](rows_of(text), options.picture)
-    if options.document:
-        renew(options.document, options.what, text)
+def means_of(text):
+    """{case: {method: {score: mean over the seeds}}} of the text of a CSV file, what is not known
+    left out."""
+    found = {}
+    for row in csv.DictReader(text.splitlines()):
+        scores = found.setdefault(row["case"], {}).setdefault(row["method"], {})
+        for name in SCORES:
+            if row[name]:
+                scores.setdefault(name, []).append(float(row[name]))
+    return {
+        case: {
+            method: {name: float(np.mean(values)) for name, values in scores.items()}
+            for method, scores in methods.items()
+        }
+        for case, methods in found.items()
+    }
+
+
+def best_of(found, methods, score):
+    """The best of these methods by a score, None if none of them has it."""
+    values = [found[method][score] for method in methods if score in found.get(method, {})]
+    return max(values) if values else None
+
+
+def order_of(found):
+    """The cases: what is real first, then by what the default gets."""
+    return sorted(found, key=lambda case: ("@" in case, -found[case]["default"]["correlation"]))
+
+
+@figures.own_settings()
+def draw_quality(found, path):
+    """Correlation with the truth: a group of bars a case; hatched what is an estimate."""
+    cases = order_of(found)
+    figure = figures.new_figure(figsize=(9, 5))
+    axes = figure.subplots()
+    width = 0.8 / len(SHOWN)
+    for number, (methods, label, look) in enumerate(SHOWN):
+        for at, case in enumerate(cases):
+            value = best_of(found[case], methods, "correlation")
+            if value is not None:
+                axes.bar(
+                    at + (number - (len(SHOWN) - 1) / 2) * width,
+                    value,
+                    width,
+                    hatch="///" if CHECKED in case else None,
+                    edgecolor="white",
+                    linewidth=0.4,
+                    **look,
+                )
+        axes.bar(0, 0, label=label, **look)
+    axes.bar(0, 0, color="0.9", hatch="///", edgecolor="white", label="estimated by f2fd check")
+    labels = [case.split(" (")[0].replace("_", " ").replace("@", ", SNR ") for case in cases]
+    axes.set_xticks(range(len(cases)), labels, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set(ylabel="correlation with the truth", ylim=(0, 1), xlim=(-0.6, len(cases) - 0.4))
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    figures.save(figure, path)
+
+
+def table(found, score, methods):
+    """Markdown: a row a case, a column a method; the best of a row is bold."""
+    lines = [f"| case | {' | '.join(methods)} |", "|---" + "|---:" * len(methods) + "|"]
+    for case in order_of(found):
+        values = [found[case].get(method, {}).get(score) for method in methods]
+        shown = ["" if value is None else f"{value:.3f}" for value in values]
+        if not any(shown):
+            continue
+        shown = [f"**{text}**" if text and text == max(shown) else text for text in shown]
+        lines.append(f"| {case} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def tables(found):
+    """A table for each score, under its name."""
+    methods = [name for name in METHODS if any(name in case for case in found.values())]
+    parts = []
+    for score in SCORES:
+        title = NAMES.get(score, score.replace("_", " "))
+        parts.append(f"### {title[0].upper()}{title[1:]}\n\n{table(found, score, methods)}")
+    return "\n\n".join(parts)
+
+
+# Of each: what is read of the text, how it is drawn, and what of it is put into the document.
+PICTURES = {
+    "quality": (means_of, draw_quality, tables),
+    "memory": (rows_of, draw_memory, None),
+    "rate": (rows_of, None, None),
+    "unusual": (rows_of, draw_unusual, None),
+}
 
 
 def renew(document, name, text):
@@ -92,6 +180,23 @@ def renew(document, name, text):
     if count != 1:
         sys.exit(f"{path} has no place for {name}")
     path.write_text(changed, encoding="utf-8")
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=PICTURES)
+    parser.add_argument("found", help="file with what the benchmark found")
+    parser.add_argument("--picture", metavar="PNG")
+    parser.add_argument("--document", metavar="MD")
+    options = parser.parse_args(argv)
+    read, draw, written = PICTURES[options.what]
+    text = Path(options.found).read_text(encoding="utf-8")
+    if options.picture:
+        draw(read(text), options.picture)
+    if options.document:
+        renew(options.document, options.what, written(read(text)) if written else text)
 
 
 if __name__ == "__main__":

@@ -1,206 +1,336 @@
-"""How good the results are: all methods, versions, starting weights, unusual tomograms.
+"""How good the results are: beside other methods, step by step, of unusual tomograms, of versions.
 
     python benchmarks/quality.py methods --help
-    python benchmarks/quality.py versions --help
-    python benchmarks/quality.py pretrained --help
+    python benchmarks/quality.py curve --help
     python benchmarks/quality.py unusual --help
+    python benchmarks/quality.py versions --help
 
-The first may be left out.
+The first may be left out. pictures.py draws what it finds.
 """
 
 import argparse
-import contextlib
 import csv
 import os
-import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import harness
 import numpy as np
 from harness import read
+from real import Cell
+from skimage.filters import gaussian
+from skimage.restoration import denoise_tv_chambolle
 
 import f2fd_core
-from f2fd_core import BenchmarkConfig, DenoiseConfig, SimulateConfig, TrainConfig, denoise, train
-from f2fd_core.benchmarking.compare import MEASURED, draw, means
+from f2fd_core import BenchmarkConfig, SimulateConfig, TrainConfig
 from f2fd_core.benchmarking.methods import run_filter
-from f2fd_core.cli import main as f2fd
+from f2fd_core.checking.examine import DENOISED, GAUSSIAN, START
+from f2fd_core.checking.shells import TOMOGRAM
+from f2fd_core.checking.short import judged
+from f2fd_core.commands.inputs import open_volumes
 from f2fd_core.config import PRETRAINED
 from f2fd_core.config.tools import BENCHMARK_CASES
 from f2fd_core.data import mrc
 from f2fd_core.evaluation.metrics import correlation, fourier_shell_correlation
+from f2fd_core.network import checkpoint
+from f2fd_core.runtime.device import choose_devices, choose_dtype, prepare_cpu
+from f2fd_core.runtime.run_folder import prepare_folder
 from f2fd_core.simulation.microscope import simulate_volumes
+from f2fd_core.training.start import take_initial_weights
+from f2fd_core.training.state import Training
+from f2fd_core.training.stopping import CHECK_EVERY
+from f2fd_core.training.trainer import fit
+from f2fd_core.training.writer import Writer
 
+SHAPE, LARGER = (64, 96, 96), (64, 128, 128)
 # The cases that need no real data.
 SIMULATED = [name for name in BENCHMARK_CASES if name != "real-noise"]
+CASES = (
+    "cell@0.1",
+    "crowded@0.1",
+    "in-situ@0.1",
+    "thick@0.1",
+    "sirt@0.1",
+    "lowpass@0.1",
+    "binned@0.1",
+    "uneven@0.1",
+    "real-noise@0.1",
+    "spheres@0.3",
+    "cell@0.3",
+    "cell@1",
+)
+FILTERS = ("gaussian", "tv", "nlm")
+# Of each: whether it learns from half-maps, and in which way.
+LEARNED = {
+    "default": (False, "noise_matched"),
+    "half-maps": (True, "noise_matched"),
+    "noise2noise": (True, "noise2noise"),
+}
+METHODS = ("input", *FILTERS, "pretrained", *LEARNED)
+SCORES = ("correlation", "ssim", "fsc_mean", "membrane_average_precision")
+COLUMNS = ("case", "seed", "method", "setting", *SCORES, "seconds")
+LAMELLA, CHECKED = "real cell", "f2fd check"
+# Settings of the filters on the real cell, of which the judge's own best is taken.
+SIGMAS, WEIGHTS = (1.0, 1.5, 2.0, 2.5, 3.0), (1.0, 2.0, 3.0, 5.0, 8.0)
 
 
-FULL = [
-    "--shape",
-    "96",
-    "160",
-    "160",
-    "--snr",
-    "0.1",
-    "0.3",
-    "1",
-    "--seeds",
-    "1",
-    "2",
-    "--cases",
-    *SIMULATED,
-    "--steps",
-    "600",
-    "--methods",
-    "gaussian",
-    "tv",
-    "nlm",
-    "deconvolve",
-    "noise_matched",
-    "fourier_masks",
-    "self2self",
-    "noise2void",
-    "noise2noise",
-    "published",
-    "--published-steps",
-    "as the others",
-]
+class Rows:
+    """The rows of a file, which is written after every new one."""
+
+    def __init__(self, path):
+        self.path, self.rows = Path(path), []
+        if self.path.exists():
+            with self.path.open(newline="", encoding="utf-8") as stream:
+                self.rows = list(csv.DictReader(stream))
+
+    def methods(self, case, seed):
+        return {
+            row["method"] for row in self.rows if (row["case"], row["seed"]) == (case, str(seed))
+        }
+
+    def add(self, **values):
+        shown = {
+            name: f"{value:.4f}" if isinstance(value, float) else str(value)
+            for name, value in values.items()
+            if value is not None
+        }
+        self.rows.append({name: shown.get(name, "") for name in COLUMNS})
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        print(*self.rows[-1].values(), flush=True)
 
 
-COMPACT = ("correlation", "ssim", "fsc_mean", "membrane_average_precision")
+def steps_of(model):
+    """How many steps made a model, in words."""
+    return f"{checkpoint.load(model)['step']} steps"
 
 
-JOINED = (*COMPACT, "contrast")
+def result_of(method, case, pretrained, folder):
+    """(path of a method's result on a Case, its row's setting and seconds of training)."""
+    if method == "input":
+        return case.tomogram, {}
+    if method in FILTERS:
+        path = os.path.join(folder, f"{method}.mrc")
+        return path, dict(setting=run_filter(method, BenchmarkConfig(), case, path).setting)
+    model, halves, about = pretrained, (), {}
+    if method in LEARNED:
+        of_halves, perturbation = LEARNED[method]
+        halves = case.halves if of_halves else ()
+        began = time.monotonic()
+        model = harness.trained(
+            os.path.join(folder, "run"),
+            tomograms=() if halves else (case.tomogram,),
+            half_maps=halves,
+            perturbation=perturbation,
+        )
+        about = dict(setting=steps_of(model), seconds=time.monotonic() - began)
+    (path,) = harness.results(model, [case.tomogram], os.path.join(folder, "out"), halves)
+    return path, about
 
 
-def read_rows(folders):
-    """{(case, snr, seed, method): row} of the runs' scores.csv, with numbers for the scores.
-
-    Of what several runs hold, the last one's counts. Each row has its volume's path.
-    """
-    rows = {}
-    for folder in folders:
-        with open(os.path.join(folder, "scores.csv"), newline="", encoding="utf-8") as stream:
-            for row in csv.DictReader(stream):
-                row.update((name, float(row[name]) if row[name] else None) for name in MEASURED)
-                row["snr"] = float(row["snr"])
-                place = f"{row['case']}_snr{row['snr']:g}_seed{row['seed']}"
-                row["folder"] = os.path.join(folder, place)
-                rows[row["case"], row["snr"], row["seed"], row["method"]] = row
-    return rows
+def compare_simulated(rows, name, seed, methods, pretrained):
+    """These methods on one simulated tomogram."""
+    with tempfile.TemporaryDirectory() as folder:
+        case = harness.simulated(name, SHAPE, harness.SNR, seed, folder)
+        scored = harness.scorer(case)
+        for method in methods:
+            path, about = result_of(method, case, pretrained, folder)
+            scores = scored(read(path))
+            about.update((key, scores.get(key)) for key in SCORES)
+            rows.add(case=name, seed=seed, method=method, **about)
 
 
-def table(title, rows, methods, scores):
-    """Markdown: a row a case, a column a method, in each cell the ``scores`` that are known."""
-    found = {(row["case"], row["snr"], row["method"]): row for row in means(rows.values())}
-    lines = [f"| {title} | {' | '.join(methods)} |", "|---" * (1 + len(methods)) + "|"]
-    for case, snr in dict.fromkeys((case, snr) for case, snr, *_ in rows):
-        own = [found.get((case, snr, method), {}) for method in methods]
-        cells = [
-            " / ".join(f"{row[score]:.3f}" for score in scores if row.get(score) is not None)
-            for row in own
-        ]
-        if any(cells):
-            lines.append(f"| {case}, SNR {snr:g} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def compare_lamella(rows, source, folder):
+    """The even halves of five boxes of a real cell, with the odd ones as the judge."""
+    cell = Cell(source)
+
+    def add(method, results, setting=None):
+        score = float(cell.correlation(results))
+        rows.add(case=LAMELLA, seed=0, method=method, correlation=score, setting=setting)
+
+    def best(method, function, settings):
+        units = [(box - box.mean()) / box.std() for box in cell.inputs]
+        made = {value: [function(unit, value) for unit in units] for value in settings}
+        setting = max(made, key=lambda value: cell.correlation(made[value]))
+        add(method, made[setting], f"{setting:g}")
+
+    known = rows.methods(LAMELLA, 0)
+    if "input" not in known:
+        add("input", cell.inputs)
+        best("gaussian", gaussian, SIGMAS)
+        best("tv", denoise_tv_chambolle, WEIGHTS)
+    if "pretrained" not in known:
+        add("pretrained", cell.denoised(PRETRAINED, folder))
+    for method, (of_halves, perturbation) in LEARNED.items():
+        if method in known:
+            continue
+        if of_halves:
+            results = cell.left_out(folder, perturbation=perturbation)
+            add(method, results, "trained on the other four boxes")
+        else:
+            model = harness.trained(folder, tomograms=tuple(cell.even))
+            add(method, cell.denoised(model, folder), steps_of(model))
 
 
-def joined(rows):
-    """One table for each score of JOINED, with the methods that have it."""
-    scored = {
-        score: list(dict.fromkeys(row["method"] for row in rows.values() if row[score] is not None))
-        for score in JOINED
-    }
-    return "\n\n".join(
-        table(score, rows, methods, [score]) for score, methods in scored.items() if methods
-    )
-
-
-def draw_joined(rows, path):
-    """The picture of several runs: a row a case, with the volumes of its first seed."""
-    pictures, references = {}, {}
-    for (case, snr, _, method), row in rows.items():
-        name = "tomogram" if method == "input" else method
-        volume, reference = (os.path.join(row["folder"], name + ".mrc") for name in (name, "clean"))
-        if os.path.exists(volume):
-            pictures.setdefault((case, snr), {}).setdefault(method, volume)
-            references.setdefault((case, snr), reference)
-    methods = dict.fromkeys(method for *_, method in rows)
-    for case, reference in references.items():
-        found = pictures[case]
-        pictures[case] = {method: found[method] for method in methods if method in found}
-        pictures[case]["reference"] = reference
-    draw(pictures, list(rows.values()), path)
+def estimate(rows, path, folder):
+    """A tomogram without a judge: what `f2fd check` estimates."""
+    name = f"{Path(path).stem} ({CHECKED})"
+    if rows.methods(name, 0):
+        return
+    model = harness.trained(folder, tomograms=(path,))
+    config = TrainConfig(tomograms=(path,), output=folder, device="cpu", threads=1)
+    with harness.quietly():
+        ((_, found),) = judged(model, config)
+    for method, key in (
+        ("input", TOMOGRAM),
+        ("gaussian", GAUSSIAN),
+        ("pretrained", START),
+        ("default", DENOISED),
+    ):
+        interval = "{low:.2f} to {high:.2f}".format(**found[key])
+        rows.add(
+            case=name, seed=0, method=method, setting=interval, correlation=found[key]["estimate"]
+        )
 
 
 def run_methods(argv=None):
-    """The tables and the figure of the README and docs/method.md: all methods side by side.
+    """The README's plot: what a user gets by default and with half-maps, beside filters.
 
-        quality.py methods --output out            # quick: within half an hour on 2 cores
-        quality.py methods --output out --full     # all cases, ratios and seeds: hours
-        quality.py methods --join out1 out2 ...    # a table a score, of several runs
-        quality.py methods --join out1 out2 --compact input noise_matched noise2noise
-                                                   # these methods, all scores in a cell
-        quality.py methods --join out1 out2 --picture methods.png    # and their volumes
+        quality.py methods docs/data/quality.csv --seeds 21 --lamella FOLDER --check tomogram.mrc
 
-    Any further option goes to 'f2fd benchmark' and wins, for example --cases, --snr, --seeds,
-    --steps.
+    Makes what is missing of the rows of a CSV file, one seed of all cases after the other, in an
+    hour or two on one core. A row is added after every result; it begins where it stopped. Scores
+    are against the noise-free reconstruction; of the real cell, against its odd halves; of a
+    tomogram to check, what 'f2fd check' estimates.
     """
-    parser = harness.parser(run_methods)
-    parser.add_argument("--output")
-    parser.add_argument("--full", action="store_true")
-    parser.add_argument("--join", nargs="+", metavar="FOLDER")
-    parser.add_argument("--compact", nargs="+", metavar="METHOD")
-    parser.add_argument("--picture", metavar="PNG")
-    options, rest = parser.parse_known_args(argv)
-    if options.join:
-        rows = read_rows(options.join)
-        print(
-            table(" / ".join(COMPACT), rows, options.compact, COMPACT)
-            if options.compact
-            else joined(rows)
+    parser = harness.parser(run_methods, CASES, [21])
+    parser.add_argument("rows", metavar="CSV")
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument("--pretrained", metavar="MODEL", default=PRETRAINED, help="other weights")
+    parser.add_argument("--lamella", metavar="FOLDER", help="with box0_even.mrc ... box4_odd.mrc")
+    parser.add_argument("--check", nargs="*", default=[], metavar="MRC")
+    options = parser.parse_args(argv)
+    rows = Rows(options.rows)
+    for path in options.check:
+        with tempfile.TemporaryDirectory() as folder:
+            estimate(rows, path, folder)
+    for number, seed in enumerate(options.seeds):
+        for name in options.cases:
+            known = rows.methods(name, seed)
+            methods = [method for method in options.methods if method not in known]
+            if methods:
+                compare_simulated(rows, name, seed, methods, options.pretrained)
+        if options.lamella and number == 0:
+            with tempfile.TemporaryDirectory() as folder:
+                compare_lamella(rows, options.lamella, folder)
+
+
+class Endless(Training):
+    """A training of ``most`` steps that notes where it would have ended, and with which model."""
+
+    most, ended = 0, None
+
+    def finished(self):
+        if self.ended is None and super().finished():
+            self.ended = self.step, self.best.step
+        return self.step >= self.most
+
+
+class Judge(Writer):
+    """Notes at every validation what the rule can't know: (step, seconds of the steps, loss,
+    correlation, SSIM)."""
+
+    def __init__(self, training, scored):
+        super().__init__(training)
+        self.scored, self.seconds, self.rows = scored, 0.0, []
+
+    def after_step(self, row, seconds):
+        self.seconds += seconds
+        if "validation_loss" in row:
+            training = self.training
+            scores = self.scored(harness.denoised(training))
+            training.network.train()
+            found = row["validation_loss"], scores["correlation"], scores["ssim"]
+            self.rows.append((training.step, self.seconds, *found))
+        super().after_step(row, seconds)
+
+
+def run_curve(argv=None):
+    """What each step of a training is worth, and whether it ends where it should.
+
+        quality.py curve --steps 1500 [--start random] [--initial-model MODEL]
+
+    Trains the default on simulated tomograms beyond the point where --steps 0 (auto) would have
+    ended. Prints at every validation the seconds of all steps, the loss on held-out parts, and the
+    true correlation and SSIM of the denoised tomogram; then the best step by either, and where the
+    rule stops.
+    """
+    parser = harness.parser(run_curve, ["cell"], [1], LARGER)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--start", default=TrainConfig.start)
+    parser.add_argument("--initial-model", default="", help="trained on another tomogram")
+    options = parser.parse_args(argv)
+    if options.steps < CHECK_EVERY:
+        parser.error(f"--steps is {options.steps}; expected at least {CHECK_EVERY}, a check")
+    prepare_cpu(0)
+    (device,) = choose_devices("auto")
+    harness.heading("case, seed", "step", "s", "loss on held-out parts", "correlation", "SSIM")
+    for name, seed, case, folder in harness.simulated_cases(options):
+        config = TrainConfig(
+            tomograms=(case.tomogram,),
+            output=folder + "/run",
+            checkpoint_every=options.steps,
+            start=options.start,
+            initial_model=options.initial_model,
         )
-        if options.picture:
-            draw_joined(rows, options.picture)
-        return 0
-    if not options.output:
-        parser.error("--output is missing; expected a folder for tables and volumes")
-    return f2fd(["benchmark", options.output, *(FULL if options.full else []), *rest])
+        prepare_folder(config)
+        training = Endless(config, open_volumes(config), [], device, choose_dtype("auto", device))
+        training.most = options.steps
+        take_initial_weights(training)
+        with harness.quietly(), Judge(training, harness.scorer(case)) as judge:
+            fit(training, judge)
+        about = f"{name}, {seed}"
+        for step, seconds, *scores in judge.rows:
+            harness.show(about, step, f"{seconds:.0f}", *(f"{value:.4f}" for value in scores))
+        lowest, highest = (
+            min(judge.rows, key=lambda row: row[2])[0],
+            max(judge.rows, key=lambda row: row[3])[0],
+        )
+        print(f"\nlowest loss: step {lowest}; highest correlation: step {highest}")
+        if training.ended:
+            stopped, taken = training.ended
+            print(f"the rule stops at step {stopped} and takes the model of step {taken}\n")
 
 
 HERE = os.path.dirname(os.path.dirname(f2fd_core.__file__))
 
 
-def result_of(code, tomogram, folder):
+def result_of_version(code, tomogram, folder):
     """(the denoised tomogram, seconds of the training) of the version in the folder ``code``."""
-
-    def run(*words):
-        subprocess.run(
-            [sys.executable, "-m", "f2fd_core", *words, "--device", "cpu", "--threads", "1"],
-            check=True,
-            capture_output=True,
-            cwd=folder,
-            env=dict(os.environ, PYTHONPATH=code, OMP_NUM_THREADS="1"),
-        )
-
     began = time.monotonic()
-    run("train", tomogram, "--output", "run", "--overwrite")
+    harness.program(code, folder, "train", tomogram, "--output", "run", "--overwrite")
     seconds = time.monotonic() - began
-    run("denoise", "run/model.pt", tomogram, "--output", ".", "--overwrite")
+    words = ("denoise", "run/model.pt", tomogram, "--output", ".", "--overwrite")
+    harness.program(code, folder, *words)
     return read(os.path.join(folder, "tomogram_denoised.mrc")), seconds
 
 
-def row(result, case):
+def cells_of(result, case):
+    """What is shown of a version's result on a Case."""
     noisy = read(case.tomogram)
     if not case.reference:
-        return f"{float(result.std() / noisy.std()):.3f} of the contrast | |"
+        return f"{float(result.std() / noisy.std()):.3f} of the contrast", ""
     clean = read(case.reference)
     change = np.subtract(
         *(fourier_shell_correlation(volume, clean)[1].numpy() for volume in (result, noisy))
     )
-    return f"{correlation(result, clean):.3f} | {change.min():+.3f} ({change.argmin()}) |"
+    return f"{correlation(result, clean):.3f}", f"{change.min():+.3f} ({change.argmin()})"
 
 
 def run_versions(argv=None):
@@ -215,79 +345,20 @@ def run_versions(argv=None):
     over the noisy tomogram's, the shell of that, and the seconds that the training took. Without a
     reference (empty): the standard deviation that is left.
     """
-    parser = harness.parser(run_versions)
+    parser = harness.parser(run_versions, SIMULATED, [3], LARGER)
     parser.add_argument(
         "code", metavar="FOLDER", nargs="?", help="with the other version's f2fd_core"
     )
-    parser.add_argument("--cases", nargs="+", default=SIMULATED)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[3])
-    parser.add_argument("--snr", type=float, default=0.1)
-    parser.add_argument("--shape", type=int, nargs=3, default=(64, 128, 128))
     options = parser.parse_args(argv)
-    print(
-        "| case | seed | version | correlation | worst change (shell) | s |\n"
-        "|---|---|---|---|---|---|"
-    )
-    for seed in options.seeds:
-        for name in options.cases:
-            with tempfile.TemporaryDirectory() as folder:
-                case = harness.simulated(name, options.shape, options.snr, seed, folder)
-                versions = {"other": options.code, "this": HERE}
-                for version, code in versions.items():
-                    if not code:
-                        continue
-                    result, seconds = result_of(os.path.abspath(code), case.tomogram, folder)
-                    print(
-                        f"| {name} | {seed} | {version} | {row(result, case)} {seconds:.0f} |",
-                        flush=True,
-                    )
+    versions = {"other": options.code, "this": HERE} if options.code else {"this": HERE}
+    harness.heading("case", "seed", "version", "correlation", "worst change (shell)", "s")
+    for name, seed, case, folder in harness.simulated_cases(options):
+        for version, code in versions.items():
+            result, seconds = result_of_version(code, case.tomogram, folder)
+            harness.show(name, seed, version, *cells_of(result, case), f"{seconds:.0f}")
 
 
-def run_pretrained(argv=None):
-    """Starting weights as they are, without a step, beside the best Gaussian and total variation.
-
-        python benchmarks/quality.py pretrained [MODEL ...] [--cases cell ...] [--seeds 3 ...]
-
-    MODEL: files such as f2fd_core/network/pretrained.pt, the default, with which the tomograms are
-    denoised; matter is dark in the cases, as where these have learned. Prints the correlation with
-    the noise-free reconstruction.
-    """
-    parser = harness.parser(run_pretrained)
-    parser.add_argument("models", metavar="MODEL", nargs="*", default=[PRETRAINED])
-    scored = [name for name in SIMULATED if name != "empty"]
-    parser.add_argument("--cases", nargs="+", default=scored)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[3])
-    parser.add_argument("--snr", type=float, default=0.1)
-    parser.add_argument("--shape", type=int, nargs=3, default=(64, 128, 128))
-    options = parser.parse_args(argv)
-    names = ["gaussian", "tv", *map(os.path.basename, options.models)]
-    print(f"| case | seed | {' | '.join(names)} |\n|---|---|{'---|' * len(names)}")
-    for seed in options.seeds:
-        for name in options.cases:
-            with tempfile.TemporaryDirectory() as folder:
-                config = BenchmarkConfig(shape=tuple(options.shape))
-                case = harness.simulated(name, options.shape, options.snr, seed, folder)
-                results = [
-                    run_filter(method, config, case, os.path.join(folder, method)).path
-                    for method in names[:2]
-                ]
-                for number, model in enumerate(options.models):
-                    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
-                        results += denoise(
-                            DenoiseConfig(
-                                model=model,
-                                tomograms=(case.tomogram,),
-                                device="cpu",
-                                threads=1,
-                                output=os.path.join(folder, str(number)),
-                            )
-                        )
-                reference = read(case.reference)
-                shown = [f"{correlation(read(path), reference):.3f}" for path in results]
-                print(f"| {name} | {seed} | {' | '.join(shown)} |", flush=True)
-
-
-SHAPE, VOXEL_SIZE = (64, 96, 96), 10.0
+VOXEL_SIZE = 10.0
 
 
 def balls(shape, count, radius, random, faces=False):
@@ -370,11 +441,7 @@ def cubes(unit):
 
 
 ALONG_Y, ROUND = ((0, 0), (0, 32), (0, 0)), ((16, 16), (32, 32), (32, 32))
-
-
 DEPTH = ((32, 32), (0, 0), (0, 0))
-
-
 UNUSUAL = {
     "plain": above(lambda unit: 0 * unit),
     "bead": laid(beads(1), -25.0),
@@ -412,23 +479,7 @@ UNUSUAL = {
 }
 
 
-def _alike(first, second):
-    return np.corrcoef(first, second)[0, 1]
-
-
-def trained_on(path, folder, steps):
-    train(TrainConfig(tomograms=(path,), output=folder, steps=steps, threads=1, overwrite=True))
-    return os.path.join(folder, "model.pt")
-
-
-def denoised(model, path, folder):
-    (result,) = denoise(
-        DenoiseConfig(model=model, tomograms=(path,), output=folder, threads=1, overwrite=True)
-    )
-    return np.array(mrc.open_volume(result).data, np.float64)
-
-
-def simulated(seed):
+def unusual_source(seed):
     """(tomogram in its standard deviations, noise-free reconstruction)."""
     volumes = simulate_volumes(SimulateConfig(shape=SHAPE, snr=0.3, seed=seed))
     tomogram = volumes["tomogram"].astype(np.float64)
@@ -445,10 +496,9 @@ def run_unusual(argv=None):
     the result minus what was laid over it: by a model trained on this very tomogram, and by one
     trained on another that has nothing unusual.
     """
-    parser = harness.parser(run_unusual)
+    parser = harness.parser(run_unusual, seeds=[5])
     parser.add_argument("--cases", nargs="+", default=list(UNUSUAL), choices=list(UNUSUAL))
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[5])
     parser.add_argument(
         "--own",
         action=argparse.BooleanOptionalAction,
@@ -457,49 +507,36 @@ def run_unusual(argv=None):
     )
     options = parser.parse_args(argv)
     columns = ["case", "seed", *["own model"] * options.own, "other tomogram's model"]
-    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    harness.heading(*columns)
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "tomogram.mrc")
-
-        def quietly(function, *arguments):
-            with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(
-                nowhere
-            ), contextlib.redirect_stderr(nowhere):
-                return function(*arguments)
-
+        path, own, other = (os.path.join(folder, name) for name in ("tomogram.mrc", "own", "other"))
+        settings = dict(tomograms=(path,), steps=options.steps)
         for seed in options.seeds:
-            unit, clean = simulated(seed)
-            mrc.write_volume(path, simulated(seed + 100)[0].astype(np.float32), VOXEL_SIZE)
-            other = quietly(trained_on, path, os.path.join(folder, "other"), options.steps)
+            unit, clean = unusual_source(seed)
+            mrc.write_volume(path, unusual_source(seed + 100)[0].astype(np.float32), VOXEL_SIZE)
+            harness.trained(other, **settings)
             for name in options.cases:
                 case = UNUSUAL[name](unit, clean)
                 mrc.write_volume(path, case.values.astype(np.float32), VOXEL_SIZE)
-                models = [other]
                 if options.own:
-                    models.insert(
-                        0, quietly(trained_on, path, os.path.join(folder, "own"), options.steps)
-                    )
-                found = [
-                    _alike(
-                        (quietly(denoised, model, path, folder) - case.laid_over)[case.scored],
-                        case.truth[case.scored],
-                    )
-                    for model in models
-                ]
-                shown = [f"{value:.3f}" for value in found]
-                print(f"| {name} | {seed} | {' | '.join(shown)} |", flush=True)
+                    harness.trained(own, **settings)
+                cells = []
+                for place in [own] * options.own + [other]:
+                    (result,) = harness.results(place + "/model.pt", [path], folder)
+                    left = read(result).double().numpy() - case.laid_over
+                    found = np.corrcoef(left[case.scored], case.truth[case.scored])[0, 1]
+                    cells.append(f"{found:.3f}")
+                harness.show(name, seed, *cells)
 
 
 def main(argv=None):
-    return harness.run(
-        {
-            "methods": run_methods,
-            "versions": run_versions,
-            "pretrained": run_pretrained,
-            "unusual": run_unusual,
-        },
-        argv,
-    )
+    parts = {
+        "methods": run_methods,
+        "curve": run_curve,
+        "unusual": run_unusual,
+        "versions": run_versions,
+    }
+    return harness.run(parts, argv)
 
 
 if __name__ == "__main__":

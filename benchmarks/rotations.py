@@ -20,8 +20,8 @@ import tempfile
 import time
 
 import harness
-import lamella
 import numpy as np
+import real as lamella
 import torch
 from harness import read
 from scipy.ndimage import affine_transform, gaussian_filter

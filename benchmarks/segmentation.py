@@ -1,14 +1,14 @@
 """What denoising is worth to membrane segmentation: Dice of a segmentation network, in one run.
 
 A small network learns to segment membranes in simulated cells of other seeds than the test's. It
-then segments every volume in the folders of 'f2fd benchmark' (benchmarks/quality.py, and
+then segments every volume in the folders of 'f2fd benchmark' (and of
 benchmarks/rotations.py wedge): the noisy tomogram, what each method made of it, and the noise-free
 one. Of what several folders hold the last
 one's counts. The network learns from noisy and noise-free volumes alike, so that it knows exactly
 the noise of the test, or, with --foreign-noise, from noise-free ones with white noise of random
 strength: it knows noise, but not this one, as a network that was trained on others' tomograms.
 
-    python benchmarks/quality.py --output out
+    f2fd benchmark out
     python benchmarks/segmentation.py out [--foreign-noise]
 """
 

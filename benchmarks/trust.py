@@ -10,7 +10,6 @@ import glob
 import itertools
 import json
 import os
-import subprocess
 import sys
 import tempfile
 
@@ -18,9 +17,9 @@ import harness
 import numpy as np
 import torch
 from harness import read
-from lamella import BOXES, correlation
+from real import Cell
 
-from f2fd_core import CheckConfig, TrainConfig, train
+from f2fd_core import CheckConfig, TrainConfig
 from f2fd_core.checking.examine import REFERENCE, START, correlations, curves, shells_of
 from f2fd_core.checking.parts import denoiser_of, parts_of
 from f2fd_core.checking.reference import reference
@@ -36,8 +35,6 @@ from f2fd_core.runtime import figures
 from f2fd_core.runtime.device import choose_dtype
 
 SHAPE = (64, 96, 96)
-
-
 CASES = (
     "cell@0.05",
     "cell",
@@ -53,30 +50,18 @@ CASES = (
     "spheres",
     "real-noise",
 )
-
-
 FEW, MANY = 25, 200
-
-
 AUTOMATIC, LAMELLA = "until it ends", "lamella"
-
-
 LEAST_CORRELATION, DIFFERENT = 0.3, 0.01
-
-
 CPU = torch.device("cpu")
 
 
 def models_of(tomograms, folder):
     """{words: path} of the models to check."""
-    settings = dict(tomograms=tuple(tomograms), device="cpu", threads=1, overwrite=True)
-    automatic = train(TrainConfig(output=os.path.join(folder, "auto"), **settings))
-    train(
-        TrainConfig(
-            output=os.path.join(folder, "many"), steps=MANY, checkpoint_every=FEW, **settings
-        )
-    )
-    few, *_, many = sorted(glob.glob(os.path.join(folder, "many", "checkpoints", "*.pt")))
+    places = {name: os.path.join(folder, name) for name in ("auto", "many")}
+    automatic = harness.trained(places["auto"], tomograms=tuple(tomograms))
+    harness.trained(places["many"], tomograms=tuple(tomograms), steps=MANY, checkpoint_every=FEW)
+    few, *_, many = sorted(glob.glob(os.path.join(places["many"], "checkpoints", "*.pt")))
     return {
         "pretrained": PRETRAINED,
         f"{FEW} steps": few,
@@ -134,35 +119,30 @@ class Checked:
         return float(np.abs(estimate - curve)[seen].mean()) if len(curve[seen]) else 0.0
 
 
-def rows_of(case, seed, folder):
-    name, snr = (case.split("@") + ["0.1"])[:2]
-    made = harness.simulated(name, SHAPE, float(snr), seed, folder)
-    models = models_of([made.tomogram], folder)
-    checked = Checked(made.tomogram, models, folder)
-    truth = read(made.reference).numpy()
-    with_halves = Checked(made.tomogram, {AUTOMATIC: models[AUTOMATIC]}, folder, made.halves)
+def rows_of(name, seed, case, folder):
+    """Rows of a simulated Case."""
+    models = models_of([case.tomogram], folder)
+    checked = Checked(case.tomogram, models, folder)
+    truth = read(case.reference).numpy()
+    with_halves = Checked(case.tomogram, {AUTOMATIC: models[AUTOMATIC]}, folder, case.halves)
     for source, words in ((checked, ""), (with_halves, ", half-maps")):
-        for name in source.models:
-            true = float(np.corrcoef(truth.ravel(), source.arrays[name].ravel())[0, 1])
+        for model in source.models:
+            true = float(np.corrcoef(truth.ravel(), source.arrays[model].ravel())[0, 1])
             yield dict(
-                case=case,
+                case=name,
                 seed=seed,
-                model=name + words,
+                model=model + words,
                 true=true,
-                shells=source.shell_error(name, truth),
-                **source.estimated(name),
+                shells=source.shell_error(model, truth),
+                **source.estimated(model),
             )
 
 
 def rows_of_lamella(source, folder):
-    even, odd = (
-        [os.path.join(source, f"box{number}_{half}.mrc") for number in range(BOXES)]
-        for half in ("even", "odd")
-    )
-    models = models_of(even, folder)
-    boxes = [Checked(path, models, folder) for path in even]
-    judges = [read(path).numpy() for path in odd]
-    ceiling = np.sqrt(correlation([read(path).numpy() for path in even], judges))
+    """Rows of a real cell, of all its boxes together."""
+    cell = Cell(source)
+    models = models_of(cell.even, folder)
+    boxes = [Checked(path, models, folder) for path in cell.even]
     for name in models:
         results = [box.arrays[name].astype(float) * box.volume.std for box in boxes]
         estimates = [box.estimated(name) for box in boxes]
@@ -171,7 +151,7 @@ def rows_of_lamella(source, folder):
             seed="",
             model=name,
             shells=float("nan"),
-            true=correlation(results, judges) / ceiling,
+            true=cell.correlation(results),
             **{
                 key: float(np.mean([one[key] for one in estimates]))
                 for key in ("estimate", "low", "high")
@@ -223,7 +203,7 @@ def run_estimates(argv=None):
         trust.py estimates [--cases cell@0.1 ...] [--seeds 3 ...] [--lamella FOLDER]
                            [--output rows.json] [--plot trust.png]
 
-    Of each simulated tomogram (64 x 96 x 96 voxels) four models are checked: the pretrained weights
+    Of each simulated tomogram four models are checked: the pretrained weights
     as they are, and what they learn in 25 and in 200 steps and until the training ends by itself;
     the latter with half-maps, too. Prints the correlation with the noise-free reconstruction, the
     estimate and its interval, and the mean difference by Fourier shell up to where the true
@@ -235,36 +215,38 @@ def run_estimates(argv=None):
     on these, and the odd ones judge, by the correlation in the middle of all boxes together over
     the root of that between both halves.
     """
-    parser = harness.parser(run_estimates)
-    parser.add_argument("--cases", nargs="*", default=CASES)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[3])
-    parser.add_argument("--lamella")
+    parser = harness.parser(run_estimates, CASES, [3], SHAPE)
+    parser.add_argument("--lamella", metavar="FOLDER")
     parser.add_argument("--output", help="file for the rows as JSON")
     parser.add_argument("--plot", help="picture of the estimates against the truth")
     arguments = parser.parse_args(argv)
     rows = []
-    print(
-        "| case | seed | model | true | estimated | interval | shells |\n"
-        "|---|---|---|---|---|---|---|"
-    )
+    harness.heading("case", "seed", "model", "true", "estimated", "interval", "shells")
 
     def take(found):
         for row in found:
             rows.append(row)
-            print(
-                f"| {row['case']} | {row['seed']} | {row['model']} | {row['true']:.3f} | "
-                f"{row['estimate']:.3f} | {row['low']:.3f} to {row['high']:.3f} | "
-                f"{row['shells']:.3f} |",
-                flush=True,
+            true, estimate, low, high, shells = (
+                f"{row[key]:.3f}" for key in ("true", "estimate", "low", "high", "shells")
             )
+            about = (row[key] for key in ("case", "seed", "model"))
+            harness.show(*about, true, estimate, f"{low} to {high}", shells)
 
-    for seed in arguments.seeds:
-        for case in arguments.cases:
-            with tempfile.TemporaryDirectory() as folder:
-                take(rows_of(case, seed, folder))
+    for name, seed, case, folder in harness.simulated_cases(arguments):
+        take(rows_of(name, seed, case, folder))
     if arguments.lamella:
         with tempfile.TemporaryDirectory() as folder:
             take(rows_of_lamella(arguments.lamella, folder))
+    summarise(rows)
+    if arguments.plot:
+        plot(rows, arguments.plot)
+    if arguments.output:
+        with open(arguments.output, "w", encoding="utf-8") as stream:
+            json.dump(rows, stream, indent=1)
+
+
+def summarise(rows):
+    """Print how far all estimates are off, and how often the better model is known."""
     for words in ("without half-maps", "with half-maps"):
         some = [row for row in rows if ("half-maps" in row["model"]) == words.startswith("with ")]
         if not some:
@@ -277,35 +259,9 @@ def run_estimates(argv=None):
         )
     right, pairs = ranked([row for row in rows if "half-maps" not in row["model"]])
     print(f"of {right} of {pairs} pairs the better is known")
-    if arguments.plot:
-        plot(rows, arguments.plot)
-    if arguments.output:
-        with open(arguments.output, "w", encoding="utf-8") as stream:
-            json.dump(rows, stream, indent=1)
 
 
-SHAPE, SMALL = (64, 96, 96), (32, 64, 64)
-
-
-OVERTRAINED = 1500
-
-
-def simulated(name, shape, folder, seed=3):
-    place = os.path.join(folder, f"{name}_{shape[0]}")
-    return harness.simulated(name, shape, 0.1, seed, place)
-
-
-def trained(tomograms, folder, **settings):
-    return train(
-        TrainConfig(
-            tomograms=tuple(tomograms),
-            output=folder,
-            device="cpu",
-            threads=1,
-            overwrite=True,
-            **settings,
-        )
-    )
+SMALL, OVERTRAINED = (32, 64, 64), 1500
 
 
 def report(words, model, tomogram, folder, half_maps=(), **settings):
@@ -324,36 +280,13 @@ def report(words, model, tomogram, folder, half_maps=(), **settings):
     )
     (numbers,) = read_json(os.path.join(output, "report.json")).values()
     marks = [entry["mark"] for entry in numbers["verdict"]]
-    print(f"| {words} | {' | '.join(marks)} | {numbers['verdict'][0]['sentence']} |", flush=True)
+    harness.show(words, *marks, numbers["verdict"][0]["sentence"])
 
 
 def negative(path, folder):
     result = os.path.join(folder, "negative.mrc")
     mrc.write_volume(result, -np.asarray(read(path), np.float32), 10.0)
     return result
-
-
-def of_version(code, tomograms, folder):
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "f2fd_core",
-            "train",
-            *tomograms,
-            "--output",
-            folder,
-            "--device",
-            "cpu",
-            "--threads",
-            "1",
-            "--overwrite",
-        ],
-        check=True,
-        env=dict(os.environ, PYTHONPATH=code),
-        cwd=folder,
-    )
-    return os.path.join(folder, "model.pt")
 
 
 def run_verdicts(argv=None):
@@ -367,35 +300,36 @@ def run_verdicts(argv=None):
     real cell.
     """
     parser = harness.parser(run_verdicts)
-    parser.add_argument("--lamella")
-    parser.add_argument("--other")
+    parser.add_argument("--lamella", metavar="FOLDER")
+    parser.add_argument("--other", metavar="FOLDER")
     arguments = parser.parse_args(argv)
-    print("| model | better? | right? | invented? | found? | lost? | |")
-    print("|---|---|---|---|---|---|---|", flush=True)
+    harness.heading("model", "better?", "right?", "invented?", "found?", "lost?", "")
     with tempfile.TemporaryDirectory() as folder:
-        places = {name: os.path.join(folder, name) for name in ("cell", "other", "small", "old")}
-        cell, spheres = (simulated(name, SHAPE, folder) for name in ("cell", "spheres"))
-        crowded = simulated("crowded", SHAPE, folder)
-        good = trained([cell.tomogram], places["cell"])
+        place = os.path.join(folder, "run")
+
+        def simulated(name, shape):
+            return harness.simulated(name, shape, harness.SNR, 3, os.path.join(folder, name))
+
+        cell, spheres, crowded = (simulated(name, SHAPE) for name in ("cell", "spheres", "crowded"))
+        good = harness.trained(place, tomograms=(cell.tomogram,))
         report("trained on this tomogram", good, cell.tomogram, folder)
         report("the same, with half-maps", good, cell.tomogram, folder, cell.halves)
-        other = trained([spheres.tomogram], places["other"])
-        report("of another specimen", other, crowded.tomogram, folder)
         report("of the other contrast", good, negative(cell.tomogram, folder), folder)
         report("with tiles of 16 voxels", good, cell.tomogram, folder, tile_size=16)
-        small = simulated("cell", SMALL, folder)
-        over = trained([small.tomogram], places["small"], start="random", steps=OVERTRAINED)
-        report(f"overtrained, {OVERTRAINED} steps", over, small.tomogram, folder)
+        other = harness.trained(place, tomograms=(spheres.tomogram,))
+        report("of another specimen", other, crowded.tomogram, folder)
+        small = simulated("cell", SMALL).tomogram
+        over = harness.trained(place, tomograms=(small,), start="random", steps=OVERTRAINED)
+        report(f"overtrained, {OVERTRAINED} steps", over, small, folder)
         if arguments.lamella:
-            boxes = [
-                os.path.join(arguments.lamella, f"box{number}_even.mrc") for number in range(BOXES)
-            ]
-            report("a real cell, trained on it", trained(boxes, places["cell"]), boxes[0], folder)
+            boxes = Cell(arguments.lamella).even
+            model = harness.trained(place, tomograms=tuple(boxes))
+            report("a real cell, trained on it", model, boxes[0], folder)
             if arguments.other:
-                os.makedirs(places["old"])
-                old = of_version(arguments.other, boxes, places["old"])
+                words = ("train", *boxes, "--output", place, "--overwrite")
+                harness.program(arguments.other, folder, *words)
                 for number, box in enumerate(boxes):
-                    report(f"the same, version 1.1, box {number}", old, box, folder)
+                    report(f"the same, version 1.1, box {number}", model, box, folder)
 
 
 def main(argv=None):

@@ -4,6 +4,7 @@ import concurrent.futures
 import functools
 import importlib
 import itertools
+import json
 import math
 import subprocess
 import sys
@@ -14,18 +15,19 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, data
+from scipy.ndimage import gaussian_filter
 
 from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise
-from f2fd_core.benchmarking.compare import write_tables
 from f2fd_core.commands.inputs import open_volumes
 from f2fd_core.data import mrc
-from f2fd_core.evaluation.metrics import correlation
+from f2fd_core.evaluation.metrics import correlation, score
 from f2fd_core.network import checkpoint
 from f2fd_core.runtime.run_folder import prepare_folder
 from f2fd_core.simulation.microscope import simulate_volumes
 from f2fd_core.training.trainer import fit
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+DOCUMENTS = BENCHMARKS.parent / "docs"
 SHAPE = (32, 48, 48)
 
 
@@ -71,44 +73,127 @@ def program(name, *arguments):
     )
 
 
+@pytest.fixture
+def quick(script, monkeypatch):
+    """Trainings of the default take two steps."""
+    harness = script("harness")
+    train = harness.trained
+
+    def trained(folder, **settings):
+        return train(folder, **dict(settings, steps=2, checkpoint_every=1))
+
+    monkeypatch.setattr(harness, "trained", trained)
+
+
+@pytest.fixture
+def real_halves(script, tmp_path, monkeypatch):
+    """A folder of boxes of the form of the real ones, but fewer and smaller; four fifths of the
+    variance are white noise."""
+    boxes, side = 2, 32
+    for name, value in (("BOXES", boxes), ("SIDE", side), ("MARGIN", 4)):
+        monkeypatch.setattr(script("real"), name, value)
+    signal, *noises = np.random.default_rng(0).normal(size=(3,) + (side,) * 3).astype("f4")
+    signal = gaussian_filter(signal, 1, mode="wrap")
+    signal /= signal.std()
+    for half, noise in zip(("even", "odd"), noises):
+        for box in range(boxes):
+            path = tmp_path / f"box{box}_{half}.mrc"
+            mrc.write_volume(str(path), np.roll(signal + 2 * noise, box, 0), 14.56)
+    return tmp_path
+
+
 @pytest.mark.slow
-def test_tables_of_several_runs_are_joined(script, capsys, tmp_path):
-    """A table a score; a run may lack methods, a later one replaces what an earlier one has, and
-    seeds of a case are averaged."""
-    runs = {
-        "one": [
-            ("cell", 1, "input", 0.2),
-            ("cell", 1, "tv", 0.5),
-            ("cell", 2, "input", 0.4),
-            ("cell", 2, "tv", 0.6),
-        ],
-        "two": [("empty", 1, "input", None), ("int8", 1, "input", 0.3)],
-        "three": [("cell", 2, "tv", 0.8)],
-    }
-    for name, rows in runs.items():
-        (tmp_path / name).mkdir()
-        write_tables(
-            [
-                dict(case=case, snr=0.1, seed=seed, method=method, correlation=value, contrast=1.0)
-                for case, seed, method, value in rows
-            ],
-            str(tmp_path / name),
+def test_methods_side_by_side(script, quick, real_halves, monkeypatch):
+    """Only what is missing is made; the pretrained weights are ahead of a filter."""
+    quality, path = script("quality"), real_halves / "rows.csv"
+    monkeypatch.setattr(quality, "SHAPE", SHAPE)
+    for method in ("half-maps", "noise2noise"):
+        quality.Rows(path).add(case=quality.LAMELLA, seed=0, method=method, correlation=0.5)
+    given = ["methods", str(path), "--cases", "cell", "--seeds", "2", "--methods", "input"]
+    quality.main([*given, "gaussian"])
+    first = path.read_text()
+    quality.main([*given, "gaussian", "pretrained", "--lamella", str(real_halves)])
+    assert path.read_text().startswith(first)
+    rows = quality.Rows(path).rows[2:]
+    assert [row["method"] for row in rows[:3]] == ["input", "gaussian", "pretrained"]
+    noisy, filtered, start = (float(row["correlation"]) for row in rows[:3])
+    assert noisy == pytest.approx(correlation_of_input(2), abs=1e-4)
+    assert noisy < filtered < start
+    real = {row["method"]: row for row in rows[3:]}
+    assert set(real) == {"input", "gaussian", "tv", "pretrained", "default"}
+    assert real["default"]["setting"] == "2 steps"
+    # The halves of the boxes correlate by 0.2, with the signal by the root of that.
+    assert float(real["input"]["correlation"]) == pytest.approx(0.2**0.5, abs=0.05)
+    assert float(real["gaussian"]["correlation"]) > 0.6
+
+
+@pytest.mark.slow
+def test_steps_and_left_out_boxes_of_a_real_cell(printed, quick, real_halves):
+    rows = printed("real", "lamella", real_halves, "--steps", 1)
+    names = ["even as it is", "the pretrained weights", "1 steps, seed 0"]
+    assert [row[0] for row in rows] == names
+    assert float(rows[0][1]) == pytest.approx(0.2**0.5, abs=0.05)
+    assert float(rows[0][2]) == float(rows[0][3]) == 0 != float(rows[1][2])
+    rows = printed("real", "lamella", real_halves, "--steps", 1, "--left-out")
+    assert [row[0] for row in rows[1:]] == [
+        f"half-maps of the other four, {way}, 1 steps, seed 0"
+        for way in ("noise_matched", "noise2noise")
+    ]
+
+
+@pytest.mark.parametrize(
+    "name, found, document",
+    [
+        ("quality", "quality.csv", "quality.md"),
+        ("memory", "memory.txt", "performance.md"),
+        ("rate", "rate.txt", "performance.md"),
+        ("unusual", "unusual.txt", "reliability.md"),
+    ],
+)
+def test_documents_hold_what_was_found(name, found, document, script, tmp_path):
+    text = (DOCUMENTS / document).read_text(encoding="utf-8")
+    copied, picture = tmp_path / document, tmp_path / "picture.png"
+    copied.write_text(text, encoding="utf-8")
+    drawn = [] if name == "rate" else ["--picture", str(picture)]
+    data = str(DOCUMENTS / "data" / found)
+    script("pictures").main([name, data, "--document", str(copied), *drawn])
+    assert copied.read_text(encoding="utf-8") == text
+    assert picture.exists() == bool(drawn)
+
+
+@pytest.mark.slow
+def test_estimates_beside_the_truth(script, printed, quick, monkeypatch, tmp_path):
+    trust = script("trust")
+    monkeypatch.setattr("f2fd_core.checking.start.STEPS", 2)
+    output, picture = tmp_path / "rows.json", tmp_path / "trust.png"
+    rows = printed(
+        *(
+            "trust",
+            "--cases",
+            "cell@0.3",
+            "--shape",
+            32,
+            32,
+            32,
+            "--output",
+            output,
+            "--plot",
+            picture,
         )
-    done = program("quality.py", "--join", *(tmp_path / name for name in runs))
-    assert done.returncode == 0, done.stderr
-    correlation, *_, contrast = done.stdout.strip().split("\n\n")
-    assert correlation.splitlines()[0] == "| correlation | input | tv |"
-    assert correlation.splitlines()[2:] == [
-        "| cell, SNR 0.1 | 0.300 | 0.650 |",
-        "| int8, SNR 0.1 | 0.300 |  |",
-    ]
-    assert "| empty, SNR 0.1 | 1.000 |  |" in contrast.splitlines()
-    script("quality").main(["--join", str(tmp_path / "one"), "--compact", "tv", "input"])
-    assert capsys.readouterr().out.splitlines() == [
-        "| correlation / ssim / fsc_mean / membrane_average_precision | tv | input |",
-        "|---|---|---|",
-        "| cell, SNR 0.1 | 0.550 | 0.300 |",
-    ]
+    )
+    models = ["pretrained", "25 steps", trust.AUTOMATIC, "200 steps"]
+    assert [row[2] for row in rows] == [*models, trust.AUTOMATIC + ", half-maps"]
+    assert picture.exists()
+    for row, known in zip(json.loads(output.read_text()), rows):
+        assert known[3:5] == [f"{row[key]:.3f}" for key in ("true", "estimate")]
+        assert 0 < row["low"] <= row["estimate"] <= row["high"] <= 1 and 0 < row["true"] < 1
+    right, pairs = trust.ranked(
+        [
+            dict(case="cell", seed=3, true=true, estimate=estimate)
+            for true, estimate in ((0.5, 0.4), (0.6, 0.7), (0.605, 0.3))
+        ]
+    )
+    assert (right, pairs) == (1, 2)
 
 
 @pytest.mark.slow
@@ -118,15 +203,15 @@ def test_published_sample_run_on_a_folder_of_its_form(script, capsys, phantom, t
     density = data(phantom["density"])
     mrc.write_volume(str(folder / "grandmodel.mrc"), density[8:-8], 10.0)
     mrc.write_volume(str(folder / "reconstruction.mrc"), data(phantom["tomogram"]), 10.0)
-    run, out = script("shrec").main, str(tmp_path / "out")
+    run, out = script("real").main, str(tmp_path / "out")
     short = ["--steps", "3", "--published-epochs", "1", "--features", "2", "--device", "cpu"]
-    assert run([str(folder.parent), "--output", out, "--methods", "default", *short]) == 0
+    assert run(["shrec", str(folder.parent), "--output", out, "--methods", "default", *short]) == 0
     lines = {line.split("|")[1].strip(): line for line in capsys.readouterr().out.splitlines()[2:]}
     assert list(lines)[:2] == ["input", "default"]
     assert "| 0.10 | 6.98 |" in lines["publication: F2Fd"]
     # Matter is dark in the reconstruction and bright in the grand model.
     assert float(lines["input"].split("|")[4]) > 0.1
-    assert run([str(tmp_path), "--output", str(tmp_path / "out2")]) == 2
+    assert run(["shrec", str(tmp_path), "--output", str(tmp_path / "out2")]) == 2
     said = capsys.readouterr().err
     assert "reconstruction.mrc" in said and "10.2312/3dor.20211307" in said
 
@@ -226,18 +311,6 @@ def test_variants_differ_from_the_default(printed):
 
 
 @pytest.mark.slow
-def test_steps_on_another_tomogram(printed):
-    unchanged, further = printed(
-        "learning_curve", "transfer", "--shape", *SHAPE, "--first", 3, "--steps", 2
-    )
-    assert float(unchanged[1]) == pytest.approx(correlation_of_input(2), abs=6e-4)
-    assert further[0] == "2" and further[1] != further[3]
-    # Shapes teach more than two steps on a tomogram, and the first's model began with them.
-    for row in (unchanged, further):
-        assert min(float(row[2]), float(row[3])) > float(row[1]) + 0.1
-
-
-@pytest.mark.slow
 def test_the_start_is_made_of_shapes(script, monkeypatch, tmp_path):
     """Of the default network, and the closer to what is noise-free the more steps it learned; what
     it learns from is standardised."""
@@ -326,7 +399,7 @@ def test_membranes_segmented(script, printed, phantom, tmp_path):
 def test_a_judged_training_knows_how_good_it_is(script, phantom, tmp_path, monkeypatch):
     """What is noted at a validation is what its model makes of the tomogram, and where the rule
     ends, beyond which it goes on."""
-    curve = script("learning_curve")
+    curve = script("quality")
     monkeypatch.setattr("f2fd_core.training.stopping.LEAST_STEPS", 30)
     monkeypatch.setattr("f2fd_core.training.stopping.MOST_EPOCHS", 1)
     config = TrainConfig(
@@ -338,13 +411,14 @@ def test_a_judged_training_knows_how_good_it_is(script, phantom, tmp_path, monke
     training = curve.Endless(config, open_volumes(config), [], torch.device("cpu"), torch.float32)
     training.most = 50
     clean = torch.from_numpy(data(phantom["clean"]))
-    with curve.Judge(training, clean) as judge:
+    with curve.Judge(training, lambda volume: score(volume, clean)) as judge:
         fit(training, judge)
     # Where the rule ends there is a validation, too.
     assert [row[0] for row in judge.rows] == [30, 50]
-    assert min(row[1] for row in judge.rows) == training.best.loss
+    assert min(row[2] for row in judge.rows) == training.best.loss
+    assert 0 < judge.rows[0][1] < judge.rows[1][1]
     assert training.ended == (30, 30)
-    found = judge.rows[-1][2]
+    found = judge.rows[-1][3]
     (model,) = (tmp_path / "run" / "checkpoints").glob("*50*")
     (result,) = denoise(
         DenoiseConfig(
@@ -381,32 +455,6 @@ def test_growth_is_reported_for_each_unit(printed):
         ["training", "2 steps"],
     ]
     assert float(rows[-1][2]) == pytest.approx(2 * float(rows[-1][3].split()[0]), abs=0.06)
-
-
-@pytest.mark.slow
-def test_work_is_set_against_the_published_cost(script, phantom, tmp_path, monkeypatch, capsys):
-    """The published numbers of steps and predictions; the share of their cost by the seconds."""
-    work = script("learning_curve")
-    options = SimpleNamespace(shape=SHAPE, snr=0.1, device="cpu", threads=0, start="auto")
-    one = work.Work(str(tmp_path / "one"), 2, options)
-    models = one.train((1, 2))
-    one.print_table(models, 1e5)
-    rows = table(capsys.readouterr().out)
-    assert [row[0] for row in rows] == ["(input)", "1", "2"]
-    assert float(rows[0][4]) == pytest.approx(correlation_of_input(2), abs=6e-4)
-    for _, trained, denoised, share, _ in rows[1:]:
-        seconds = float(trained) + float(denoised)
-        assert 1e5 / (seconds + 1.01) <= float(share) <= 1e5 / max(seconds - 1.01, 1e-3) + 1
-    model, _ = models[2]
-    further = work.Work(str(tmp_path / "further"), 3, options)
-    assert further.train((0,), model) == {0: (model, 0.0)}
-    monkeypatch.setattr(work, "seconds_of", lambda function: 2.0)
-    tomogram = str(tmp_path / "half.mrc")
-    mrc.write_volume(
-        tomogram, np.random.default_rng(0).normal(size=(64, 64, 128)).astype("f4"), 10.0
-    )
-    # 50 epochs of two patches, two in a batch; 100 predictions of a patch, ten in a batch.
-    assert work.published_cost(tomogram, str(tmp_path / "published"), options) == (2, 50, 20, 2)
 
 
 def test_reliability_shows_the_worst_of_all_outcomes(script):
@@ -463,19 +511,12 @@ def test_unusual_tomograms_are_scored(script, printed, monkeypatch):
     assert float(turned[2]) == pytest.approx(float(plain[2]), abs=0.1)
 
 
-def test_starting_weights_beside_filters(printed):
-    (row,) = printed("quality", "pretrained", "--cases", "cell", "--shape", *SHAPE, "--seeds", 2)
-    gaussian, variation, start = map(float, row[2:])
-    assert correlation_of_input(2) < gaussian < start
-    assert variation > correlation_of_input(2)
-
-
 def test_versions_are_compared_by_their_results(script, printed, monkeypatch):
     """The one whose result is the tomogram itself changes nothing."""
     versions = script("quality")
     monkeypatch.setattr(
         versions,
-        "result_of",
+        "result_of_version",
         lambda code, tomogram, folder: (
             versions.read(
                 tomogram if code != versions.HERE else tomogram.replace("tomogram", "clean")
@@ -525,18 +566,9 @@ def test_nothing_but_the_wedge_is_filled(printed):
 
 
 @pytest.mark.slow
-def test_rotations_on_real_halves(script, printed, tmp_path, monkeypatch):
-    """On boxes of the form of the real ones, but fewer and smaller; a fifth of them is noise."""
-    boxes, side = 2, 48
-    monkeypatch.setattr(script("lamella"), "BOXES", boxes)
-    monkeypatch.setattr(script("lamella"), "SIDE", side)
+def test_rotations_on_real_halves(script, printed, real_halves, monkeypatch):
     monkeypatch.setattr(script("rotations"), "TURNS", 3)
-    signal, *noises = np.random.default_rng(0).normal(size=(3,) + (side,) * 3).astype("f4")
-    for half, noise in zip(("even", "odd"), noises):
-        for box in range(boxes):
-            path = tmp_path / f"box{box}_{half}.mrc"
-            mrc.write_volume(str(path), np.roll(signal + noise / 2, box, 0), 14.56)
-    given = [tmp_path, "--steps", 1]
+    given = [real_halves, "--steps", 1]
     rows = printed("rotations", "lamella", *given, "--variants", "any turns")
     assert [row[0] for row in rows] == ["even as it is", "default, seed 0", "any turns, seed 0"]
     rows = printed("rotations", "tilts", *given)
@@ -546,7 +578,8 @@ def test_rotations_on_real_halves(script, printed, tmp_path, monkeypatch):
         "nothing there, seed 0",
         "filled, seed 0",
     ]
-    assert [float(value) for value in rows[0][1:]] == pytest.approx([0.8] * 3, abs=0.15)
+    # The share of the signal's power, which the Gaussian filter has left, by shell.
+    assert [float(value) for value in rows[0][1:]] == pytest.approx([0.9, 0.7, 0.15], abs=0.15)
 
 
 def test_the_cone_of_the_wedge(script):
