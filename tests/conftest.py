@@ -127,12 +127,17 @@ def without_pictures(request, monkeypatch):
         leave_pictures_out(monkeypatch.setattr)
 
 
+def fork(patch):
+    """Let processes be forked from the server of ``processes``, which has imported PyTorch already
+    and which would keep what signals are blocked where it is started."""
+    ensure_running()
+    patch.setattr(distributed, "START_METHOD", CONTEXT.get_start_method())
+
+
 @pytest.fixture
 def forked(monkeypatch):
-    """Processes are forked from the server of ``processes``, which has imported PyTorch already and
-    which would keep what signals are blocked where it is started."""
-    ensure_running()
-    monkeypatch.setattr(distributed, "START_METHOD", CONTEXT.get_start_method())
+    """Processes are forked, see :func:`fork`."""
+    fork(monkeypatch)
 
 
 @pytest.fixture

@@ -350,7 +350,8 @@ def test_whole_chain_as_a_program(tmp_path, capsys):
     assert set(scores) == {"denoised", "noisy"}
     assert 0.1 < scores["noisy"]["correlation"] < 0.9
     assert 0 < scores["noisy"]["membrane_average_precision"] < 1
-    described = json.loads(run("info", folder / "run" / "model.pt"))
+    assert main(["info", str(folder / "run" / "model.pt")]) == 0
+    described = json.loads(capsys.readouterr().out)
     assert described["step"] == 2 and described["voxel_size"] == 10.0
     assert json.loads(run("info"))["device"] in ("cpu", "cuda:0")
 

@@ -454,7 +454,7 @@ def test_a_rescaled_tomogram_is_checked_at_the_models_voxel_size(
     quick, phantom, tiny_model, write, tmp_path, capsys
 ):
     """As one that was rescaled before; the maps are on the tomogram's own grid."""
-    own = write(data(phantom["tomogram"]), "own.mrc", voxel_size=8.0)
+    own = write(data(phantom["tomogram"])[:, :48, :48], "own.mrc", voxel_size=8.0)
     rescaled = Rescaling(data(own).shape, 0.8).there(data(own))
     before = write(rescaled, "before.mrc", voxel_size=10.0)
     model, output = tiny_model / "model.pt", tmp_path / "out"
@@ -530,11 +530,12 @@ def test_halves_have_the_ctf_of_their_tomogram(phantom, tmp_path, monkeypatch):
 @pytest.mark.reliability(
     "a task of several that check a set killed", "the page has what the others checked"
 )
-def test_tasks_of_a_queue_share_the_tomograms(quick, phantom, tiny_model, tmp_path, monkeypatch):
+def test_tasks_of_a_queue_share_the_tomograms(
+    quick, phantom, write, tiny_model, tmp_path, monkeypatch
+):
     """Each writes the page with what is there; what one that died leaves, --resume does."""
-    paths = [str(tmp_path / f"{name}.mrc") for name in "abc"]
-    for path in paths:
-        os.symlink(phantom["tomogram"], path)
+    part = data(phantom["tomogram"])[:32, :32, :32]
+    paths = [write(part, f"{name}.mrc") for name in "abc"]
 
     def checked(**more):
         check(

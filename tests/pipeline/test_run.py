@@ -268,21 +268,22 @@ def test_star_files_come_back_with_the_results(tomograms, tmp_path, monkeypatch,
         "again/TS_2_denoised.mrc",
     ]
     # Two tasks share the tomograms; the last to end, or to begin, names all results.
+    variables = dict(WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT="1", OMP_NUM_THREADS="1")
+    tasks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "f2fd_core", *denoise, "together"],
+            env=dict(os.environ, RANK=rank, LOCAL_RANK=rank, **variables),
+            stderr=subprocess.DEVNULL,
+        )
+        for rank in "01"
+    ]
+    assert [task.wait() for task in tasks] == [0, 0]
+    for rank in "01":
+        with monkeypatch.context() as task:
+            for name, value in dict(variables, RANK=rank, LOCAL_RANK=rank).items():
+                task.setenv(name, value)
+            assert main([*denoise, "in turn"]) == 0
     for started in ("together", "in turn"):
-        tasks = []
-        for rank in "01":
-            variables = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2")
-            variables.update(MASTER_ADDR="localhost", MASTER_PORT="1", OMP_NUM_THREADS="1")
-            tasks.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "f2fd_core", *denoise, started],
-                    env=dict(os.environ, **variables),
-                    stderr=subprocess.DEVNULL,
-                )
-            )
-            if started == "in turn":
-                tasks[-1].wait()
-        assert [task.wait() for task in tasks] == [0, 0]
         found = starfile.read(f"{started}/tomograms.star")["rlnTomoReconstructedTomogramDenoised"]
         assert list(found) == [f"{started}/TS_{seed}_denoised.mrc" for seed in (1, 2)]
     # Neither is the STAR file itself replaced, nor one that is there.

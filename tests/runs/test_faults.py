@@ -689,18 +689,18 @@ def test_a_whole_run_that_is_ended_can_be_finished(small, tmp_path):
         options = ["--steps", 6, "--threads", 1, "--device", "cpu"]
         return ["run", *paths, "--train-on", paths[0], "--output", output, *options, *more]
 
-    finish(command(tmp_path / "whole"), tmp_path)
+    finish(command(tmp_path / "whole"), tmp_path, pictures=False)
     out = tmp_path / "ended"
-    run = Run(command(out), tmp_path)
+    run = Run(command(out), tmp_path, pictures=False)
     run.until(lambda: "step/s" in run.output())
     assert run.end(signal.SIGKILL)
     assert_whole(out)
-    run = Run(command(out, "--resume"), tmp_path)
+    run = Run(command(out, "--resume"), tmp_path, pictures=False)
     run.until(lambda: "tomogram 2 of 3" in run.output())
     assert run.end(signal.SIGKILL)
     assert_whole(out)
     assert not (out / "overview.html").exists()
-    finish(command(out, "--resume"), tmp_path)
+    finish(command(out, "--resume"), tmp_path, pictures=False)
     assert_whole(out)
     assert_same_weights(out / "training" / "model.pt", tmp_path / "whole" / "training" / "model.pt")
     for name in ("tomogram", "odd", "even"):

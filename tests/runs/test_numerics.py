@@ -59,6 +59,8 @@ EXTREMES = {
         np.float32
     ),
 }
+DRAWN = ("1e-30", "1e30", "beads", "constant sections", "one voxel")
+"""Those of which pictures are drawn, too, since their grey values are out of the ordinary."""
 
 
 @pytest.mark.slow
@@ -70,8 +72,11 @@ EXTREMES = {
 )
 @pytest.mark.parametrize(
     ("kind", "precision"),
-    [pytest.param(kind, "float32", marks=pytest.mark.pictures) for kind in EXTREMES]
-    + [(kind, "bfloat16") for kind in ("1e-30", "1e30", "beads", "padded", "one voxel")],
+    [
+        pytest.param(kind, "float32", marks=[pytest.mark.pictures] if kind in DRAWN else [])
+        for kind in EXTREMES
+    ]
+    + [(kind, "bfloat16") for kind in ("1e-30", "beads", "one voxel")],
 )
 def test_extreme_tomograms_stay_finite(kind, precision, small, tmp_path):
     values = EXTREMES[kind](data(small["tomogram"]), np.random.default_rng(0))

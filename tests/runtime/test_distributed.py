@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from conftest import TINY, data
+from conftest import TINY, data, fork
 
 from f2fd_core import TrainConfig, UserError, train
 from f2fd_core.commands import train as training
@@ -45,8 +45,10 @@ def run(small, output, **options):
 def one_and_two(small, tmp_path_factory):
     """Folders of the same training by one process and by two."""
     folders = [tmp_path_factory.mktemp("devices") for _ in range(2)]
-    for folder, device in zip(folders, ("cpu", "cpu,cpu")):
-        run(small, folder, device=device)
+    with pytest.MonkeyPatch.context() as patch:
+        fork(patch)
+        for folder, device in zip(folders, ("cpu", "cpu,cpu")):
+            run(small, folder, device=device)
     return folders
 
 
@@ -65,15 +67,7 @@ def test_processes_agree_on_the_contrast(phantom, write, tmp_path, forked):
     """Where matter is bright, all invert the network that has learned from dark matter."""
     bright = {"tomogram": write(-data(phantom["tomogram"]))}
     for name, device in (("one", "cpu"), ("two", "cpu,cpu")):
-        run(
-            bright,
-            tmp_path / name,
-            device=device,
-            features=0,
-            steps=2,
-            patch_size=32,
-            start="shapes",
-        )
+        run(bright, tmp_path / name, device=device, features=0, steps=2, start="shapes")
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
     before = checkpoint.load(PRETRAINED)["model"]["last.3.weight"]
     after = checkpoint.load(str(tmp_path / "two" / "model.pt"))["model"]["last.3.weight"]
