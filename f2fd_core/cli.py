@@ -43,11 +43,10 @@ def _parsers():
             command.add_argument(
                 "--config",
                 metavar="FILE",
-                help="JSON file with any of these parameters; options given beside it win",
+                help="JSON file with any of these parameters; options override it",
             )
-        add_arguments(command, config_class)
-        if "tomograms" in config_class.__dataclass_fields__:
-            add_arguments(command, config.ProjectConfig)
+        projects = "tomograms" in config_class.__dataclass_fields__
+        add_arguments(command, config_class, *([config.ProjectConfig] if projects else []))
         if config_class is config.TrainConfig:
             for gone in config.GONE:  # so that commands of earlier versions go on working
                 command.add_argument(

@@ -1,6 +1,7 @@
 """The arguments of the command line, one for every field of a configuration class."""
 
 import argparse
+import itertools
 
 from f2fd_core.config.aliases import names_before
 from f2fd_core.config.parameter import UserError, flag, item_type, parameters
@@ -51,13 +52,13 @@ def _number(kind, zero):
     return convert
 
 
-def add_arguments(parser, config_class):
-    """Give the parser one argument for every field of a configuration class.
+def add_arguments(parser, *config_classes):
+    """Give the parser one argument for every field of the configuration classes.
 
     Absent options are absent from the namespace, so that a preset or a file can supply them.
     """
     groups = {}
-    for name, kind, default, spec in parameters(config_class):
+    for name, kind, default, spec in itertools.chain(*map(parameters, config_classes)):
         group = groups.setdefault(spec.section, None) or parser.add_argument_group(spec.section)
         groups[spec.section] = group
         item = item_type(kind)

@@ -46,8 +46,8 @@ class CheckConfig(shared.ModelConfig):
     tilt_range: float = shared.tilt_range()
     rescale: bool = shared.rescale(
         "Resample tomograms whose voxel size differs by more than 10 % from that of the model's "
-        "training to that one, in Fourier space, as denoising with --rescale does. All is measured "
-        "at that voxel size; the maps are on the tomogram's own grid."
+        "training to that one, in Fourier space, as denoising with --rescale does. Everything is "
+        "measured at that voxel size; the maps are on the tomogram's own grid."
     )
     tile_size: int = param(
         0,

@@ -57,7 +57,7 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
     rescale: bool = shared.rescale(
         "Resample tomograms whose voxel size differs by more than 10 % from that of the model's "
         "training to that one, in Fourier space, and the results back to the tomogram's. Where the "
-        "model's voxels are the larger ones, the finest details are left out of the result."
+        "model's voxels are larger, the finest details are missing from the result."
     )
 
     predictions: int = prediction.predictions()
@@ -130,7 +130,7 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
         False,
         "Skip finished",
         "Skip tomograms whose denoised file exists. If one was made by "
-        "another model, of another tomogram or with other settings, the run is refused.",
+        "another model, from another tomogram or with other settings, the run is refused.",
         RUN,
     )
     overwrite: bool = shared.overwrite()

@@ -26,7 +26,7 @@ EXCLUSIVE = {"resume": {"overwrite": False}, "overwrite": {"resume": False}}
 def tomograms(help):
     """The tomograms of a command, with its own ``help``."""
     named = (
-        "Files, folders, patterns in quotes ('*.mrc'), lists (.txt, a path a line) or RELION's "
+        "Files, folders, patterns in quotes ('*.mrc'), lists (.txt, one path per line) or RELION's "
         "tomograms.star."
     )
     return param((), "Tomograms", f"{help} {named}", INPUT, positional=True)
@@ -131,9 +131,8 @@ def threads():
     return param(
         0,
         "CPU threads",
-        "CPU threads of the engine. 0: as many as the environment "
-        "variable OMP_NUM_THREADS says or, without it, all that the machine offers, "
-        "shared by the processes of a training.",
+        "CPU threads of the engine. 0: as many as the environment variable OMP_NUM_THREADS says "
+        "or, if it is not set, all that the machine offers, shared by the processes of a training.",
         RUN,
         ge=0,
         zero="all",
@@ -146,9 +145,9 @@ def precision():
         "auto",
         "Precision",
         "Arithmetic of the network.\n"
-        "auto: bfloat16 where the hardware has it, float32 elsewhere.\n"
-        "float32: the more precise.\n"
-        "bfloat16: the faster where the hardware has it.",
+        "auto: bfloat16 where the hardware supports it, float32 elsewhere.\n"
+        "float32: more precise.\n"
+        "bfloat16: faster where the hardware supports it.",
         RUN,
         choices=("auto", "float32", "bfloat16"),
         advanced=True,
@@ -160,10 +159,9 @@ def deterministic():
     return param(
         False,
         "Deterministic",
-        "Use only algorithms that give the same bits every time. "
-        "On the CPU that is so anyway; on a GPU it may be slower, and denoising also "
-        "needs a set tile size and number of predictions per batch, which its free memory "
-        "decides otherwise.",
+        "Use only algorithms that give the same bits every time, as the CPU always does. On a GPU "
+        "this may be slower, and denoising also needs a fixed tile size and number of predictions "
+        "per batch, which otherwise depend on its free memory.",
         RUN,
         advanced=True,
     )

@@ -62,7 +62,7 @@ class TrainConfig(shared.TomogramsConfig):
     """Train one model on one or several tomograms."""
 
     tomograms: Tuple[str, ...] = shared.tomograms(
-        "Tomograms to train on (MRC or OME-Zarr), of any and also of different sizes."
+        "Tomograms to train on (MRC or OME-Zarr), of any size; their sizes may differ."
     )
     output: str = param(
         "", "Output folder", "Folder for the model, checkpoints, log and pictures.", INPUT
@@ -70,24 +70,24 @@ class TrainConfig(shared.TomogramsConfig):
     ground_truth: Tuple[str, ...] = param(
         (),
         "Ground truth",
-        "Noise-free volumes, one a tomogram and in the same order. Used for "
+        "Noise-free volumes, one per tomogram and in the same order. Used for "
         "the scores in the log (SSIM, PSNR), never for training.",
         INPUT,
         advanced=True,
     )
     half_maps: Tuple[str, ...] = shared.half_maps(
-        "Two half-maps a tomogram (MRC), odd and even, in the tomograms' order. The noise is read "
-        "off their difference instead of being estimated, and the network learns from their mean "
-        "(perturbation noise_matched), or from one half to the other (noise2noise). The tomograms "
-        "themselves need not be given."
+        "Two half-maps per tomogram (MRC), odd and even, in the order of the tomograms. The noise "
+        "is measured from their difference instead of being estimated, and the network learns from "
+        "their mean (perturbation noise_matched), or to predict one half from the other "
+        "(noise2noise). The tomograms themselves are then optional."
     )
     sampling_masks: Tuple[str, ...] = param(
         (),
         "Sampling masks",
-        "Volumes (MRC, above 0.5 inside), one a tomogram and in the same order: the network learns "
-        "only from patches of which at least a twentieth is inside. This keeps empty regions out "
-        "of the training. auto: the slab in which the specimen lies, found in each tomogram by its "
-        "contrast and written to masks/ with a picture.",
+        "Volumes (MRC, above 0.5 inside), one per tomogram and in the same order: the network "
+        "learns only from patches of which at least a twentieth is inside. This keeps empty "
+        "regions out of the training. auto: the slab in which the specimen lies, found in each "
+        "tomogram by its contrast and written to masks/ with a picture.",
         INPUT,
         advanced=True,
     )
@@ -99,8 +99,9 @@ class TrainConfig(shared.TomogramsConfig):
     clip: bool = param(
         True,
         "Robust intensities",
-        "Standardise without slowly changing background, constant borders, beads, hot voxels and "
-        "vacuum. Off: by the mean and standard deviation of all voxels.",
+        "Leave slow changes of the background, constant borders, beads, hot voxels and vacuum out "
+        "of the standardisation. Off: standardise by the mean and standard deviation of all "
+        "voxels.",
         INPUT,
         advanced=True,
         original="clip",
@@ -118,18 +119,18 @@ class TrainConfig(shared.TomogramsConfig):
     initial_model: str = param(
         "",
         "Initial model",
-        "Model file to start from, trained on similar tomograms. It must have the network that is "
-        "chosen here.",
+        "Model file to start from, trained on similar tomograms. It must have the network chosen "
+        "here.",
         TRAINING,
         advanced=True,
     )
     start: str = param(
         "automatic",
         "Starting weights",
-        "Without an initial model.\n"
+        "What to start from without an initial model.\n"
         "automatic: pretrained for the perturbations noise_matched and noise2noise with the "
-        "unshuffled network "
-        "of 16 features and patches of at least 48, as in their own training, else random.\n"
+        "unshuffled network of 16 features and patches of at least 48 voxels, as in their own "
+        "training; otherwise random.\n"
         "random: random weights.\n"
         "pretrained: weights that come with F2Fd, trained to denoise simulated tomograms of random "
         "ellipsoids, solid and hollow (for the unshuffled network with 16 features); they save "
@@ -141,9 +142,9 @@ class TrainConfig(shared.TomogramsConfig):
         0,
         "Training steps",
         "Number of training steps (batches). 0: until the loss on parts that are kept out of the "
-        "training hardly falls (at most 5000 steps and 150 epochs, or 30 epochs from trained "
-        "weights); the best model is kept. If training brings no improvement, that is the one it "
-        "started from.",
+        "training hardly falls any more (at most 5000 steps and 150 epochs, or 30 epochs from "
+        "trained weights); the best model is kept. If training brings no improvement, that is what "
+        "it started from.",
         TRAINING,
         unit="steps",
         ge=0,
@@ -186,7 +187,7 @@ class TrainConfig(shared.TomogramsConfig):
         1,
         "Pairs per patch",
         "Perturbed pairs of each patch in a batch; the network sees "
-        "patches x pairs volumes a step.",
+        "patches x pairs volumes per step.",
         TRAINING,
         ge=1,
         le=1024,
@@ -220,9 +221,9 @@ class TrainConfig(shared.TomogramsConfig):
         "constant: stays, after a short rise.\n"
         "cosine: falls to zero along half a cosine, for a given number of steps.\n"
         "plateau: divided by 10 after 10 epochs without a lower loss (published).\n"
-        "settling: from random weights it rises to almost three times the learning rate within a "
-        "few steps and falls to it in a hundred or two (nearly constant where a tomogram is small "
-        "or low-passed); from weights that have learned before, two thirds of it, constant.",
+        "settling: from random weights, it rises to almost three times the learning rate within a "
+        "few steps and falls back to it within one or two hundred (nearly constant where a "
+        "tomogram is small or low-passed); from trained weights, constant at two thirds of it.",
         TRAINING,
         choices=("constant", "cosine", "plateau", "settling"),
         advanced=True,
@@ -261,7 +262,7 @@ class TrainConfig(shared.TomogramsConfig):
         0.0,
         "Total variation weight",
         "Weight of the anisotropic total variation of the "
-        "prediction in the loss. Above 0 smooths the result.",
+        "prediction in the loss. A value above 0 smooths the result.",
         TRAINING,
         ge=0,
         advanced=True,
@@ -310,7 +311,7 @@ class TrainConfig(shared.TomogramsConfig):
         "fourier_masks: drops blocks of Fourier coefficients and inverts signs (published).\n"
         "self2self: hides voxels and predicts them from the others.\n"
         "noise2void: replaces voxels by neighbours and predicts them.\n"
-        "noise2noise: no copies, one half-map predicts the other (as Cryo-CARE does).",
+        "noise2noise: makes no copies; predicts one half-map from the other (as cryoCARE does).",
         PERTURBATION,
         choices=PERTURBATIONS,
         original="dataset",
@@ -318,9 +319,9 @@ class TrainConfig(shared.TomogramsConfig):
     noise_scale: float = param(
         0.0,
         "Noise scale",
-        "This many times the tomogram's noise is added to the input, and 1 / this is subtracted "
-        "from the target. A lower value keeps more signal in the input; with a higher one a small "
-        "tomogram overfits later. 0: 0.75, and up to 1 the fewer Fourier coefficients the "
+        "How many times the tomogram's noise is added to the input; 1 / this is subtracted from "
+        "the target. A lower value keeps more signal in the input; with a higher one, a small "
+        "tomogram overfits later. 0: 0.75, rising to 1 the fewer Fourier coefficients the "
         "tomograms' noise fills.",
         PERTURBATION,
         ge=0,
@@ -384,7 +385,7 @@ class TrainConfig(shared.TomogramsConfig):
     mask_probability: float = param(
         0.5,
         "Mask probability",
-        "Probability that a block (of Fourier coefficients or, with points, of voxels) is dropped.",
+        "Probability that a block of Fourier coefficients or, in self2self, of voxels is dropped.",
         PERTURBATION,
         ge=0,
         lt=1,
@@ -406,7 +407,7 @@ class TrainConfig(shared.TomogramsConfig):
     block_size: int = param(
         8,
         "Block size",
-        "Side of the blocks (of Fourier coefficients or, with points, of voxels) "
+        "Side of the blocks of Fourier coefficients or, in self2self, of voxels "
         "that are kept or dropped together.",
         PERTURBATION,
         unit="(Fourier) voxels",
