@@ -28,6 +28,10 @@ class Table:
     def pytest_collection_modifyitems(self, items):
         for item in items:
             mark = item.get_closest_marker("reliability")
+            if mark and len(mark.args) != 2:
+                raise pytest.UsageError(
+                    f"{item.nodeid}: its mark does not say what it did, and how that ended"
+                )
             if mark:
                 self.marks[item.nodeid] = mark.args
 

@@ -533,7 +533,9 @@ def test_a_single_number_stands_for_a_list_of_one():
         SimulateConfig(tilt_range=True)
 
 
-@pytest.mark.reliability
+@pytest.mark.reliability(
+    "tilt ranges, steps and reconstructions that do not go together", "one sentence"
+)
 @pytest.mark.parametrize(
     ("values", "words"),
     [
