@@ -12,6 +12,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import tkinter
+from tkinter import ttk
 
 from PIL import Image
 
@@ -20,13 +22,16 @@ from f2fd_scipion.demo import PROJECT
 
 # (left, upper, right, lower) of what is kept of each screen of 1600 x 1000, and its colours.
 PARTS = {
-    "project": (0, 120, 900, 700),
-    "train": (115, 358, 980, 885),
-    "preview": (150, 0, 1600, 865),
-    "comparison": (395, 0, 1600, 570),
-    "check": (260, 0, 1600, 950),
+    "project": (0, 120, 1150, 900),
+    "train": (20, 420, 880, 945),
+    "preview": (20, 0, 1400, 985),
+    "comparison": (20, 0, 1230, 570),
+    "check": (20, 0, 1520, 990),
 }
 COLORS, WIDEST = 256, 1200
+TREE = 420  # pixels for the names of the protocols
+# Where windows are placed: a form, what it shows, and what it asks or says.
+FORM, SHOWN, SAID = "+20+420", "+20+0", "+760+600"
 
 
 def drive(folder, project):
@@ -34,7 +39,7 @@ def drive(folder, project):
     from matplotlib import pyplot
 
     from f2fd_scipion import protocols
-    from f2fd_scipion.tests.window import Driver
+    from f2fd_scipion.tests.window import DENOISE_GROUP, PAUSE, Driver
     from f2fd_scipion.wizards import F2FdPreviewWizard
 
     class Screens(Driver):
@@ -46,6 +51,9 @@ def drive(folder, project):
 
         def script(self):
             train, denoise, check = map(self.run, ("Train", "Denoise", "Check"))
+            self.show_protocols()
+            self.view._selectItemProtocol(denoise)
+            yield
             self.shot("project")
             inputs = dict(inTomos=train.inTomos.get())
             for name, protocol in (
@@ -62,6 +70,7 @@ def drive(folder, project):
                 ),
             ):
                 form = yield from self.form(protocol)
+                form.root.geometry(FORM)
                 yield
                 self.shot(name)
                 if name == "denoise":
@@ -73,19 +82,47 @@ def drive(folder, project):
                 ("check", check, "showPictures"),
             ):
                 viewer = yield from self.opened(self.view._analyzeResults, run, None)
+                viewer.root.geometry(FORM)
                 yield
                 viewer.visualizeDict[shown](shown)
                 yield
+                self.place_shown()
                 yield
-                self.shot(name)
+                if name == "check":
+                    self.when(self.dialogs, self.close_verdict)
+                    viewer.visualizeDict["showVerdict"]("showVerdict")
+                else:
+                    self.shot(name)
                 pyplot.close("all")
                 viewer.close()
 
+        def show_protocols(self):
+            found = self.widgets(self.root, tkinter.PanedWindow)
+            (panes,) = [each for each in found if not isinstance(each, ttk.PanedWindow)]
+            panes.sash_place(0, TREE, 1)
+            items, tree = self.listed(DENOISE_GROUP), self.view.protTree
+            tree.item(tree.parent(items[0]), open=True)
+            for item in (*tree.get_children(), items[-1]):
+                tree.see(item)
+
+        def place_shown(self):
+            pyplot.gcf().canvas.manager.window.wm_geometry(SHOWN)
+
+        def close_verdict(self):
+            self.dialogs()[0].geometry(SAID)
+            self.shot("check")
+            self.dialogs()[0]._handleResult(2)
+
         def use_preview(self):
+            self.dialogs()[0].geometry(SAID)
             self.dialogs()[0].button.invoke()
             self.when(lambda: hasattr(self.dialogs()[0], "shown"), self.close_preview)
 
         def close_preview(self):
+            self.place_shown()
+            self.root.after(PAUSE, self.finish_preview)
+
+        def finish_preview(self):
             self.shot("preview")
             self.dialogs()[0].shown.close()
             self.dialogs()[0]._handleResult(self.dialogs()[0].buttons[0][1])

@@ -57,12 +57,15 @@ class Driver:
                 self.root.after(PAUSE, advance)
             except StopIteration:
                 self.end("")
+            except Exception:
+                self.end(traceback.format_exc())
 
         self.root.after(4 * PAUSE, advance)
         self.window.show()
 
     def end(self, error):
         self.seen["error"] = error
+        print(error, end="", file=sys.stderr)
         with open(os.path.join(self.folder, "seen.json"), "w") as stream:
             json.dump(self.seen, stream)
         os._exit(bool(error))  # threads and windows of all kinds may be open
@@ -122,18 +125,23 @@ class Driver:
         else:
             self.end(f"nothing happened: {[str(dialog.title()) for dialog in self.dialogs()]}")
 
-    def tree(self):
-        """Names of the protocols that the tree lists under Tomograms > Denoise."""
+    def listed(self, names):
+        """The items below these names of the tree of protocols, one below the other."""
         tree = self.view.protTree
         items = tree.get_children()
-        for name in DENOISE_GROUP:
+        for name in names:
             items = [
                 child
                 for item in items
                 if tree.item(item, "text").strip() == name
                 for child in tree.get_children(item)
             ]
-        return [tree.item(item, "text").strip() for item in items]
+        return items
+
+    def tree(self):
+        """Names of the protocols that the tree lists under Tomograms > Denoise."""
+        tree = self.view.protTree
+        return [tree.item(item, "text").strip() for item in self.listed(DENOISE_GROUP)]
 
     def script(self):
         from f2fd_core.config.train import NETWORK_FEATURES

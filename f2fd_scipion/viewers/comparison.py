@@ -59,6 +59,7 @@ class Comparison(EmPlotter):
             self.figure.add_axes([0.22, 0.05, 0.6, 0.04]), "contrast", -2, 2, valinit=0
         )
         self.contrast.valtext.set_visible(False)
+        self.place.vline.set_visible(False)  # which would mark the first section
         self.direction = RadioButtons(self.figure.add_axes([0.02, 0.02, 0.08, 0.18]), DIRECTIONS)
         self.place.on_changed(lambda _: self.refresh())
         self.contrast.on_changed(lambda _: self.refresh())

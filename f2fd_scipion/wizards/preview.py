@@ -155,11 +155,9 @@ class PreviewDialog(Dialog):
             return
         self.button.configure(state=tk.NORMAL)
         if isinstance(self.outcome, tuple):
+            seconds = time.monotonic() - self.began
             self.message.configure(
-                text=(
-                    f"It took {time.monotonic() - self.began:.0f} seconds, most of which any part "
-                    "takes."
-                )
+                text=f"This took {seconds:.0f} seconds, most of them to start up."
             )
             before, after, first = self.outcome
             self.shown = Comparison(before, after, title=f"{self.tsId.get()}, preview", first=first)
