@@ -7,29 +7,15 @@ import mrcfile
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, Memory, assert_same_weights, data, weights
-from skimage.filters import gaussian
+from conftest import TINY, assert_same_weights, data
 
-from f2fd_core import DenoiseConfig, TrainConfig, UserError, denoise, fourier, train
+from f2fd_core import DenoiseConfig, TrainConfig, UserError, denoise, train
 from f2fd_core.cli import main
 from f2fd_core.commands import train as training
-from f2fd_core.config import PRETRAINED, START_NETWORK
 from f2fd_core.data import mrc
-from f2fd_core.data.batches import batch_of
 from f2fd_core.evaluation.metrics import correlation
 from f2fd_core.network import checkpoint
-from f2fd_core.network.unet import UnshuffledUNet
-from f2fd_core.perturbation.real_space import Self2Self
-from f2fd_core.runtime import figures, run_folder
-from f2fd_core.training import schedule, state, trainer, writer
-from f2fd_core.training.schedule import (
-    FIRST_RATE,
-    HALVING_EPOCHS,
-    LEARNED_RATE,
-    WARMUP_STEPS,
-    Schedule,
-    course,
-)
+from f2fd_core.training import trainer, writer
 
 
 def test_outputs(tiny_model, phantom):
@@ -80,144 +66,6 @@ def test_outputs(tiny_model, phantom):
     assert [row["step"] for row in rows if row["explained_power"]] == ["5"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "options",
-    [
-        dict(perturbation="noise_matched", dropout=0.3),
-        dict(perturbation="fourier_masks", samples_per_patch=2, pool_size=5),
-    ],
-)
-def test_batches_prepared_in_the_background_are_the_same(phantom, tmp_path, options, monkeypatch):
-    for apart in (False, True):
-        monkeypatch.setattr(state, "runs_asynchronously", lambda device, apart=apart: apart)
-        train(
-            TrainConfig(
-                output=str(tmp_path / str(apart)),
-                tomograms=(phantom["tomogram"],),
-                **dict(TINY, **options),
-            )
-        )
-    assert_same_weights(tmp_path / "False" / "model.pt", tmp_path / "True" / "model.pt")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
-def test_compiled_equals_eager(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(UnshuffledUNet, "POOLINGS", 1)  # less to compile
-    options = dict(TINY, tomograms=(small["tomogram"],), precision="float32")
-    models = [
-        train(TrainConfig(output=str(tmp_path / str(compile)), compile=compile, **options))
-        for compile in (False, True)
-    ]
-    for name, eager in weights(models[0]).items():
-        torch.testing.assert_close(weights(models[1])[name], eager, rtol=1e-3, atol=1e-4)
-    results = [
-        denoise(
-            DenoiseConfig(
-                model=models[0],
-                tomograms=(small["tomogram"],),
-                output=str(tmp_path / (f"out{compile}")),
-                tile_size=32,
-                predictions=2,
-                compile=compile,
-            )
-        )[0]
-        for compile in (False, True)
-    ]
-    eager, compiled = (torch.from_numpy(data(path)) for path in results)
-    assert correlation(compiled, eager) > 0.999
-
-
-@pytest.mark.slow
-@pytest.mark.pictures
-@pytest.mark.parametrize(
-    "options",
-    [
-        dict(perturbation="noise_matched", schedule="cosine", dropout=0.3),
-        dict(perturbation="noise_matched", schedule="constant", dropout=0.0),
-        dict(
-            perturbation="fourier_masks",
-            schedule="plateau",
-            loss="l2norm",
-            samples_per_patch=2,
-            pool_size=5,
-        ),
-    ],
-)
-def test_resumed_equals_uninterrupted_bit_for_bit(small, tmp_path, options, capsys, monkeypatch):
-    monkeypatch.setattr(writer, "PAUSE_OF_DRAWING", 0)
-    for name in ("draw_loss", "draw_histogram", "draw_spectrum"):  # previews are compared
-        monkeypatch.setattr(figures, name, lambda *_: None)
-    options = dict(TINY, tomograms=(small["tomogram"],), checkpoint_every=3, seed=4, **options)
-    train(TrainConfig(output=str(tmp_path / "whole"), **options))
-    parts = tmp_path / "parts"
-    train(TrainConfig(output=str(parts), **options))
-    # As if killed after the first checkpoint: the rest of the log is there, the rest is not.
-    (parts / "checkpoints" / "step_00000006.pt").unlink()
-    (parts / "model.pt").unlink()
-    shutil.rmtree(parts / "previews")
-    train(TrainConfig(output=str(parts), resume=True, **options))
-    assert f"resuming from {parts / 'checkpoints' / 'step_00000003.pt'}" in capsys.readouterr().err
-    assert_same_weights(tmp_path / "whole" / "model.pt", parts / "model.pt")
-    logs = []
-    for folder in (tmp_path / "whole", parts):
-        with open(folder / "log.csv", newline="") as stream:
-            logs.append(
-                [(row["step"], row["loss"], row["learning_rate"]) for row in csv.DictReader(stream)]
-            )
-    assert logs[0] == logs[1]
-    for name in ("step_00000003.png", "step_00000006.png"):
-        assert (parts / "previews" / name).read_bytes() == (
-            tmp_path / "whole" / "previews" / name
-        ).read_bytes()
-
-
-@pytest.mark.parametrize(("earlier", "steps", "since"), [(9, 12, 2), (0, 0, 2), (9, 0, 6)])
-def test_the_best_model_is_resumed_as_it_was(earlier, steps, since, small, tmp_path):
-    """Only a number of steps that became automatic has not waited until then."""
-    options = dict(TINY, tomograms=(small["tomogram"],), output=str(tmp_path / "run"))
-    before = training.open_for_training(TrainConfig(**dict(options, steps=earlier)))
-    before.step = 6
-    before.best.update(1.0, 2.0, 2, before.model())
-    run_folder.prepare_folder(before.config)
-    training.Writer(before).save_checkpoint()
-    after = training.open_for_training(
-        TrainConfig(**dict(options, steps=steps, resume=True)), resumes=True
-    )
-    training.resume(after)
-    assert after.best.since == since
-    kept = {
-        name: value for name, value in vars(before.best).items() if name not in ("model", "since")
-    }
-    assert kept == {name: getattr(after.best, name) for name in kept}
-
-
-@pytest.mark.slow
-def test_a_stop_file_ends_the_training_with_a_model_and_resuming_goes_on(
-    phantom, tmp_path, monkeypatch
-):
-    options = dict(TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path / "stopped"))
-    asked = trainer.train_step
-
-    def ask_at_the_fifth(run):
-        if run.step == 4:
-            open(run_folder.stop_file(run.config.output), "w").close()
-        return asked(run)
-
-    os.makedirs(options["output"])
-    # One of an earlier run counts no more.
-    open(run_folder.stop_file(options["output"]), "w").close()
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer, "train_step", ask_at_the_fifth)
-        model = train(TrainConfig(**options))
-    assert checkpoint.load(model)["step"] == 5
-    assert not os.path.exists(run_folder.stop_file(options["output"]))
-    train(TrainConfig(resume=True, **options))
-    train(TrainConfig(**dict(options, output=str(tmp_path / "whole"))))
-    assert_same_weights(model, tmp_path / "whole" / "model.pt")
-
-
 def test_pictures_take_no_more_than_a_tenth_of_the_time(small, tmp_path, monkeypatch):
     """With a clock on which a step takes a second, and the pictures two."""
     seconds, drawn = [0.0], []
@@ -242,31 +90,6 @@ def test_pictures_take_no_more_than_a_tenth_of_the_time(small, tmp_path, monkeyp
         )
     )
     assert drawn == [1, 19, 26]
-
-
-def test_resume_can_lower_the_learning_rate(phantom, tmp_path, recwarn):
-    options = dict(
-        TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path), schedule="constant"
-    )
-    train(TrainConfig(**dict(options, learning_rate=1e-3)))
-    train(TrainConfig(**dict(options, steps=9, resume=True, learning_rate=1e-4)))
-    with open(tmp_path / "log.csv", newline="") as stream:
-        rates = [float(row["learning_rate"]) for row in csv.DictReader(stream)]
-    expected = [
-        rate * (step + 1) / WARMUP_STEPS for step, rate in enumerate(6 * [1e-3] + 3 * [1e-4])
-    ]
-    assert rates == pytest.approx(expected, rel=1e-3)
-    assert not [entry for entry in recwarn if "lr_scheduler" in str(entry.message)]
-
-
-def test_resume_refuses_other_settings(tiny_model, phantom):
-    before = [(tiny_model / name).read_bytes() for name in ("model.pt", "train.json")]
-    options = dict(TINY, tomograms=(phantom["tomogram"],), output=str(tiny_model), resume=True)
-    with pytest.raises(UserError, match="--features is 5; expected 8 as in"):
-        train(TrainConfig(**dict(options, features=5)))
-    with pytest.raises(UserError, match="the tomograms have shapes"):
-        train(TrainConfig(**dict(options, tomograms=(phantom["tomogram"], phantom["odd"]))))
-    assert [(tiny_model / name).read_bytes() for name in ("model.pt", "train.json")] == before
 
 
 def test_an_earlier_run_is_kept_unless_overwrite(phantom, tmp_path):
@@ -313,32 +136,6 @@ def test_ground_truth_scores_are_logged(phantom, tmp_path):
     # Scores only: the training itself is the same without it.
     train(TrainConfig(**dict(options, output=str(tmp_path / "without"))))
     assert_same_weights(tmp_path / "model.pt", tmp_path / "without" / "model.pt")
-
-
-def test_all_parts_of_a_patch_are_turned_alike():
-    """Inputs, targets, weights and truth; here the truth is the tomogram itself."""
-    torch.manual_seed(0)
-    volume = Memory(torch.randn(24, 32, 32))
-    config = TrainConfig(
-        perturbation="self2self",
-        patch_size=16,
-        patch_shift=0,
-        samples_per_patch=2,
-        augmentation="published",
-    )
-    perturbation = Self2Self(volume, config)
-    region = torch.from_numpy(volume.region((8, 4, 2), (16, 16, 16)))
-    unturned = []
-    for _ in range(20):
-        batch = batch_of(
-            [(0, (0, 0, 0)), (0, (8, 4, 2))], [volume], [perturbation], [volume], config
-        )
-        assert batch.inputs.shape == (4, 1, 16, 16, 16)
-        assert torch.equal(batch.targets, batch.truth)
-        assert torch.equal(batch.inputs, batch.targets * (1 - batch.weights))
-        assert torch.equal(batch.targets[2], batch.targets[3])
-        unturned.append(torch.equal(batch.targets[2, 0], region))
-    assert any(unturned) and not all(unturned)
 
 
 def test_ground_truth_of_another_size_is_refused(phantom, write, tmp_path):
@@ -437,18 +234,6 @@ def test_a_recorded_run_does_not_allow_to_replace_itself(tiny_model, phantom, tm
     (run / "train.json").write_text(TrainConfig(**recorded).to_json(), encoding="utf-8")
     assert main(["train", phantom["odd"], "--config", str(run / "train.json")]) == 2
     assert "run already holds a training" in capsys.readouterr().err
-    assert_same_weights(run / "model.pt", tiny_model / "model.pt")
-
-
-def test_a_model_without_checkpoints_is_not_resumed(tiny_model, phantom, tmp_path):
-    run = shutil.copytree(tiny_model, tmp_path / "run")
-    shutil.rmtree(run / "checkpoints")
-    with pytest.raises(UserError, match="model.pt is there, but no checkpoint to resume from"):
-        train(
-            TrainConfig(
-                **dict(TINY, tomograms=(phantom["tomogram"],), output=str(run), resume=True)
-            )
-        )
     assert_same_weights(run / "model.pt", tiny_model / "model.pt")
 
 
@@ -571,250 +356,6 @@ def test_published_network_and_masks_run_end_to_end(phantom, tmp_path):
     assert np.isfinite(mrc.open_volume(result).data).all()
 
 
-def largest_difference(one, other):
-    """Of two models' weights."""
-    one, other = weights(one), weights(other)
-    return max(float((one[name] - other[name]).abs().max()) for name in one)
-
-
-def test_training_starts_from_the_initial_model(tiny_model, small, tmp_path):
-    """Hardly moved, its weights are those of that model; without, they are far from them."""
-    initial = str(tiny_model / "model.pt")
-    options = dict(TINY, tomograms=(small["tomogram"],), steps=2, learning_rate=1e-5, seed=1)
-    fresh = train(TrainConfig(**dict(options, output=str(tmp_path / "fresh"))))
-    started = train(
-        TrainConfig(**dict(options, output=str(tmp_path / "started"), initial_model=initial))
-    )
-    assert 0 < largest_difference(started, initial) < 1e-4
-    assert largest_difference(fresh, initial) > 0.1
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (dict(features=5), "--features is 5; expected 8 as in the initial model "),
-        (
-            dict(network="published", features=4, patch_size=32),
-            "--network is published; expected unshuffled as in the initial model ",
-        ),
-    ],
-)
-def test_an_initial_model_with_another_network_is_refused(
-    tiny_model, small, tmp_path, options, words
-):
-    initial = str(tiny_model / "model.pt")
-    options = {**TINY, "tomograms": (small["tomogram"],), "initial_model": initial, **options}
-    with pytest.raises(UserError) as caught:
-        train(TrainConfig(output=str(tmp_path / "run"), **options))
-    assert words + initial in str(caught.value)
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.slow
-def test_training_starts_from_shapes(phantom, tmp_path):
-    """Hardly moved, its weights are those that come with F2Fd, which are the default network's."""
-    options = dict(
-        TINY,
-        tomograms=(phantom["tomogram"],),
-        steps=2,
-        learning_rate=1e-5,
-        features=0,
-        start="shapes",
-    )
-    started = train(TrainConfig(output=str(tmp_path / "started"), **options))
-    assert 0 < largest_difference(started, PRETRAINED) < 1e-4
-    _, config = checkpoint.restore(checkpoint.load(PRETRAINED), PRETRAINED)
-    assert (config.network, config.network_features()) == START_NETWORK
-    assert (TrainConfig().network, TrainConfig().network_features()) == START_NETWORK
-
-
-@pytest.mark.slow
-def test_what_has_learned_from_shapes_denoises_what_it_never_saw(phantom, tmp_path):
-    """A cell, better than the Gaussian filter that suits it best, also where matter is bright: the
-    network is inverted for that. Noise alone comes out nearly flat."""
-    clean, noisy = (torch.from_numpy(data(phantom[name])) for name in ("clean", "tomogram"))
-    noise = noisy - clean
-    found = {}
-    for name, volume in (("dark", noisy), ("bright", -noisy), ("noise", noise)):
-        path = str(tmp_path / (name + ".mrc"))
-        mrc.write_volume(path, volume.numpy(), 10.0)
-        options = dict(tomograms=(path,), device="cpu", output=str(tmp_path / name))
-        model = train(
-            TrainConfig(steps=1, learning_rate=1e-9, patch_size=32, start="shapes", **options)
-        )
-        (result,) = denoise(DenoiseConfig(model=model, **options))
-        found[name] = torch.from_numpy(data(result))
-    smoothed = max(
-        correlation(torch.from_numpy(gaussian(noisy.numpy(), sigma)), clean)
-        for sigma in (0.7, 1.0, 1.5, 2.0, 3.0)
-    )
-    assert correlation(found["dark"], clean) > smoothed + 0.05
-    torch.testing.assert_close(-found["bright"], found["dark"], rtol=0, atol=1e-4)
-    assert float(found["noise"].std() / noise.std()) < 0.15
-
-
-@pytest.mark.slow
-def test_a_training_that_harms_hands_out_what_it_began_with(phantom, tmp_path, monkeypatch, capsys):
-    """The learning rate is far too high: what comes out is what the start had known."""
-    monkeypatch.setattr(schedule, "LEARNED_RATE", 100.0)
-    options = dict(TINY, tomograms=(phantom["tomogram"],), features=0, start="shapes", steps=8)
-    path = train(TrainConfig(output=str(tmp_path), **options))
-    said = capsys.readouterr().err
-    assert "starting from weights that have learned to denoise simulated tomograms" in said
-    assert "did not make the network better" in said
-    state = checkpoint.load(path)
-    assert state["step"] == 0
-    begun = training.open_for_training(TrainConfig(output="unused", **options)).model()
-    for name, weight in begun.state_dict().items():
-        assert torch.equal(weight, state["model"][name])
-
-
-def test_noise_taken_for_too_much_is_lowered_where_the_network_shows_it(phantom):
-    """A network that turns the sign of half of what is added at high frequencies, and passes half
-    elsewhere."""
-    config = TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), output="unused"))
-    run = training.open_for_training(config)
-    (perturbation,) = run.perturbations
-    before = perturbation.noise.power.clone()
-    frequencies = fourier.grid_of((config.patch_size,) * 3).frequencies
-    high = frequencies > 0.3
-    trainer.lower_noise(run, perturbation, torch.where(high, -0.5, 0.5))
-    excess = 1.5 / (1 - 0.5 * perturbation.scale**2)
-    radius = fourier.radial_frequency(perturbation.noise.window)
-    there = before > 0
-    ratio, radius = perturbation.noise.power[there] / before[there], radius[there]
-    torch.testing.assert_close(
-        ratio[radius > 0.4], torch.full_like(ratio, 1 / excess)[radius > 0.4], rtol=1e-4, atol=0
-    )
-    torch.testing.assert_close(ratio[radius < 0.2], torch.ones_like(ratio)[radius < 0.2])
-    # It is part of the state, and lowering is not done twice.
-    other = training.open_for_training(config).perturbations[0]
-    other.load_state_dict(perturbation.state_dict())
-    torch.testing.assert_close(other.noise.power, perturbation.noise.power)
-
-
-def test_resuming_goes_on_from_the_checkpoint_not_from_the_initial_model(
-    tiny_model, small, tmp_path
-):
-    options = dict(TINY, tomograms=(small["tomogram"],), seed=1, schedule="constant")
-    whole = train(TrainConfig(output=str(tmp_path / "whole"), **options))
-    parts = tmp_path / "parts"
-    train(TrainConfig(**dict(options, output=str(parts), steps=3)))
-    resumed = train(
-        TrainConfig(
-            output=str(parts), resume=True, initial_model=str(tiny_model / "model.pt"), **options
-        )
-    )
-    assert_same_weights(resumed, whole)
-
-
-def test_a_run_can_be_replaced_by_one_that_starts_from_it(small, tmp_path):
-    """And a bad initial model is found before the earlier run is removed."""
-    options = dict(TINY, tomograms=(small["tomogram"],), output=str(tmp_path / "run"), steps=2)
-    first = train(TrainConfig(**options))
-    kept = shutil.copyfile(first, tmp_path / "first.pt")
-    options.update(overwrite=True, learning_rate=1e-5)
-    with pytest.raises(UserError, match="gone.pt does not exist"):
-        train(TrainConfig(initial_model=str(tmp_path / "gone.pt"), **options))
-    assert_same_weights(first, kept)
-    assert 0 < largest_difference(train(TrainConfig(initial_model=first, **options)), kept) < 1e-4
-
-
-def test_plateau_divides_the_rate_and_patience_stops():
-    network = torch.nn.Linear(1, 1)
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-    schedule = Schedule(optimizer, TrainConfig(schedule="plateau", stop_patience=15), 1000)
-    rates = []
-    for epoch in range(16):
-        schedule.after_step(1.0 if epoch else 2.0, epoch_ended=True)
-        rates.append(optimizer.param_groups[0]["lr"])
-    # Best at the second epoch, then ten flat ones are waited for.
-    assert rates[11] == pytest.approx(1e-3) and rates[12] == pytest.approx(1e-4)
-    assert not schedule.stops()
-    schedule.after_step(1.0, epoch_ended=True)
-    assert schedule.stops()
-
-
-def test_gradients_are_clipped_and_never_for_the_published_method(phantom, tmp_path):
-    """A clip of almost nothing leaves the steps, which are scale-free, but not the optimizer's
-    memory of the gradients."""
-    norms = {}
-    for clip in (0.0, 1e-3):
-        folder = tmp_path / str(clip)
-        train(
-            TrainConfig(
-                **dict(
-                    TINY,
-                    tomograms=(phantom["tomogram"],),
-                    output=str(folder),
-                    steps=1,
-                    gradient_clip=clip,
-                )
-            )
-        )
-        state = checkpoint.load(str(folder / "checkpoints" / "step_00000001.pt"))["optimizer"]
-        # After one step the mean is (1 - 0.9) times the gradient.
-        norms[clip] = float(
-            sum(
-                (10 * moment["momentum"]).square().sum() for moment in state["state"].values()
-            ).sqrt()
-        )
-    assert norms[1e-3] == pytest.approx(1e-3, rel=1e-3)
-    assert norms[0.0] > 2e-3
-    assert TrainConfig.create({"preset": "published"}).gradient_clip == 0
-
-
-def rates_of(haste=1.0, **options):
-    """Learning rates of 2000 steps, each over the one that is asked for."""
-    config = TrainConfig(steps=2000, learning_rate=1e-3, **options)
-    optimizer = torch.optim.Adam(torch.nn.Linear(1, 1).parameters(), lr=config.learning_rate)
-    schedule = Schedule(optimizer, config, config.steps, haste)
-    rates = []
-    for _ in range(config.steps):
-        rates.append(optimizer.param_groups[0]["lr"] / config.learning_rate)
-        optimizer.step()
-        schedule.after_step(1.0, epoch_ended=False)
-    return np.array(rates)
-
-
-@pytest.mark.parametrize(
-    ("schedule", "first", "last"),
-    [("constant", 1, 1), ("cosine", 1, 0), ("settling", FIRST_RATE, 1)],
-)
-def test_a_schedule_warms_up_and_then_never_rises(schedule, first, last):
-    rates = rates_of(schedule=schedule, start="random")
-    assert 0 < rates[0] < 0.2 * first
-    assert rates.max() == pytest.approx(first, rel=0.1)
-    assert np.argmax(rates) == WARMUP_STEPS - 1 and np.all(np.diff(rates[WARMUP_STEPS:]) <= 0)
-    assert rates[-1] == pytest.approx(last, abs=1e-3)
-
-
-def test_a_start_as_fast_as_the_noise_is_enough_for():
-    highest = [
-        rates_of(haste, schedule="settling", start="random").max() for haste in (0.0, 0.5, 1.0)
-    ]
-    assert highest[0] == 1 and highest[1] == pytest.approx((highest[0] + highest[2]) / 2)
-
-
-def test_a_small_tomogram_is_not_learned_in_haste(tiny_model):
-    with open(str(tiny_model / "log.csv"), newline="") as stream:
-        rates = [float(row["learning_rate"]) for row in csv.DictReader(stream)]
-    rate = TrainConfig().learning_rate
-    assert rates == pytest.approx([rate * (step + 1) / WARMUP_STEPS for step in range(len(rates))])
-
-
-@pytest.mark.parametrize("options", [dict(initial_model="model.pt"), dict(start="shapes")])
-def test_what_a_network_knows_is_not_lost_in_a_fast_start(options):
-    """From weights that have learned before, the rate is lower throughout."""
-    onwards = rates_of(schedule="settling", **options)
-    np.testing.assert_allclose(onwards, LEARNED_RATE * rates_of(schedule="constant"), rtol=1e-5)
-    # More epochs overfit a small tomogram: with them the rate falls.
-    falling = course(TrainConfig(schedule="settling", **options), 100, 1.0, epoch=4)
-    assert falling(HALVING_EPOCHS * 4) == pytest.approx(LEARNED_RATE / 2)
-    assert falling(9 * HALVING_EPOCHS * 4) == pytest.approx(LEARNED_RATE / 10)
-    assert np.all(onwards < rates_of(0.0, schedule="settling", start="random"))
-
-
 def test_the_bar_the_device_and_the_noise_scale_are_announced(phantom, tmp_path, capsys):
     train(TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path / "a"))))
     told = capsys.readouterr().err
@@ -836,35 +377,3 @@ def test_unwritable_output_folder(phantom, tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match="output folder"):
         train(TrainConfig(tomograms=(phantom["tomogram"],), output=str(tmp_path / "a")))
-
-
-def test_resuming_needs_no_initial_model(tiny_model, small, tmp_path):
-    """It may be gone: all that it knew is in the checkpoint, and the rate is as it was."""
-    initial = shutil.copyfile(tiny_model / "model.pt", tmp_path / "initial.pt")
-    options = dict(TINY, tomograms=(small["tomogram"],), initial_model=str(initial))
-    whole = train(TrainConfig(output=str(tmp_path / "whole"), **options))
-    parts = tmp_path / "parts"
-    train(TrainConfig(**dict(options, output=str(parts), steps=3)))
-    os.remove(initial)
-    assert_same_weights(train(TrainConfig(output=str(parts), resume=True, **options)), whole)
-    with pytest.raises(UserError, match="initial.pt does not exist"):
-        train(TrainConfig(output=str(tmp_path / "new"), resume=True, **options))
-
-
-def test_too_little_gpu_memory_for_a_step_is_reported(small, tmp_path, monkeypatch):
-    def take_step(run):
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(trainer, "train_step", take_step)
-    with pytest.raises(
-        UserError,
-        match="for a step of 6 patches of 16 voxels; expected a smaller "
-        "--batch-size, --samples-per-patch or --patch-size",
-    ):
-        train(
-            TrainConfig(
-                **dict(
-                    TINY, tomograms=(small["tomogram"],), output=str(tmp_path), samples_per_patch=3
-                )
-            )
-        )

@@ -1,0 +1,126 @@
+"""What a training starts from, and what that knows."""
+
+import shutil
+
+import pytest
+import torch
+from conftest import TINY, assert_same_weights, data, weights
+from skimage.filters import gaussian
+
+from f2fd_core import DenoiseConfig, TrainConfig, UserError, denoise, train
+from f2fd_core.commands import train as training
+from f2fd_core.config import PRETRAINED, START_NETWORK
+from f2fd_core.data import mrc
+from f2fd_core.evaluation.metrics import correlation
+from f2fd_core.network import checkpoint
+from f2fd_core.training import schedule
+
+
+def largest_difference(one, other):
+    """Of two models' weights."""
+    one, other = weights(one), weights(other)
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+def test_training_starts_from_the_initial_model(tiny_model, small, tmp_path):
+    """Hardly moved, its weights are those of that model; without, they are far from them."""
+    initial = str(tiny_model / "model.pt")
+    options = dict(TINY, tomograms=(small["tomogram"],), steps=2, learning_rate=1e-5, seed=1)
+    fresh = train(TrainConfig(**dict(options, output=str(tmp_path / "fresh"))))
+    started = train(
+        TrainConfig(**dict(options, output=str(tmp_path / "started"), initial_model=initial))
+    )
+    assert 0 < largest_difference(started, initial) < 1e-4
+    assert largest_difference(fresh, initial) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(features=5), "--features is 5; expected 8 as in the initial model "),
+        (
+            dict(network="published", features=4, patch_size=32),
+            "--network is published; expected unshuffled as in the initial model ",
+        ),
+    ],
+)
+def test_an_initial_model_with_another_network_is_refused(
+    tiny_model, small, tmp_path, options, words
+):
+    initial = str(tiny_model / "model.pt")
+    options = {**TINY, "tomograms": (small["tomogram"],), "initial_model": initial, **options}
+    with pytest.raises(UserError) as caught:
+        train(TrainConfig(output=str(tmp_path / "run"), **options))
+    assert words + initial in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_training_starts_from_shapes(phantom, tmp_path):
+    """Hardly moved, its weights are those that come with F2Fd, which are the default network's."""
+    options = dict(
+        TINY,
+        tomograms=(phantom["tomogram"],),
+        steps=2,
+        learning_rate=1e-5,
+        features=0,
+        start="shapes",
+    )
+    started = train(TrainConfig(output=str(tmp_path / "started"), **options))
+    assert 0 < largest_difference(started, PRETRAINED) < 1e-4
+    _, config = checkpoint.restore(checkpoint.load(PRETRAINED), PRETRAINED)
+    assert (config.network, config.network_features()) == START_NETWORK
+    assert (TrainConfig().network, TrainConfig().network_features()) == START_NETWORK
+
+
+@pytest.mark.slow
+def test_what_has_learned_from_shapes_denoises_what_it_never_saw(phantom, tmp_path):
+    """A cell, better than the Gaussian filter that suits it best, also where matter is bright: the
+    network is inverted for that. Noise alone comes out nearly flat."""
+    clean, noisy = (torch.from_numpy(data(phantom[name])) for name in ("clean", "tomogram"))
+    noise = noisy - clean
+    found = {}
+    for name, volume in (("dark", noisy), ("bright", -noisy), ("noise", noise)):
+        path = str(tmp_path / (name + ".mrc"))
+        mrc.write_volume(path, volume.numpy(), 10.0)
+        options = dict(tomograms=(path,), device="cpu", output=str(tmp_path / name))
+        model = train(
+            TrainConfig(steps=1, learning_rate=1e-9, patch_size=32, start="shapes", **options)
+        )
+        (result,) = denoise(DenoiseConfig(model=model, **options))
+        found[name] = torch.from_numpy(data(result))
+    smoothed = max(
+        correlation(torch.from_numpy(gaussian(noisy.numpy(), sigma)), clean)
+        for sigma in (0.7, 1.0, 1.5, 2.0, 3.0)
+    )
+    assert correlation(found["dark"], clean) > smoothed + 0.05
+    torch.testing.assert_close(-found["bright"], found["dark"], rtol=0, atol=1e-4)
+    assert float(found["noise"].std() / noise.std()) < 0.15
+
+
+@pytest.mark.slow
+def test_a_training_that_harms_hands_out_what_it_began_with(phantom, tmp_path, monkeypatch, capsys):
+    """The learning rate is far too high: what comes out is what the start had known."""
+    monkeypatch.setattr(schedule, "LEARNED_RATE", 100.0)
+    options = dict(TINY, tomograms=(phantom["tomogram"],), features=0, start="shapes", steps=8)
+    path = train(TrainConfig(output=str(tmp_path), **options))
+    said = capsys.readouterr().err
+    assert "starting from weights that have learned to denoise simulated tomograms" in said
+    assert "did not make the network better" in said
+    state = checkpoint.load(path)
+    assert state["step"] == 0
+    begun = training.open_for_training(TrainConfig(output="unused", **options)).model()
+    for name, weight in begun.state_dict().items():
+        assert torch.equal(weight, state["model"][name])
+
+
+def test_a_run_can_be_replaced_by_one_that_starts_from_it(small, tmp_path):
+    """And a bad initial model is found before the earlier run is removed."""
+    options = dict(TINY, tomograms=(small["tomogram"],), output=str(tmp_path / "run"), steps=2)
+    first = train(TrainConfig(**options))
+    kept = shutil.copyfile(first, tmp_path / "first.pt")
+    options.update(overwrite=True, learning_rate=1e-5)
+    with pytest.raises(UserError, match="gone.pt does not exist"):
+        train(TrainConfig(initial_model=str(tmp_path / "gone.pt"), **options))
+    assert_same_weights(first, kept)
+    assert 0 < largest_difference(train(TrainConfig(initial_model=first, **options)), kept) < 1e-4
