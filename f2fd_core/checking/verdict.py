@@ -97,13 +97,13 @@ def _right(numbers):
     source = (
         "half-maps"
         if numbers["half_maps"]
-        else "what several networks leave of the tomogram, since there are no half-maps"
+        else "what several networks remove, since there are no half-maps"
     )
     return (
         _mark(value["estimate"] < POOR or _invented(numbers)[0] == "red", value["estimate"] < FAIR),
         (
             f"The correlation with the truth is {_range(value)}, and the Fourier shell correlation "
-            f"is above 0.5 {where}; the noise is known by {source}."
+            f"is above 0.5 {where}; the noise is known from {source}."
         ),
         (
             f"yellow: a correlation below {FAIR:g}; red: below {POOR:g}, or a red mark for what is "

@@ -46,7 +46,7 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
         "", "Output folder", "Folder for the denoised tomograms and pictures.", INPUT
     )
     half_maps: Tuple[str, ...] = shared.half_maps(
-        "Two half-maps a tomogram, odd and even, to denoise in its place: models of the "
+        "Two half-maps per tomogram, odd and even, to denoise in its place: models of the "
         "perturbation noise_matched denoise their mean; noise2noise models denoise both and "
         "average. The result has the tomogram's name if that is given, else the odd half's."
     )
