@@ -265,7 +265,7 @@ def run_denoising(argv=None):
 
 def run_lamella(argv=None):
     """The same on the real cell: trained on the even halves of five boxes, scored against the odd
-    ones as benchmarks/lamella.py does it.
+    ones as benchmarks/real.py does it.
 
         python benchmarks/rotations.py lamella FOLDER [--seeds 0 ...]
     """
