@@ -9,6 +9,7 @@ The first may be left out.
 
 import contextlib
 import functools
+import math
 import os
 import sys
 import time
@@ -37,7 +38,7 @@ from f2fd_core.noise import (
 from f2fd_core.perturbation.noise_matched import NoiseMatched
 from f2fd_core.runtime.device import prepare_cpu
 from f2fd_core.runtime.run_folder import prepare_folder
-from f2fd_core.training import optimizer, schedule
+from f2fd_core.training import optimizer, schedule, teaching
 
 SHAPE = (64, 128, 128)
 TRUE, OF_DIFFERENCE = "true spectrum", "spectrum of the half-maps' difference"
@@ -57,6 +58,8 @@ VARIANTS = {
     "noise scale 0.75": {"noise_scale": 0.75},
     "noise scale 0.5": {"noise_scale": 0.5},
     "noise scale 0.35": {"noise_scale": 0.35},
+    "no lessons": {"lessons": math.inf},
+    "half of the patches are lessons": {"lessons": 2},
     "random weights": {"start": "random"},
     "constant rate": {"schedule": "constant"},
     "half the rate for what has learned": {"learned_rate": schedule.LEARNED_RATE / 2},
@@ -86,6 +89,7 @@ VARIANTS = {
 CONSTANTS = {
     "poolings": (UnshuffledUNet, "POOLINGS"),
     "last": (UnshuffledUNet, "LAST"),
+    "lessons": (teaching, "EVERY"),
     "learned_rate": (schedule, "LEARNED_RATE"),
     "momentum": (optimizer, "MOMENTUM"),
 }

@@ -126,4 +126,13 @@
   year = {2004},
   doi = {https://doi.org/10.1109/TIP.2003.819861}
 }
+
+@inproceedings{Zhang2022,
+  title = {IDR: Self-Supervised Image Denoising via Iterative Data Refinement},
+  author = {Zhang, Yi and Li, Dasong and Law, Ka Lung and Wang, Xiaogang and Qin, Hongwei and
+            Li, Hongsheng},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
+  year = {2022},
+  url = {https://arxiv.org/abs/2111.14358}
+}
 """

@@ -8,7 +8,7 @@ from pyworkflow.object import Boolean, Float, Integer, String
 from f2fd_core.config import TrainConfig
 
 CITATIONS = {
-    "noise_matched": ("Lehtinen2018", "Pang2021"),
+    "noise_matched": ("Lehtinen2018", "Pang2021", "Zhang2022"),
     "fourier_masks": ("Lehtinen2018", "Quan2020"),
     "self2self": ("Quan2020",),
     "noise2void": ("Krull2019",),

@@ -61,13 +61,15 @@ def sampled_patches(config, volumes, masks):
 class Batch(NamedTuple):
     """What a step learns from, each (patches x pairs, 1, Z, Y, X).
 
-    ``weights`` and the ground ``truth`` are None where there are none.
+    ``weights`` and the ground ``truth`` are None where there are none, and so are the noise
+    ``scales``, which broadcast with the rest, see :class:`~f2fd_core.perturbation.base.Pairs`.
     """
 
     inputs: torch.Tensor
     targets: torch.Tensor
     weights: Optional[torch.Tensor]
     truth: Optional[torch.Tensor]
+    scales: Optional[torch.Tensor]
 
 
 def batch_of(patches, volumes, perturbations, truths, config, held_out=None, randoms=None):
@@ -95,12 +97,13 @@ def batch_of(patches, volumes, perturbations, truths, config, held_out=None, ran
         if truths:
             truth = to_device(torch.from_numpy(truths[index].region(start, side)), device)
             truth = truth.expand(count, *side)
-        parts = Batch(pairs.inputs, pairs.targets, pairs.weights, truth)
+        scale = pairs.scale and torch.full((count, 1, 1, 1), pairs.scale, device=device)
+        parts = pairs.inputs, pairs.targets, pairs.weights, truth
         stack = turned(
             torch.stack([part for part in parts if part is not None]), volumes[index].axes
         )
         given = iter(augment(stack, config.augmentation, random))
-        stacks.append([part if part is None else next(given) for part in parts])
+        stacks.append([part if part is None else next(given) for part in parts] + [scale])
     return Batch._make(
         None if parts[0] is None else torch.cat(parts).unsqueeze(1) for parts in zip(*stacks)
     )

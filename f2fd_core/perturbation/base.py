@@ -14,11 +14,13 @@ class Pairs(NamedTuple):
     """Inputs and targets of one region, each (count, Z, Y, X).
 
     ``weights``, of the same shape, are the voxels' weights in the loss; None: all alike.
+    ``scale``: the noise scale a of pairs (X + a n, X - n / a), n synthetic noise; None: of others.
     """
 
     inputs: torch.Tensor
     targets: torch.Tensor
     weights: Optional[torch.Tensor] = None
+    scale: Optional[float] = None
 
 
 class Perturbation:

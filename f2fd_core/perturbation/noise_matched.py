@@ -81,7 +81,7 @@ class NoiseMatched(Perturbation):
 
     def pairs(self, start, size, count, random=GLOBAL):
         region, noise = self._region(start, size), self._noise(start, size, count, random)
-        return Pairs(region + self.scale * noise, region - noise / self.scale)
+        return Pairs(region + self.scale * noise, region - noise / self.scale, scale=self.scale)
 
     def copies(self, start, size, count, first=0, random=GLOBAL):
         """``count`` perturbed copies of a region, (count, Z, Y, X)."""

@@ -16,6 +16,7 @@ from f2fd_core.runtime.device import autocast, seed_dropout
 from f2fd_core.runtime.randomness import derived_seed
 from f2fd_core.training.state import STEP_STREAM
 from f2fd_core.training.stopping import CHECK_EVERY
+from f2fd_core.training.teaching import taught
 from f2fd_core.training.validation import noise_factors
 
 # So often (steps) several processes look for the file that ends a training.
@@ -64,7 +65,7 @@ def fit(training, writer=None):
 def train_step(training):
     """One step of the optimizer; returns its loss, learning rate, voxels and scores."""
     config, group, device, step = training.config, training.group, training.device, training.step
-    batch = training.prefetcher.get(step)
+    batch = taught(training, training.prefetcher.get(step))
     if (step + 1) % CHECK_EVERY:  # a validation may change the noise
         training.prefetcher.prefetch(step + 1)
     seed_dropout(device, derived_seed(config.seed, STEP_STREAM, step, group.rank))

@@ -140,12 +140,16 @@ class ValidationCubes:
     def _stein(self, predict, perturbations, random, patches, inner):
         """Stein's estimate of the error (Ann. Stat. 9 (1981) 1135), up to the noise's own power.
 
-        It is <|f(X) - X|²> + 2 C: C, the covariance of output and noise, is the response t(k) to a
-        little synthetic noise, f(X + εn) - f(X - εn), times the noise's power, summed over the
-        Fourier shells. (To as much noise as copies have, networks that adapt to it respond less.)
-        The error of a network that does its best is C itself, and the signal what is explained and
-        that: <X²> - <|f(X) - X|²> - C. The power less the noise's would be worth nothing, since of
-        the noise, which is most of it, some hundredths are never known.
+        It is <|f(Y) - X|²> + 2 C, for copies Y of the tomogram X: C, the covariance of output and
+        the noise of X, is the response t(k) to a little synthetic noise, f(Y + εn) - f(Y - εn),
+        times the noise's power, summed over the Fourier shells. (To more, networks that adapt to
+        it respond less.) Of X itself, the estimate would fall short by as much more as a network
+        passes of what is not known of the noise, and lessons make it pass less there than in
+        copies: the better network would have the higher estimate.
+        The error of a network that does its best is its response to all noise of Y, (1 + a²) C with
+        the noise scale a, and the signal <X²> - <|f(Y) - X|²> - (1 - a²) C. The power less the
+        noise's would be worth nothing, since of the noise, which is most of it, some hundredths are
+        never known.
         """
         size = (self.patch_size,) * 3
         grid = fourier.grid_of(size)
@@ -156,8 +160,9 @@ class ValidationCubes:
         for index, start in patches:
             perturbation = perturbations[index]
             region = perturbation.copies_of_itself(start, size)
-            added = PROBE * (perturbation.copies(start, size, 1, 0, random) - region)
-            inputs = torch.cat([region, region + added, region - added])
+            copy, other = (perturbation.copies(start, size, 1, 0, random) for _ in range(2))
+            added = PROBE * (other - region)
+            inputs = torch.cat([copy, copy + added, copy - added])
             outputs = predict(inputs, perturbation.axes)
             residual += float((outputs[:1] - region)[inner].square().mean())
             power += float(region[inner].square().mean())
@@ -175,19 +180,21 @@ class ValidationCubes:
             given = square / count
             known = given > LEAST_GIVEN * given.max()
             responses[index] = torch.where(known, cross / square.clamp(min=1e-30), 0.0)
-        covariance = 0.0
+        covariance = best = 0.0
         for index, _ in patches:
             noise = perturbations[index].noise
             level = np.interp(
                 grid.frequencies, fourier.grid_of(noise.window).frequencies, noise.lower
             )
-            covariance += float(
+            of_tomogram = float(
                 (responses[index] * torch.from_numpy(level) * count).sum() / count.sum()
             )
+            covariance += of_tomogram
+            best += (1 + perturbations[index].scale ** 2) * of_tomogram
         count = max(len(patches), 1)
         return Validation(
             (residual + 2 * covariance) / count,
             power / count,
-            (power - residual - covariance) / count,
+            (power - residual - 2 * covariance + best) / count,
             responses,
         )

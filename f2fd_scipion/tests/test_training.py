@@ -534,7 +534,7 @@ class TestF2FdTraining(project.ProjectTests):
         train.model.setInfo({"step": 6, "voxel_size": 8.0, "config": config.to_dict()})
         denoise = self.newProtocol(ProtF2FdDenoise, inModel=train.model)
         self.assertEqual(denoise._citations(), ["F2Fd", "Krull2019", "Tegunov2019"])
-        self.assertEqual(self.train._citations(), ["F2Fd", "Lehtinen2018", "Pang2021"])
+        self.assertEqual(self.train._citations(), ["F2Fd", "Lehtinen2018", "Pang2021", "Zhang2022"])
         train.initialModel.set(None)
         train.model.setInfo({"step": 6, "voxel_size": 8.0, "config": TrainConfig().to_dict()})
         for told in (train.methods()[0], " ".join(train.summary())):
