@@ -45,7 +45,7 @@ from f2fd_core.training.stopping import CHECK_EVERY
 from f2fd_core.training.trainer import fit
 from f2fd_core.training.writer import Writer
 
-SHAPE, LARGER = (64, 96, 96), (64, 128, 128)
+SHAPE = (64, 128, 128)
 # The cases that need no real data.
 SIMULATED = [name for name in BENCHMARK_CASES if name != "real-noise"]
 CASES = (
@@ -271,7 +271,7 @@ def run_curve(argv=None):
     true correlation and SSIM of the denoised tomogram; then the best step by either, and where the
     rule stops.
     """
-    parser = harness.parser(run_curve, ["cell"], [1], LARGER)
+    parser = harness.parser(run_curve, ["cell"], [1], SHAPE)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--start", default=TrainConfig.start)
     parser.add_argument("--initial-model", default="", help="trained on another tomogram")
@@ -345,7 +345,7 @@ def run_versions(argv=None):
     over the noisy tomogram's, the shell of that, and the seconds that the training took. Without a
     reference (empty): the standard deviation that is left.
     """
-    parser = harness.parser(run_versions, SIMULATED, [3], LARGER)
+    parser = harness.parser(run_versions, SIMULATED, [3], SHAPE)
     parser.add_argument(
         "code", metavar="FOLDER", nargs="?", help="with the other version's f2fd_core"
     )
@@ -491,7 +491,7 @@ def run_unusual(argv=None):
 
         quality.py unusual [--cases plain beads ...] [--steps 50] [--seeds 5] [--no-own]
 
-    A simulated tomogram of 64 x 96 x 96 voxels (SNR 0.3) with what is unusual in it. Prints, for
+    A simulated tomogram of 64 x 128 x 128 voxels (SNR 0.3) with what is unusual in it. Prints, for
     each case and seed, the correlation with the noise-free reconstruction where the specimen is, of
     the result minus what was laid over it: by a model trained on this very tomogram, and by one
     trained on another that has nothing unusual.

@@ -13,7 +13,7 @@ from pyworkflow.utils import Message, cleanPath, makePath, redStr
 from tomo.objects import SetOfTomograms, Tomogram
 
 from f2fd_core.config import UserError, read_json
-from f2fd_core.runtime.files import FILLED, replaced, stem
+from f2fd_core.runtime.files import FILLED, fingerprint, replaced, stem
 from f2fd_scipion.engine import EngineError
 from f2fd_scipion.protocols.protocol_base import (
     ProtF2FdBase,
@@ -424,6 +424,10 @@ class ProtF2FdWithModel(ProtF2FdTomograms):
 
     def _halfMaps(self, tomogram):
         raise NotImplementedError
+
+    def _asked(self, settings):
+        # A training that was continued has written another model to the same file.
+        return dict(super()._asked(settings), model=fingerprint(settings["model"]))
 
     def _filters(self):
         """Whether the tomograms are deconvolved, as those of the model's training were."""

@@ -62,10 +62,24 @@ class TestF2FdTraining(project.ProjectTests):
                 "its training with 'Learn to fill the missing wedge'."
             ],
         )
+        earlier = self.launch(
+            ProtF2FdDenoise,
+            inTomos=self.imported.Tomograms,
+            inModel=train.model,
+            useGpu=False,
+            **ONE_THREAD,
+        )
+        results = [
+            tomogram.getFileName() for tomogram in earlier.tomograms.iterItems(iterate=False)
+        ]
+        made = [os.stat(path).st_mtime_ns for path in results]
         before = self.log(train)
         train.steps.set(9)
         train.fill_wedge.set(True)
         self.resume(train)
+        self.resume(earlier)  # of a model that is another one now
+        for path, time in zip(results, made):
+            self.assertGreater(os.stat(path).st_mtime_ns, time)
         after = self.log(train)
         self.assertEqual(after[:6], before)
         self.assertEqual(len(after), 9)
