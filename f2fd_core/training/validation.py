@@ -151,28 +151,14 @@ class ValidationCubes:
         noise's would be worth nothing, since of the noise, which is most of it, some hundredths are
         never known.
         """
-        size = (self.patch_size,) * 3
-        grid = fourier.grid_of(size)
-        hann = torch.hann_window(self.patch_size, periodic=True)
-        taper = hann[:, None, None] * hann[:, None] * hann
+        grid = fourier.grid_of((self.patch_size,) * 3)
         residual = power = 0.0
         sums = {}
         for index, start in patches:
-            perturbation = perturbations[index]
-            region = perturbation.copies_of_itself(start, size)
-            copy, other = (perturbation.copies(start, size, 1, 0, random) for _ in range(2))
-            added = PROBE * (other - region)
-            inputs = torch.cat([copy, copy + added, copy - added])
-            outputs = predict(inputs, perturbation.axes)
-            residual += float((outputs[:1] - region)[inner].square().mean())
-            power += float(region[inner].square().mean())
-            given, passed = (
-                torch.fft.rfftn((values[1] - values[2]).cpu() * taper)
-                for values in (inputs, outputs)
+            errors, squares, both = self._probed(
+                predict, perturbations[index], start, random, inner, grid
             )
-            both = torch.stack(
-                [grid.sums((passed * given.conj()).real), grid.sums(given.abs() ** 2)]
-            )
+            residual, power = residual + errors, power + squares
             sums[index] = sums.get(index, 0) + both
         count = grid.sums(torch.ones_like(grid.radius))
         responses = {}
@@ -197,4 +183,25 @@ class ValidationCubes:
             power / count,
             (power - residual - 2 * covariance + best) / count,
             responses,
+        )
+
+    def _probed(self, predict, perturbation, start, random, inner, grid):
+        """Of a patch at ``start``: the mean square of f(Y) - X and that of X in the ``inner`` part,
+        and by Fourier shell the sums of the response to a little noise times that noise, and of
+        that noise squared."""
+        size = (self.patch_size,) * 3
+        hann = torch.hann_window(self.patch_size, periodic=True)
+        taper = hann[:, None, None] * hann[:, None] * hann
+        region = perturbation.copies_of_itself(start, size)
+        copy, other = (perturbation.copies(start, size, 1, 0, random) for _ in range(2))
+        added = PROBE * (other - region)
+        inputs = torch.cat([copy, copy + added, copy - added])
+        outputs = predict(inputs, perturbation.axes)
+        given, passed = (
+            torch.fft.rfftn((values[1] - values[2]).cpu() * taper) for values in (inputs, outputs)
+        )
+        return (
+            float((outputs[:1] - region)[inner].square().mean()),
+            float(region[inner].square().mean()),
+            torch.stack([grid.sums((passed * given.conj()).real), grid.sums(given.abs() ** 2)]),
         )
