@@ -14,7 +14,8 @@ class Pairs(NamedTuple):
     """Inputs and targets of one region, each (count, Z, Y, X).
 
     ``weights``, of the same shape, are the voxels' weights in the loss; None: all alike.
-    ``scale``: the noise scale a of pairs (X + a n, X - n / a), n synthetic noise; None: of others.
+    ``scale``: the noise scale a of pairs (X + a n, X - n / a), n synthetic noise, some of which
+    become lessons (see :mod:`f2fd_core.training.teaching`); None: of others.
     """
 
     inputs: torch.Tensor

@@ -81,7 +81,13 @@ class NoiseMatched(Perturbation):
 
     def pairs(self, start, size, count, random=GLOBAL):
         region, noise = self._region(start, size), self._noise(start, size, count, random)
-        return Pairs(region + self.scale * noise, region - noise / self.scale, scale=self.scale)
+        # Lessons gain nothing where the noise is known, which leaves none of it in the targets.
+        known = isinstance(self.volume, HalfMaps)
+        return Pairs(
+            region + self.scale * noise,
+            region - noise / self.scale,
+            scale=None if known else self.scale,
+        )
 
     def copies(self, start, size, count, first=0, random=GLOBAL):
         """``count`` perturbed copies of a region, (count, Z, Y, X)."""

@@ -74,9 +74,12 @@ def test_every_patch_of_a_batch_is_a_lesson_in_some_step(small, halving):
         (dict(start="random"), -1),
         (dict(perturbation="fourier_masks", pool_size=2), 500),
         (dict(perturbation="self2self"), 500),
+        (dict(half_maps=True), 500),
     ],
 )
 def test_no_lessons_before_there_is_a_teacher_nor_from_other_pairs(small, halving, options, late):
+    if options.pop("half_maps", False):
+        options.update(tomograms=(), half_maps=(small["odd"], small["even"]))
     run = opened(small["tomogram"], **options)
     run.step = limits(run.config.pretrained())[0] + late
     batch = run.batch(run.step)
