@@ -128,7 +128,8 @@ class Teachers(Perturbation):
     def pairs(self, start, size, count, random):
         """As of any perturbation; those of teachers are of random places."""
         if torch.rand((), generator=random.host) >= self.share:
-            return self.own.pairs(start, size, count, random)
+            # Nothing of these becomes a lesson of the training's own.
+            return self.own.pairs(start, size, count, random)._replace(scale=None)
         chosen = int(torch.randint(len(self.teachers), (), generator=random.host))
         shape = self.teachers[chosen][0].shape
         place = [

@@ -103,7 +103,7 @@ def test_samples_of_a_patch_are_distinct_copies():
     perturbation = masks((16, 16, 16), pool_size=6, samples_per_patch=3)
     for seed in range(10):
         torch.manual_seed(seed)
-        inputs, targets, _ = perturbation.pairs((0, 0, 0), (8, 8, 8), 3)
+        inputs, targets, *_ = perturbation.pairs((0, 0, 0), (8, 8, 8), 3)
         samples = torch.cat([inputs, targets]).flatten(1)
         assert torch.unique(samples, dim=0).shape[0] == 6
 
@@ -185,7 +185,7 @@ def test_noises_of_a_spectrum_pair_are_uncorrelated(scale):
     wrong.lower(torch.full_like(wrong.lowered, 0.5))
 
     def high_pass_correlation(which):
-        inputs, targets, _ = which.pairs((0, 0, 0), shape, 24)
+        inputs, targets, *_ = which.pairs((0, 0, 0), shape, 24)
         one, two = (
             torch.fft.rfftn(part, dim=fourier.AXES)[:, k > 0.1] for part in (inputs, targets)
         )
@@ -200,7 +200,7 @@ def test_spectrum_pair_surrounds_the_tomogram():
     torch.manual_seed(2)
     volume = torch.randn(32, 32, 32)
     perturbation = NoiseMatched(Memory(volume), TrainConfig(noise_scale=0.5))
-    inputs, targets, _ = perturbation.pairs((4, 5, 6), (16, 16, 16), 2)
+    inputs, targets, *_ = perturbation.pairs((4, 5, 6), (16, 16, 16), 2)
     region = volume[4:20, 5:21, 6:22]
     torch.testing.assert_close(
         0.8 * inputs + 0.2 * targets, region.expand(2, -1, -1, -1), rtol=1e-4, atol=1e-4
@@ -227,7 +227,7 @@ def test_points_hide_their_share_and_target_the_rest(probability):
     torch.manual_seed(1)
     volume = torch.randn(40, 44, 48)
     region = volume[4:36, 5:37, 6:38]
-    inputs, targets, weights = points(volume, point_probability=probability).pairs(
+    inputs, targets, weights, _ = points(volume, point_probability=probability).pairs(
         (4, 5, 6), (32, 32, 32), 3
     )
     assert set(weights.unique().tolist()) == {0.0, 1.0}
@@ -243,7 +243,7 @@ def test_points_hide_their_share_and_target_the_rest(probability):
 @pytest.mark.parametrize("probability", [0.25, 0.5])
 def test_hidden_blocks_are_blocks(probability):
     torch.manual_seed(2)
-    _, _, weights = points(
+    _, _, weights, _ = points(
         torch.randn(32, 32, 32), block_probability=1.0, block_size=4, mask_probability=probability
     ).pairs((0, 0, 0), (32, 32, 32), 4)
     blocks = weights.reshape(4, 8, 4, 8, 4, 8, 4).permute(0, 1, 3, 5, 2, 4, 6).flatten(4)
@@ -285,7 +285,7 @@ def test_copies_for_prediction_hide_other_points_each():
 def test_the_loss_sees_hidden_voxels_only(kind, loss):
     torch.manual_seed(5)
     pairs = kind(torch.randn(16, 16, 16)).pairs((0, 0, 0), (16, 16, 16), 2)
-    inputs, targets, weights = (part.unsqueeze(1) for part in pairs)
+    inputs, targets, weights = (part.unsqueeze(1) for part in pairs[:3])
     prediction = torch.zeros_like(inputs, requires_grad=True)
     training_loss(TrainConfig(loss=loss))(prediction, targets, weights).backward()
     assert 0 < weights.sum() < 0.5 * weights.numel()
@@ -298,7 +298,7 @@ def test_blind_voxels_alone_are_replaced(share):
     volume = ramp(40, 40, 40)
     region = volume[3:35, 4:36, 5:37]
     perturbation = blind_spots(volume, blind_share=share)
-    inputs, targets, weights = perturbation.pairs((3, 4, 5), (32, 32, 32), 3)
+    inputs, targets, weights, _ = perturbation.pairs((3, 4, 5), (32, 32, 32), 3)
     assert torch.equal(inputs != region, weights == 1)
     assert torch.equal(targets, region.expand(3, -1, -1, -1))
     assert weights.mean().item() == pytest.approx(share, rel=0.1)
@@ -311,7 +311,7 @@ def test_a_blind_voxel_takes_the_value_of_another_one_nearby():
     """Never its own, which is the noise to be predicted; also not at the faces."""
     torch.manual_seed(7)
     size = (8, 9, 10)
-    inputs, _, weights = blind_spots(ramp(*size), blind_share=0.5).pairs((0, 0, 0), size, 400)
+    inputs, _, weights, _ = blind_spots(ramp(*size), blind_share=0.5).pairs((0, 0, 0), size, 400)
     seen = set()
     for copy, blind in zip(inputs.long().numpy(), weights.numpy() == 1):
         places = np.argwhere(blind)
@@ -328,7 +328,7 @@ def test_crosses_about_blind_voxels_are_replaced_from_anywhere(reach):
     torch.manual_seed(8)
     size = (24, 26, 28)
     region = ramp(*size)
-    inputs, targets, weights = blind_spots(region, blind_share=0.004, blind_reach=reach).pairs(
+    inputs, targets, weights, _ = blind_spots(region, blind_share=0.004, blind_reach=reach).pairs(
         (0, 0, 0), size, 2
     )
     crosses = np.zeros(inputs.shape, dtype=bool)
@@ -362,7 +362,7 @@ def test_halves_are_paired_in_both_orders():
     torch.manual_seed(9)
     odd, even = torch.randn(2, 20, 20, 20)
     perturbation = Noise2Noise(HalfMapsInMemory(odd, even), TrainConfig(perturbation="noise2noise"))
-    inputs, targets, weights = perturbation.pairs((1, 2, 3), (16, 16, 16), 60)
+    inputs, targets, weights, _ = perturbation.pairs((1, 2, 3), (16, 16, 16), 60)
     assert weights is None
     parts = [half[1:17, 2:18, 3:19] for half in (odd, even)]
     orders = [torch.equal(one, parts[0]) for one in inputs]
