@@ -31,6 +31,11 @@ def test_training_starts_from_the_initial_model(tiny_model, small, tmp_path):
         TrainConfig(**dict(options, output=str(tmp_path / "started"), initial_model=initial))
     )
     assert largest_difference(started, initial) < 1e-4
+    # The model may be the start itself, so that it has moved is seen in what was trained.
+    _, state = checkpoint.newest(str(tmp_path / "started" / "checkpoints"), pytest.fail)
+    before = weights(initial)
+    moved = max(float((state["network"][name] - before[name]).abs().max()) for name in before)
+    assert 0 < moved < 1e-4
     assert largest_difference(fresh, initial) > 0.1
 
 
