@@ -29,6 +29,7 @@ from f2fd_core.checking.start import settings_of, start_of
 from f2fd_core.commands.inputs import open_as_they_are
 from f2fd_core.config import PRETRAINED, read_json
 from f2fd_core.data import mrc
+from f2fd_core.data.regions import crop
 from f2fd_core.network import checkpoint
 from f2fd_core.perturbation.noise_matched import noise_of
 from f2fd_core.runtime import figures
@@ -92,24 +93,31 @@ class Checked:
             (REFERENCE, reference(self.volume, settings, CPU, dtype, lambda: None)),
         ):
             denoisers[name] = denoiser_of(self.volume, network, settings, CPU, dtype)
-        self.arrays = {}
+        self.parts = []
         self.shells = shells_of(
             denoisers,
             noise,
             0,
             lambda: None,
             parts_of(self.volume.shape),
-            lambda part, arrays: self.arrays.update(arrays),
+            lambda *part: self.parts.append(part),
         )
 
     def estimated(self, name):
         return correlations(self.shells[Whole], [name, START, REFERENCE])[name]
 
+    def correlation(self, name, truth):
+        """The true one, in the parts that were checked."""
+        pairs = [(crop(truth, *part).ravel(), arrays[name].ravel()) for part, arrays in self.parts]
+        return float(np.corrcoef(*map(np.concatenate, zip(*pairs)))[0, 1])
+
     def shell_error(self, name, truth):
         """The mean difference of the estimated Fourier shell correlation from the true one."""
-        true = Windowed(truth.shape)
+        (_, size), _ = self.parts[0]
+        true = Windowed(size)
         pairs = [("truth", "truth"), ("result", "result"), ("result", "truth")]
-        true.add({"truth": truth, "result": self.arrays[name]}, pairs)
+        for part, arrays in self.parts:
+            true.add({"truth": crop(truth, *part), "result": arrays[name]}, pairs)
         curve = true[pairs[2]] / np.sqrt(true[pairs[0]] * true[pairs[1]])
         estimate = np.array(
             curves(self.shells[Windowed], [name, START, REFERENCE], self.volume.voxel_size)["fsc"]
@@ -127,12 +135,11 @@ def rows_of(name, seed, case, folder):
     with_halves = Checked(case.tomogram, {AUTOMATIC: models[AUTOMATIC]}, folder, case.halves)
     for source, words in ((checked, ""), (with_halves, ", half-maps")):
         for model in source.models:
-            true = float(np.corrcoef(truth.ravel(), source.arrays[model].ravel())[0, 1])
             yield dict(
                 case=name,
                 seed=seed,
                 model=model + words,
-                true=true,
+                true=source.correlation(model, truth),
                 shells=source.shell_error(model, truth),
                 **source.estimated(model),
             )
@@ -144,7 +151,7 @@ def rows_of_lamella(source, folder):
     models = models_of(cell.even, folder)
     boxes = [Checked(path, models, folder) for path in cell.even]
     for name in models:
-        results = [box.arrays[name].astype(float) * box.volume.std for box in boxes]
+        results = [box.parts[0][1][name].astype(float) * box.volume.std for box in boxes]
         estimates = [box.estimated(name) for box in boxes]
         yield dict(
             case=LAMELLA,

@@ -145,8 +145,8 @@ def _simulation(name, config, snr, seed):
 def _put_into_real_noise(volumes, snr, seed):
     """Noise of a real cell, half the difference of a box's reconstructions from every other tilt.
 
-    Of two boxes a and b: a is that of the tomogram, a + b and a - b, which don't correlate, are
-    those of the halves. Raises UserError without the data.
+    The tomogram has that of one box; the halves, twice as strong, that of this box and of another,
+    which have nothing in common. Raises UserError without the data.
     """
     folder = os.path.join(os.environ.get(REAL_DATA, ""), "lamella")
     if not os.path.isdir(folder):
@@ -164,7 +164,8 @@ def _put_into_real_noise(volumes, snr, seed):
         noises.append(noise / noise.std())
     clean, (first, second) = volumes["clean"], noises
     strength = np.float32(clean.std() / np.sqrt(REAL_SNR * snr / 0.1))
-    for name, noise in (("tomogram", first), ("odd", first + second), ("even", first - second)):
+    half = np.float32(np.sqrt(2))
+    for name, noise in (("tomogram", first), ("odd", half * first), ("even", half * second)):
         volumes[name] = clean + strength * noise
 
 

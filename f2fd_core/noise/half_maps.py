@@ -116,7 +116,9 @@ def strange(first, second, found):
                 return f"are {z}, {y} and {x} voxels (Z, Y, X) apart"
     if found.correlation < -OUTSTANDING or found.means_something and found.signal < -ODD:
         return "have opposite contrast"
-    return "have no signal in common" if found.odd() and found.signal < STRANGE else ""
+    # If, of all places, they correlate best as they lie, what is weak may be of one tomogram.
+    foreign = found.odd() and found.signal < STRANGE and any(found.shift)
+    return "have no signal in common" if foreign else ""
 
 
 def check(halves, whole=None):

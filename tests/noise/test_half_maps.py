@@ -9,7 +9,8 @@ import pytest
 import torch
 from conftest import TINY, data, whole
 
-from f2fd_core import TrainConfig, UserError, cli, evaluate, train
+from f2fd_core import BenchmarkConfig, TrainConfig, UserError, cli, evaluate, train
+from f2fd_core.benchmarking.cases import simulated_case
 from f2fd_core.commands.denoise import denoise
 from f2fd_core.commands.inputs import open_volumes
 from f2fd_core.config import DenoiseConfig, EvaluateConfig, SimulateConfig
@@ -187,6 +188,15 @@ def test_real_half_maps_are_taken_without_a_word(box, real_data, capsys):
     )
     open_volumes(TrainConfig(half_maps=(odd, even), tomograms=(whole,)))
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3, 9))
+def test_half_maps_of_weak_signal_in_real_noise_are_taken(seed, real_data, tmp_path, monkeypatch):
+    """Each has 28 times as much noise as signal, streaks included."""
+    monkeypatch.setenv("F2FD_TEST_DATA", str(real_data))
+    made = simulated_case("real-noise", BenchmarkConfig(), 0.1, seed, str(tmp_path))
+    assert open_volumes(TrainConfig(half_maps=made.halves, tomograms=(made.tomogram,)))
 
 
 def test_half_maps_of_different_contrast_are_reported(tomograms, write, capsys):
