@@ -20,6 +20,7 @@ from harness import read
 from real import Cell
 
 from f2fd_core import CheckConfig, TrainConfig
+from f2fd_core.checking.error import Estimate
 from f2fd_core.checking.examine import REFERENCE, START, correlations, curves, shells_of
 from f2fd_core.checking.parts import denoiser_of, parts_of
 from f2fd_core.checking.reference import reference
@@ -75,7 +76,6 @@ class Checked:
     """A tomogram and what several models, {words: path}, make of it."""
 
     def __init__(self, tomogram, models, folder, half_maps=()):
-        dtype = choose_dtype("auto", CPU)
         loaded = {
             name: checkpoint.restore(checkpoint.load(path), path) for name, path in models.items()
         }
@@ -83,20 +83,26 @@ class Checked:
         (self.volume,) = open_as_they_are(
             TrainConfig(output=folder, tomograms=(tomogram,), half_maps=half_maps), trained
         )
-        noise = noise_of(self.volume, trained, CPU)
         settings = settings_of(CheckConfig(device="cpu", threads=1), folder)
-        denoisers = {
-            name: denoiser_of(self.volume, *made, CPU, dtype) for name, made in loaded.items()
+        self._measure(loaded, trained, settings)
+        if half_maps and not Estimate(self.shells[Whole], self.results).by_half_maps:
+            self.volume = self.volume.alone()
+            self._measure(loaded, trained, settings)
+
+    def _measure(self, loaded, trained, settings):
+        dtype = choose_dtype("auto", CPU)
+        networks = {
+            **loaded,
+            START: (start_of(self.volume, settings, CPU, dtype), settings),
+            REFERENCE: (reference(self.volume, settings, CPU, dtype, lambda: None), settings),
         }
-        for name, network in (
-            (START, start_of(self.volume, settings, CPU, dtype)),
-            (REFERENCE, reference(self.volume, settings, CPU, dtype, lambda: None)),
-        ):
-            denoisers[name] = denoiser_of(self.volume, network, settings, CPU, dtype)
-        self.parts = []
+        denoisers = {
+            name: denoiser_of(self.volume, *made, CPU, dtype) for name, made in networks.items()
+        }
+        self.results, self.parts = list(denoisers), []
         self.shells = shells_of(
             denoisers,
-            noise,
+            noise_of(self.volume, trained, CPU),
             0,
             lambda: None,
             parts_of(self.volume.shape),

@@ -25,9 +25,8 @@ SIGNAL = 0.01
 # A network that passes more than this share of noise says nothing about how much there is.
 MOST_PASSED = 0.8
 # The least and the most that is unexplained of the signal, over what would be if the best network
-# did its best: half and twice as much, which held the truth in 79 to 88 % of the models on
-# seeds that it was not made on (docs/check.md).
-UNEXPLAINED = 0.5, 2.0
+# did its best: a third and three times as much (docs/check.md has how often that holds the truth).
+UNEXPLAINED = 1 / 3, 3.0
 # More noise than this, over what networks leave, is not noise alone: half-maps of every other tilt
 # of a thick specimen differ by streaks, too, which the tomogram does not have.
 MOST_NOISE = 1.03

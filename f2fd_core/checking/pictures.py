@@ -29,8 +29,6 @@ def draw(numbers, sections, volume, denoiser, maps, folder):
     draw_noise(sections, os.path.join(folder, NOISE))
     if numbers["planted"]:
         draw_planted(numbers["planted"], os.path.join(folder, PLANTED))
-    if "halves" in numbers:
-        draw_halves(numbers["halves"], os.path.join(folder, HALVES))
 
 
 @figures.own_settings()

@@ -20,6 +20,7 @@ from f2fd_core.commands.inputs import (
     warn_of_voxel_sizes,
 )
 from f2fd_core.config import PRETRAINED, CheckConfig, UserError
+from f2fd_core.data.half_maps import HalfMaps
 from f2fd_core.data.regions import in_words
 from f2fd_core.filters.ctf_table import ctf_of
 from f2fd_core.filters.wedge import tilt_range_of
@@ -207,6 +208,25 @@ def _check_one(config, volume, models, trained, device, dtype, folder):
 
     ``models``: the model's network and, if it has learned it, the one that fills the missing wedge.
     """
+    about = models, trained, device, dtype, folder
+    numbers, maps = _examine_one(config, volume, *about)
+    if isinstance(volume, HalfMaps) and not numbers["half_maps"]:
+        console.warn(
+            f"{volume.source.path}: its half-maps differ by more than noise, as those of every "
+            "other tilt of a thick specimen do; it is checked again without them"
+        )
+        numbers, maps = _examine_one(config, volume.alone(), *about)
+    if config.independent:
+        numbers["halves"] = independent_halves(config, volume, trained, folder)
+        pictures.draw_halves(numbers["halves"], os.path.join(folder, pictures.HALVES))
+    for name, places in maps.items():
+        path = os.path.join(folder, name + files.MRC)
+        places.write(path, volume.source, f"{name}, by f2fd check", volume.rescaling)
+    return numbers
+
+
+def _examine_one(config, volume, models, trained, device, dtype, folder):
+    """The numbers of one tomogram, and its maps {name: Places}; see :func:`_check_one`."""
     settings = settings_of(config, folder)
     noise = noise_of(volume, trained, device)
     console.say(f"{volume.source.path}: {noise.describe()}")
@@ -236,13 +256,8 @@ def _check_one(config, volume, models, trained, device, dtype, folder):
                     own[1], own[0], noise, tilt_range, numbers["sign"], config.seed, bar.update
                 )
         numbers.update(opposite=opposite, noise=noise.by_shell(), words=noise.describe())
-        if config.independent:
-            numbers["halves"] = independent_halves(config, volume, trained, folder)
         numbers["verdict"] = verdict(numbers)
         pictures.draw(numbers, sections, volume, denoisers[DENOISED], maps, folder)
         if fills:
             pictures.draw_wedge(numbers["wedge"], planes, os.path.join(folder, pictures.WEDGE))
-    for name, places in maps.items():
-        path = os.path.join(folder, name + files.MRC)
-        places.write(path, volume.source, f"{name}, by f2fd check", volume.rescaling)
-    return numbers
+    return numbers, maps

@@ -3,6 +3,7 @@
 import json
 import math
 
+from f2fd_core.checking.error import Estimate
 from f2fd_core.checking.examine import DENOISED, GAUSSIAN, START, correlations, shells_of
 from f2fd_core.checking.parts import LEAST_VOXELS, denoiser_of
 from f2fd_core.checking.shells import TOMOGRAM, Whole
@@ -10,6 +11,7 @@ from f2fd_core.checking.start import settings_of, start_of
 from f2fd_core.checking.verdict import WORSE
 from f2fd_core.commands.inputs import as_trained, open_silently
 from f2fd_core.config import START_PERTURBATIONS
+from f2fd_core.data.half_maps import HalfMaps
 from f2fd_core.network import checkpoint
 from f2fd_core.perturbation.noise_matched import noise_of
 from f2fd_core.runtime import console, files
@@ -56,7 +58,10 @@ def _correlations(volume, network, trained, settings, device, dtype):
     shells = shells_of(
         denoisers, noise_of(volume, trained, device), settings.seed, lambda: None, [(start, size)]
     )[Whole]
-    return correlations(shells, list(denoisers))
+    results = list(denoisers)
+    if isinstance(volume, HalfMaps) and not Estimate(shells, results).by_half_maps:
+        return _correlations(volume.alone(), network, trained, settings, device, dtype)
+    return correlations(shells, results)
 
 
 def sentence(volume, found):

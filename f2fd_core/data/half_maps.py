@@ -1,5 +1,6 @@
 """Two half-maps of one tomogram, which have their signal in common and not their noise."""
 
+import copy
 import dataclasses
 import os
 
@@ -76,6 +77,17 @@ class HalfMaps(Standardised):
             self.mean, self.std = self.whole.mean, self.whole.std
         else:
             self.mean, self.std = (odd.mean + even.mean) / 2, (odd.std + even.std) / 2
+
+    def alone(self):
+        """Their mean, a Volume like a tomogram that has no half-maps."""
+        halves = self if self.for_mean else HalfMaps(self.halves, for_mean=True)
+        volume = copy.copy(halves.whole)
+        volume.source, volume.axes_found, volume.unscaled = (
+            self.source,
+            self.axes_found,
+            self.unscaled,
+        )
+        return volume
 
     def prepared_by(self, prepare):
         """See :meth:`Volume.prepared_by`."""

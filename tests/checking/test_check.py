@@ -510,6 +510,26 @@ def test_half_maps_and_independent_halves(quick, phantom, tiny_model, write, tmp
         assert stream.read().count("data:image/png;base64,") == 5
 
 
+@pytest.mark.slow
+def test_halves_that_differ_by_more_than_noise_are_as_none(
+    quick, phantom, tiny_model, write, tmp_path, capsys
+):
+    """Such as those of every other tilt of a thick specimen, which differ by streaks."""
+    odd, even, whole = (data(phantom[name]) for name in ("odd", "even", "tomogram"))
+    streaks = np.roll(odd - even, [side // 2 for side in odd.shape], (0, 1, 2)) / 2
+    paths = write(odd + streaks, "odd.mrc"), write(even - streaks, "even.mrc")
+    model, reports = tiny_model / "model.pt", []
+    for halves in ((), ("--half-maps", *paths)):
+        output = tmp_path / str(len(halves))
+        assert run(model, write(whole, "whole.mrc"), *halves, "--output", output) == 0
+        (numbers,) = json.loads((output / "report.json").read_text(encoding="utf-8")).values()
+        reports.append(numbers)
+    assert "differ by more than noise" in capsys.readouterr().err
+    alone, both = (numbers["correlation"]["denoised"] for numbers in reports)
+    assert both == {key: pytest.approx(value, abs=0.002) for key, value in alone.items()}
+    assert "several networks" in reports[1]["verdict"][1]["sentence"]
+
+
 def test_halves_have_the_ctf_of_their_tomogram(phantom, tmp_path, monkeypatch):
     """By whose name it stands in the file of CTFs, which has none for either half."""
     table = tmp_path / "ctf.csv"
