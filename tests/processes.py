@@ -95,7 +95,7 @@ class Run:
         """``bytes_a_file``: the largest size of a file that the system lets it write; 0: any;
         ``more_memory``: the bytes that it may take in addition to what it has; 0: any number;
         ``pictures``: whether it draws them."""
-        self.log = os.path.join(str(folder), "told")
+        self.log = os.path.join(str(folder), "messages")
         with contextlib.suppress(FileNotFoundError):
             os.remove(self.log)
         began = CONTEXT.Event()

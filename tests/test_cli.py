@@ -20,9 +20,9 @@ from f2fd_core.filters.deconvolution import deconvolved
 def refused(arguments, words, capsys):
     """The command exits with 2 and one sentence on stderr that has all the words."""
     assert main([str(argument) for argument in arguments]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    lines = told.err.splitlines()
+    output = capsys.readouterr()
+    assert output.out == ""
+    lines = output.err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("f2fd: error: ")
     for word in words:
         assert word in lines[0]
@@ -163,12 +163,12 @@ def test_names_that_begin_like_options(order):
 @pytest.mark.parametrize("encoding", ["ascii", "koi8-r", "iso8859-2", "gbk", "utf-8"])
 @pytest.mark.parametrize("command", sorted(cli.COMMANDS))
 def test_help_in_any_encoding(command, encoding, monkeypatch):
-    told = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(told, encoding=encoding))
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding=encoding))
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
     sys.stdout.flush()
-    assert ended.value.code == 0 and b"usage: f2fd " + command.encode() in told.getvalue()
+    assert ended.value.code == 0 and b"usage: f2fd " + command.encode() in shown.getvalue()
 
 
 @pytest.mark.parametrize(

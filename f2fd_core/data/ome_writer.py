@@ -50,7 +50,7 @@ def new_volume(path, header):
 
 
 def _format(zarr) -> Dict[str, int]:
-    """What zarr 3 has to be told to write format 2, which OME-Zarr 0.4 is in."""
+    """What zarr 3 needs to write format 2, which OME-Zarr 0.4 is in."""
     return {"zarr_format": 2} if major(zarr) >= 3 else {}
 
 

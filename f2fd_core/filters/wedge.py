@@ -15,7 +15,7 @@ import torch
 from f2fd_core.config import UserError, flag
 
 # The spectrum shows the tilt range in this band (cycles per voxel), where rings are wide enough for
-# angles to be told apart and there is power in any tomogram; in bins of so many degrees.
+# angles to be distinguished and there is power in any tomogram; in bins of so many degrees.
 BAND, BIN = (0.1, 0.3), 2.0
 # The tilt range ends where the power falls below this share of that up to so many degrees.
 MEASURED, NEAR = 0.5, 30.0

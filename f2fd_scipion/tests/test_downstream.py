@@ -129,7 +129,7 @@ class TestF2FdInstallation(TestBaseCentralizedLayer):
     @classmethod
     def setUpClass(cls):
         setupTestOutput(cls)
-        Config.getDomain().getProtocols()  # tells the plugin its variables
+        Config.getDomain().getProtocols()  # gives the plugin its variables
 
     def testTheInstallationMakesAnEngineThatRuns(self):
         folder = self.getOutputPath("f2fd with spaces")

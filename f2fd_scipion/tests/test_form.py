@@ -73,7 +73,7 @@ def train_values(protocol):
 class TestF2FdForms(BaseTest):
     @classmethod
     def setUpClass(cls):
-        Config.getDomain().getProtocols()  # tells the protocols their plugin
+        Config.getDomain().getProtocols()  # gives the protocols their plugin
 
     def eachAsked(self, check):
         """Call check(protocol, name, type, default, Param) for every field that a form asks for."""

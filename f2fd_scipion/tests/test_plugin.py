@@ -200,12 +200,12 @@ class TestF2FdPlugin(BaseTest):
             self.assertEqual(engine.usable_gpus([0]), 0)
 
     def testPartsOfAGpuDontCount(self):
-        told = SimpleNamespace(
+        said = SimpleNamespace(
             returncode=0,
             stdout="GPU 0: NVIDIA A100\n  MIG 3g.20gb Device 0:\n"
             "  MIG 3g.20gb Device 1:\nGPU 1: NVIDIA A100\n",
         )
-        with mock.patch.object(engine.subprocess, "run", return_value=told):
+        with mock.patch.object(engine.subprocess, "run", return_value=said):
             self.assertEqual(engine.gpus(), 2)
 
     def testAFailedJobInAQueueIsNoticed(self):

@@ -77,8 +77,8 @@ class TestF2FdTomograms(project.ProjectTests):
         heading, row, wedge = check.summary()[1:]
         self.assertRegex(heading, r"Is it better\?.*Is the wedge right\?")
         self.assertEqual(row.count(" | "), heading.count(" | "))
-        for told in (wedge, check.methods()[1]):
-            self.assertRegex(told, f"hidden from the model.* {numbers['wedge']['mean']:.2f}\\.$")
+        for said in (wedge, check.methods()[1]):
+            self.assertRegex(said, f"hidden from the model.* {numbers['wedge']['mean']:.2f}\\.$")
         self.assertRegex(row, f"^x \\| red \\| .* \\| {found:.2f} \\(")
         self.assertIn(f"is {found:.2f}", check.methods()[0])
         with open(check.getPage("x"), encoding="utf-8") as stream:

@@ -86,8 +86,8 @@ class TestF2FdTraining(project.ProjectTests):
         self.assertEqual(train.model.getSteps(), 9)
         self.assertIn("resuming from", self.stdout(train))  # the log that is opened first
         self.assertNotIn("resuming from", self.stderr(train))
-        for told in (train.summary(), train.methods(), train._citations()):
-            self.assertRegex(" ".join(told), "fill the missing wedge|Liu2022")
+        for said in (train.summary(), train.methods(), train._citations()):
+            self.assertRegex(" ".join(said), "fill the missing wedge|Liu2022")
         train.patch_size.set(24)
         self.assertEqual(
             train.validate(),
@@ -107,8 +107,8 @@ class TestF2FdTraining(project.ProjectTests):
         self.launchProtocol(denoise)
         self.checkDenoised(denoise, SHAPES)
         self.checkFilled(denoise)
-        for told in (denoise.summary(), denoise.methods(), denoise._citations()):
-            self.assertRegex(" ".join(told), "predicted, not measured|was filled with|Liu2022")
+        for said in (denoise.summary(), denoise.methods(), denoise._citations()):
+            self.assertRegex(" ".join(said), "predicted, not measured|was filled with|Liu2022")
 
         first, second = (denoise.getFilled(tsId) for tsId in SHAPES)
         kept = os.stat(first).st_mtime_ns
@@ -551,8 +551,8 @@ class TestF2FdTraining(project.ProjectTests):
         self.assertEqual(self.train._citations(), ["F2Fd", "Lehtinen2018", "Pang2021", "Zhang2022"])
         train.initialModel.set(None)
         train.model.setInfo({"step": 6, "voxel_size": 8.0, "config": TrainConfig().to_dict()})
-        for told in (train.methods()[0], " ".join(train.summary())):
-            self.assertIn("weights that have learned to denoise simulated tomograms", told)
+        for said in (train.methods()[0], " ".join(train.summary())):
+            self.assertIn("weights that have learned to denoise simulated tomograms", said)
 
     def testAProjectOfVersion11KeepsItsChoices(self):
         """The noise's profile, which was stored by another name, and the perturbation."""

@@ -168,9 +168,9 @@ class TestF2FdViews(project.ProjectTests):
             (300, {"initialModel": self.train.model}, 16, "initial model"),
         ):
             protocol = self.newProtocol(ProtF2FdTrain, patch_size=20, **values)
-            size, told = suggested(protocol, thinnest)
+            size, hint = suggested(protocol, thinnest)
             self.assertEqual(size, expected, values)
-            self.assertIn(reason, told)
+            self.assertIn(reason, hint)
         form = mock.Mock(
             protocol=self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms, batch_size=0)
         )

@@ -142,8 +142,8 @@ def test_all_kinds_of_methods_on_a_simulated_tomogram(tmp_path, without_processe
         "reference",
     ]
     folder = tmp_path / "cell_snr0.1_seed1"
-    told = float(rows.pop("reference")["membrane_average_precision"])
-    assert 1 >= told > float(rows["input"]["membrane_average_precision"])
+    best = float(rows.pop("reference")["membrane_average_precision"])
+    assert 1 >= best > float(rows["input"]["membrane_average_precision"])
     clean = torch.from_numpy(read(str(folder / "clean.mrc")))
     for name, row in rows.items():
         path = folder / (f"{('tomogram' if name == 'input' else name)}.mrc")

@@ -437,7 +437,7 @@ def test_the_report_is_one_page_with_all_in_it(quick, phantom, tiny_model, tmp_p
         assert np.isfinite(written.data).all()
     error = data(str(folder / "error.mrc"))
     assert 0 <= error.min() <= error.max() <= 1
-    # Refused, skipped, and made anew of another model.
+    # Refused, skipped, and made again of another model.
     assert run(model, tomogram, "--output", output) == 2
     assert "exists already" in capsys.readouterr().err
     assert run(model, tomogram, "--output", output, "--resume") == 0

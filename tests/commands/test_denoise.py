@@ -243,7 +243,7 @@ def test_a_result_of_too_much_contrast_is_reported(tiny_model, small, tmp_path, 
         network.last[-1].weight.mul_(1000)
     wild = str(tmp_path / "wild.pt")
     checkpoint.save(wild, network.state_dict(), trained, state["step"], state["voxel_size"])
-    told = []
+    warned = []
     for name, model in (("tame", str(tiny_model / "model.pt")), ("wild", wild)):
         denoise(
             DenoiseConfig(
@@ -253,8 +253,8 @@ def test_a_result_of_too_much_contrast_is_reported(tiny_model, small, tmp_path, 
                 output=str(tmp_path / name),
             )
         )
-        told.append("times the standard deviation of the tomogram" in capsys.readouterr().err)
-    assert told == [False, True]
+        warned.append("times the standard deviation of the tomogram" in capsys.readouterr().err)
+    assert warned == [False, True]
 
 
 def test_names_and_types_of_the_results(tiny_model, small, tmp_path):

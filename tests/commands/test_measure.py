@@ -101,7 +101,7 @@ def test_training_shows_what_it_will_take(phantom, tmp_path, capsys):
         r"about .*; (\S+) GiB of memory in use",
         line,
     ).groups()
-    # However fast the machine is; the step is told to two digits.
+    # However fast the machine is; the step is given to two digits.
     seconds = {"s": 1, "min": 60}[unit]
     assert float(step) > 0
     assert seconds * int(steps) == pytest.approx(9 * float(step), rel=0.06, abs=0.5 * seconds)

@@ -280,7 +280,7 @@ def planted(seed, shared):
         (False, dict(perturbation="noise2void"), 3.5, np.inf),
         (False, dict(perturbation="noise2noise"), 3.5, np.inf),
         # What neighbours share can be predicted, and so stays in, unless they are hidden, too. (The
-        # folded network is slow to learn what tells neighbours apart.)
+        # folded network is slow to learn what distinguishes neighbours.)
         (True, dict(perturbation="noise2void", network="compact"), 1.0, 3.2),
         (True, dict(perturbation="noise2void", blind_reach=1), 4.0, np.inf),
         (True, dict(perturbation="self2self", block_probability=1.0, block_size=3), 4.0, np.inf),
@@ -358,10 +358,10 @@ def test_published_network_and_masks_run_end_to_end(phantom, tmp_path):
 
 def test_the_bar_the_device_and_the_noise_scale_are_announced(phantom, tmp_path, capsys):
     train(TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path / "a"))))
-    told = capsys.readouterr().err
-    assert "f2fd: noise scale: 1.00\n" in told  # so small a tomogram
-    assert "training on CPU" in told and "warning: no GPU is used" in told
-    assert "6/6" in told
+    said = capsys.readouterr().err
+    assert "f2fd: noise scale: 1.00\n" in said  # so small a tomogram
+    assert "training on CPU" in said and "warning: no GPU is used" in said
+    assert "6/6" in said
 
 
 def test_global_random_state_is_left_alone(phantom, tmp_path):

@@ -378,7 +378,7 @@ def test_spoilt_bytes(digest, good, tmp_path, record_property):
 
 
 def test_a_file_that_was_changed_as_a_whole_is_refused(good, tmp_path):
-    """The archive's checksums are right: only the digest tells."""
+    """The archive's checksums are right: only the digest shows it."""
     path = tmp_path / "model.pt"
     checkpoint.save(str(path), good["model"], CONFIG, good["step"], good["voxel_size"])
     with zipfile.ZipFile(path) as archive:

@@ -1,4 +1,4 @@
-"""The noise told from the signal: on spectra that are known, on simulated and on real tomograms."""
+"""Noise separated from signal: on spectra that are known, simulated and real tomograms."""
 
 import numpy as np
 import pytest

@@ -102,7 +102,7 @@ def test_scipions_installer_finds_the_plugin(how, checkout, tmp_path):
         environment.pop(name, None)
     if how:  # links to the checkout work in the folders of Python's own only
         environment["PYTHONPATH"] += os.pathsep + str(checkout)
-    told = subprocess.run(
+    said = subprocess.run(
         [sys.executable, "-c", INSTALLER, tmp_path / "scipion"],
         check=True,
         capture_output=True,
@@ -110,7 +110,7 @@ def test_scipions_installer_finds_the_plugin(how, checkout, tmp_path):
         cwd=tmp_path,
         env=environment,
     ).stdout
-    assert json.loads(told.splitlines()[-1]) == ["F2Fd", ["f2fd-" + plugin.version], False]
+    assert json.loads(said.splitlines()[-1]) == ["F2Fd", ["f2fd-" + plugin.version], False]
 
 
 def test_what_the_readme_shows_is_in_the_source_distribution(checkout, tmp_path):

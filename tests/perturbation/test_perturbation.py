@@ -218,7 +218,7 @@ def blind_spots(volume, **options):
 
 
 def ramp(*shape):
-    """A volume whose every voxel holds its own index, so a value tells where it comes from."""
+    """A volume whose every voxel holds its own index, so a value shows where it comes from."""
     return torch.arange(float(np.prod(shape))).reshape(shape)
 
 

@@ -173,7 +173,7 @@ def test_no_seams_between_tiles(quick_denoise, phantom, tmp_path):
 
 @pytest.mark.slow
 def test_a_region_is_denoised_like_the_whole(blind_model, phantom, tmp_path):
-    """Up to its faces, since the network sees what is around them; its place is told."""
+    """Up to its faces, since the network sees what is around them; its place is given."""
     config = DenoiseConfig(
         model=blind_model,
         tomograms=(phantom["tomogram"],),

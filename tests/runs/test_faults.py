@@ -488,8 +488,8 @@ def test_a_second_run_is_refused_until_the_first_is_gone(kind, small, trained, t
         2, (f"is being written by process {first.process.pid} on "), today
     )
     assert first.end(signal.SIGKILL) and locked.exists()
-    told = finish(short, tmp_path / "second", pictures=False).output()
-    assert f"process {first.process.pid} on " in told and "which ended too early" in told
+    said = finish(short, tmp_path / "second", pictures=False).output()
+    assert f"process {first.process.pid} on " in said and "which ended too early" in said
     assert not locked.exists()
     assert_whole(output)
 

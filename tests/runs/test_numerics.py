@@ -1,4 +1,4 @@
-"""Extreme tomograms and trainings that diverge: everything stays finite, or is told."""
+"""Extreme tomograms and trainings that diverge: everything stays finite, or is reported."""
 
 import os
 import weakref
@@ -211,10 +211,10 @@ def test_a_training_steps_back(times, schedule, small, tmp_path, poisoned, opene
     options = settings(small, tmp_path / "run", schedule=schedule, learning_rate=1e-3)
     poisoned[:] = [True] * times
     model = train(TrainConfig(**options))
-    told = [line for line in capsys.readouterr().err.splitlines() if "going back" in line]
-    assert len(told) == times and not poisoned
+    said = [line for line in capsys.readouterr().err.splitlines() if "going back" in line]
+    assert len(said) == times and not poisoned
     assert opened == [0] * (times + 1)  # there may be no room for two
-    assert "the loss became nan at step 5" in told[0]
+    assert "the loss became nan at step 5" in said[0]
     assert all(torch.isfinite(weight).all() for weight in weights(model).values())
     rows = train_log.read_log(str(tmp_path / "run" / "log.csv"))
     assert [int(row["step"]) for row in rows] == list(range(9))
@@ -240,8 +240,8 @@ def test_a_training_steps_back(times, schedule, small, tmp_path, poisoned, opene
 def test_processes_step_back_together(small, tmp_path, capfd):
     options = settings(small, tmp_path / "run", device="cpu,cpu", threads=1)
     distributed.start(train_poisoned, TrainConfig(**options), 2)
-    (told,) = [line for line in capfd.readouterr().err.splitlines() if "going back" in line]
-    assert "the loss became nan at step 5" in told
+    (said,) = [line for line in capfd.readouterr().err.splitlines() if "going back" in line]
+    assert "the loss became nan at step 5" in said
     rows = train_log.read_log(str(tmp_path / "run" / "log.csv"))
     assert [int(row["step"]) for row in rows] == list(range(9))
     rates = [float(row["learning_rate"]) for row in rows]
@@ -271,7 +271,7 @@ def test_a_training_gives_up(small, tmp_path, poisoned, capsys):
 
 
 def test_weights_that_are_not_finite_are_never_saved(small, tmp_path, poisoned):
-    """Poisoned in the last step before a checkpoint, where no loss tells."""
+    """Poisoned in the last step before a checkpoint, where no loss shows it."""
     options = settings(
         small, tmp_path / "run", checkpoint_every=POISONED_AT + 1, steps=POISONED_AT + 1
     )

@@ -15,9 +15,9 @@ def test_progress_where_there_is_no_terminal_is_a_line_now_and_then(capsys, monk
         for number in range(7):
             bar.set_postfix(loss=f"{number}", refresh=False)
             bar.update()
-    told = capsys.readouterr().err
-    assert "\r" not in told
-    lines = told.splitlines()
+    said = capsys.readouterr().err
+    assert "\r" not in said
+    lines = said.splitlines()
     assert len(lines) == 3 and all(line.startswith("f2fd: ") for line in lines)
     for line, words in zip(lines, (["2/9"], ["6/9", "loss=3"], ["9/9", "loss=6"])):
         assert all(word in line for word in words)
@@ -47,7 +47,7 @@ def test_y_and_z_go_up_in_pictures_as_in_3dmod(tmp_path):
 
 
 def log_of(*checks):
-    """Rows of a log with these explained powers; the signal's power is 0.5, as the best tells."""
+    """Rows of a log with these explained powers; the signal's power is 0.5, as the best shows."""
     return [
         dict(
             step=str(step),

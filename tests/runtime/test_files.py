@@ -64,8 +64,8 @@ def test_results_beside_the_tomograms_are_left_out(folder, tiny_model, tmp_path,
     assert results == [
         str(tmp_path / "out" / name) for name in ("a_denoised.mrc", "a_deconvolved.mrc")
     ]
-    told = capsys.readouterr().err
-    assert all(told.count(path + " is left out: by its name") == 2 for path in folder[1:])
+    said = capsys.readouterr().err
+    assert all(said.count(path + " is left out: by its name") == 2 for path in folder[1:])
 
 
 def test_a_result_alone_is_a_tomogram_like_others(folder, tmp_path):

@@ -303,10 +303,10 @@ def test_variants_differ_from_the_default(printed):
     names = ["default", "signal not separated by its angles", "true spectrum", "1 pooling"]
     rows = printed("ablation", "--shape", *SHAPE, "--steps", 2, "--variants", *names)
     assert [row[1] for row in rows] == names
-    default, first, told, shallow = rows
-    assert told[7:10] == ["1.00"] * 3
+    default, first, measured, shallow = rows
+    assert measured[7:10] == ["1.00"] * 3
     # The noise is known before there is a network; the result is the network's.
-    assert default[7:10] == shallow[7:10] != told[7:10]
+    assert default[7:10] == shallow[7:10] != measured[7:10]
     assert default[2:7] != shallow[2:7] and first[7:10] != default[7:10]
 
 

@@ -66,7 +66,7 @@ def test_every_layer_changes_by_the_same_whatever_its_gradients(scale):
 
 
 def test_steps_follow_the_mean_of_the_gradients():
-    """A bias of a single value each: the sign of the mean, with Nesterov's look ahead, tells."""
+    """A bias of a single value each: the sign of the mean, with Nesterov's look ahead, shows it."""
     weight = torch.nn.Parameter(torch.zeros(1))
     muon, mean = Muon([weight], lr=1.0), 0.0
     for gradient in (1.0, 1.0, 1.0, -0.2, -1.0, -5.0):

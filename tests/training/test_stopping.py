@@ -122,7 +122,7 @@ class Matched(Plain):
 
 
 def test_steins_estimate_is_the_error_without_the_truth():
-    """Up to the noise's power; and told too little noise, it prefers what removes less."""
+    """Up to the noise's power; and given too little noise, it prefers what removes less."""
     held_out = held([(64, 64, 64)], SIDE, seed=0)
     inner = held_out._inner()
 
