@@ -8,7 +8,7 @@ from pyworkflow.object import Boolean, Float, Integer, String
 from f2fd_core.config import TrainConfig
 
 CITATIONS = {
-    "noise_matched": ("Lehtinen2018", "Pang2021", "Zhang2022"),
+    "noise_matched": ("Lehtinen2018", "Pang2021"),
     "fourier_masks": ("Lehtinen2018", "Quan2020"),
     "self2self": ("Quan2020",),
     "noise2void": ("Krull2019",),
@@ -16,12 +16,14 @@ CITATIONS = {
 }
 
 
-def citations(perturbation, deconvolve, fill_wedge=False):
-    """Keys of what to cite for a training with a perturbation, on deconvolved tomograms or not, and
-    for filling the missing wedge or not."""
+def citations(perturbation, deconvolve, fill_wedge=False, half_maps=False):
+    """Keys of what to cite for a training with a perturbation, on deconvolved tomograms or not, for
+    filling the missing wedge or not, and with half-maps or not."""
+    lessons = perturbation == "noise_matched" and not half_maps
     return [
         "F2Fd",
         *CITATIONS[perturbation],
+        *(["Zhang2022"] if lessons else []),
         *(["Tegunov2019"] if deconvolve else []),
         *(["Chen2021", "Liu2022"] if fill_wedge else []),
     ]
@@ -33,7 +35,7 @@ def citations_of(model, fill_wedge=False):
     if model is None:
         return ["F2Fd"]
     config = model.getTrainConfig()
-    return citations(config.perturbation, config.deconvolve, fill_wedge)
+    return citations(config.perturbation, config.deconvolve, fill_wedge, bool(config.half_maps))
 
 
 class F2FdModel(EMObject):

@@ -85,7 +85,8 @@ def add_arguments(parser, *config_classes):
             group.add_argument(*negations, action="store_false", **negative)
             continue
         options["type"] = _number(kind, spec.zero) if spec.zero else item or kind
-        options["metavar"] = (item or kind).__name__.upper()
+        kind = item or kind
+        options["metavar"] = spec.text if kind is str else kind.__name__.upper()
         if spec.choices:
             options["metavar"] = f"{{{','.join(spec.choices)}}}"
         if item:

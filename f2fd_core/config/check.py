@@ -28,12 +28,8 @@ class CheckConfig(shared.ModelConfig):
     tomograms: Tuple[str, ...] = shared.tomograms(
         "Tomograms to check the model on (MRC or OME-Zarr): as they were before denoising."
     )
-    output: str = param(
-        "",
-        "Output folder",
-        "Folder for report.html, report.json and, in a folder for each tomogram, maps and "
-        "pictures.",
-        INPUT,
+    output: str = shared.output(
+        "Folder for report.html, report.json and, in a folder for each tomogram, maps and pictures."
     )
     half_maps: Tuple[str, ...] = shared.half_maps(
         "Two half-maps per tomogram (MRC), odd and even, in the order of the tomograms. The noise "

@@ -42,9 +42,7 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
     tomograms: Tuple[str, ...] = shared.tomograms(
         "Tomograms to denoise (MRC or OME-Zarr), of any size."
     )
-    output: str = param(
-        "", "Output folder", "Folder for the denoised tomograms and pictures.", INPUT
-    )
+    output: str = shared.output("Folder for the denoised tomograms and pictures.")
     half_maps: Tuple[str, ...] = shared.half_maps(
         "Two half-maps per tomogram, odd and even, to denoise in its place: models of the "
         "perturbation noise_matched denoise their mean; noise2noise models denoise both and "

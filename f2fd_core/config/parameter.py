@@ -44,8 +44,9 @@ class Param:
 
     ``ge``, ``gt``, ``le`` and ``lt`` bound numbers. ``only`` = (other field, values...) says when
     the parameter applies at all; without values, when the other field, a yes or no, is yes.
-    ``zero`` is what 0 stands for, and the command line takes the word, too. ``original`` is the
-    published program's name for it, taken by the command line as an alias.
+    ``zero`` is what 0 stands for, and the command line takes the word, too. ``text`` is what a text
+    without choices stands for, in the usage. ``original`` is the published program's name for the
+    parameter, taken by the command line as an alias.
 
     The ``help`` explains each choice in a line of its own, "name: what it is".
     """
@@ -63,6 +64,7 @@ class Param:
     positional: bool = False
     length: int = 0
     zero: str = ""
+    text: str = "FILE"
     only: Tuple[str, ...] = ()
     original: str = ""
 

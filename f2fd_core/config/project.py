@@ -20,5 +20,10 @@ class ProjectConfig(Config):
         advanced=True,
     )
     tomo_type: str = param(
-        "", "Tomogram type", "Type of the tomograms in the copick project.", INPUT, advanced=True
+        "",
+        "Tomogram type",
+        "Type of the tomograms in the copick project.",
+        INPUT,
+        advanced=True,
+        text="TYPE",
     )

@@ -13,12 +13,9 @@ class RunConfig(shared.ResultsConfig):
     """Train on a few typical tomograms, denoise all, and report how far to trust the results."""
 
     tomograms: Tuple[str, ...] = shared.tomograms("Tomograms to denoise (MRC or OME-Zarr).")
-    output: str = param(
-        "",
-        "Output folder",
+    output: str = shared.output(
         "Folder for the model (training), the denoised tomograms (denoised) and the overview "
-        "(overview.html).",
-        INPUT,
+        "(overview.html)."
     )
     half_maps: Tuple[str, ...] = shared.half_maps(
         "Two half-maps per tomogram (MRC), odd and even, in the order of the tomograms: the noise "

@@ -115,6 +115,11 @@ def seed():
     )
 
 
+def output(help, **more):
+    """The folder that results go to."""
+    return param("", "Output folder", help, INPUT, text="FOLDER", **more)
+
+
 def device():
     """Where to compute."""
     return param(
@@ -123,6 +128,7 @@ def device():
         "Where to compute: auto (the first GPU, else the CPU with a warning), cpu, cuda, cuda:N or "
         "N for GPU number N, several GPUs such as 0,1, or all. Several share the work.",
         RUN,
+        text="DEVICE",
     )
 
 
@@ -203,6 +209,7 @@ def result_name():
         "Name of a result without its ending; {name} stands for the tomogram's.",
         INPUT,
         advanced=True,
+        text="NAME",
     )
 
 

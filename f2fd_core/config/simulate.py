@@ -12,9 +12,7 @@ from f2fd_core.config.parameter import INPUT, Config, UserError, param
 class SimulateConfig(Config):
     """Write a synthetic tomogram with its ground truth."""
 
-    output: str = param(
-        "", "Output folder", "Folder for the simulated volumes.", INPUT, positional=True
-    )
+    output: str = shared.output("Folder for the simulated volumes.", positional=True)
     shape: Tuple[int, ...] = param(
         (96, 192, 192),
         "Shape",

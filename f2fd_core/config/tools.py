@@ -76,11 +76,8 @@ BENCHMARK_METHODS = FILTERS + (
 class BenchmarkConfig(Config):
     """Compare all methods on simulated tomograms or on one of your own."""
 
-    output: str = param(
-        "",
-        "Output folder",
+    output: str = shared.output(
         "Folder for the tables (scores.csv, scores.md), the picture and the volumes.",
-        INPUT,
         positional=True,
     )
     tomogram: str = param(
@@ -227,7 +224,7 @@ class DeconvolveConfig(Config):
     tomograms: Tuple[str, ...] = shared.tomograms(
         "Tomograms to filter (MRC or OME-Zarr), of any size."
     )
-    output: str = param("", "Output folder", "Folder for the filtered tomograms.", INPUT)
+    output: str = shared.output("Folder for the filtered tomograms.")
     voxel_size: float = shared.voxel_size()
     defocus: float = filtering.filtering("defocus")
     phase_shift: float = filtering.filtering("phase_shift")

@@ -64,9 +64,7 @@ class TrainConfig(shared.TomogramsConfig):
     tomograms: Tuple[str, ...] = shared.tomograms(
         "Tomograms to train on (MRC or OME-Zarr), of any size; their sizes may differ."
     )
-    output: str = param(
-        "", "Output folder", "Folder for the model, checkpoints, log and pictures.", INPUT
-    )
+    output: str = shared.output("Folder for the model, checkpoints, log and pictures.")
     ground_truth: Tuple[str, ...] = param(
         (),
         "Ground truth",

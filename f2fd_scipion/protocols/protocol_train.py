@@ -15,7 +15,7 @@ from f2fd_core.config import TrainConfig, UserError, recorded
 from f2fd_core.runtime import console, train_log
 from f2fd_core.runtime.run_folder import MASKS, ROUNDS, check_settings, wedge_folder
 from f2fd_scipion import engine
-from f2fd_scipion.objects import F2FdModel, citations
+from f2fd_scipion.objects import F2FdModel, citations, citations_of
 from f2fd_scipion.protocols.protocol_base import (
     ProtF2FdBase,
     half_maps,
@@ -403,4 +403,7 @@ class ProtF2FdTrain(ProtF2FdBase):
         )
 
     def _citations(self):
+        made = getattr(self, F2FdTrainOutputs.model.name, None)
+        if made is not None:
+            return citations_of(made, self.fill_wedge.get())
         return citations(self._perturbation(), self.deconvolve.get(), self.fill_wedge.get())

@@ -529,7 +529,7 @@ class TestF2FdTraining(project.ProjectTests):
         self.assertEqual(train.validate(), [])
         self.assertEqual(train._supply()["initial_model"], self.train.model.getPath())
 
-    def testWhatATrainingStartsFromAndRestsOnIsTold(self):
+    def testWhatATrainingStartsFromAndRestsOnIsReported(self):
         self.assertIn("starting from random weights", self.train.methods()[0])
         initial = self.train.model
         train = self.newProtocol(
@@ -549,6 +549,11 @@ class TestF2FdTraining(project.ProjectTests):
         denoise = self.newProtocol(ProtF2FdDenoise, inModel=train.model)
         self.assertEqual(denoise._citations(), ["F2Fd", "Krull2019", "Tegunov2019"])
         self.assertEqual(self.train._citations(), ["F2Fd", "Lehtinen2018", "Pang2021", "Zhang2022"])
+        # With half-maps, nothing is learned from what the model makes of the tomogram.
+        config = TrainConfig(half_maps=("odd.mrc", "even.mrc"))
+        train.model.setInfo({"step": 6, "voxel_size": 8.0, "config": config.to_dict()})
+        for protocol in (train, denoise):
+            self.assertEqual(protocol._citations(), ["F2Fd", "Lehtinen2018", "Pang2021"])
         train.initialModel.set(None)
         train.model.setInfo({"step": 6, "voxel_size": 8.0, "config": TrainConfig().to_dict()})
         for said in (train.methods()[0], " ".join(train.summary())):
