@@ -8,10 +8,10 @@ the signal is known, A = <f(X) X> - C, and that of the signal, <X²> - N. That i
 that has not learned from this very noise: what one has learned of it by training for long on this
 tomogram is not in its response, and passes for signal.
 
-With half-maps N is known. Without, the estimate that a training begins with is off by a tenth, and
-a tenth of the noise may be more than all the signal. But a network that does its best leaves
-<|X - f(X)|²> = N - C, and C = t N, t being its response: which gives N once more. What it does not
-explain of the signal, then, is C. So the best of several networks gives N for all.
+With half-maps N is known, up to chance. Without, the estimate that a training begins with is off by
+a tenth, and a tenth of the noise may be more than all the signal. But a network that does its best
+leaves <|X - f(X)|²> = N - C, and C = t N, t being its response: which gives N once more. What it
+does not explain of the signal, then, is C. So the best of several networks gives N for all.
 """
 
 import numpy as np
@@ -44,7 +44,7 @@ class Estimate:
 
     def __init__(self, shells, results, factor=1.0, off=0.0):
         """``factor``: how many times more than C is unexplained; ``off``: by what share the noise
-        of half-maps is off."""
+        of half-maps is off, by shell."""
         self.shells, self.results = shells, results
         total, known = shells[TOMOGRAM, TOMOGRAM], shells.known_noise()
         self.responses = {name: shells.response(name) for name in results}
@@ -59,13 +59,15 @@ class Estimate:
         self.covariance = {
             name: shells[name, TOMOGRAM] - self.responses[name] * self.noise for name in results
         }
+        # What the best explains, by Cauchy and Schwarz, and what it does not.
+        explained = np.maximum(self.covariance[self.best], 0) ** 2
+        explained /= np.maximum(self.powers[self.best], TINY)
+        rest = np.maximum(self.responses[self.best], 0) * self.noise
+        self.signal = explained + factor * rest
         if self.by_half_maps:
-            self.signal = total - self.noise  # also below 0, by chance: the sum is right
-        else:
-            # What the best explains, by Cauchy and Schwarz, and what it does not.
-            explained = np.maximum(self.covariance[self.best], 0) ** 2
-            rest = np.maximum(self.responses[self.best], 0) * self.noise
-            self.signal = explained / np.maximum(self.powers[self.best], TINY) + factor * rest
+            # A small difference of two large powers: where it is chance, the networks know better.
+            low, high = (explained + times * rest for times in UNEXPLAINED)
+            self.signal = np.clip(total - self.noise, low, high)
 
     def _stein(self, name):
         """Stein's estimate of the error of a result, but for the noise's own power, with the noise
