@@ -60,12 +60,15 @@ def draw_memory(rows, path):
 @figures.own_settings()
 def draw_unusual(rows, path):
     """The correlation with the truth for each thing that is unusual, beside the plain tomogram."""
-    labels, values = [row[0] for row in rows], [float(row[-1]) for row in rows]
-    figure = figures.new_figure(figsize=(7, 0.3 * len(rows) + 0.8))
+    labels = [row[0] for row in rows]
+    own, other = (np.array([float(row[column]) for row in rows]) for column in (2, 3))
+    figure = figures.new_figure(figsize=(7, 0.3 * len(rows) + 1.2))
     axes = figure.subplots()
-    draw_bars(labels, values, axes, "C0")
-    axes.axvline(values[labels.index("plain")], color="k", linewidth=0.8, linestyle="--")
+    draw_bars(labels, other, axes, "0.8", label="another, plain tomogram's model")
+    draw_bars(labels, own, axes, "C0", height=0.4, label="own model")
+    axes.axvline(own[labels.index("plain")], color="k", linewidth=0.8, linestyle="--")
     axes.set(xlabel="correlation with the truth (dashed: nothing unusual)", xlim=(0, 1))
+    figure.legend(loc="outside upper right", ncols=2, frameon=False)
     figures.save(figure, path)
 
 

@@ -8,7 +8,6 @@
 The first may be left out. pictures.py draws what it finds.
 """
 
-import argparse
 import csv
 import os
 import sys
@@ -489,7 +488,7 @@ def unusual_source(seed):
 def run_unusual(argv=None):
     """Tomograms as they come: beads, ice, borders, ramps, vacuum, turned; beside the plain one.
 
-        quality.py unusual [--cases plain beads ...] [--steps 50] [--seeds 5] [--no-own]
+        quality.py unusual [--cases plain beads ...] [--steps 50] [--seeds 5]
 
     A simulated tomogram of 64 x 128 x 128 voxels (SNR 0.3) with what is unusual in it. Prints, for
     each case and seed, the correlation with the noise-free reconstruction where the specimen is, of
@@ -499,15 +498,8 @@ def run_unusual(argv=None):
     parser = harness.parser(run_unusual, seeds=[5])
     parser.add_argument("--cases", nargs="+", default=list(UNUSUAL), choices=list(UNUSUAL))
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument(
-        "--own",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="with a model of each case's own",
-    )
     options = parser.parse_args(argv)
-    columns = ["case", "seed", *["own model"] * options.own, "other tomogram's model"]
-    harness.heading(*columns)
+    harness.heading("case", "seed", "own model", "other tomogram's model")
     with tempfile.TemporaryDirectory() as folder:
         path, own, other = (os.path.join(folder, name) for name in ("tomogram.mrc", "own", "other"))
         settings = dict(tomograms=(path,), steps=options.steps)
@@ -518,10 +510,9 @@ def run_unusual(argv=None):
             for name in options.cases:
                 case = UNUSUAL[name](unit, clean)
                 mrc.write_volume(path, case.values.astype(np.float32), VOXEL_SIZE)
-                if options.own:
-                    harness.trained(own, **settings)
+                harness.trained(own, **settings)
                 cells = []
-                for place in [own] * options.own + [other]:
+                for place in (own, other):
                     (result,) = harness.results(place + "/model.pt", [path], folder)
                     left = read(result).double().numpy() - case.laid_over
                     found = np.corrcoef(left[case.scored], case.truth[case.scored])[0, 1]

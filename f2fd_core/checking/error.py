@@ -55,7 +55,7 @@ class Estimate:
             self.left_by(self.best) / np.maximum(1 - self.responses[self.best], 1 - MOST_PASSED),
         )
         self.by_half_maps = known is not None and bool(known.sum() <= MOST_NOISE * left.sum())
-        self.noise = known * (1 + off) if self.by_half_maps else left
+        self.noise = known if self.by_half_maps else left
         self.covariance = {
             name: shells[name, TOMOGRAM] - self.responses[name] * self.noise for name in results
         }
@@ -67,7 +67,7 @@ class Estimate:
         if self.by_half_maps:
             # A small difference of two large powers: where it is chance, the networks know better.
             low, high = (explained + times * rest for times in UNEXPLAINED)
-            self.signal = np.clip(total - self.noise, low, high)
+            self.signal = np.clip(total - known * (1 + off), low, high)
 
     def _stein(self, name):
         """Stein's estimate of the error of a result, but for the noise's own power, with the noise

@@ -173,6 +173,7 @@ def test_half_maps_make_the_estimate_certain_unless_they_differ_by_more_than_noi
         shells = estimated(halves, {DENOISED: wiener})[Whole]
         found[streaks] = correlations(shells, [DENOISED])[DENOISED]
         assert Estimate(shells, [DENOISED]).by_half_maps == (streaks == 0)
+        assert found[streaks]["low"] < found[streaks]["estimate"] < found[streaks]["high"]
     result = true(signal, Filter(volume, wiener)(EVERYWHERE))
     assert found[0]["low"] <= result <= found[0]["high"]
     widths = [one["high"] - one["low"] for one in found.values()]
