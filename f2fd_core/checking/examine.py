@@ -10,6 +10,7 @@ from f2fd_core.checking.parts import inner_of, parts_of
 from f2fd_core.checking.places import Places, cell_means, smoothed
 from f2fd_core.checking.shells import DIFFERENCE, PROBE, TOMOGRAM, Whole, Windowed
 from f2fd_core.data.half_maps import HalfMaps
+from f2fd_core.runtime import console
 from f2fd_core.runtime.randomness import Randomness
 
 PROBE_STREAM, NULL_STREAM = 9, 10
@@ -72,6 +73,18 @@ def shells_of(denoisers, noise, seed, step, parts, each=None):
         if each:
             each(part, arrays)
     return found
+
+
+def unfit_half_maps(volume, by_half_maps):
+    """Whether a tomogram has half-maps by which its noise is not known, which is said."""
+    unfit = isinstance(volume, HalfMaps) and not by_half_maps
+    if unfit:
+        console.warn(
+            f"{volume.source.path}: its half-maps differ by more than noise, as those of every "
+            "other tilt of a thick specimen do; it is checked without them: compare the result "
+            "with that of a model that was trained without them"
+        )
+    return unfit
 
 
 def examine(denoisers, noise, seed, step):

@@ -6,7 +6,14 @@ import os
 
 from f2fd_core import __version__
 from f2fd_core.checking import page, pictures, wedge
-from f2fd_core.checking.examine import DENOISED, REFERENCE, START, count_of, examine
+from f2fd_core.checking.examine import (
+    DENOISED,
+    REFERENCE,
+    START,
+    count_of,
+    examine,
+    unfit_half_maps,
+)
 from f2fd_core.checking.halves import independent_halves
 from f2fd_core.checking.parts import LEAST_VOXELS, denoiser_of
 from f2fd_core.checking.reference import reference
@@ -20,7 +27,6 @@ from f2fd_core.commands.inputs import (
     warn_of_voxel_sizes,
 )
 from f2fd_core.config import PRETRAINED, CheckConfig, UserError
-from f2fd_core.data.half_maps import HalfMaps
 from f2fd_core.data.regions import in_words
 from f2fd_core.filters.ctf_table import ctf_of
 from f2fd_core.filters.wedge import tilt_range_of
@@ -210,11 +216,7 @@ def _check_one(config, volume, models, trained, device, dtype, folder):
     """
     about = models, trained, device, dtype, folder
     numbers, maps = _examine_one(config, volume, *about)
-    if isinstance(volume, HalfMaps) and not numbers["half_maps"]:
-        console.warn(
-            f"{volume.source.path}: its half-maps differ by more than noise, as those of every "
-            "other tilt of a thick specimen do; it is checked again without them"
-        )
+    if unfit_half_maps(volume, numbers["half_maps"]):
         numbers, maps = _examine_one(config, volume.alone(), *about)
     if config.independent:
         numbers["halves"] = independent_halves(config, volume, trained, folder)

@@ -4,14 +4,20 @@ import json
 import math
 
 from f2fd_core.checking.error import Estimate
-from f2fd_core.checking.examine import DENOISED, GAUSSIAN, START, correlations, shells_of
+from f2fd_core.checking.examine import (
+    DENOISED,
+    GAUSSIAN,
+    START,
+    correlations,
+    shells_of,
+    unfit_half_maps,
+)
 from f2fd_core.checking.parts import LEAST_VOXELS, denoiser_of
 from f2fd_core.checking.shells import TOMOGRAM, Whole
 from f2fd_core.checking.start import settings_of, start_of
 from f2fd_core.checking.verdict import WORSE
 from f2fd_core.commands.inputs import as_trained, open_silently
 from f2fd_core.config import START_PERTURBATIONS
-from f2fd_core.data.half_maps import HalfMaps
 from f2fd_core.network import checkpoint
 from f2fd_core.perturbation.noise_matched import noise_of
 from f2fd_core.runtime import console, files
@@ -59,7 +65,7 @@ def _correlations(volume, network, trained, settings, device, dtype):
         denoisers, noise_of(volume, trained, device), settings.seed, lambda: None, [(start, size)]
     )[Whole]
     results = list(denoisers)
-    if isinstance(volume, HalfMaps) and not Estimate(shells, results).by_half_maps:
+    if unfit_half_maps(volume, Estimate(shells, results).by_half_maps):
         return _correlations(volume.alone(), network, trained, settings, device, dtype)
     return correlations(shells, results)
 
