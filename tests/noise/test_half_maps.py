@@ -58,6 +58,28 @@ def test_restored_mean_of_the_halves_is_the_mean_of_the_files(halves):
         np.testing.assert_allclose(section, mean.take(mean.shape[axis] // 2, axis), atol=1e-5)
 
 
+@pytest.mark.parametrize("voxel_size", [10.0, 8.0])
+@pytest.mark.parametrize("for_mean", [False, True])
+def test_the_mean_alone_is_like_a_tomogram_of_all(halves, write, for_mean, voxel_size):
+    """Wherever it is standardised and rescaled as that is."""
+    mean = (data(halves[0]) + data(halves[1])) / 2
+    both = HalfMaps([Volume(path, clip=False) for path in halves], "TS_1.mrc", for_mean)
+    whole = Volume(write(mean, "mean.mrc"), clip=False)
+    if voxel_size != both.voxel_size:
+        both, whole = both.rescaled(voxel_size), whole.rescaled(voxel_size)
+    alone = both.alone()
+    assert not isinstance(alone, HalfMaps) and alone.source.path == "TS_1.mrc"
+    assert alone.voxel_size == voxel_size and alone.shape == whole.shape
+    place = (-2, 3, 5), (8, 9, 12)
+    values = whole.region(*place)
+    np.testing.assert_allclose(alone.region(*place), values, atol=1e-4)
+    np.testing.assert_allclose(
+        alone.destandardise(values, place[0]), whole.destandardise(values, place[0]), atol=1e-3
+    )
+    for section, other in zip(alone.central_sections(), whole.central_sections()):
+        np.testing.assert_allclose(section, other, atol=1e-3)
+
+
 def test_halves_that_do_not_belong_together_are_refused(halves, write, tmp_path):
     other = write(np.random.default_rng(1).normal(size=(16, 20, 25)), "other.mrc")
     with pytest.raises(
