@@ -7,20 +7,24 @@
     python benchmarks/pictures.py rate docs/data/rate.txt --document docs/performance.md
     python benchmarks/pictures.py unusual docs/data/unusual.txt --picture docs/unusual.png \
         --document docs/reliability.md
+    python benchmarks/pictures.py trust docs/data/trust.json --picture docs/trust.png \
+        --document docs/check.md
 
-The files hold the rows of 'quality.py methods', and what 'performance.py memory', 'performance.py
-rate' and 'quality.py unusual' printed. A document has a place for the tables between two marks with
-the name of the first word.
+The files hold the rows of 'quality.py methods' and 'trust.py estimates', and what 'performance.py
+memory', 'performance.py rate' and 'quality.py unusual' printed. A document has a place for the
+tables between two marks with the name of the first word.
 """
 
 import argparse
 import csv
+import json
 import re
 import sys
 from pathlib import Path
 
 import numpy as np
 from quality import CHECKED, FILTERS, METHODS, SCORES
+from trust import AUTOMATIC, LAMELLA, WITH_HALVES, ranked, summaries
 
 from f2fd_core.runtime import figures
 
@@ -70,6 +74,61 @@ def draw_unusual(rows, path):
     axes.set(xlabel="correlation with the truth (dashed: nothing unusual)", xlim=(0, 1))
     figure.legend(loc="outside upper right", ncols=2, frameon=False)
     figures.save(figure, path)
+
+
+@figures.own_settings()
+def draw_trust(rows, path):
+    """Estimates with their intervals against the truth."""
+    figure = figures.new_figure(figsize=(6, 6))
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
+    for words, chosen in (
+        ("without half-maps", lambda row: "half" not in row["model"] and row["case"] != LAMELLA),
+        ("with half-maps", lambda row: "half" in row["model"]),
+        ("a real cell", lambda row: row["case"] == LAMELLA),
+    ):
+        some = [row for row in rows if chosen(row)]
+        true, value, low, high = (
+            np.array([row[key] for row in some]) for key in ("true", "estimate", "low", "high")
+        )
+        axes.errorbar(true, value, (value - low, high - value), fmt=".", linewidth=0.8, label=words)
+    axes.set(
+        xlabel="correlation with the truth",
+        ylabel="estimate without the truth",
+        xlim=(0, 1),
+        ylim=(0, 1),
+        aspect="equal",
+    )
+    axes.legend(frameon=False)
+    figures.save(figure, path)
+
+
+def trust_tables(rows):
+    """Markdown: how far all estimates are off, and those of the models that ended by themselves."""
+    lines = [
+        "| | models | mean error | largest | intervals that hold the truth |",
+        "|---|" + 4 * "---:|",
+    ]
+    for words, (count, mean, largest, held) in summaries(rows).items():
+        lines.append(f"| {words} | {count} | {mean:.3f} | {largest:.3f} | {100 * held:.0f} % |")
+    right, pairs = ranked([row for row in rows if "half-maps" not in row["model"]])
+    lines += [
+        "",
+        f"Of two models of one tomogram, the better is known in {right} of {pairs} pairs.",
+        "",
+    ]
+    lines += ["| case | true | estimate (interval) | with half-maps |"]
+    lines.append(4 * "|---" + "|")
+    for case in dict.fromkeys(row["case"] for row in rows):
+        own, halves = (
+            [row for row in rows if (row["case"], row["model"]) == (case, model)]
+            for model in (AUTOMATIC, WITH_HALVES)
+        )
+        cells = [
+            f"{row['estimate']:.3f} ({row['low']:.3f} to {row['high']:.3f})" for row in own + halves
+        ]
+        lines.append(f"| {case} | {own[0]['true']:.3f} | {' | '.join((cells + [''])[:2])} |")
+    return "\n".join(lines)
 
 
 # What the plot shows: what is best of these methods, its name and look.
@@ -171,6 +230,7 @@ PICTURES = {
     "memory": (rows_of, draw_memory, None),
     "rate": (rows_of, None, None),
     "unusual": (rows_of, draw_unusual, None),
+    "trust": (json.loads, draw_trust, trust_tables),
 }
 
 

@@ -33,10 +33,11 @@ from f2fd_core.data import mrc
 from f2fd_core.data.regions import crop
 from f2fd_core.network import checkpoint
 from f2fd_core.perturbation.noise_matched import noise_of
-from f2fd_core.runtime import figures
 from f2fd_core.runtime.device import choose_dtype
 
-SHAPE = (64, 96, 96)
+AUTOMATIC, LAMELLA, HARDEST = "until it ends", "lamella", "real-noise"
+WITH_HALVES = AUTOMATIC + ", half-maps"
+SHAPE = (64, 128, 128)
 CASES = (
     "cell@0.05",
     "cell",
@@ -50,10 +51,9 @@ CASES = (
     "binned",
     "int8",
     "spheres",
-    "real-noise",
+    HARDEST,
 )
 FEW, MANY = 25, 200
-AUTOMATIC, LAMELLA = "until it ends", "lamella"
 LEAST_CORRELATION, DIFFERENT = 0.3, 0.01
 CPU = torch.device("cpu")
 
@@ -183,38 +183,11 @@ def ranked(rows):
     return sum(signs), len(signs)
 
 
-@figures.own_settings()
-def plot(rows, path):
-    """Estimates with their intervals against the truth."""
-    figure = figures.new_figure(figsize=(6, 6))
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
-    for words, chosen in (
-        ("without half-maps", lambda row: "half" not in row["model"] and row["case"] != LAMELLA),
-        ("with half-maps", lambda row: "half" in row["model"]),
-        ("a real cell", lambda row: row["case"] == LAMELLA),
-    ):
-        some = [row for row in rows if chosen(row)]
-        true, value, low, high = (
-            np.array([row[key] for row in some]) for key in ("true", "estimate", "low", "high")
-        )
-        axes.errorbar(true, value, (value - low, high - value), fmt=".", linewidth=0.8, label=words)
-    axes.set(
-        xlabel="correlation with the truth",
-        ylabel="estimate without the truth",
-        xlim=(0, 1),
-        ylim=(0, 1),
-        aspect="equal",
-    )
-    axes.legend(frameon=False)
-    figures.save(figure, path)
-
-
 def run_estimates(argv=None):
     """What `f2fd check` estimates beside the truth: simulated tomograms, and a real cell's halves.
 
         trust.py estimates [--cases cell@0.1 ...] [--seeds 3 ...] [--lamella FOLDER]
-                           [--output rows.json] [--plot trust.png]
+                           [--output docs/data/trust.json]
 
     Of each simulated tomogram four models are checked: the pretrained weights
     as they are, and what they learn in 25 and in 200 steps and until the training ends by itself;
@@ -231,7 +204,6 @@ def run_estimates(argv=None):
     parser = harness.parser(run_estimates, CASES, [3], SHAPE)
     parser.add_argument("--lamella", metavar="FOLDER")
     parser.add_argument("--output", help="file for the rows as JSON")
-    parser.add_argument("--plot", help="picture of the estimates against the truth")
     arguments = parser.parse_args(argv)
     rows = []
     harness.heading("case", "seed", "model", "true", "estimated", "interval", "shells")
@@ -251,24 +223,35 @@ def run_estimates(argv=None):
         with tempfile.TemporaryDirectory() as folder:
             take(rows_of_lamella(arguments.lamella, folder))
     summarise(rows)
-    if arguments.plot:
-        plot(rows, arguments.plot)
     if arguments.output:
         with open(arguments.output, "w", encoding="utf-8") as stream:
             json.dump(rows, stream, indent=1)
 
 
+def summaries(rows):
+    """{words: (models, mean error, largest error, share of the intervals that hold the truth)} of
+    all estimates without and with half-maps, and of those but for the case of real noise."""
+    found = {}
+    for words, but in itertools.product(("without half-maps", "with half-maps"), (None, HARDEST)):
+        some = [
+            row
+            for row in rows
+            if ("half-maps" in row["model"]) == words.startswith("with ") and row["case"] != but
+        ]
+        if some:
+            error = np.abs([row["estimate"] - row["true"] for row in some])
+            held = np.mean([row["low"] <= row["true"] <= row["high"] for row in some])
+            name = f"{words}, but for {but}" if but else words
+            found[name] = len(some), float(error.mean()), float(error.max()), float(held)
+    return found
+
+
 def summarise(rows):
     """Print how far all estimates are off, and how often the better model is known."""
-    for words in ("without half-maps", "with half-maps"):
-        some = [row for row in rows if ("half-maps" in row["model"]) == words.startswith("with ")]
-        if not some:
-            continue
-        error = np.abs([row["estimate"] - row["true"] for row in some])
-        held = np.mean([row["low"] <= row["true"] <= row["high"] for row in some])
+    for words, (count, mean, largest, held) in summaries(rows).items():
         print(
-            f"\n{words}: {len(some)} rows, mean error {error.mean():.3f}, largest "
-            f"{error.max():.3f}; {100 * held:.0f} % of the intervals hold the truth"
+            f"\n{words}: {count} rows, mean error {mean:.3f}, largest {largest:.3f}; "
+            f"{100 * held:.0f} % of the intervals hold the truth"
         )
     right, pairs = ranked([row for row in rows if "half-maps" not in row["model"]])
     print(f"of {right} of {pairs} pairs the better is known")

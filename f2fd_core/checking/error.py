@@ -8,10 +8,11 @@ the signal is known, A = <f(X) X> - C, and that of the signal, <X²> - N. That i
 that has not learned from this very noise: what one has learned of it by training for long on this
 tomogram is not in its response, and passes for signal.
 
-With half-maps N is known, up to chance. Without, the estimate that a training begins with is off by
-a tenth, and a tenth of the noise may be more than all the signal. But a network that does its best
-leaves <|X - f(X)|²> = N - C, and C = t N, t being its response: which gives N once more. What it
-does not explain of the signal, then, is C. So the best of several networks gives N for all.
+With half-maps N is known, up to chance, and so is the power of the signal in all. Without, the
+estimate that a training begins with is off by a tenth, and a tenth of the noise may be more than
+all the signal. But a network that does its best leaves <|X - f(X)|²> = N - C, and C = t N, t being
+its response: which gives N once more. What it does not explain of the signal, then, is C. So the
+best of several networks gives N for all.
 """
 
 import numpy as np
@@ -44,7 +45,7 @@ class Estimate:
 
     def __init__(self, shells, results, factor=1.0, off=0.0):
         """``factor``: how many times more than C is unexplained; ``off``: by what share the noise
-        of half-maps is off, by shell."""
+        of half-maps is off; these show how much is unexplained."""
         self.shells, self.results = shells, results
         total, known = shells[TOMOGRAM, TOMOGRAM], shells.known_noise()
         self.responses = {name: shells.response(name) for name in results}
@@ -63,11 +64,10 @@ class Estimate:
         explained = np.maximum(self.covariance[self.best], 0) ** 2
         explained /= np.maximum(self.powers[self.best], TINY)
         rest = np.maximum(self.responses[self.best], 0) * self.noise
-        self.signal = explained + factor * rest
         if self.by_half_maps:
-            # A small difference of two large powers: where it is chance, the networks know better.
-            low, high = (explained + times * rest for times in UNEXPLAINED)
-            self.signal = np.clip(total - known * (1 + off), low, high)
+            unexplained = (total - known * (1 + off) - explained).sum() / max(rest.sum(), TINY)
+            factor = np.clip(unexplained, *UNEXPLAINED)
+        self.signal = explained + factor * rest
 
     def _stein(self, name):
         """Stein's estimate of the error of a result, but for the noise's own power, with the noise

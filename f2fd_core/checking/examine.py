@@ -142,7 +142,8 @@ def correlations(shells, results):
     likely = Estimate(shells, results)
     if likely.by_half_maps:
         # Two standard deviations of the difference of two sums of as many squares.
-        off = 4 / np.sqrt(shells.count * shells.parts)
+        noise = likely.noise
+        off = 4 * np.sqrt((noise**2 / (shells.count * shells.parts)).sum()) / noise.sum()
         ends = [Estimate(shells, results, off=sign * off) for sign in (-1, 1)]
     else:
         ends = [Estimate(shells, results, factor) for factor in UNEXPLAINED]

@@ -148,6 +148,7 @@ def test_steps_and_left_out_boxes_of_a_real_cell(printed, quick, real_halves):
         ("memory", "memory.txt", "performance.md"),
         ("rate", "rate.txt", "performance.md"),
         ("unusual", "unusual.txt", "reliability.md"),
+        ("trust", "trust.json", "check.md"),
     ],
 )
 def test_documents_hold_what_was_found(name, found, document, script, tmp_path):
@@ -165,25 +166,10 @@ def test_documents_hold_what_was_found(name, found, document, script, tmp_path):
 def test_estimates_beside_the_truth(script, printed, quick, monkeypatch, tmp_path):
     trust = script("trust")
     monkeypatch.setattr("f2fd_core.checking.start.STEPS", 2)
-    output, picture = tmp_path / "rows.json", tmp_path / "trust.png"
-    rows = printed(
-        *(
-            "trust",
-            "--cases",
-            "cell@0.3",
-            "--shape",
-            32,
-            32,
-            32,
-            "--output",
-            output,
-            "--plot",
-            picture,
-        )
-    )
+    output = tmp_path / "rows.json"
+    rows = printed(*("trust", "--cases", "cell@0.3", "--shape", 32, 32, 32, "--output", output))
     models = ["pretrained", "25 steps", trust.AUTOMATIC, "200 steps"]
-    assert [row[2] for row in rows] == [*models, trust.AUTOMATIC + ", half-maps"]
-    assert picture.exists()
+    assert [row[2] for row in rows] == [*models, trust.WITH_HALVES]
     for row, known in zip(json.loads(output.read_text()), rows):
         assert known[3:5] == [f"{row[key]:.3f}" for key in ("true", "estimate")]
         assert 0 < row["low"] <= row["estimate"] <= row["high"] <= 1 and 0 < row["true"] < 1
@@ -194,6 +180,14 @@ def test_estimates_beside_the_truth(script, printed, quick, monkeypatch, tmp_pat
         ]
     )
     assert (right, pairs) == (1, 2)
+    found = trust.summaries(
+        [
+            dict(case=case, model=trust.AUTOMATIC, true=0.5, estimate=0.5 + off, low=0.45, high=0.9)
+            for case, off in (("cell", 0.1), ("cell", -0.02), (trust.HARDEST, 0.3))
+        ]
+    )
+    every, but = found.values()
+    assert every == pytest.approx((3, 0.14, 0.3, 1.0)) and but == pytest.approx((2, 0.06, 0.1, 1))
 
 
 @pytest.mark.slow
