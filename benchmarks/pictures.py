@@ -9,10 +9,11 @@
         --document docs/reliability.md
     python benchmarks/pictures.py trust docs/data/trust.json --picture docs/trust.png \
         --document docs/check.md
+    python benchmarks/pictures.py wedge docs/data/wedge.txt --document docs/wedge.md
 
 The files hold the rows of 'quality.py methods' and 'trust.py estimates', and what 'performance.py
-memory', 'performance.py rate' and 'quality.py unusual' printed. A document has a place for the
-tables between two marks with the name of the first word.
+memory', 'performance.py rate', 'quality.py unusual' and 'rotations.py wedge' printed. A document
+has a place for the tables between two marks with the name of the first word.
 """
 
 import argparse
@@ -131,6 +132,18 @@ def trust_tables(rows):
     return "\n".join(lines)
 
 
+def wedge_table(rows):
+    """Markdown: what was found inside the wedge, denoised → filled, and what the check says."""
+    columns = {"100 Å": 3, "60 Å": 4, "flat membranes": 8}
+    lines = [f"| case, seed | {' | '.join(columns)} | `f2fd check` says |", 5 * "|---" + "|"]
+    found = {(row[0], row[1]): row for row in rows}
+    for case in dict.fromkeys(row[0] for row in rows):
+        before, after = (found[case, name] for name in ("denoised", "filled"))
+        cells = [f"{before[column]} → {after[column]}" for column in columns.values()]
+        lines.append(f"| {case} | {' | '.join(cells)} | {found[case, 'f2fd check says'][2]} |")
+    return "\n".join(lines)
+
+
 # What the plot shows: what is best of these methods, its name and look.
 SHOWN = (
     (("input",), "tomogram as it is", dict(color="0.75")),
@@ -231,6 +244,7 @@ PICTURES = {
     "rate": (rows_of, None, None),
     "unusual": (rows_of, draw_unusual, None),
     "trust": (json.loads, draw_trust, trust_tables),
+    "wedge": (rows_of, None, wedge_table),
 }
 
 
