@@ -66,7 +66,7 @@ class Estimate:
         rest = np.maximum(self.responses[self.best], 0) * self.noise
         if self.by_half_maps:
             unexplained = (total - known * (1 + off) - explained).sum() / max(rest.sum(), TINY)
-            factor = np.clip(unexplained, *UNEXPLAINED)
+            factor = max(unexplained, UNEXPLAINED[0])  # less would be chance
         self.signal = explained + factor * rest
 
     def _stein(self, name):
