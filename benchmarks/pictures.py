@@ -128,7 +128,8 @@ def trust_tables(rows):
         cells = [
             f"{row['estimate']:.3f} ({row['low']:.3f} to {row['high']:.3f})" for row in own + halves
         ]
-        lines.append(f"| {case} | {own[0]['true']:.3f} | {' | '.join((cells + [''])[:2])} |")
+        name = "real cell" if case == LAMELLA else case
+        lines.append(f"| {name} | {own[0]['true']:.3f} | {' | '.join((cells + [''])[:2])} |")
     return "\n".join(lines)
 
 
