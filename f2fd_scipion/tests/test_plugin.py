@@ -193,7 +193,7 @@ class TestF2FdPlugin(BaseTest):
             ):
                 self.assertEqual(engine.call(AWKWARD, gpus=gpus).splitlines(), lines)
 
-    def testTheEnginesEnvironmentTellsWhichGpusItSees(self):
+    def testTheEnginesEnvironmentReportsWhichGpusItSees(self):
         with activation("python() { echo hello; echo $CUDA_VISIBLE_DEVICES | tr -d ,; }"):
             self.assertEqual(engine.usable_gpus([1, 3]), 13)
         with activation("python() { echo 2; return 1; }"):  # torch can't be imported

@@ -364,7 +364,7 @@ class TestF2FdTraining(project.ProjectTests):
         self.assertNotIn("missing wedge", " ".join(train.summary()))
         self.assertEqual((train.model.getSteps(), len(self.log(train))), (steps + 1, steps + 1))
 
-    def testTheSummaryTellsHowFarATrainingIs(self):
+    def testTheSummarySaysHowFarATrainingIs(self):
         train = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms)
         self.saveProtocol(train)
         train.setStatus(STATUS_RUNNING)
@@ -466,7 +466,7 @@ class TestF2FdTraining(project.ProjectTests):
         self.assertEqual(denoise.validate(), [])
         self.assertEqual(denoise._supply()["half_maps"], [])
 
-    def testHalfMapsTellTheNoiseByThemselves(self):
+    def testHalfMapsAreUsedByThemselves(self):
         """Without being asked for, where every tomogram of the set has them."""
         imported, _ = self.importCopies("known", {tsId: self.path(tsId) for tsId in SHAPES})
         train = self.newProtocol(ProtF2FdTrain, inTomos=imported.Tomograms)
@@ -647,7 +647,7 @@ class TestF2FdTraining(project.ProjectTests):
         denoise.inCtfs.set(None)
         self.assertIn("since each tomogram of the training had a CTF", denoise.validate()[0])
 
-    def testTheFilterIsToldWhatScipionKnows(self):
+    def testTheFilterKnowsWhatScipionKnows(self):
         imported, _ = self.importCopies("corrected", {"x": self.path("first")})
         tomograms = imported.Tomograms
         train = self.newProtocol(ProtF2FdTrain, inTomos=tomograms, deconvolve=True, defocus=3.0)

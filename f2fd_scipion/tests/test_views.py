@@ -75,7 +75,7 @@ class TestF2FdViews(project.ProjectTests):
                     ssim, [float(row["ssim"]) for row in self.log(self.train)]
                 )
 
-    def testAPlotOfTheTrainingIsDrawnAnewAsTheLogGrows(self):
+    def testAPlotOfTheTrainingIsDrawnAgainAsTheLogGrows(self):
         path = os.path.join(self.getOutputPath(), "log.csv")
         with open(self.train._getExtraPath("log.csv")) as stream:
             lines = stream.readlines()

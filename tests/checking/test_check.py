@@ -20,7 +20,7 @@ from f2fd_core.checking.halves import independent_halves
 from f2fd_core.checking.parts import MOST_VOXELS, parts_of
 from f2fd_core.checking.places import CELL, Places, cell_means, smoothed
 from f2fd_core.checking.run import check
-from f2fd_core.checking.shells import Whole, Windowed
+from f2fd_core.checking.shells import TOMOGRAM, Whole, Windowed
 from f2fd_core.checking.verdict import MARKS, verdict
 from f2fd_core.cli import main
 from f2fd_core.data import mrc
@@ -172,7 +172,10 @@ def test_half_maps_make_the_estimate_certain_unless_they_differ_by_more_than_noi
         halves.difference = lambda start, size, other=other: other
         shells = estimated(halves, {DENOISED: wiener})[Whole]
         found[streaks] = correlations(shells, [DENOISED])[DENOISED]
-        assert Estimate(shells, [DENOISED]).by_half_maps == (streaks == 0)
+        estimate = Estimate(shells, [DENOISED])
+        assert estimate.by_half_maps == (streaks == 0)
+        measured = (shells[TOMOGRAM, TOMOGRAM] - shells.known_noise()).sum()
+        assert (estimate.signal.sum() == pytest.approx(measured)) == (streaks == 0)
         assert found[streaks]["low"] < found[streaks]["estimate"] < found[streaks]["high"]
     result = true(signal, Filter(volume, wiener)(EVERYWHERE))
     assert found[0]["low"] <= result <= found[0]["high"]

@@ -110,7 +110,7 @@ def test_a_machine_without_a_compiler_is_reported(monkeypatch):
 
 
 @pytest.mark.parametrize("most", [1 << 25, 1 << 40])
-def test_the_c_library_keeps_as_much_as_it_lets_itself_be_told(monkeypatch, most):
+def test_the_c_library_keeps_as_much_as_it_is_asked_to(monkeypatch, most):
     """If it refuses a limit and takes the other, every large array is a new one."""
     limits = {}
 

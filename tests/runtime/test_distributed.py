@@ -210,7 +210,7 @@ def test_what_a_process_refuses_is_said(forked):
         distributed.start(_disagrees, None, 2)
 
 
-def _tells_its_threads(_):
+def _reports_its_threads(_):
     raise UserError(f"{cpu_threads()} threads")
 
 
@@ -218,10 +218,10 @@ def test_processes_share_the_threads_of_the_cpu(monkeypatch, forked):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     available = cpu_threads()
     with pytest.raises(UserError, match=f"^{max(1, available // 2)} threads$"):
-        distributed.start(_tells_its_threads, None, 2)
+        distributed.start(_reports_its_threads, None, 2)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     with pytest.raises(UserError, match=f"^{min(2, available)} threads$"):
-        distributed.start(_tells_its_threads, None, 2)
+        distributed.start(_reports_its_threads, None, 2)
 
 
 @pytest.mark.parametrize(
