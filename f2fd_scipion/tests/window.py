@@ -57,6 +57,8 @@ class Driver:
                 self.root.after(PAUSE, advance)
             except StopIteration:
                 self.end("")
+            except Exception:
+                self.end(traceback.format_exc())
 
         self.root.after(4 * PAUSE, advance)
         self.window.show()
