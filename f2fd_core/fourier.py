@@ -129,14 +129,40 @@ def resample_power(power, window, shape):
     return power
 
 
+def _whole(power, size):
+    """Power on the rfft grid of ``size``, at all frequencies."""
+    z, y = (-torch.arange(side) % side for side in size[:2])
+    rest = power[z][:, y][..., 1 : (size[2] + 1) // 2].flip(-1)  # at -k it is what it is at k
+    return torch.cat([power, rest], -1)
+
+
 def turned_power(power, size, axes):
     """The power spectrum (rfft grid) of a volume of ``size`` (Z, Y, X) with its ``axes`` in another
     order: (power, size)."""
-    z, y = (-torch.arange(side) % side for side in size[:2])
-    rest = power[z][:, y][..., 1 : (size[2] + 1) // 2].flip(-1)  # at -k it is what it is at k
-    whole = torch.cat([power, rest], -1).permute(axes)
+    whole = _whole(power, size).permute(axes)
     size = tuple(size[axis] for axis in axes)
     return whole[..., : size[2] // 2 + 1], size
+
+
+def rotated_power(power, size, degrees):
+    """The power spectrum (rfft grid of ``size``) with what lies along the direction in XY that is
+    so many ``degrees`` from Y, towards X, along Y; linear between the coefficients."""
+    _, y, x = axis_frequencies(size)
+    angle = math.radians(degrees)
+    cosine, sine = math.cos(angle), math.sin(angle)
+    places = [
+        2 * (frequency * side + side // 2) / (side - 1) - 1
+        for frequency, side in (
+            (cosine * x[None, :] + sine * y[:, None], size[2]),
+            (cosine * y[:, None] - sine * x[None, :], size[1]),
+        )
+    ]
+    return torch.nn.functional.grid_sample(
+        torch.fft.fftshift(_whole(power, size), dim=(1, 2))[None],
+        torch.stack(places, -1)[None],
+        padding_mode="border",
+        align_corners=True,
+    )[0]
 
 
 def synthesis_shape(size):

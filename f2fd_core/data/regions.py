@@ -9,19 +9,22 @@ def crop(array, start, size):
     ``array`` (a numpy array or a torch tensor) is (..., Z, Y, X); ``start`` may be negative and
     ``start + size`` beyond the end. Wholly inside, the result is a view.
     """
-    ranges, mirrored = [], []
-    for axis, first, count, length in zip((-3, -2, -1), start, size, array.shape[-3:]):
-        if not 0 <= first <= length - count:
-            index = reflected(first, count, length)
-            first, count = index.min(), np.ptp(index) + 1
-            mirrored.append((axis, index - first))
-        ranges.append(slice(first, first + count))
+    shape = array.shape[-3:]
+    corner, extent = seen_from(start, size, shape)
     # The ranges first, which copy nothing: the array may be a large file.
-    inside = (Ellipsis, *ranges)
-    array = array[inside]
-    for axis, index in mirrored:
-        array = array[(Ellipsis, index) + (slice(None),) * (-1 - axis)]
+    array = array[(Ellipsis, *(slice(at, at + side) for at, side in zip(corner, extent)))]
+    for axis, (first, side, length) in enumerate(zip(start, size, shape)):
+        if not 0 <= first <= length - side:
+            index = reflected(first, side, length) - corner[axis]
+            array = array[(Ellipsis, index) + (slice(None),) * (2 - axis)]
     return array
+
+
+def seen_from(start, size, shape):
+    """(first voxel, size) of the part of a volume of ``shape`` from which a region is filled."""
+    indices = [reflected(*axis) for axis in zip(start, size, shape)]
+    corner = tuple(int(index.min()) for index in indices)
+    return corner, tuple(int(np.ptp(index)) + 1 for index in indices)
 
 
 def reflected(start, size, length):

@@ -12,16 +12,13 @@ import numpy as np
 import torch
 
 from f2fd_core.data.orientation import USUAL, back
-from f2fd_core.fourier import axis_frequencies, grid_of, turned_power
+from f2fd_core.fourier import grid_of, rotated_power, turned_power
+from f2fd_core.noise.form import TINY, fit_backprojection_form, tilt_axis_angle
 from f2fd_core.noise.orientation import axes_of
 
-TINY = 1e-30
-# Share of the highest power in a shell that has none: where a low-pass filter ends.
-EMPTY = 0.05
-# The misfit above which power is not of the form A(|k|) B(k_x, k_z).
-MISFIT = 0.1
-# Power is compared with that form in cells of so many coefficients along each axis.
-CELL = 4
+# Share of the power that there is in a shell that has none, where a low-pass filter ends: of the
+# highest in the octave below it. What falls more slowly is the end of a strong signal.
+EMPTY, OCTAVE = 0.05, 0.5
 # A falls towards Nyquist by at most exp(1), as interpolation and binning make it fall.
 SLOPES = np.linspace(0, 1, 41)
 # The quantile of the shells' levels that A goes through, and the shells (shares of the band's end).
@@ -75,55 +72,18 @@ def filled_share(power, size):
 
 
 def band_end(power, size, lowest, nyquist=0.5):
-    """Frequency of the first shell above ``lowest`` with less than EMPTY times the power of others
-    there: where a low-pass filter ends; without one ``nyquist``, that of the voxels that were
-    measured."""
+    """Where a low-pass filter ends: the frequency of the first shell above ``lowest`` with less
+    than EMPTY times the power of one a little below; without one ``nyquist``, that of the voxels
+    that were measured."""
     grid = grid_of(size)
     mean = grid.ratio(power, torch.ones_like(power))
     known = (grid.frequencies >= lowest) & (grid.frequencies <= nyquist)
-    if not known.any():
-        return nyquist
-    ends = grid.frequencies[known & (mean < EMPTY * mean[known].max())]
-    return float(ends[0]) if len(ends) else nyquist
-
-
-def fit_backprojection_form(power, size, end):
-    """A(|k|) B(k_x, k_z): B from the upper third of the band up to ``end``, where there is hardly
-    any signal, on the grid, and whether the power has this form.
-
-    Power that is not of this form there (the tilt axis is not along Y, or the volume was turned)
-    is taken to rise with |k| in all directions: where there is signal, less than there is."""
-    grid = grid_of(size)
-    part = (grid.radius >= 2 / 3 * end) & (grid.radius < (math.inf if end == 0.5 else end))
-    B = torch.ones_like(power)
-    for _ in range(4):
-        A = grid.ratio(power * part, B * part)[grid.shell].float()
-        B = (
-            (power * part).sum(1, keepdim=True) / (A * part).sum(1, keepdim=True).clamp(min=TINY)
-        ).expand(power.shape)
-    cells = torch.zeros_like(grid.shell)
-    for frequency, side in zip(torch.meshgrid(*axis_frequencies(size), indexing="ij"), size):
-        cells = cells * side + (frequency.abs() * side).round().long() // CELL
-    cells = cells.unique(return_inverse=True)[1]
-    measured, expected = (grid.sums(values * part, cells) for values in (power, A * B))
-    fits = (measured - expected).abs().sum() <= MISFIT * measured.sum() and not _is_tilted_about_x(
-        power, size, end
-    )
-    return (B, True) if fits else (grid.radius.clone(), False)
-
-
-def _is_tilted_about_x(power, size, end):
-    """Whether the missing wedge is that of a tilt axis along X: nothing at k_z beside k_x."""
-    grid = grid_of(size)
-    z, y, x = (
-        frequency.abs() for frequency in torch.meshgrid(*axis_frequencies(size), indexing="ij")
-    )
-    band = (grid.radius > end / 3) & (grid.radius < end)
-    about_x, about_y = (band & (4 * across < z) & (along > z) for across, along in ((y, x), (x, y)))
-    return bool(
-        grid.ratio(power * about_x, about_x.float(), about_x.long())[-1]
-        < 0.5 * grid.ratio(power * about_y, about_y.float(), about_y.long())[-1]
-    )
+    frequencies, mean = grid.frequencies[known], mean[known]
+    for frequency, value in zip(frequencies, mean):
+        near = (frequencies >= OCTAVE * frequency) & (frequencies <= frequency)
+        if value < EMPTY * mean[near].max():
+            return float(frequency)
+    return nyquist
 
 
 def fit_level(power, B, size, end, slopes=SLOPES):
@@ -214,11 +174,27 @@ def noise_fraction_near_axis(B, size):
     return torch.where(distance < FULL_OF_SIGNAL, share, 1.0)[:, None].expand(B.shape)
 
 
-def _local_share(noise, total, size):
-    """Share of noise in the total power of each coefficient's shell and zone of angles."""
+def _local_ratio(power, other, size):
+    """Ratio of two powers in each coefficient's shell and zone of angles."""
     grid = grid_of(size)
     zone = grid.shell * (ZONES + 1) + (grid.along_axis * ZONES).long()
-    return grid.ratio(noise, total, zone).clamp(max=1)[zone].float()
+    return grid.ratio(power, other, zone)[zone].float()
+
+
+def _local_share(noise, total, size):
+    """Share of noise in the total power of each coefficient's shell and zone of angles."""
+    return _local_ratio(noise, total, size).clamp(max=1)
+
+
+def no_more_than(noise, power, size):
+    """The noise, where it is more than there is power lowered to that.
+
+    In a few windows the power of noise is often less than it is on average, and what is lowered by
+    chance alone would be missing: it is given back, as far as a shell's zone of angles has power.
+    """
+    lowered = torch.minimum(noise, power)
+    wanted = torch.minimum(_local_ratio(noise, lowered, size), _local_ratio(power, lowered, size))
+    return lowered * wanted.clamp(min=1)
 
 
 def noise_and_signal(power, total, size, settings, nyquist=0.5):
@@ -230,14 +206,20 @@ def noise_and_signal(power, total, size, settings, nyquist=0.5):
     :class:`~f2fd_core.data.volume.Standardised`.
     """
     axes = axes_of(total, size, band_end(total, size, settings.lowest_frequency, nyquist)) or USUAL
-    if axes == USUAL:
-        return _as_it_lies(power, total, size, settings, nyquist)
     (power, turned_size), (total, _) = (
         turned_power(values, size, axes) for values in (power, total)
     )
+    angle = tilt_axis_angle(
+        power, turned_size, band_end(power, turned_size, settings.lowest_frequency, nyquist)
+    )
+    if angle:
+        power, total = (rotated_power(values, turned_size, angle) for values in (power, total))
     spectrum, unfaded = _as_it_lies(power, total, turned_size, settings, nyquist)
     noise, unfaded = (
-        turned_power(values, turned_size, back(axes))[0] for values in (spectrum.power, unfaded)
+        turned_power(
+            rotated_power(values, turned_size, -angle) if angle else values, turned_size, back(axes)
+        )[0]
+        for values in (spectrum.power, unfaded)
     )
     return spectrum._replace(power=noise), unfaded
 
@@ -260,7 +242,9 @@ def _as_it_lies(power, total, size, settings, nyquist):
     lowest_share, highest_share = (share - doubt).clamp(min=0), (share + doubt).clamp(max=1)
     wanted = torch.minimum(torch.maximum(here, lowest_share), share)
     lift = torch.where(here > 0, wanted / here.clamp(min=TINY), torch.ones_like(here))
-    noise = torch.minimum(expected * lift[grid.shell].float() ** _far_share(grid), power)
+    noise = expected * lift[grid.shell].float() ** _far_share(grid)
+    # Where a filter has left an edge, windows are so few that what they have of signal counts, too.
+    noise = no_more_than(noise, power, size) if end == nyquist else torch.minimum(noise, power)
     if settings.near_axis:
         noise = noise * noise_fraction_near_axis(B, size)
     unfaded = noise

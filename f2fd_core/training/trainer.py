@@ -145,8 +145,10 @@ def lower_noise(training, perturbation, response):
     perturbation.lower(torch.from_numpy(np.interp(own, frequencies, factors)))
     wrong = frequencies[(factors < 1) & (frequencies <= 0.5)]  # not the corners of the grid
     if training.group.rank == 0 and len(wrong):
+        low, high = (f"{float(frequency):.2f}" for frequency in (wrong[0], wrong[-1]))
         console.say(
-            f"{perturbation.volume.source.name}: between {wrong[0]:.2f} and {wrong[-1]:.2f} cycles "
+            f"{perturbation.volume.source.name}: "
+            f"{f'at {low}' if low == high else f'between {low} and {high}'} cycles "
             "per voxel the noise was overestimated; it is lowered there, to "
             f"{factors.min():.2f} times at least"
         )

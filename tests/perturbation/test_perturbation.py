@@ -196,6 +196,27 @@ def test_noises_of_a_spectrum_pair_are_uncorrelated(scale):
     assert high_pass_correlation(wrong) > 0.1
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_noises_of_a_pair_are_uncorrelated_with_their_mirror_images(axis):
+    """A patch that is wider than the tomogram has voxels and, beyond the face, the same ones again:
+    from these a network could predict the noise of the target."""
+    generator, scale, side, beyond = torch.Generator().manual_seed(5), 0.75, 24, 10
+    shape = (side,) * 3
+    volume = torch.randn(shape, generator=generator)
+    white = torch.ones(side, side, side // 2 + 1)
+    level = torch.ones_like(fourier.grid_of(shape).frequencies)
+    known = NoiseModel(shape, NoiseSpectrum(white, level, level), white)
+    perturbation = NoiseMatched(Memory(volume), TrainConfig(noise_scale=scale), noise=known)
+    start = [-beyond if number == axis else 0 for number in range(3)]
+    size = [side + 2 * beyond if number == axis else side for number in range(3)]
+    inputs, targets, *_ = perturbation.pairs(start, size, 32)
+    original, image = (
+        part.narrow(axis + 1, first, beyond) for part, first in ((targets, beyond + 1), (inputs, 0))
+    )
+    product = (original * image.flip(axis + 1)).mean() / (original.std() * image.std())
+    assert abs(float(product)) < 0.05  # the volume's noise alone: 1 / (a + 1 / a) = 0.48
+
+
 def test_spectrum_pair_surrounds_the_tomogram():
     torch.manual_seed(2)
     volume = torch.randn(32, 32, 32)
