@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 
 import numpy as np
 import torch
 
+import f2fd_core
 from f2fd_core import BenchmarkConfig, DenoiseConfig, TrainConfig, UserError, denoise, train
 from f2fd_core.benchmarking.cases import simulated_case
 from f2fd_core.config import tta_flips
@@ -19,6 +21,12 @@ from f2fd_core.evaluation.metrics import score
 from f2fd_core.prediction.predictor import Predictor, denoised_region
 
 TILE_SIZE, SNR = 96, 0.1
+HERE = os.path.dirname(os.path.dirname(f2fd_core.__file__))
+
+
+def versions(other):
+    """{name: folder of its code} of this version, and before it of the ``other`` one, if any."""
+    return {"other": other, "this": HERE} if other else {"this": HERE}
 
 
 def read(path):
@@ -95,6 +103,17 @@ def program(code, folder, *words):
     )
 
 
+def by_version(code, tomograms, folder):
+    """(paths of what the version in the folder ``code`` makes of tomograms by a model of them, in
+    another ``folder``; seconds of the training)."""
+    began = time.monotonic()
+    program(code, folder, "train", *tomograms, "--output", "run", "--overwrite")
+    seconds = time.monotonic() - began
+    program(code, folder, "denoise", "run/model.pt", *tomograms, "--output", ".", "--overwrite")
+    names = (os.path.basename(os.path.splitext(path)[0]) for path in tomograms)
+    return [os.path.join(folder, f"{name}_denoised.mrc") for name in names], seconds
+
+
 def denoised(training, predictions=0, noisy=False, flips=None, number=0):
     """A training's tomogram ``number``, denoised with its model as it is, as a float32 tensor: by
     default as ``f2fd denoise`` does it; else by so many predictions, ``noisy`` ones or not, of what
@@ -136,6 +155,11 @@ def parser(part, cases=(), seeds=(), shape=()):
     if shape:
         made.add_argument("--shape", type=int, nargs=3, default=shape, metavar=("Z", "Y", "X"))
     return made
+
+
+def add_other_version(made):
+    """Add the argument ``code`` to a :func:`parser`."""
+    made.add_argument("code", metavar="CODE", nargs="?", help="folder of another version's code")
 
 
 def show(*cells):

@@ -4,6 +4,7 @@
     python benchmarks/quality.py curve --help
     python benchmarks/quality.py unusual --help
     python benchmarks/quality.py versions --help
+    python benchmarks/quality.py oblique --help
 
 The first may be left out. pictures.py draws what it finds.
 """
@@ -20,11 +21,12 @@ import harness
 import numpy as np
 from harness import read
 from real import Cell
+from scipy.ndimage import rotate
 from skimage.filters import gaussian
 from skimage.restoration import denoise_tv_chambolle
 
-import f2fd_core
 from f2fd_core import BenchmarkConfig, SimulateConfig, TrainConfig
+from f2fd_core.benchmarking.cases import Case
 from f2fd_core.benchmarking.methods import run_filter
 from f2fd_core.checking.examine import DENOISED, GAUSSIAN, START
 from f2fd_core.checking.shells import TOMOGRAM
@@ -307,19 +309,6 @@ def run_curve(argv=None):
             print(f"the rule stops at step {stopped} and takes the model of step {taken}\n")
 
 
-HERE = os.path.dirname(os.path.dirname(f2fd_core.__file__))
-
-
-def result_of_version(code, tomogram, folder):
-    """(the denoised tomogram, seconds of the training) of the version in the folder ``code``."""
-    began = time.monotonic()
-    harness.program(code, folder, "train", tomogram, "--output", "run", "--overwrite")
-    seconds = time.monotonic() - began
-    words = ("denoise", "run/model.pt", tomogram, "--output", ".", "--overwrite")
-    harness.program(code, folder, *words)
-    return read(os.path.join(folder, "tomogram_denoised.mrc")), seconds
-
-
 def cells_of(result, case):
     """What is shown of a version's result on a Case."""
     noisy = read(case.tomogram)
@@ -345,16 +334,57 @@ def run_versions(argv=None):
     reference (empty): the standard deviation that is left.
     """
     parser = harness.parser(run_versions, SIMULATED, [3], SHAPE)
-    parser.add_argument(
-        "code", metavar="FOLDER", nargs="?", help="with the other version's f2fd_core"
-    )
+    harness.add_other_version(parser)
     options = parser.parse_args(argv)
-    versions = {"other": options.code, "this": HERE} if options.code else {"this": HERE}
     harness.heading("case", "seed", "version", "correlation", "worst change (shell)", "s")
     for name, seed, case, folder in harness.simulated_cases(options):
-        for version, code in versions.items():
-            result, seconds = result_of_version(code, case.tomogram, folder)
-            harness.show(name, seed, version, *cells_of(result, case), f"{seconds:.0f}")
+        for version, code in harness.versions(options.code).items():
+            (result,), seconds = harness.by_version(code, [case.tomogram], folder)
+            harness.show(name, seed, version, *cells_of(read(result), case), f"{seconds:.0f}")
+
+
+def oblique(volume, degrees):
+    """The middle of a volume (Z, Y, X), rotated by so many ``degrees`` about Z, at twice the voxel
+    size. What interpolation spoils is beyond the new Nyquist."""
+    rotated = rotate(volume, degrees, axes=(1, 2), reshape=False, order=3)
+    y, x = (side // 6 for side in volume.shape[1:])
+    spectrum = np.fft.fftshift(np.fft.fftn(rotated[:, y:-y, x:-x]))
+    middle = (slice(side // 4, side // 4 + side // 2) for side in spectrum.shape)
+    return np.fft.ifftn(np.fft.ifftshift(spectrum[tuple(middle)])).real.astype(np.float32)
+
+
+def run_oblique(argv=None):
+    """A tilt axis that is so many degrees from Y: this version, beside another one, or by itself.
+
+        quality.py oblique [/somewhere/else] [--angles 0 15 30 -50] [--seeds 3] [--shape 64 128 128]
+
+    A simulated cell of twice the shape and half the voxel size is rotated about Z, cropped and
+    binned. Prints the correlation with the noise-free reconstruction, rotated alike, and its lowest
+    change over the noisy tomogram's by shell.
+    """
+    parser = harness.parser(run_oblique, seeds=[3], shape=SHAPE)
+    harness.add_other_version(parser)
+    parser.add_argument("--angles", type=float, nargs="+", default=(0, 15, 30, -50))
+    options = parser.parse_args(argv)
+    harness.heading("seed", "degrees", "version", "correlation", "worst change (shell)", "s")
+    for seed in options.seeds:
+        config = SimulateConfig(
+            shape=tuple(2 * side for side in options.shape),
+            voxel_size=VOXEL_SIZE / 2,
+            snr=harness.SNR / 4,  # a quarter of the noise is left by binning
+            seed=seed,
+        )
+        volumes = simulate_volumes(config)
+        for degrees in options.angles:
+            with tempfile.TemporaryDirectory() as folder:
+                paths = [os.path.join(folder, f"{part}.mrc") for part in ("tomogram", "clean")]
+                for path, part in zip(paths, ("tomogram", "clean")):
+                    mrc.write_volume(path, oblique(volumes[part], degrees), VOXEL_SIZE)
+                case = Case("oblique", harness.SNR, seed, paths[0], reference=paths[1])
+                for version, code in harness.versions(options.code).items():
+                    (result,), seconds = harness.by_version(code, paths[:1], folder)
+                    cells = cells_of(read(result), case)
+                    harness.show(seed, f"{degrees:g}", version, *cells, f"{seconds:.0f}")
 
 
 VOXEL_SIZE = 10.0
@@ -526,6 +556,7 @@ def main(argv=None):
         "curve": run_curve,
         "unusual": run_unusual,
         "versions": run_versions,
+        "oblique": run_oblique,
     }
     return harness.run(parts, argv)
 

@@ -1,6 +1,7 @@
 """What is real: a cell whose halves judge each other, and the published sample run.
 
     python benchmarks/real.py lamella --help
+    python benchmarks/real.py small --help
     python benchmarks/real.py shrec --help
 
 The first may be left out.
@@ -15,6 +16,7 @@ from pathlib import Path
 import harness
 import numpy as np
 import torch
+from skimage.filters import gaussian
 
 from f2fd_core import DenoiseConfig, TrainConfig, UserError, denoise, train
 from f2fd_core.config import PRETRAINED
@@ -22,7 +24,7 @@ from f2fd_core.data import mrc
 from f2fd_core.evaluation.metrics import correlation as correlation_of_all
 from f2fd_core.evaluation.metrics import min_max, psnr, structural_similarity
 
-BOXES, SIDE, MARGIN = 5, 64, 12
+BOXES, SIDE, MARGIN, VOXEL_SIZE = 5, 64, 12, 14.56
 
 
 def read(path):
@@ -88,6 +90,59 @@ class Cell:
             model = harness.trained(folder, half_maps=tuple(sum(pairs, ())), **settings)
             boxes += [read(result) for result in harness.results(model, [path], folder)]
         return boxes
+
+
+def cut(boxes, side):
+    """All cubes of a ``side`` that boxes (Z, Y, X) consist of."""
+    corners = np.ndindex(*(length // side for length in boxes[0].shape))
+    places = [tuple(slice(side * at, side * at + side) for at in corner) for corner in corners]
+    return [box[place] for box in boxes for place in places]
+
+
+def run_small(argv=None):
+    """The real cell's boxes cut into small ones, as of particles: this version, beside another one.
+
+        real.py small FOLDER [/somewhere/else] [--side 32]
+
+    The even halves of the small boxes make one model. Prints the mean over them of the correlation
+    with the odd half, but for an eighth of the side at their faces, over the root of that of both
+    halves: for the best Gaussian filter, the pretrained weights and the default.
+    """
+    parser = harness.parser(run_small)
+    parser.add_argument("folder")
+    harness.add_other_version(parser)
+    parser.add_argument("--side", type=int, default=SIDE // 2)
+    options = parser.parse_args(argv)
+    cell = Cell(options.folder)
+    even, odd = (cut(boxes, options.side) for boxes in (cell.inputs, cell.judges))
+    inner = (slice(options.side // 8, -(options.side // 8)),) * 3
+
+    def mean_correlation(boxes):
+        return np.mean(
+            [
+                np.corrcoef(one[inner].ravel(), other[inner].ravel())[0, 1]
+                for one, other in zip(boxes, odd)
+            ]
+        )
+
+    ceiling = np.sqrt(mean_correlation(even))
+
+    def row(name, boxes):
+        harness.show(name, f"{mean_correlation(boxes) / ceiling:.3f}")
+
+    harness.heading(f"{len(even)} boxes of {options.side} voxels", "with the truth (estimated)")
+    row("even as it is", even)
+    filtered = ([gaussian(box, sigma) for box in even] for sigma in (1, 1.5, 2, 3))
+    row("best Gaussian", max(filtered, key=mean_correlation))
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [os.path.join(folder, f"box{number:03}.mrc") for number in range(len(even))]
+        for path, box in zip(paths, even):
+            mrc.write_volume(path, box.astype(np.float32), VOXEL_SIZE)
+        row("the pretrained weights", map(read, harness.results(PRETRAINED, paths, folder)))
+        for version, code in harness.versions(options.code).items():
+            row(
+                f"default, {version} version", map(read, harness.by_version(code, paths, folder)[0])
+            )
 
 
 class Scores:
@@ -258,7 +313,7 @@ def run_shrec(argv=None):
 
 
 def main(argv=None):
-    return harness.run({"lamella": run_lamella, "shrec": run_shrec}, argv)
+    return harness.run({"lamella": run_lamella, "small": run_small, "shrec": run_shrec}, argv)
 
 
 if __name__ == "__main__":

@@ -506,19 +506,58 @@ def test_unusual_tomograms_are_scored(script, printed, monkeypatch):
         assert float(plain[column]) > 0.5
 
 
+def own_is_clean(harness, monkeypatch):
+    """Let the result of this version be what is without noise, and of another one the tomogram."""
+
+    def by_version(code, tomograms, folder):
+        if code != harness.HERE:
+            return tomograms, 1.0
+        return [path.replace("tomogram", "clean") for path in tomograms], 1.0
+
+    monkeypatch.setattr(harness, "by_version", by_version)
+
+
+def test_an_oblique_tilt_axis_is_compared_by_the_results(script, printed, monkeypatch):
+    own_is_clean(script("harness"), monkeypatch)
+    given = ["--shape", *(16, 48, 48), "--angles", 0, 40]
+    rows = printed("quality", "oblique", "elsewhere", *given)
+    assert [row[1:3] for row in rows] == [
+        [degrees, version] for degrees in ("0", "40") for version in ("other", "this")
+    ]
+    for other, this in (rows[:2], rows[2:]):
+        assert 0.05 < float(other[3]) < 0.9 and other[4] == "+0.000 (0)"
+        assert float(this[3]) == 1.0
+
+
+def test_small_boxes_of_a_real_cell_are_compared_by_the_results(
+    script, printed, real_halves, monkeypatch
+):
+    harness, real = script("harness"), script("real")
+    monkeypatch.setattr(harness, "results", lambda model, paths, folder: paths)
+    judged = []
+
+    def by_version(code, tomograms, folder):
+        judged.append(tomograms)
+        return tomograms, 1.0
+
+    monkeypatch.setattr(harness, "by_version", by_version)
+    rows = printed("real", "small", real_halves, "--side", 16)
+    assert [row[0] for row in rows] == [
+        "even as it is",
+        "best Gaussian",
+        "the pretrained weights",
+        "default, this version",
+    ]
+    as_it_is, best, *others = (float(row[1]) for row in rows)
+    assert as_it_is == pytest.approx(0.2**0.5, abs=0.07) and best > as_it_is
+    assert others == [as_it_is, as_it_is]
+    (paths,) = judged
+    assert len(paths) == real.BOXES * 8
+
+
 def test_versions_are_compared_by_their_results(script, printed, monkeypatch):
     """The one whose result is the tomogram itself changes nothing."""
-    versions = script("quality")
-    monkeypatch.setattr(
-        versions,
-        "result_of_version",
-        lambda code, tomogram, folder: (
-            versions.read(
-                tomogram if code != versions.HERE else tomogram.replace("tomogram", "clean")
-            ),
-            1.0,
-        ),
-    )
+    own_is_clean(script("harness"), monkeypatch)
     for other, this in (
         printed(
             "quality", "versions", "elsewhere", "--cases", "cell", "--shape", *SHAPE, "--seeds", 2
