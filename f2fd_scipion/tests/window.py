@@ -16,6 +16,7 @@ import traceback
 from tkinter.ttk import Notebook
 
 PAUSE, PATIENCE = 500, 240  # milliseconds; pauses until something has to be there
+ENDED = object()
 DENOISE_GROUP = ("Tomography", "Tomograms", "Denoise")
 
 
@@ -44,7 +45,8 @@ class Driver:
         settings.write()
         self.window = ProjectWindow(self.project.path)
         self.root, self.view = self.window.root, self.window.viewWidget
-        self.root.report_callback_exception = lambda *error: self.end(
+        # Errors in callbacks go to the first of all windows, which Scipion's main window is not.
+        self.root.nametowidget(".").report_callback_exception = lambda *error: self.end(
             "".join(traceback.format_exception(*error))
         )
 
@@ -52,13 +54,9 @@ class Driver:
         script = self.script()
 
         def advance():
-            try:
-                next(script)
-                self.root.after(PAUSE, advance)
-            except StopIteration:
+            if next(script, ENDED) is ENDED:
                 self.end("")
-            except Exception:
-                self.end(traceback.format_exc())
+            self.root.after(PAUSE, advance)
 
         self.root.after(4 * PAUSE, advance)
         self.window.show()
