@@ -9,7 +9,14 @@ from f2fd_core.config.check import CheckConfig
 from f2fd_core.config.denoise import DenoiseConfig
 from f2fd_core.config.filtering import CTF
 from f2fd_core.config.migrations import GONE, migrate, recorded
+from f2fd_core.config.networks import (
+    NETWORK_MULTIPLE,
+    START_NETWORK,
+    START_PATCH,
+    START_PERTURBATIONS,
+)
 from f2fd_core.config.parameter import UserError, brief, flag, item_type, parameters, read_json
+from f2fd_core.config.perturbing import PERTURBATIONS
 from f2fd_core.config.prediction import (
     PREDICTION_DEFAULTS,
     PRETRAINED,
@@ -29,14 +36,7 @@ from f2fd_core.config.tools import (
     EvaluateConfig,
     InfoConfig,
 )
-from f2fd_core.config.train import (
-    NETWORK_MULTIPLE,
-    PERTURBATIONS,
-    START_NETWORK,
-    START_PATCH,
-    START_PERTURBATIONS,
-    TrainConfig,
-)
+from f2fd_core.config.train import TrainConfig
 
 __all__ = [
     "CTF",

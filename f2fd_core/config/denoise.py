@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Tuple
 
 from f2fd_core.config import filtering, prediction, shared
+from f2fd_core.config.networks import NETWORK_MULTIPLE, START_PERTURBATIONS
 from f2fd_core.config.parameter import INPUT, PREDICTION, RUN, UserError, param
-from f2fd_core.config.train import NETWORK_MULTIPLE, START_PERTURBATIONS
 
 NO_SETTINGS = (
     "model",

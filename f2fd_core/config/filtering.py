@@ -1,8 +1,9 @@
 """Parameters and rules of the deconvolution filter and the CTF that it undoes."""
 
+from dataclasses import dataclass
 from typing import Any, Dict, Tuple
 
-from f2fd_core.config.parameter import DECONVOLUTION, INPUT, UserError, param
+from f2fd_core.config.parameter import DECONVOLUTION, INPUT, Config, UserError, param
 
 DEFOCUS = dict(unit="µm", ge=0, le=100)
 """Above are defoci in Å, as most other programs have them."""
@@ -63,32 +64,11 @@ FILTER: Dict[str, Tuple[float, str, str, Dict[str, Any]]] = {
 CTF = ("defocus", "phase_shift", "voltage", "spherical_aberration", "amplitude_contrast")
 """Those that describe the microscope; each tomogram may have its own."""
 
-FIRST: Dict[str, Any] = dict(advanced=True, only=("deconvolve",))
-"""What holds for the filter's parameters where it comes before a training."""
-
 
 def filtering(name, **more):
     """A parameter of the deconvolution filter."""
     default, label, help, options = FILTER[name]
     return param(default, label, help, DECONVOLUTION, **dict(options, **more))
-
-
-def deconvolve():
-    """Whether the tomograms are filtered before the training."""
-    return param(
-        False,
-        "Deconvolve first",
-        "Filter the tomograms with the Wiener-like deconvolution before "
-        "training; denoising then does the same.",
-        DECONVOLUTION,
-        advanced=True,
-        original="deconv_kwargs",
-    )
-
-
-def first(name):
-    """A parameter of the filter that :func:`deconvolve` asks for."""
-    return filtering(name, **FIRST)
 
 
 def by_tomogram(section=DECONVOLUTION, **more):
@@ -116,6 +96,35 @@ def own_defocus():
         advanced=True,
         **DEFOCUS,
     )
+
+
+FIRST: Dict[str, Any] = dict(advanced=True, only=("deconvolve",))
+"""What holds for the filter's parameters where it comes before a training."""
+
+
+@dataclass(frozen=True)
+class FilteredConfig(Config):
+    """A configuration whose tomograms may be filtered before anything else."""
+
+    deconvolve: bool = param(
+        False,
+        "Deconvolve first",
+        "Filter the tomograms with the Wiener-like deconvolution before "
+        "training; denoising then does the same.",
+        DECONVOLUTION,
+        advanced=True,
+        original="deconv_kwargs",
+    )
+    defocus: float = filtering("defocus", **FIRST)
+    phase_shift: float = filtering("phase_shift", **FIRST)
+    voltage: float = filtering("voltage", **FIRST)
+    spherical_aberration: float = filtering("spherical_aberration", **FIRST)
+    amplitude_contrast: float = filtering("amplitude_contrast", **FIRST)
+    ctf: str = by_tomogram(**FIRST)
+    phase_flipped: bool = filtering("phase_flipped", **FIRST)
+    strength: float = filtering("strength", **FIRST)
+    snr_falloff: float = filtering("snr_falloff", **FIRST)
+    highpass: float = filtering("highpass", **FIRST)
 
 
 def check_own_ctf(config, trained):

@@ -12,7 +12,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from f2fd_core.config import aliases
 
-INPUT, TRAINING, PERTURBATION, NETWORK, DECONVOLUTION, PREDICTION, RUN = (
+SECTIONS = INPUT, TRAINING, PERTURBATION, NETWORK, DECONVOLUTION, PREDICTION, RUN = (
     "Input",
     "Training",
     "Perturbation",
@@ -21,7 +21,7 @@ INPUT, TRAINING, PERTURBATION, NETWORK, DECONVOLUTION, PREDICTION, RUN = (
     "Prediction",
     "Run",
 )
-
+"""In the order of command line, forms and documentation, whatever class a parameter is of."""
 
 LONGEST_PATH = 4096  # bytes, PATH_MAX of Linux
 _REPR = reprlib.Repr()
@@ -90,12 +90,16 @@ def flag(name):
 
 
 def parameters(config_class):
-    """Yield (name, type, default, Param) for every field of a configuration class.
+    """Yield (name, type, default, Param) for every field of a configuration class, section by
+    section.
 
     The type is bool, int, float, str or, for tuples, ``Tuple[item, ...]``.
     """
     hints = typing.get_type_hints(config_class)
-    for item in dataclasses.fields(config_class):
+    for item in sorted(
+        dataclasses.fields(config_class),
+        key=lambda item: SECTIONS.index(item.metadata["param"].section),
+    ):
         yield item.name, hints[item.name], item.default, item.metadata["param"]
 
 
@@ -200,9 +204,10 @@ class Config:
 
     def to_dict(self):
         """All fields as JSON types (tuples become lists)."""
+        values = {name: getattr(self, name) for name, *_ in parameters(type(self))}
         return {
             name: list(value) if isinstance(value, tuple) else value
-            for name, value in dataclasses.asdict(self).items()
+            for name, value in values.items()
         }
 
     def to_json(self):

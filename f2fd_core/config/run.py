@@ -9,7 +9,7 @@ from f2fd_core.config.parameter import INPUT, RUN, TRAINING, UserError, flag, pa
 
 
 @dataclass(frozen=True)
-class RunConfig(shared.ResultsConfig):
+class RunConfig(filtering.FilteredConfig, shared.ResultsConfig):
     """Train on a few typical tomograms, denoise all, and report how far to trust the results."""
 
     tomograms: Tuple[str, ...] = shared.tomograms("Tomograms to denoise (MRC or OME-Zarr).")
@@ -64,17 +64,6 @@ class RunConfig(shared.ResultsConfig):
         ge=0,
         zero="auto",
     )
-    deconvolve: bool = filtering.deconvolve()
-    defocus: float = filtering.first("defocus")
-    phase_shift: float = filtering.first("phase_shift")
-    voltage: float = filtering.first("voltage")
-    spherical_aberration: float = filtering.first("spherical_aberration")
-    amplitude_contrast: float = filtering.first("amplitude_contrast")
-    ctf: str = filtering.by_tomogram(**filtering.FIRST)
-    phase_flipped: bool = filtering.first("phase_flipped")
-    strength: float = filtering.first("strength")
-    snr_falloff: float = filtering.first("snr_falloff")
-    highpass: float = filtering.first("highpass")
     watch: bool = param(
         False,
         "Watch",

@@ -70,7 +70,7 @@ def tilt_axis_angle(power, size, end):
     found = {0.0: misfit(0.0)}
     if found[0.0] < BETTER:
         return 0.0
-    angles = np.arange(-90, 90, ANGLE_STEPS[0])
+    angles = np.arange(-90.0, 90.0, ANGLE_STEPS[0])
     for step in ANGLE_STEPS:
         found.update((float(angle), misfit(angle)) for angle in angles)
         best = min(found, key=lambda angle: found[angle])

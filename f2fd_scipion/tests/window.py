@@ -142,7 +142,7 @@ class Driver:
         return [tree.item(item, "text").strip() for item in self.listed(DENOISE_GROUP)]
 
     def script(self):
-        from f2fd_core.config.train import NETWORK_FEATURES
+        from f2fd_core.config.networks import NETWORK_FEATURES
         from f2fd_scipion import protocols
         from f2fd_scipion.wizards import F2FdPatchSizeWizard, F2FdPreviewWizard
 
