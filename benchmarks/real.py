@@ -92,7 +92,7 @@ class Cell:
         return boxes
 
 
-def cut(boxes, side):
+def small_boxes(boxes, side):
     """All cubes of a ``side`` that boxes (Z, Y, X) consist of."""
     corners = np.ndindex(*(length // side for length in boxes[0].shape))
     places = [tuple(slice(side * at, side * at + side) for at in corner) for corner in corners]
@@ -114,7 +114,7 @@ def run_small(argv=None):
     parser.add_argument("--side", type=int, default=SIDE // 2)
     options = parser.parse_args(argv)
     cell = Cell(options.folder)
-    even, odd = (cut(boxes, options.side) for boxes in (cell.inputs, cell.judges))
+    even, odd = (small_boxes(boxes, options.side) for boxes in (cell.inputs, cell.judges))
     inner = (slice(options.side // 8, -(options.side // 8)),) * 3
 
     def mean_correlation(boxes):
@@ -140,9 +140,8 @@ def run_small(argv=None):
             mrc.write_volume(path, box.astype(np.float32), VOXEL_SIZE)
         row("the pretrained weights", map(read, harness.results(PRETRAINED, paths, folder)))
         for version, code in harness.versions(options.code).items():
-            row(
-                f"default, {version} version", map(read, harness.by_version(code, paths, folder)[0])
-            )
+            results, _ = harness.by_version(code, paths, folder)
+            row(f"default, {version} version", map(read, results))
 
 
 class Scores:

@@ -129,7 +129,7 @@ def resample_power(power, window, shape):
     return power
 
 
-def _whole(power, size):
+def _full_spectrum(power, size):
     """Power on the rfft grid of ``size``, at all frequencies."""
     z, y = (-torch.arange(side) % side for side in size[:2])
     rest = power[z][:, y][..., 1 : (size[2] + 1) // 2].flip(-1)  # at -k it is what it is at k
@@ -139,14 +139,14 @@ def _whole(power, size):
 def turned_power(power, size, axes):
     """The power spectrum (rfft grid) of a volume of ``size`` (Z, Y, X) with its ``axes`` in another
     order: (power, size)."""
-    whole = _whole(power, size).permute(axes)
+    whole = _full_spectrum(power, size).permute(axes)
     size = tuple(size[axis] for axis in axes)
     return whole[..., : size[2] // 2 + 1], size
 
 
 def rotated_power(power, size, degrees):
-    """The power spectrum (rfft grid of ``size``) with what lies along the direction in XY that is
-    so many ``degrees`` from Y, towards X, along Y; linear between the coefficients."""
+    """The power spectrum (rfft grid of ``size``) rotated about Z, so that the direction that was so
+    many ``degrees`` from Y, towards X, is along Y; interpolated linearly."""
     _, y, x = axis_frequencies(size)
     angle = math.radians(degrees)
     cosine, sine = math.cos(angle), math.sin(angle)
@@ -158,7 +158,7 @@ def rotated_power(power, size, degrees):
         )
     ]
     return torch.nn.functional.grid_sample(
-        torch.fft.fftshift(_whole(power, size), dim=(1, 2))[None],
+        torch.fft.fftshift(_full_spectrum(power, size), dim=(1, 2))[None],
         torch.stack(places, -1)[None],
         padding_mode="border",
         align_corners=True,

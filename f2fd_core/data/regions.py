@@ -10,7 +10,7 @@ def crop(array, start, size):
     ``start + size`` beyond the end. Wholly inside, the result is a view.
     """
     shape = array.shape[-3:]
-    corner, extent = seen_from(start, size, shape)
+    corner, extent = source_box(start, size, shape)
     # The ranges first, which copy nothing: the array may be a large file.
     array = array[(Ellipsis, *(slice(at, at + side) for at, side in zip(corner, extent)))]
     for axis, (first, side, length) in enumerate(zip(start, size, shape)):
@@ -20,8 +20,8 @@ def crop(array, start, size):
     return array
 
 
-def seen_from(start, size, shape):
-    """(first voxel, size) of the part of a volume of ``shape`` from which a region is filled."""
+def source_box(start, size, shape):
+    """(first voxel, size) of the part of a volume of ``shape`` that a region is filled from."""
     indices = [reflected(*axis) for axis in zip(start, size, shape)]
     corner = tuple(int(index.min()) for index in indices)
     return corner, tuple(int(np.ptp(index)) + 1 for index in indices)

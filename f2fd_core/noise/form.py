@@ -26,8 +26,8 @@ def fit_backprojection_form(power, size, end):
     """A(|k|) B(k_x, k_z): B from the upper third of the band up to ``end``, where there is hardly
     any signal, on the grid, and whether the power has this form.
 
-    Power that is not of this form there is taken to rise with |k| in all directions: where there is
-    signal, less than there is."""
+    Of power without this form nothing is known; B is |k| then.
+    """
     B, misfit = _form(power, size, end)
     fits = misfit <= MISFIT and not _is_tilted_about_x(power, size, end)
     return (B, True) if fits else (grid_of(size).radius.clone(), False)

@@ -86,21 +86,26 @@ class NoiseModel:
             )
         }
 
-    def describe(self):
-        """A sentence on how much of the tomogram is noise, and how well that is known."""
+    def shares(self):
+        """Noise, and the least and the most that it may be, as shares of all power, 0 to 1."""
         grid = fourier.grid_of(self.window)
         count = grid.sums(torch.ones_like(self.power))
         noise = float((self.power * grid.weights).sum())
         lower, upper = (float((values * count).sum()) for values in (self.lower, self.upper))
         whole = float((self.total * grid.weights).sum()) or 1.0
+        return noise / whole, lower / whole, min(upper / whole, 1.0)
+
+    def describe(self):
+        """A sentence on how much of the tomogram is noise, and how well that is known."""
+        noise, lower, upper = self.shares()
         place = (
             f"{100 * self.matter_free:.0f} % of the volume have no matter"
             if self.matter_free
             else "no place without matter was found"
         )
         return (
-            f"noise is {100 * noise / whole:.0f} % of the power ({100 * lower / whole:.0f} "
-            f"to {100 * min(upper / whole, 1.0):.0f} %); {place}"
+            f"noise is {100 * noise:.0f} % of the power "
+            f"({100 * lower:.0f} to {100 * upper:.0f} %); {place}"
         )
 
 

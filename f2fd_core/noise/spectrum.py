@@ -186,7 +186,7 @@ def _local_share(noise, total, size):
     return _local_ratio(noise, total, size).clamp(max=1)
 
 
-def no_more_than(noise, power, size):
+def limited_to_power(noise, power, size):
     """The noise, where it is more than there is power lowered to that.
 
     In a few windows the power of noise is often less than it is on average, and what is lowered by
@@ -235,7 +235,7 @@ def _as_it_lies(power, total, size, settings, nyquist):
     share = torch.ones_like(grid.frequencies, dtype=torch.double)
     if settings.by_angle:
         share = noise_fraction_by_shell(power, expected, B, size)
-    share = share * fits
+    share = share * fits  # without the form, noise is taken for none
     doubt = DOUBT * (1 - share) ** 2
     # What is expected, moved as little as brings its share to one that may be true, but no more.
     here = grid.ratio(expected * far, power * far)
@@ -244,7 +244,7 @@ def _as_it_lies(power, total, size, settings, nyquist):
     lift = torch.where(here > 0, wanted / here.clamp(min=TINY), torch.ones_like(here))
     noise = expected * lift[grid.shell].float() ** _far_share(grid)
     # Where a filter has left an edge, windows are so few that what they have of signal counts, too.
-    noise = no_more_than(noise, power, size) if end == nyquist else torch.minimum(noise, power)
+    noise = limited_to_power(noise, power, size) if end == nyquist else torch.minimum(noise, power)
     if settings.near_axis:
         noise = noise * noise_fraction_near_axis(B, size)
     unfaded = noise

@@ -5,7 +5,7 @@ import math
 import torch
 
 from f2fd_core.data.half_maps import HalfMaps
-from f2fd_core.data.regions import crop, seen_from
+from f2fd_core.data.regions import crop, source_box
 from f2fd_core.noise import NoiseSettings, estimate_noise, noise_of_half_maps
 from f2fd_core.noise.spectrum import filled_share
 from f2fd_core.perturbation.base import Pairs, Perturbation
@@ -80,7 +80,7 @@ class NoiseMatched(Perturbation):
     def _noise(self, start, size, count, random):
         """Synthetic noise, beyond the volume's faces reflected as the volume is: else the noise of
         a voxel and of its mirror image, which are the same in X, would not be in n."""
-        corner, extent = seen_from(start, size, self.volume.shape)
+        corner, extent = source_box(start, size, self.volume.shape)
         noise = self.noise.sample(corner, extent, count, random, self.device)
         return crop(noise, [first - at for first, at in zip(start, corner)], size)
 

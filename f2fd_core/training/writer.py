@@ -16,6 +16,8 @@ PREVIEW_PREDICTIONS = 2
 # Seconds without pictures for each that they take: on a fast GPU, drawing them at every checkpoint
 # would take as long as the steps.
 PAUSE_OF_DRAWING = 9.0
+# Of noise that is a smaller share of all power than this, none is removed that one would see.
+NO_NOISE = 0.01
 
 
 class Writer:
@@ -59,7 +61,17 @@ class Writer:
             )
             console.say(f"noise scale: {' to '.join(sorted({scales[0], scales[-1]}))}")
             for perturbation in training.perturbations:
-                console.say(f"{perturbation.volume.source.name}: {perturbation.noise.describe()}")
+                self._report_the_noise(perturbation.volume.source, perturbation.noise)
+
+    @staticmethod
+    def _report_the_noise(source, noise):
+        console.say(f"{source.name}: {noise.describe()}")
+        if noise.shares()[0] < NO_NOISE:
+            console.warn(
+                f"{source.path} has hardly any noise that could be told from signal, so hardly any "
+                "will be removed; expected a tomogram as it was reconstructed: not denoised, "
+                "strongly filtered or rotated by interpolation since"
+            )
 
     def _report_specimens(self):
         """Say where the specimens were found, and write them to masks/."""

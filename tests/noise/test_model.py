@@ -137,7 +137,7 @@ def test_noise_is_limited_by_the_power_and_not_by_its_chance(windows):
     expected = torch.full(grid.radius.shape, 2.0)
     passed = torch.where(grid.radius < 0.3, 1.0, 0.1)
     power = 2 * passed * gamma.sample(grid.radius.shape)
-    ratio = shells(spectrum.no_more_than(expected, power, size), size) / 2
+    ratio = shells(spectrum.limited_to_power(expected, power, size), size) / 2
     inside = (grid.frequencies > 0.05) & (grid.frequencies < 0.28)
     outside = (grid.frequencies > 0.32) & (grid.frequencies < 0.5)
     np.testing.assert_allclose(ratio[inside], 1, atol=0.045)
