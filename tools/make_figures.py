@@ -49,15 +49,18 @@ BOX = dict(boxstyle="round", facecolor="white", edgecolor="C0")
 CHECKED = ("slices", "shells", "noise", "planted")
 
 
-def shrunk(path, copy):
-    """Write a copy of a picture that is no larger than it need be."""
+def shrunk(path, copy, colors=0):
+    """Write a copy of a picture that is no larger than it need be, of so many ``colors``; 0: of all
+    that it has, but of few grays if it is gray."""
     with Image.open(path) as picture:
         picture = picture.convert("RGB")
         if picture.width > WIDEST:
             height = round(picture.height * WIDEST / picture.width)
             picture = picture.resize((WIDEST, height), Image.LANCZOS)
         if np.ptp(np.asarray(picture), axis=2).max() == 0:
-            picture = picture.quantize(GRAYS, dither=Image.Dither.NONE)
+            colors = GRAYS
+        if colors:
+            picture = picture.quantize(colors, dither=Image.Dither.NONE)
         picture.save(copy, optimize=True)
 
 
@@ -216,7 +219,7 @@ def method(options, folder):
     before = volume.region(start, size)[0]
     path = os.path.join(options.output, "pipeline.png")
     draw_pipeline(before, inputs, targets, section(result)[0], path)
-    shrunk(path, path)
+    shrunk(path, path, colors=2 * GRAYS)
 
 
 PARTS = {part.__name__: part for part in (microtubule, tutorial, wedge, method)}
