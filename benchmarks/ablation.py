@@ -41,7 +41,8 @@ from f2fd_core.runtime.run_folder import prepare_folder
 from f2fd_core.training import optimizer, schedule, teaching
 
 SHAPE = (64, 128, 128)
-TRUE, OF_DIFFERENCE = "true spectrum", "spectrum of the half-maps' difference"
+TRUE = "true spectrum"
+OF_DIFFERENCE = "spectrum of the half-maps' difference"
 VARIANTS = {
     "default": {},
     TRUE: {},

@@ -20,7 +20,8 @@ from f2fd_core.evaluation.membranes import Membranes
 from f2fd_core.evaluation.metrics import score
 from f2fd_core.prediction.predictor import Predictor, denoised_region
 
-TILE_SIZE, SNR = 96, 0.1
+TILE_SIZE = 96
+SNR = 0.1
 HERE = os.path.dirname(os.path.dirname(f2fd_core.__file__))
 
 

@@ -73,9 +73,11 @@ LEARNED = {
 METHODS = ("input", *FILTERS, "pretrained", *LEARNED)
 SCORES = ("correlation", "ssim", "fsc_mean", "membrane_average_precision")
 COLUMNS = ("case", "seed", "method", "setting", *SCORES, "seconds")
-LAMELLA, CHECKED = "real cell", "f2fd check"
+LAMELLA = "real cell"
+CHECKED = "f2fd check"
 # Settings of the filters on the real cell, of which the judge's own best is taken.
-SIGMAS, WEIGHTS = (1.0, 1.5, 2.0, 2.5, 3.0), (1.0, 2.0, 3.0, 5.0, 8.0)
+SIGMAS = (1.0, 1.5, 2.0, 2.5, 3.0)
+WEIGHTS = (1.0, 2.0, 3.0, 5.0, 8.0)
 
 
 class Rows:
@@ -469,7 +471,8 @@ def cubes(unit):
     return inside
 
 
-ALONG_Y, ROUND = ((0, 0), (0, 32), (0, 0)), ((16, 16), (32, 32), (32, 32))
+ALONG_Y = ((0, 0), (0, 32), (0, 0))
+ROUND = ((16, 16), (32, 32), (32, 32))
 DEPTH = ((32, 32), (0, 0), (0, 0))
 UNUSUAL = {
     "plain": above(lambda unit: 0 * unit),

@@ -24,7 +24,10 @@ from f2fd_core.data import mrc
 from f2fd_core.evaluation.metrics import correlation as correlation_of_all
 from f2fd_core.evaluation.metrics import min_max, psnr, structural_similarity
 
-BOXES, SIDE, MARGIN, VOXEL_SIZE = 5, 64, 12, 14.56
+BOXES = 5
+SIDE = 64
+MARGIN = 12
+VOXEL_SIZE = 14.56
 
 
 def read(path):

@@ -58,9 +58,11 @@ VARIANTS = {
     "any turns, noise of copies": dict(turns="any", level="copies"),
 }
 # What turned() knows, and the number of "any" turns.
-TURNED, TURNS = ("none", "quarter", "tilt axis", "any"), 12
+TURNED = ("none", "quarter", "tilt axis", "any")
+TURNS = 12
 # Degrees, and cases with less.
-TILT_RANGE, LAMELLA_RANGE = 60, 57
+TILT_RANGE = 60
+LAMELLA_RANGE = 57
 LESS_TILTED = {"in-situ": LAMELLA_RANGE, "real-noise": LAMELLA_RANGE}
 SHELLS = ((0.0, 0.05), (0.05, 0.1), (0.1, 0.15), (0.15, 0.2), (0.2, 0.3), (0.3, 0.5))
 CASES = (
@@ -294,9 +296,10 @@ def run_lamella(argv=None):
 
 WEDGE_CASES = ("cell@0.3", "cell", "cell@1", "crowded@0.3", "in-situ", "empty")
 # What denoising writes.
-WRITTEN = (files.DENOISED, files.FILLED)
+WRITTEN = (files.DENOISED_ENDING, files.FILLED)
 # Resolutions (Å), and how far the shells reach on either side of them.
-RESOLUTIONS, REACH = (200, 100, 60, 45), 0.15
+RESOLUTIONS = (200, 100, 60, 45)
+REACH = 0.15
 WEDGE_SCORES = (
     *(f"{resolution} Å" for resolution in RESOLUTIONS),
     "all",
@@ -308,7 +311,9 @@ WEDGE_SCORES = (
 )
 # The largest angle (degrees) of a flat membrane to the slab, and the sigmas (voxels) with which its
 # normal is found.
-FLAT, MASK_SIGMA, NORMAL_SIGMA = 30, 2, 3
+FLAT = 30
+MASK_SIGMA = 2
+NORMAL_SIGMA = 3
 
 
 def in_cone(volume, truth, cone, voxel_size):

@@ -27,8 +27,12 @@ from f2fd_core.network.unet import CompactUNet
 from f2fd_core.runtime.device import autocast, choose_devices, choose_dtype, prepare_cpu
 from f2fd_core.simulation.microscope import simulate_volumes
 
-SEEDS, RATIOS = (101, 102, 103), (0.1, 0.3, 1.0)
-SIDE, BATCH, RATE, LONGEST = 48, 4, 1e-3, 1.0
+SEEDS = (101, 102, 103)
+RATIOS = (0.1, 0.3, 1.0)
+SIDE = 48
+BATCH = 4
+RATE = 1e-3
+LONGEST = 1.0
 MOST_WHITE = 1.0
 PARTS = ("odd", "even", "membrane", "density")
 CLEAN = "clean"

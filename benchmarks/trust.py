@@ -35,7 +35,9 @@ from f2fd_core.network import checkpoint
 from f2fd_core.perturbation.noise_matched import noise_of
 from f2fd_core.runtime.device import choose_dtype
 
-AUTOMATIC, LAMELLA, HARDEST = "until it ends", "lamella", "real-noise"
+AUTOMATIC = "until it ends"
+LAMELLA = "lamella"
+HARDEST = "real-noise"
 WITH_HALVES = AUTOMATIC + ", half-maps"
 SHAPE = (64, 128, 128)
 CASES = (
@@ -53,8 +55,10 @@ CASES = (
     "spheres",
     HARDEST,
 )
-FEW, MANY = 25, 200
-LEAST_CORRELATION, DIFFERENT = 0.3, 0.01
+FEW = 25
+MANY = 200
+LEAST_CORRELATION = 0.3
+DIFFERENT = 0.01
 CPU = torch.device("cpu")
 
 
@@ -257,7 +261,8 @@ def summarise(rows):
     print(f"of {right} of {pairs} pairs the better is known")
 
 
-SMALL, OVERTRAINED = (32, 64, 64), 1500
+SMALL = (32, 64, 64)
+OVERTRAINED = 1500
 
 
 def report(words, model, tomogram, folder, half_maps=(), **settings):

@@ -20,7 +20,7 @@ from f2fd_core.config.parameter import Config
 from f2fd_core.runtime import console, listing, memory, project
 
 # Ctrl-C, and what ends a terminal's session or a job in a queue.
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 def _parsers():
@@ -156,7 +156,7 @@ COMMANDS: Dict[str, Tuple[Type[Config], Callable[[Any], None]]] = {
     "info": (config.InfoConfig, _info),
 }
 # Where in the output folder the results of a command are, which STAR files name.
-RESULTS = {"denoise": "", "run": "denoised"}
+RESULT_FOLDERS = {"denoise": "", "run": "denoised"}
 
 
 def parse(argv):
@@ -181,8 +181,8 @@ def parse(argv):
         copick = project.taken(explicit)
         if copick and command == "denoise":
             explicit.setdefault("output", copick.folder)
-        if copick and command in RESULTS:
-            run = copick.with_results(run, RESULTS[command])
+        if copick and command in RESULT_FOLDERS:
+            run = copick.with_results(run, RESULT_FOLDERS[command])
     if "tomograms" in config_class.__dataclass_fields__ and not explicit.get("watch"):
         found = listing.found_for(explicit.get("tomograms", ()), explicit.get("half_maps", ()))
         for sentence in found.said:
@@ -192,8 +192,8 @@ def parse(argv):
         )
         if not found.tomograms:
             explicit.pop("tomograms", None)
-        if found.stars and command in RESULTS:
-            run = _with_star_files(run, found.stars, RESULTS[command])
+        if found.stars and command in RESULT_FOLDERS:
+            run = _with_star_files(run, found.stars, RESULT_FOLDERS[command])
     return config_class.create(explicit, base), run
 
 
@@ -241,7 +241,7 @@ def _prepare_output():
 
 
 class Ended(KeyboardInterrupt):
-    """One of the ENDING signals, whose ``number`` it has."""
+    """One of the ENDING_SIGNALS signals, whose ``number`` it has."""
 
     def __init__(self, number):
         super().__init__(number)
@@ -250,7 +250,7 @@ class Ended(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def _ending_in_order():
-    """Let the first of the ENDING signals raise :class:`Ended`, so that temporary files are
+    """Let the first of the ENDING_SIGNALS signals raise :class:`Ended`, so that temporary files are
     removed; further ones are ignored from then on, until the process has ended."""
 
     def end(number, frame):
@@ -261,7 +261,7 @@ def _ending_in_order():
 
     before = {}
     if threading.current_thread() is threading.main_thread():
-        for number in ENDING:
+        for number in ENDING_SIGNALS:
             # nohup, or a shell that starts a command in the background, has had it ignored.
             if signal.getsignal(number) != signal.SIG_IGN:
                 before[number] = signal.signal(number, end)

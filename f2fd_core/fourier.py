@@ -12,6 +12,8 @@ import torch
 
 AXES = (-3, -2, -1)
 SYNTHESIS_MARGIN = 16
+# What power is divided by at least.
+TINY = 1e-30
 
 
 def axis_frequencies(shape):

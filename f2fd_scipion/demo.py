@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 
-from f2fd_core.runtime.files import stem
+from f2fd_core.runtime import files
 from f2fd_scipion import headless
 
 PROJECT = "F2FdDemo"
@@ -70,7 +70,7 @@ def _link(tomogram, folder):
         raise DemoError(f"{tomogram} is no file; expected a tomogram (MRC)")
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
-    link = os.path.join(folder, re.sub(r"[^A-Za-z0-9_.-]", "_", stem(tomogram)) + ".mrc")
+    link = os.path.join(folder, re.sub(r"[^A-Za-z0-9_.-]", "_", files.stem(tomogram)) + ".mrc")
     os.symlink(os.path.abspath(tomogram), link)
     return link
 
@@ -126,7 +126,6 @@ def _run(project, tomogram, voxel_size, steps):
 
     from f2fd_scipion import engine
     from f2fd_scipion.protocols import ProtF2FdCheck, ProtF2FdDenoise, ProtF2FdTrain
-    from f2fd_scipion.protocols.protocol_denoise import DENOISED, SLICES
 
     threads, on_gpu = os.cpu_count(), engine.usable_gpus([0]) > 0
     imported = _launch(
@@ -159,7 +158,7 @@ def _run(project, tomogram, voxel_size, steps):
         )
     )
     denoised = denoise.tomograms.getFirstItem().getFileName()
-    picture = denoised[: -len(DENOISED)] + SLICES
+    picture = files.companion(denoised, files.PICTURE)
     return os.path.abspath(denoised), os.path.abspath(picture), check
 
 

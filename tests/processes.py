@@ -16,7 +16,7 @@ import mrcfile
 import numpy as np
 from PIL import Image
 
-from f2fd_core.cli import ENDING
+from f2fd_core.cli import ENDING_SIGNALS
 from f2fd_core.commands import train as training
 from f2fd_core.config import TrainConfig, read_json
 from f2fd_core.network import checkpoint
@@ -52,7 +52,7 @@ def _drop_capabilities():
 def usual_signals():
     """What nohup, a shell that started the tests in the background, or a test that was ended in
     this process has had ignored, is not."""
-    for number in ENDING:
+    for number in ENDING_SIGNALS:
         signal.signal(
             number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
         )

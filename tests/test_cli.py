@@ -12,7 +12,7 @@ from bad_files import FAULTS, faulty
 from conftest import data
 
 from f2fd_core import DeconvolveConfig, cli
-from f2fd_core.cli import ENDING, main, parse
+from f2fd_core.cli import ENDING_SIGNALS, main, parse
 from f2fd_core.evaluation.metrics import fourier_shell_correlation
 from f2fd_core.filters.deconvolution import deconvolved
 
@@ -230,7 +230,7 @@ def raising(monkeypatch):
         monkeypatch.setitem(cli.COMMANDS, "info", (config_class, info))
         return main(["info"])
 
-    before = {number: signal.getsignal(number) for number in ENDING}
+    before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
     yield run
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -240,15 +240,15 @@ def raising(monkeypatch):
     "a second signal, of the same or another kind, while a run ends",
     "one sentence and the exit code of the first",
 )
-@pytest.mark.parametrize("first", ENDING)
+@pytest.mark.parametrize("first", ENDING_SIGNALS)
 def test_only_the_first_signal_counts(first, raising, capsys):
-    assert raising(first, *ENDING, first) == 128 + first
+    assert raising(first, *ENDING_SIGNALS, first) == 128 + first
     (sentence,) = capsys.readouterr().err.splitlines()
     ended = "interrupted" if first == signal.SIGINT else f"ended by {first.name}"
     assert sentence == f"f2fd: {ended}; what was finished is kept"
 
 
-@pytest.mark.parametrize("number", ENDING)
+@pytest.mark.parametrize("number", ENDING_SIGNALS)
 def test_a_signal_that_is_ignored_stays_so(number, raising):
     """As under nohup."""
     signal.signal(number, signal.SIG_IGN)
@@ -257,9 +257,9 @@ def test_a_signal_that_is_ignored_stays_so(number, raising):
 
 
 def test_signals_are_as_before_after_a_run(raising):
-    before = [signal.getsignal(number) for number in ENDING]
+    before = [signal.getsignal(number) for number in ENDING_SIGNALS]
     main(["dream"])
-    assert [signal.getsignal(number) for number in ENDING] == before
+    assert [signal.getsignal(number) for number in ENDING_SIGNALS] == before
 
 
 def test_broken_configuration_file(tmp_path, capsys):

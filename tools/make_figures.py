@@ -40,11 +40,13 @@ from f2fd_core.runtime import figures, files
 from f2fd_core.runtime.randomness import Randomness
 
 # What is shown of the intensities, and an inch of the picture has so many voxels.
-QUANTILES, VOXELS_AN_INCH = (0.002, 0.998), 25
+QUANTILES = (0.002, 0.998)
+VOXELS_AN_INCH = 25
 # So few steps from random weights make a model that removes signal, too.
 TOO_FEW = 25
 # Pictures of noise are large: so many shades of gray, and no more pixels across.
-GRAYS, WIDEST = 48, 1200
+GRAYS = 48
+WIDEST = 1200
 BOX = dict(boxstyle="round", facecolor="white", edgecolor="C0")
 CHECKED = ("slices", "shells", "noise", "planted")
 

@@ -39,15 +39,22 @@ from f2fd_core.training.optimizer import build as build_optimizer
 from f2fd_core.training.schedule import course
 
 # Sides of patches; each batch has one, and about as many voxels as any other.
-PATCHES, USUAL_PATCH = (32, 48, 64), 48
-TARGET, CLEAN, NOISES = 0, 1, (2, 3)
+PATCHES = (32, 48, 64)
+USUAL_PATCH = 48
+TARGET = 0
+CLEAN = 1
+NOISES = (2, 3)
 # Tomograms to begin with; the others come while the network learns.
 FIRST = 32
 # Range of the noise's power over the signal's.
-WEAKEST, STRONGEST = 1.0, 120.0
+WEAKEST = 1.0
+STRONGEST = 120.0
 # Shares of the patches: those without signal, with noise added, as a training's inputs have it,
 # with a constant part and with a ramp.
-EMPTY, COPIES, CUT, RAMPS = 0.03, 0.7, 0.06, 0.12
+EMPTY = 0.03
+COPIES = 0.7
+CUT = 0.06
+RAMPS = 0.12
 # Between slices so dense nothing is missing in a volume of the size that is simulated.
 DENSE_STEP = 1.0
 # Share of the tomograms that are low-passed.
@@ -56,7 +63,10 @@ FILTERED = 0.2
 FULL = 0.35
 # The learning rate over a training's, at first and, after a linear fall, at last; the weights are
 # averaged over about so many steps, and saved after so many.
-FIRST_RATE, LAST_RATE, AVERAGED, SAVED = 1.0, 0.05, 200, 1000
+FIRST_RATE = 1.0
+LAST_RATE = 0.05
+AVERAGED = 200
+SAVED = 1000
 
 
 def low_passed(volumes, random):

@@ -28,10 +28,13 @@ PARTS = {
     "comparison": (20, 0, 1230, 570),
     "check": (20, 0, 1520, 990),
 }
-COLORS, WIDEST = 256, 1200
+COLORS = 256
+WIDEST = 1200
 TREE = 420  # pixels for the names of the protocols
 # Where windows are placed: a form, what it shows, and what it asks or says.
-FORM, SHOWN, SAID = "+20+420", "+20+0", "+760+600"
+FORM = "+20+420"
+SHOWN = "+20+0"
+SAID = "+760+600"
 
 
 def drive(folder, project):

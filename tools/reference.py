@@ -9,7 +9,8 @@ from f2fd_core import config
 from f2fd_core.cli import COMMANDS
 from f2fd_core.config import aliases
 
-BEGIN, END = "<!-- arguments: begin -->", "<!-- arguments: end -->"
+BEGIN = "<!-- arguments: begin -->"
+END = "<!-- arguments: end -->"
 HEAD = (
     "| option | form label | original's name | default | published | unit |",
     "|---|---|---|---|---|---|",

@@ -13,8 +13,12 @@ from f2fd_core.data import formats, mrc
 from f2fd_core.runtime import files
 from f2fd_core.simulation.microscope import noise_free_volume, simulate_volumes, specimen_of
 
+# Degrees between the tilts of a reference where the tomogram's own are too far apart.
 DENSE_STEP = 0.5
-LOW_PASS, LOW_PASS_WIDTH = 0.25, 0.03
+# Where the case lowpass ends, and within what it falls, in cycles per voxel.
+LOW_PASS = 0.25
+LOW_PASS_WIDTH = 0.03
+# So many standard deviations of the case int8 are its largest number.
 INT8_RANGE = 4.0
 # Cells that are tilted or reconstructed in another way.
 RECONSTRUCTED: Dict[str, Dict[str, Any]] = {
@@ -29,9 +33,13 @@ IN_SITU: Dict[str, Any] = dict(
 )
 THICKER = 2.5
 IN_SITU_SNR = 15.0
-# Real boxes: how many, their side, their signal's variance over that of the noise, and the
-# environment variable that names their folder.
-BOXES, BOX, REAL_SNR, REAL_DATA = 5, 64, 0.07, "F2FD_TEST_DATA"
+# The environment variable that names the folder of real data, how many boxes of a real cell it has,
+# and their side in voxels.
+REAL_DATA = "F2FD_TEST_DATA"
+BOXES = 5
+BOX = 64
+# The variance of their signal over that of their noise.
+REAL_SNR = 0.07
 
 
 class Case(NamedTuple):

@@ -39,7 +39,7 @@ MEASURED = (
     "denoise_seconds",
     "peak_gib",
 )
-COLUMNS = ("case", "snr", "method", "seeds", "setting", *MEASURED)
+TABLE_COLUMNS = ("case", "snr", "method", "seeds", "setting", *MEASURED)
 CORNER = ("correlation", "membrane_average_precision", "fsc_halves_0.143", "contrast")
 
 
@@ -129,7 +129,9 @@ def _cell(value):
 
 def markdown(rows):
     """The table of mean scores; columns that are empty throughout are left out."""
-    shown = [column for column in COLUMNS if any(row.get(column) not in (None, "") for row in rows)]
+    shown = [
+        column for column in TABLE_COLUMNS if any(row.get(column) not in (None, "") for row in rows)
+    ]
     lines = [f"| {' | '.join(shown)} |", "|---" * len(shown) + "|"]
     lines += [f"| {' | '.join(_cell(row.get(column)) for column in shown)} |" for row in rows]
     return "\n".join(lines)
@@ -142,7 +144,9 @@ def write_tables(rows, folder):
         partial, "w", newline="", encoding="utf-8"
     ) as stream:
         writer = csv.DictWriter(
-            stream, ["seed", *(name for name in COLUMNS if name != "seeds")], extrasaction="ignore"
+            stream,
+            ["seed", *(name for name in TABLE_COLUMNS if name != "seeds")],
+            extrasaction="ignore",
         )
         writer.writeheader()
         writer.writerows(rows)

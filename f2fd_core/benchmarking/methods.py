@@ -28,8 +28,11 @@ from f2fd_core.runtime.device import choose_devices, prepare_cpu
 from f2fd_core.training.eta import resident_gib
 from f2fd_core.training.trainer import train_step
 
+# Voxels (Z, Y, X) of the part on which filters are tuned.
 TUNING_CROP = (64, 96, 96)
-TIMED_STEPS, WARMING_STEPS = 10, 3
+# Steps that measure the rate, and those before that do not count.
+TIMED_STEPS = 10
+UNTIMED_STEPS = 3
 LEARNED: Dict[str, Dict[str, Any]] = {
     "noise_matched": {},
     "fourier_masks": {"perturbation": "fourier_masks"},
@@ -170,8 +173,8 @@ def _clock(device):
 def seconds_per_step(settings):
     """Time of a training step, measured on a few of them."""
     training = open_for_training(settings)
-    for number in range(WARMING_STEPS + TIMED_STEPS):
-        if number == WARMING_STEPS:
+    for number in range(UNTIMED_STEPS + TIMED_STEPS):
+        if number == UNTIMED_STEPS:
             began = _clock(settings.device)
         train_step(training)
         training.step += 1

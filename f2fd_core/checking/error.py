@@ -19,10 +19,10 @@ import numpy as np
 
 from f2fd_core.checking.shells import PROBE, TOMOGRAM
 from f2fd_core.evaluation import metrics
+from f2fd_core.fourier import TINY
 
-TINY = 1e-30
 # Less than this share of a shell's power counts as no signal.
-SIGNAL = 0.01
+SOME_SIGNAL = 0.01
 # A network that passes more than this share of noise says nothing about how much there is.
 MOST_PASSED = 0.8
 # The least and the most that is unexplained of the signal, over what would be if the best network
@@ -30,7 +30,7 @@ MOST_PASSED = 0.8
 UNEXPLAINED = 1 / 3, 3.0
 # More noise than this, over what networks leave, is not noise alone: half-maps of every other tilt
 # of a thick specimen differ by streaks, too, which the tomogram does not have.
-MOST_NOISE = 1.03
+MORE_NOISE = 1.03
 # Standard deviations (voxels) of the Gaussians that a result is compared with.
 WIDTHS = np.geomspace(0.4, 6, 25)
 
@@ -55,7 +55,7 @@ class Estimate:
             total,
             self.left_by(self.best) / np.maximum(1 - self.responses[self.best], 1 - MOST_PASSED),
         )
-        self.by_half_maps = known is not None and bool(known.sum() <= MOST_NOISE * left.sum())
+        self.by_half_maps = known is not None and bool(known.sum() <= MORE_NOISE * left.sum())
         self.noise = known if self.by_half_maps else left
         self.covariance = {
             name: shells[name, TOMOGRAM] - self.responses[name] * self.noise for name in results
@@ -103,7 +103,7 @@ class Estimate:
         """The Fourier shell correlation with the truth that a result is estimated to have."""
         length = np.sqrt(np.maximum(self.powers[name] * self.signal, TINY))
         # Without signal it would be the ratio of two small differences.
-        some = self.signal > SIGNAL * self.shells[TOMOGRAM, TOMOGRAM]
+        some = self.signal > SOME_SIGNAL * self.shells[TOMOGRAM, TOMOGRAM]
         return np.where(some, np.clip(self.covariance[name] / length, -1, 1), 0)
 
     def shell_correlation_of_tomogram(self):

@@ -10,16 +10,17 @@ from f2fd_core.checking.parts import inner_of, parts_of
 from f2fd_core.checking.places import Places, cell_means, smoothed
 from f2fd_core.checking.shells import DIFFERENCE, PROBE, TOMOGRAM, Whole, Windowed
 from f2fd_core.data.half_maps import HalfMaps
+from f2fd_core.fourier import TINY
 from f2fd_core.runtime import console
-from f2fd_core.runtime.randomness import Randomness
+from f2fd_core.runtime.randomness import Randomness, Stream
 
-PROBE_STREAM, NULL_STREAM = 9, 10
 # The probes' part of the noise: small, as a response is a derivative; with 0.3 it is up to 7 % too
 # large.
 PROBE_PART = 0.1
-TINY = 1e-30
 # The results: the model's, the pretrained weights', and those of a short training of one's own.
-DENOISED, START, REFERENCE = "denoised", "start", "reference"
+DENOISED = "denoised"
+START = "start"
+REFERENCE = "reference"
 GAUSSIAN = "gaussian"
 
 
@@ -54,7 +55,7 @@ def shells_of(denoisers, noise, seed, step, parts, each=None):
         pairs += [(name, name), (name, TOMOGRAM), (name + " response", PROBE)]
     for number, part in enumerate(parts):
         start, size = first.context(part)
-        random = Randomness.of(device, seed, PROBE_STREAM, number)
+        random = Randomness.of(device, seed, Stream.PROBE, number)
         probe = noise.sample(start, size, 1, random, device)[0].cpu().numpy()
         arrays = {TOMOGRAM: volume.region(*part), PROBE: probe[inner_of(part, start)]}
         if isinstance(volume, HalfMaps):
@@ -109,7 +110,7 @@ def examine(denoisers, noise, seed, step):
         seams.append(float((other - result).var() / max(result.var(), TINY)))
         step()
         start, size = denoiser.context(part)
-        random = Randomness.of(device, seed, NULL_STREAM, len(null))
+        random = Randomness.of(device, seed, Stream.NULL_TEST, len(null))
         alone = noise.sample(start, size, 1, random, device)[0].cpu().numpy()
         null.append(denoiser(part, alone, tomogram=False))
         step()

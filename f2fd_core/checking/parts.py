@@ -14,9 +14,11 @@ from f2fd_core.prediction.predictor import Predictor, denoised_region, with_cont
 from f2fd_core.runtime.device import to_device
 from f2fd_core.runtime.randomness import GLOBAL
 
-# A tomogram of up to so many voxels is checked as a whole, of a larger one as many cubes with sides
-# of PART as have so many.
-MOST_VOXELS, PART = 1 << 22, 64
+# A tomogram of up to so many voxels is checked as a whole, of a larger one as many cubes as have
+# so many.
+MOST_VOXELS = 1 << 22
+# The side of these cubes in voxels.
+PART = 64
 # Of fewer voxels there is nothing to say: too few coefficients to separate signal from noise.
 LEAST_VOXELS = 1 << 15
 

@@ -9,16 +9,17 @@ from f2fd_core.checking.planted import RECOVERED
 from f2fd_core.checking.wedge import BELIEVED
 from f2fd_core.runtime import figures
 
-# The widest and the thinnest part of a tomogram that a picture shows, in voxels.
-WIDEST, DEPTH = 256, 8
-SLICES, SHELLS, PLANTED, NOISE, HALVES, WEDGE = (
-    "slices.png",
-    "shells.png",
-    "planted.png",
-    "noise.png",
-    "halves.png",
-    "wedge.png",
-)
+# The widest part of a tomogram that a picture shows, in voxels.
+WIDEST = 256
+# The thinnest, in voxels.
+DEPTH = 8
+# The pictures' files.
+SLICES = "slices.png"
+SHELLS = "shells.png"
+PLANTED = "planted.png"
+NOISE = "noise.png"
+HALVES = "halves.png"
+WEDGE = "wedge.png"
 
 
 def draw(numbers, sections, volume, denoiser, maps, folder):

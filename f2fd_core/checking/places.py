@@ -6,7 +6,6 @@ from f2fd_core.data import formats
 from f2fd_core.data.source import slabs
 
 CELL = 16
-TINY = 1e-30
 
 
 def cell_means(values):

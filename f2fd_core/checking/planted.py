@@ -19,7 +19,7 @@ PLACES = 8
 # What is planted is recovered from this share of its contrast on.
 RECOVERED = 0.5
 # Coefficients with less than this share of the mean power of their Fourier shell are not measured.
-MEASURED = 0.02
+MEASURABLE = 0.02
 
 
 def _inside(distance, voxel_size):
@@ -86,7 +86,7 @@ def as_measured(values, noise):
     power = fourier.resample_power(noise.total, noise.window, values.shape)
     grid = fourier.grid_of(tuple(values.shape))
     level = grid.ratio(power, torch.ones_like(power))[grid.shell]
-    spectrum = torch.fft.rfftn(torch.from_numpy(values)) * (power > MEASURED * level)
+    spectrum = torch.fft.rfftn(torch.from_numpy(values)) * (power > MEASURABLE * level)
     return torch.fft.irfftn(spectrum, s=values.shape).numpy()
 
 

@@ -36,7 +36,9 @@ from f2fd_core.runtime import console, distributed, files, lock
 from f2fd_core.runtime.device import choose_devices, choose_dtype, prepare_cpu, reproducible
 from f2fd_core.training.contrast import in_contrast
 
-REPORT, PAGE = "report.json", "report.html"
+# What comes out beside pictures and maps.
+REPORT = "report.json"
+PAGE = "report.html"
 
 
 def check(config: CheckConfig) -> str:

@@ -8,10 +8,13 @@ import torch
 from f2fd_core import fourier
 from f2fd_core.noise import periodogram
 
-WINDOW, TINY = 64, 1e-30
+# Side (voxels) of the windows that are transformed.
+WINDOW = 64
 # What is added by other modules: the tomogram, half the difference of its half-maps, and a little
 # noise.
-TOMOGRAM, DIFFERENCE, PROBE = "tomogram", "difference", "probe"
+TOMOGRAM = "tomogram"
+DIFFERENCE = "difference"
+PROBE = "probe"
 
 
 class Shells:
@@ -52,7 +55,7 @@ class Shells:
 
     def response(self, name):
         """How much of the probe, a little noise, a result passes, by shell."""
-        return self[name + " response", PROBE] / np.maximum(self[PROBE, PROBE], TINY)
+        return self[name + " response", PROBE] / np.maximum(self[PROBE, PROBE], fourier.TINY)
 
     def known_noise(self):
         """The power of the noise by shell if there are half-maps, else None."""

@@ -8,21 +8,36 @@ from f2fd_core.checking.shells import TOMOGRAM
 from f2fd_core.checking.wedge import BELIEVED, DOUBTED
 
 MARKS = ("green", "yellow", "red")
-# Differences of an estimated correlation that count: a model is worse than something from the first
-# on, and much worse from the second on.
-WORSE, MUCH_WORSE = 0.01, 0.03
-FAIR, POOR = 0.6, 0.4
-# Of the contrast, and of what stands out.
-INVENTED, MUCH_INVENTED = 0.25, 0.5
-FALSE, MUCH_FALSE = 0.01, 0.1
-FAINT, STRONG = 1.0, 2.0
-LOST, MUCH_LOST = 0.25, 0.5
+# Differences of an estimated correlation: worse, or much worse, than something else.
+WORSE = 0.01
+MUCH_WORSE = 0.03
+# Estimated correlations below these are no longer good, or bad.
+FAIR = 0.6
+POOR = 0.4
+# Contrast that is made of noise alone, over that of the result.
+INVENTED = 0.25
+MUCH_INVENTED = 0.5
+# What noise alone may account for, of all that stands out.
+FALSE = 0.01
+MUCH_FALSE = 0.1
+# The contrast, in standard deviations, from which what was planted is found.
+FAINT = 1.0
+STRONG = 2.0
+# The share of the signal that was removed.
+LOST = 0.25
+MUCH_LOST = 0.5
+# A response to noise below this turns the sign of weak signal.
 REVERSED = -0.05
-SEAMS, BAD_SEAMS = 0.1, 0.25
-GRID, BAD_GRID = 0.02, 0.1
-# Shells count for the response where the signal is at least this share of the power, and for what
-# was lost where the noise is at most that.
-SIGNAL, MOST_NOISE = 0.05, 0.8
+# How much the result changes in other tiles, over its contrast.
+SEAMS = 0.1
+BAD_SEAMS = 0.25
+# How much voxels differ by their place in the network's pixel shuffle, over the contrast.
+GRID = 0.02
+BAD_GRID = 0.1
+# Shells count for the response where the signal is at least this share of the power.
+SIGNAL = 0.05
+# Shells count for what was lost where the noise is at most this share of the power.
+MOST_NOISE = 0.8
 
 
 def _mark(bad, doubtful):

@@ -17,32 +17,35 @@ from f2fd_core.checking.planted import membrane, recovered, sphere
 from f2fd_core.data.orientation import back, turned
 from f2fd_core.filters import wedge
 from f2fd_core.perturbation.missing_wedge import middle
-from f2fd_core.runtime.randomness import Randomness
+from f2fd_core.runtime.randomness import Randomness, Stream
 
-WEDGE_STREAM = 11
 # Shells with less signal than this share of the power say nothing.
-SIGNAL = 0.1
-# What is planted: {name: (diameter in Å, density of the offsets)}, at so many places, with this
-# contrast in standard deviations of the tomogram. Of a membrane that is parallel to the specimen,
-# tilts hardly show anything.
-SHAPES = {
+LEAST_SIGNAL = 0.1
+# What is planted: {name: (diameter in Å, density of the offsets)}. Of a membrane that is parallel
+# to the specimen, tilts hardly show anything.
+WEDGE_SHAPES = {
     "sphere of 250 Å, as a ribosome": (250, sphere(125)),
     "membrane parallel to the specimen, 250 Å wide": (250, membrane(125)),
 }
-PLACES, CONTRAST = 4, 1.0
+# At so many places.
+WEDGE_PLACES = 4
+# In standard deviations of the tomogram.
+CONTRAST = 1.0
 # From this mean correlation on, most of what is predicted is right.
-BELIEVED, DOUBTED = 0.5, 0.3
-TINY = 1e-30
+BELIEVED = 0.5
+# Below this one, hardly anything is.
+DOUBTED = 0.3
 
 
 def predictions(volume):
     """How many predictions :func:`examine_wedge` makes."""
-    return 4 + 2 * PLACES * len(_fitting(volume))
+    return 4 + 2 * WEDGE_PLACES * len(_fitting(volume))
 
 
 def _fitting(volume):
     sides = {
-        name: math.ceil(diameter / volume.voxel_size) + 4 for name, (diameter, _) in SHAPES.items()
+        name: math.ceil(diameter / volume.voxel_size) + 4
+        for name, (diameter, _) in WEDGE_SHAPES.items()
     }
     return {name: side for name, side in sides.items() if 2 * side <= min(volume.shape)}
 
@@ -64,7 +67,7 @@ def examine_wedge(filler, denoiser, noise, tilt_range, sign, seed, step):
     volume, device = filler.perturbation.volume, filler.perturbation.device
     part = _Middle(volume, step)
     tomogram = part.planes(volume.region(*part.box))
-    random = Randomness.of(device, seed, WEDGE_STREAM)
+    random = Randomness.of(device, seed, Stream.WEDGE_TEST)
     alone = noise.sample(*part.box, 1, random, device)[0].cpu().numpy()
     depth, count, width = tomogram.shape
     seen = wedge.measured(depth, width, tilt_range)
@@ -83,8 +86,8 @@ def examine_wedge(filler, denoiser, noise, tilt_range, sign, seed, step):
         "frequency": frequency,
         "fsc": fsc,
         "mean": float(np.mean(known)) if known else 0.0,
-        "contrast": float(contrast / denoised.std().clamp(min=TINY)),
-        "invented": float(null / contrast.clamp(min=TINY)),
+        "contrast": float(contrast / denoised.std().clamp(min=fourier.TINY)),
+        "invented": float(null / contrast.clamp(min=fourier.TINY)),
         "planted": _plant(filler, tilt_range, sign, seed, step),
     }, {name: values[:, count // 2].numpy() for name, values in planes.items()}
 
@@ -119,8 +122,10 @@ def _hidden(predicted, tomogram, noise, hidden, voxel_size):
     common = grid.sums(hidden[:, None] * (spectra[0] * spectra[1].conj()).real)
     signal = total - false
     inside = grid.frequencies < 0.5
-    values = (common / (made * signal.clamp(min=TINY)).clamp(min=TINY).sqrt()).clamp(-1, 1)
-    some = signal > SIGNAL * total
+    values = (
+        common / (made * signal.clamp(min=fourier.TINY)).clamp(min=fourier.TINY).sqrt()
+    ).clamp(-1, 1)
+    some = signal > LEAST_SIGNAL * total
     return (
         (grid.frequencies[inside] / voxel_size).tolist(),
         [float(value) if yes else None for value, yes in zip(values[inside], some[inside])],
@@ -135,12 +140,14 @@ def _plant(filler, tilt_range, sign, seed, step):
     for name, side in _fitting(volume).items():
         axis = (np.arange(2 * side) - side + 0.5) * volume.voxel_size
         offsets = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"))
-        whole = torch.from_numpy(SHAPES[name][1](offsets, volume.voxel_size).astype(np.float32))
+        whole = torch.from_numpy(
+            WEDGE_SHAPES[name][1](offsets, volume.voxel_size).astype(np.float32)
+        )
         chosen = wedge.measured(2 * side, 2 * side, tilt_range)
         lacking = wedge.part(whole, ~chosen).numpy()
         shown = turned(wedge.part(whole, chosen), back(volume.axes)).numpy()
         shares = []
-        for _ in range(PLACES):
+        for _ in range(WEDGE_PLACES):
             start = [int(random.integers(length - 2 * side + 1)) for length in volume.shape]
             box = (tuple(start), (2 * side,) * 3)
             results = []

@@ -3,7 +3,7 @@
 OPTIONS = {"devices": "device", "noise_gain": "noise_profile"}
 """{name of before: name}, on the command line, in configuration files and in models."""
 
-PERTURBATIONS = {
+OLD_PERTURBATIONS = {
     "spectrum": "noise_matched",
     "masks": "fourier_masks",
     "points": "self2self",
@@ -11,8 +11,8 @@ PERTURBATIONS = {
     "halves": "noise2noise",
 }
 VALUES = {
-    "perturbation": PERTURBATIONS,
-    "methods": PERTURBATIONS,
+    "perturbation": OLD_PERTURBATIONS,
+    "methods": OLD_PERTURBATIONS,
     "network": {"folded": "unshuffled"},
     "start": {"auto": "automatic", "shapes": "pretrained"},
 }

@@ -30,7 +30,7 @@ NO_SETTINGS = (
 """What a denoised tomogram depends on by the files' content, or not at all."""
 
 
-HALVES = "odd", "even"
+HALF_FOLDERS = "odd", "even"
 """The folders of denoised half-maps."""
 
 
@@ -151,7 +151,7 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
     def of_halves(self):
         """The configurations that denoise the odd and the even half-maps by themselves, if they are
         to be."""
-        folders = HALVES if self.denoise_halves else ()
+        folders = HALF_FOLDERS if self.denoise_halves else ()
         return [
             dataclasses.replace(
                 self,

@@ -9,7 +9,7 @@ import numpy as np
 from f2fd_core.config import UserError
 from f2fd_core.data.volume import Standardised, within
 
-VOXEL_SIZE_TOLERANCE = 0.01
+SAME_VOXEL_SIZE = 0.01
 # A Fourier shell correlation that is higher everywhere is that of copies.
 COPIES = 0.999
 
@@ -22,7 +22,7 @@ def refuse_other_files(odd, even, sizes):
             f"the half-maps {odd.path} and {even.path} have shapes {odd.shape} and "
             f"{even.shape}; expected the same (Z, Y, X)"
         )
-    if abs(sizes[0] - sizes[1]) > VOXEL_SIZE_TOLERANCE * max(sizes):
+    if abs(sizes[0] - sizes[1]) > SAME_VOXEL_SIZE * max(sizes):
         raise UserError(
             f"the half-maps {odd.path} and {even.path} have voxels of {sizes[0]:g} and "
             f"{sizes[1]:g} Å; expected the same"

@@ -15,24 +15,30 @@ from torch.nn import functional
 from f2fd_core.data.regions import reflected
 from f2fd_core.data.source import slabs
 
-# Statistics are of cubes of so many voxels a side, and at most so many cubes.
-BLOCK, BLOCKS = 16, 4096
+# Statistics are of cubes of so many voxels a side.
+BLOCK = 16
+# Of at most so many cubes.
+BLOCKS = 4096
 # Parts are constant where voxels differ by less than this share of what most blocks vary by.
 CONSTANT = 1e-3
-# The background is a local regression over so many voxels to each side, or the blocks that such a
-# length holds; where nothing is known it is filled in from what is around it, so many times.
-BACKGROUND, FILLINGS = 48, 10
+# The background is a local regression over so many voxels to each side.
+BACKGROUND = 48
+# Where nothing is known it is filled in from what is around it, so many times.
+FILLINGS = 10
 # It is left alone if it varies by less than so many standard deviations: what it holds, noise
 # included, is not denoised, and a network bears as much.
 LEAST_BACKGROUND = 0.5
-# A background is abrupt if more than 1 - MOST of the blocks are so many standard deviations off it:
-# 1.1 at the edge of a carbon film, 0.33 or less in simulated and real tomograms without one.
-MOST, ABRUPT = 0.98, 0.6
+# The share of the blocks that a background that is not abrupt suits.
+SUITED = 0.98
+# It is abrupt if more blocks than the rest are so many standard deviations off it: 1.1 at the edge
+# of a carbon film, 0.33 or less in simulated and real tomograms without one.
+ABRUPT = 0.6
 # What is so many standard deviations from the mean is an outlier.
 OUTLIER = 6.0
-# The unit is the variance of the blocks between 1 / ALIKE and ALIKE times what is typical, a
-# quantile: those of vacuum and those of beads or an edge don't count.
-TYPICAL, ALIKE = 0.75, 2.0
+# The quantile of the blocks' variances that is typical: neither of vacuum nor of beads or an edge.
+TYPICAL = 0.75
+# The unit is the mean variance of the blocks between 1 / ALIKE and ALIKE times what is typical.
+ALIKE = 2.0
 
 
 def opened(mask):
@@ -146,7 +152,7 @@ class Intensities:
             block -= found.background(corner, side)
         found._scale_by(blocks)
         off = np.abs(np.nanmedian(blocks, (1, 2, 3)) - found.mean)
-        found.abrupt = bool(np.nanquantile(off, MOST) > ABRUPT * found.std)
+        found.abrupt = bool(np.nanquantile(off, SUITED) > ABRUPT * found.std)
         return found
 
     def _fit_background(self, shape, levels):

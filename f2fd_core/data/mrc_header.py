@@ -17,8 +17,10 @@ EXTENDED_SIZE = slice(92, 96)  # where a header says how long the extended one i
 REAL_MODES = {0: "int8", 1: "int16", 2: "float32", 6: "uint16", 12: "float16"}
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2"}
 IMOD_STAMP = 1146047817
-IMOD_SIGNED, IMOD_INVERTED_ORIGIN = 1, 4  # flags beside the stamp
-LABEL_BYTES, MOST_LABELS = 80, 10
+IMOD_SIGNED = 1  # a flag beside the stamp
+IMOD_INVERTED_ORIGIN = 4  # another one
+LABEL_BYTES = 80
+MOST_LABELS = 10
 MRC2014 = 20140  # the first version of the format that says which sign the origin has
 
 

@@ -21,7 +21,9 @@ from f2fd_core.data.regions import in_words
 from f2fd_core.data.source import Source, chosen_voxel_size, file_stamp, refuse_stated
 from f2fd_core.runtime import files
 
-ARRAY, ARRAY_V3 = ".zarray", "zarr.json"
+# What describes an array in Zarr's versions 2 and 3.
+ARRAY = ".zarray"
+ARRAY_V3 = "zarr.json"
 # Voxels of all open images that were read last stay in memory, up to so many bytes: neighbouring
 # regions have chunks in common, and to decompress them takes most of the time.
 KEPT_BYTES = 1 << 30

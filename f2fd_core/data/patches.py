@@ -7,9 +7,8 @@ import torch
 
 from f2fd_core.config import WEDGE_PRESERVING_FLIPS
 from f2fd_core.data.regions import crop
-from f2fd_core.runtime.randomness import GLOBAL, derived_seed
+from f2fd_core.runtime.randomness import GLOBAL, Stream, derived_seed
 
-ORDER_STREAM = 2
 MASK_SHARE = 0.05
 
 
@@ -79,7 +78,9 @@ class PatchOrder:
     def _at(self, number):
         epoch, position = divmod(number, len(self.patches))
         if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(derived_seed(self.seed, ORDER_STREAM, epoch))
+            generator = torch.Generator().manual_seed(
+                derived_seed(self.seed, Stream.ORDER_OF_PATCHES, epoch)
+            )
             self._order = torch.randperm(len(self.patches), generator=generator).tolist()
             self._epoch = epoch
         return self.patches[self._order[position]]

@@ -7,16 +7,21 @@ import numpy as np
 
 from f2fd_core.data.regions import in_words
 
-# Side (voxels) of the blocks that are compared, and of what is averaged in them: at low frequencies
-# there is most of the contrast of matter and little noise.
-BLOCK, AVERAGED = 16, 4
-# Slopes of the slab that are tried, voxels along the depth for each across: first all, then finer.
-SLOPES = np.linspace(-0.36, 0.36, 7)
+# Side (voxels) of the blocks that are compared.
+COMPARED = 16
+# Side (voxels) of what is averaged in them: at low frequencies there is most of the contrast of
+# matter and little noise.
+AVERAGED = 4
+# Slopes of the slab that are tried, voxels along the depth for each across.
+SLAB_SLOPES = np.linspace(-0.36, 0.36, 7)
+# Those about the best of them, added to it.
 FINER = np.linspace(-0.09, 0.09, 7)
-# A slab counts if it leaves out this share of the blocks, and if the log of the contrast inside
-# exceeds that outside by so many standard deviations. In simulations (seeds 1 and 2, SNR 0.05 to
-# 0.3) slabs reach 0.58 to 2.3, cells without a border up to 0.55.
-LEAST_OUTSIDE, LEAST_DIFFERENCE = 0.1, 0.65
+# A slab counts if it leaves out this share of the blocks.
+LEAST_OUTSIDE = 0.1
+# It counts if the log of the contrast inside exceeds that outside by so many standard deviations.
+# In simulations (seeds 1 and 2, SNR 0.05 to 0.3) slabs reach 0.58 to 2.3, cells without a border up
+# to 0.55.
+LEAST_DIFFERENCE = 0.65
 
 
 class Slab:
@@ -78,12 +83,12 @@ def contrast_of_blocks(volume):
 
     ``volume``: :class:`~f2fd_core.data.volume.Standardised`.
     """
-    counts = [length // BLOCK for length in volume.shape]
+    counts = [length // COMPARED for length in volume.shape]
     found = np.empty(counts)
-    inner = BLOCK // AVERAGED
+    inner = COMPARED // AVERAGED
     for number in range(counts[0]):
-        size = (BLOCK, counts[1] * BLOCK, counts[2] * BLOCK)
-        values = volume.region((number * BLOCK, 0, 0), size)
+        size = (COMPARED, counts[1] * COMPARED, counts[2] * COMPARED)
+        values = volume.region((number * COMPARED, 0, 0), size)
         binned = values.reshape(
             inner, AVERAGED, counts[1] * inner, AVERAGED, counts[2] * inner, AVERAGED
         ).mean((1, 3, 5))
@@ -106,11 +111,11 @@ def find_specimen(volume) -> Optional[Slab]:
         None where no slab stands out: there is matter everywhere, or too little contrast.
     """
     axis = volume.axes[0]
-    if min(length // BLOCK for length in volume.shape) < 1 or volume.shape[axis] // BLOCK < 3:
+    if min(length // COMPARED for length in volume.shape) < 1 or volume.shape[axis] // COMPARED < 3:
         return None
     contrast = contrast_of_blocks(volume)
     places = [
-        (place + 0.5) * BLOCK - 0.5
+        (place + 0.5) * COMPARED - 0.5
         for place in np.meshgrid(*map(np.arange, contrast.shape), indexing="ij")
     ]
     values = contrast.ravel()
@@ -123,8 +128,8 @@ def find_specimen(volume) -> Optional[Slab]:
             tried.append((*_best_interval(height, values), slopes))
         return max(tried, key=lambda one: one[0])
 
-    explained, first, last, slopes = best(best((0.0, 0.0), SLOPES)[3], FINER)
-    slab = Slab(volume.shape, axis, slopes, first - BLOCK / 2, last + BLOCK / 2)
+    explained, first, last, slopes = best(best((0.0, 0.0), SLAB_SLOPES)[3], FINER)
+    slab = Slab(volume.shape, axis, slopes, first - COMPARED / 2, last + COMPARED / 2)
     height = depth_of(places, volume.shape, axis, slopes)
     inside = (height >= first) & (height <= last)
     if not explained or (~inside).mean() < LEAST_OUTSIDE:
@@ -138,7 +143,7 @@ def find_specimen(volume) -> Optional[Slab]:
 def _best_interval(height, values) -> Tuple[float, float, float]:
     """(sum of squares that it explains, first, last) of the interval of heights inside of which the
     values are higher than outside, as the mean of each explains most of their variation."""
-    levels = np.round((height - height.min()) / (BLOCK / 2)).astype(int)
+    levels = np.round((height - height.min()) / (COMPARED / 2)).astype(int)
     counts = np.bincount(levels).astype(float)
     sums = np.bincount(levels, values - values.mean())
     counts, sums = (np.concatenate([[0.0], np.cumsum(part)]) for part in (counts, sums))
@@ -152,6 +157,6 @@ def _best_interval(height, values) -> Tuple[float, float, float]:
     low = height.min()
     return (
         float(explained[number]),
-        low + first[number] * BLOCK / 2,
-        low + (last[number] - 1) * BLOCK / 2,
+        low + first[number] * COMPARED / 2,
+        low + (last[number] - 1) * COMPARED / 2,
     )

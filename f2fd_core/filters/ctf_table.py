@@ -8,7 +8,7 @@ from f2fd_core.config import CTF, DeconvolveConfig, UserError
 from f2fd_core.runtime import star
 from f2fd_core.runtime.files import stem
 
-TOMOGRAM = "tomogram"
+NAME_COLUMN = "tomogram"
 
 
 def ctf_of(path: str, settings: Any, own: Any = None) -> Dict[str, Any]:
@@ -58,7 +58,7 @@ def read_table(path: str) -> Dict[str, Dict[str, float]]:
 
     Raises UserError for what is no such file, and for values that the options would not take.
     """
-    rows = star.ctfs(path) if path.lower().endswith(star.ENDING) else _rows(path)
+    rows = star.ctfs(path) if path.lower().endswith(star.STAR) else _rows(path)
     for name, values in rows.items():
         try:
             dataclasses.replace(DeconvolveConfig(), **values)
@@ -75,16 +75,16 @@ def _rows(path):
         reason = getattr(error, "strerror", None) or "it is no CSV file"
         raise UserError(f"cannot read the CTFs {path}: {reason}")
     columns = list(lines[0]) if lines else []
-    unknown = [str(column) for column in columns if column not in (TOMOGRAM, *CTF)]
-    if TOMOGRAM not in columns or len(columns) < 2 or unknown:
+    unknown = [str(column) for column in columns if column not in (NAME_COLUMN, *CTF)]
+    if NAME_COLUMN not in columns or len(columns) < 2 or unknown:
         found = f"the column {unknown[0]}" if unknown else f"the columns {', '.join(columns)}"
         raise UserError(
-            f"{path} has {found if columns else 'no rows'}; expected the column {TOMOGRAM} and "
+            f"{path} has {found if columns else 'no rows'}; expected the column {NAME_COLUMN} and "
             f"some of {', '.join(CTF)}"
         )
     rows: Dict[str, Dict[str, float]] = {}
     for number, line in enumerate(lines, 2):
-        name = (line.pop(TOMOGRAM) or "").strip()
+        name = (line.pop(NAME_COLUMN) or "").strip()
         if name in rows:
             raise UserError(f"{path} has 2 rows for {name}; expected one")
         try:

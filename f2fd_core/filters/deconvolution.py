@@ -18,7 +18,8 @@ from f2fd_core.filters.ctf import contrast_transfer
 from f2fd_core.filters.ctf_table import ctf_of
 from f2fd_core.runtime.mapped import DiskArray
 
-FLOOR, TINY = 1e-6, 1e-30
+# The least signal-to-noise ratio.
+FLOOR = 1e-6
 
 
 def transfer(radius, voxel_size, settings):
@@ -71,7 +72,7 @@ def deconvolved(data, voxel_size, settings, result=None):
         before += float((part.abs().square() * weights).sum(dtype=torch.float64))
         part *= transfer(radius, voxel_size, settings)
         after += float((part.abs().square() * weights).sum(dtype=torch.float64))
-    scale = math.sqrt(before / max(after, TINY))
+    scale = math.sqrt(before / max(after, fourier.TINY))
     for slab, sections in sections_of(spectrum, shape):
         result[slab] = (sections * scale + mean).numpy()
     return result

@@ -15,12 +15,17 @@ import torch
 from f2fd_core.config import UserError, flag
 
 # The spectrum shows the tilt range in this band (cycles per voxel), where rings are wide enough for
-# angles to be distinguished and there is power in any tomogram; in bins of so many degrees.
-BAND, BIN = (0.1, 0.3), 2.0
-# The tilt range ends where the power falls below this share of that up to so many degrees.
-MEASURED, NEAR = 0.5, 30.0
-# Ranges that end before, or later, are none of a tilt series.
-LEAST, MOST = 35.0, 85.0
+# angles to be distinguished and there is power in any tomogram.
+BAND = (0.1, 0.3)
+# In bins of so many degrees.
+BIN = 2.0
+# Up to so many degrees all is measured.
+NEAR = 30.0
+# The tilt range ends where the power falls below this share of that.
+LEAST_POWER = 0.5
+# Ranges that end before, or later, are none of a tilt series; degrees.
+SMALLEST_RANGE = 35.0
+LARGEST_RANGE = 85.0
 # So many planes show it.
 PLANES = 64
 
@@ -118,7 +123,7 @@ def _edges(power, volume):
     some = (totals[1] > 0).numpy()  # of small planes no coefficient lies in some bins
     by_angle = (totals[0] / totals[1].clamp(min=1)).numpy()[some]
     centres = ((np.arange(bins) + 0.5) * BIN - 90)[some]
-    level = MEASURED * np.median(by_angle[np.abs(centres) < NEAR])
+    level = LEAST_POWER * np.median(by_angle[np.abs(centres) < NEAR])
     found = []
     for sign in (-1, 1):  # outwards from "across" to where the power falls below the level
         outwards = np.argsort(sign * centres)
@@ -130,7 +135,7 @@ def _edges(power, volume):
         inner, outer = outwards[beyond[0] - 1 : beyond[0] + 1]
         share = (by_angle[inner] - level) / (by_angle[inner] - by_angle[outer])
         found.append(float(centres[inner] + share * (centres[outer] - centres[inner])))
-    if not all(LEAST <= abs(edge) <= MOST for edge in found):
+    if not all(SMALLEST_RANGE <= abs(edge) <= LARGEST_RANGE for edge in found):
         raise UserError(
             f"the spectrum of {volume.source.path} shows no missing wedge; expected a tomogram as "
             f"it was reconstructed, or its largest tilt angle by {flag('tilt_range')}"

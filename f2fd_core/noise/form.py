@@ -6,20 +6,21 @@ import math
 import numpy as np
 import torch
 
-from f2fd_core.fourier import axis_frequencies, grid_of, rotated_power
+from f2fd_core.fourier import TINY, axis_frequencies, grid_of, rotated_power
 
-TINY = 1e-30
 # The misfit above which power is not of the form A(|k|) B(k_x, k_z).
 MISFIT = 0.1
 # The tilt axis is searched for in steps of so many degrees, each about the best angle of the one
-# before. It is not along Y if the misfit at another angle is below BETTER, and along Y larger by
-# BETTER. Chance in the smallest windows, of 16 voxels, makes a difference of 0.022 at most in forty
-# boxes of a real cell, and an axis 8 degrees from Y one of 0.024.
-ANGLE_STEPS, BETTER = (5, 2.5, 1.25), 0.025
+# before.
+ANGLE_STEPS = (5, 2.5, 1.25)
+# It is not along Y if the misfit at another angle is less than this, and along Y larger by it.
+# Chance in the smallest windows, of 16 voxels, makes a difference of 0.022 at most in forty boxes
+# of a real cell, and an axis 8 degrees from Y one of 0.024.
+BETTER = 0.025
 # Up to this frequency (cycles per voxel) a rotated spectrum is known in all directions.
 CIRCLE = 0.49
 # Power is compared with that form in cells of so many coefficients along each axis.
-CELL = 4
+FORM_CELL = 4
 
 
 def fit_backprojection_form(power, size, end):
@@ -52,7 +53,7 @@ def _cells(size):
     """The index of each coefficient's cell."""
     cells = torch.zeros_like(grid_of(size).shell)
     for frequency, side in zip(torch.meshgrid(*axis_frequencies(size), indexing="ij"), size):
-        cells = cells * side + (frequency.abs() * side).round().long() // CELL
+        cells = cells * side + (frequency.abs() * side).round().long() // FORM_CELL
     return cells.unique(return_inverse=True)[1]
 
 

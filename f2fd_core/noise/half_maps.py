@@ -12,17 +12,27 @@ from f2fd_core.config import UserError
 from f2fd_core.data.half_maps import refuse_copies
 from f2fd_core.data.source import refuse_other_shape
 from f2fd_core.noise import NoiseSettings, periodogram
-from f2fd_core.noise.spectrum import TINY, censored_exponential_mean, noise_and_signal
+from f2fd_core.noise.spectrum import censored_exponential_mean, noise_and_signal
 
-WINDOWS = 64
-# What is common means something where signal, below LOW (cycles per voxel), is as much of the power
-# as ENOUGH (the mean square of its share), in at least as many coefficients as LEAST, or noise of
-# all. Of signal, below ODD hardly any is common, and below STRANGE none; noise of their own has
-# less in common than COMMON_NOISE.
-LOW, ENOUGH, LEAST, ODD, STRANGE, COMMON_NOISE = 0.15, 0.15, 200, 0.2, 0.15, 0.25
-# A cross-correlation that is no chance, in standard deviations of all its values, and the
-# frequencies (cycles per voxel) that it is made of.
-OUTSTANDING, CORRELATED = 9.0, (0.02, 0.25)
+# How many windows are compared.
+COMPARED_WINDOWS = 64
+# Signal is looked for below this frequency (cycles per voxel).
+LOW = 0.15
+# What is common means something where so much of the power is signal (the mean square of its
+# share), or noise.
+ENOUGH = 0.15
+# That many coefficients of signal mean something all the same.
+LEAST = 200
+# Signal of which less than this share is common has hardly anything in common.
+ODD = 0.2
+# Signal of which less than this share is common has nothing in common.
+STRANGE = 0.15
+# Noises of their own have less than this share in common.
+COMMON_NOISE = 0.25
+# A cross-correlation that is no chance, in standard deviations of all its values.
+OUTSTANDING = 9.0
+# The frequencies (cycles per voxel) that it is made of.
+CORRELATED = (0.02, 0.25)
 # The ratio of two half-maps' standard deviations from which it is odd.
 UNEQUAL = 1.5
 
@@ -45,7 +55,7 @@ class Likeness:
 
         settings = NoiseSettings()
         size = periodogram.window_size(first.shape, settings.window)
-        corners = periodogram.window_corners(first.shape, size, WINDOWS)
+        corners = periodogram.window_corners(first.shape, size, COMPARED_WINDOWS)
         grid = fourier.grid_of(size)
         shells = grid.frequencies < 0.5
         count = grid.sums(torch.ones_like(grid.radius))[shells]
@@ -71,14 +81,14 @@ class Likeness:
         def rest(values):
             return mean([total - value for total, value in zip(totals, values)])
 
-        power, common = mean(totals).clamp(min=TINY), by_shell(cross)
+        power, common = mean(totals).clamp(min=fourier.TINY), by_shell(cross)
         self.curve = common / power
         share = rest(noises) / power
         weights = count * (grid.frequencies[shells] < LOW)
         square = float((weights * share**2).sum())
         independent = min(len(corners), np.prod(first.shape) / np.prod(size))
         self.means_something = square > max(ENOUGH * float(weights.sum()), LEAST / independent)
-        self.signal = float((weights * share * self.curve).sum()) / max(square, TINY)
+        self.signal = float((weights * share * self.curve).sum()) / max(square, fourier.TINY)
         noise, excess = (
             float((values * count).sum())
             for values in (mean(least_noises), common - rest(least_noises))
@@ -92,7 +102,7 @@ class Likeness:
         band = (grid.radius > low) & (grid.radius < high)
         level = power[grid.shell.clamp(max=len(power) - 1)].float()
         correlation = torch.fft.irfftn(cross * band / level, s=grid.size)
-        correlation /= correlation.std().clamp(min=TINY)
+        correlation /= correlation.std().clamp(min=fourier.TINY)
         place = np.unravel_index(int(correlation.abs().argmax()), grid.size)
         self.correlation, self.highest = float(correlation[0, 0, 0]), float(correlation[place])
         # Only the real part of the cross-spectrum is known: it may be the other way round.

@@ -11,13 +11,20 @@ from f2fd_core.noise.profile import NoiseProfile
 from f2fd_core.noise.settings import DEFAULT
 from f2fd_core.noise.spectrum import Spectrum, band_end, censored_exponential_mean, noise_and_signal
 
-# Sides (voxels) of the windows that measure the noise's profile, and how many at most.
-PROFILE_WINDOW, PROFILE_WINDOWS = 16, 8192
+# Side (voxels) of the windows that measure the noise's profile.
+PROFILE_WINDOW = 16
+# How many of them at most.
+PROFILE_WINDOWS = 8192
 # Windows count that have so much of a tomogram that is not constant as the fullest one.
 FULL = 0.9
-# A slab without matter has no more than so many times the noise in any shell at these frequencies
-# (cycles per voxel), the volume more than so many times on average; and at least so many windows.
-MATTER, NOISE_ALONE, VOLUME, LEAST_WINDOWS = (0.02, 0.3), 1.3, 1.5, 8
+# Matter is looked for at these frequencies (cycles per voxel).
+MATTER = (0.02, 0.3)
+# A slab without matter has no more than so many times the noise in any of their shells.
+NOISE_ALONE = 1.3
+# The volume has more than so many times the noise in them, on average.
+VOLUME = 1.5
+# Slabs without matter count if they have so many windows.
+LEAST_EMPTY = 8
 # How many windows show how a volume lies.
 ORIENTATION_WINDOWS = 64
 
@@ -214,4 +221,4 @@ def without_matter(power, corners, noise, size):
                 if excess(power[slab].mean(0)).max() > NOISE_ALONE:
                     break
                 empty |= slab
-    return empty if empty.sum() >= LEAST_WINDOWS else torch.zeros_like(empty)
+    return empty if empty.sum() >= LEAST_EMPTY else torch.zeros_like(empty)

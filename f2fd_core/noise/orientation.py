@@ -9,9 +9,10 @@ from f2fd_core.data.orientation import USUAL
 
 # The power of a missing wedge's coefficients, over the mean of their Fourier shells, at most.
 MISSING = 0.1
-# Where it is looked for: from which share of the band's end on, and how many times flatter than
-# the diagonal.
-LOWEST, FLAT = 1 / 3, 4
+# It is looked for from this share of the band's end on.
+LOWEST = 1 / 3
+# And so many times flatter than the diagonal.
+FLAT = 4
 
 
 def axes_of(power, size, end):

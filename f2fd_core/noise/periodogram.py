@@ -13,13 +13,18 @@ import torch
 from f2fd_core.fourier import AXES
 from f2fd_core.runtime.device import to_device
 
-# How many windows, and voxels in them, an estimate looks at.
-MAXIMUM_WINDOWS, MAXIMUM_VALUES = 2048, 1 << 26
+# How many windows an estimate looks at.
+MAXIMUM_WINDOWS = 2048
+# How many voxels in them.
+MAXIMUM_VALUES = 1 << 26
 # Voxels of the windows whose Fourier transforms are made in one call.
 VALUES_AT_ONCE = 1 << 20
-# Windows that a volume has room for, side by side: for a statistic, and where more must be
-# resolved; and the side (voxels) that is kept all the same.
-LEAST_WINDOWS, FEW_WINDOWS, SMALLEST_WINDOW = 16, 2, 16
+# Windows that a volume has room for, side by side, so that there is a statistic.
+LEAST_WINDOWS = 16
+# As few where more must be resolved.
+FEW_WINDOWS = 2
+# The side (voxels) that is kept all the same.
+SMALLEST_WINDOW = 16
 
 
 def window_corners(shape, size, maximum=MAXIMUM_WINDOWS):

@@ -12,23 +12,34 @@ import numpy as np
 import torch
 
 from f2fd_core.data.orientation import USUAL, back
-from f2fd_core.fourier import grid_of, rotated_power, turned_power
-from f2fd_core.noise.form import TINY, fit_backprojection_form, tilt_axis_angle
+from f2fd_core.fourier import TINY, grid_of, rotated_power, turned_power
+from f2fd_core.noise.form import fit_backprojection_form, tilt_axis_angle
 from f2fd_core.noise.orientation import axes_of
 
-# Share of the power that there is in a shell that has none, where a low-pass filter ends: of the
-# highest in the octave below it. What falls more slowly is the end of a strong signal.
-EMPTY, OCTAVE = 0.05, 0.5
+# Less than this share of what is usual is no power.
+NO_POWER = 0.05
+# A low-pass filter ends where there is none beside the highest shell from this share of the
+# frequency on. What falls more slowly is the end of a strong signal.
+OCTAVE = 0.5
 # A falls towards Nyquist by at most exp(1), as interpolation and binning make it fall.
 SLOPES = np.linspace(0, 1, 41)
-# The quantile of the shells' levels that A goes through, and the shells (shares of the band's end).
-LOW_QUANTILE, FITTED, REFERENCE = 0.25, (0.4, 0.94), 0.84
-# Angles to the tilt axis, |k_y| / |k|: near it the signal of all tilts adds up, far from it not.
-NEAR_AXIS, FAR_FROM_AXIS = 0.75, 0.5
+# The quantile of the shells' levels that A goes through.
+LOW_QUANTILE = 0.25
+# The shells that it is fitted to, as shares of the band's end.
+FITTED = (0.4, 0.94)
+# Below this share of the band's end A is flat along the tilt axis.
+FLAT_BELOW = 0.84
+# |k_y| / |k| from which on a coefficient is near the tilt axis: there the signal of all tilts adds
+# up.
+NEAR_AXIS = 0.75
+# |k_y| / |k| up to which it is far from the axis.
+FAR_FROM_AXIS = 0.5
 # How far the share of noise may be off, for the square of the signal's share.
 DOUBT = 0.75
 # Distance to the tilt axis (cycles per voxel) within which signal reaches up to Nyquist.
-FULL_OF_SIGNAL, FALLS = 0.15, 2.0
+FULL_OF_SIGNAL = 0.15
+# It does not where B is so many times as high there as farther out, as SIRT-like filters make it.
+FALLS = 2.0
 # Zones of angles in which noise and all power are compared.
 ZONES = 6
 
@@ -73,7 +84,7 @@ def filled_share(power, size):
 
 def band_end(power, size, lowest, nyquist=0.5):
     """Where a low-pass filter ends: the frequency of the first shell above ``lowest`` with less
-    than EMPTY times the power of one a little below; without one ``nyquist``, that of the voxels
+    than NO_POWER times the power of one a little below; without one ``nyquist``, that of the voxels
     that were measured."""
     grid = grid_of(size)
     mean = grid.ratio(power, torch.ones_like(power))
@@ -81,7 +92,7 @@ def band_end(power, size, lowest, nyquist=0.5):
     frequencies, mean = grid.frequencies[known], mean[known]
     for frequency, value in zip(frequencies, mean):
         near = (frequencies >= OCTAVE * frequency) & (frequencies <= frequency)
-        if value < EMPTY * mean[near].max():
+        if value < NO_POWER * mean[near].max():
             return float(frequency)
     return nyquist
 
@@ -111,7 +122,7 @@ def fit_level(power, B, size, end, slopes=SLOPES):
         loss = (weight * np.maximum(LOW_QUANTILE * rest, (LOW_QUANTILE - 1) * rest)).sum()
         best = min(best, (loss - 1e-12, slope, lifted[order][min(place, len(order) - 1)]))
     _, slope, level = best
-    reference = (REFERENCE * end) ** 2
+    reference = (FLAT_BELOW * end) ** 2
     below = grid.radius**2 - reference
     below = torch.where(below < 0, _far_share(grid) * below, below)
     return torch.exp(level - slope * (reference + below)).float()
@@ -134,7 +145,7 @@ def noise_fraction_by_shell(power, noise, B, size):
     """
     grid = grid_of(size)
     mean = (B * (grid.radius < 0.5)).sum() / (grid.radius < 0.5).sum()
-    seen = EMPTY * mean < B
+    seen = NO_POWER * mean < B
     near, far = seen & (grid.along_axis > NEAR_AXIS), seen & (grid.along_axis < FAR_FROM_AXIS)
     signal = B / grid.from_axis.clamp(min=0.5 / min(size))
     strength = grid.ratio((power - noise) * near, signal * near).clamp(min=0)

@@ -9,10 +9,11 @@ training (:class:`~f2fd_core.perturbation.base.Pairs`), ``copies`` for predictio
 from f2fd_core.config import UserError, unperturbed
 from f2fd_core.data.half_maps import HalfMaps
 from f2fd_core.perturbation.base import Perturbation
-from f2fd_core.perturbation.fourier_masks import PREDICTION, FourierMasks
+from f2fd_core.perturbation.fourier_masks import FourierMasks
 from f2fd_core.perturbation.half_maps import Noise2Noise
 from f2fd_core.perturbation.noise_matched import NoiseMatched
 from f2fd_core.perturbation.real_space import Noise2Void, Self2Self
+from f2fd_core.runtime.randomness import Stream
 
 KINDS = {
     "noise_matched": NoiseMatched,
@@ -42,5 +43,5 @@ def perturbation_for_prediction(volume, config, device, predictions, pool_size):
     if without_its_halves or unperturbed(config, predictions):
         return Perturbation(volume, config, device)
     if config.perturbation == "fourier_masks":
-        return FourierMasks(volume, config, device, pool_size, PREDICTION)
+        return FourierMasks(volume, config, device, pool_size, Stream.PREDICTION_COPIES)
     return perturbation_for_training(volume, config, device)

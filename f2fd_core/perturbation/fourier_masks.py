@@ -10,9 +10,7 @@ from f2fd_core.data.source import slabs
 from f2fd_core.perturbation.base import Pairs, Perturbation
 from f2fd_core.runtime.device import to_device
 from f2fd_core.runtime.mapped import DiskArray
-from f2fd_core.runtime.randomness import GLOBAL, derived_seed
-
-TRAINING, PREDICTION = 0, 1
+from f2fd_core.runtime.randomness import GLOBAL, Stream, derived_seed
 
 
 class FourierMasks(Perturbation):
@@ -24,7 +22,7 @@ class FourierMasks(Perturbation):
     (seed, n) alone, so a resumed run makes the same ones.
     """
 
-    def __init__(self, volume, config, device="cpu", pool_size=None, stream=TRAINING):
+    def __init__(self, volume, config, device="cpu", pool_size=None, stream=Stream.TRAINING_COPIES):
         """``pool_size`` and ``stream`` set a prediction's pool apart from the training's.
 
         Raises UserError where the folder for temporary files has no room for the pool.

@@ -17,8 +17,12 @@ from f2fd_core.runtime.device import choose_dtype, to_device
 from f2fd_core.runtime.randomness import GLOBAL
 
 # A training sees no more of its tomograms than so many voxels: to denoise all of larger ones would
-# take longer than the training. Tiles (voxels) and copies at a time that any GPU has room for.
-MOST_VOXELS, TILE_SIZE, BATCH_SIZE = 2**24, 96, 2
+# take longer than the training.
+MOST_TAUGHT = 2**24
+# Tiles (voxels) that any GPU has room for.
+TILE_SIZE = 96
+# Copies at a time that any GPU has room for.
+BATCH_SIZE = 2
 # The share of lessons that are noise alone, with nothing as the target: a network that has seen
 # nothing but crowded cells may make anything of it.
 EMPTY = 1 / 8
@@ -64,7 +68,7 @@ class MissingWedge(NoiseMatched):
         """Denoise the middle of the tomogram, and fill it where there is something to fill with."""
         self.first, self.size = middle(
             self.volume.shape,
-            max(MOST_VOXELS // len(self.config.names()), (2 * self.config.patch_size) ** 3),
+            max(MOST_TAUGHT // len(self.config.names()), (2 * self.config.patch_size) ** 3),
         )
         tilt_range = wedge.tilt_range_of(self.volume, lessons.tilt_range)
         planes = self._predicted(lessons.model)

@@ -11,8 +11,12 @@ from f2fd_core.noise.spectrum import filled_share
 from f2fd_core.perturbation.base import Pairs, Perturbation
 from f2fd_core.runtime.randomness import GLOBAL
 
-# The noise scale where there are enough Fourier coefficients of noise, and the largest.
-USUAL_SCALE, LARGEST_SCALE, ENOUGH_VALUES = 0.75, 1.0, 4.8e5
+# The noise scale where there are enough Fourier coefficients of noise.
+USUAL_SCALE = 0.75
+# The largest noise scale.
+LARGEST_SCALE = 1.0
+# So many Fourier coefficients are enough.
+ENOUGH_VALUES = 4.8e5
 
 
 def noise_of(volume, config, device):

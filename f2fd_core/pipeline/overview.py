@@ -8,12 +8,12 @@ from urllib.parse import quote
 from f2fd_core import __version__
 from f2fd_core.runtime import files
 
-STYLE = (
+OVERVIEW_STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:72em;padding:0 1em}"
     "img{max-width:100%}table{border-collapse:collapse}td,th{padding:.3em .8em;text-align:left;"
     "border-bottom:1px solid #ddd}td.number{text-align:right}.worse{color:#b00020;font-weight:600}"
 )
-COLUMNS = (
+SHOWN = (
     ("denoised", "denoised"),
     ("tomogram", "as it is"),
     ("gaussian", "best Gaussian filter"),
@@ -56,7 +56,7 @@ def write(page, results, chosen, model):
     for number, name in enumerate(order):
         found = verdicts[name]
         words = "worse than what it should improve on" if found and found["worse"] else ""
-        cells = "".join(_number(found, column) for column, _ in COLUMNS)
+        cells = "".join(_number(found, column) for column, _ in SHOWN)
         mark = " (trained on)" if name in chosen else ""
         rows.append(
             f"<tr><td><a href='#t{number}'>{escape(os.path.basename(name))}</a>{mark}</td>{cells}"
@@ -71,12 +71,13 @@ def write(page, results, chosen, model):
             f"<p><img loading='lazy' src='{quote(picture)}' alt='Sections before and after "
             "denoising, and what was removed'></p>"
         )
-    heads = "".join(f"<th>{escape(title)}</th>" for _, title in COLUMNS)
+    heads = "".join(f"<th>{escape(title)}</th>" for _, title in SHOWN)
     why = "".join(f"<li>{escape(name)}: {escape(text)}</li>" for name, text in chosen.items())
     text = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
         f'content="width=device-width, initial-scale=1"><title>F2Fd: {len(results)} tomograms'
-        f"</title><style>{STYLE}</style></head><body><h1>{len(results)} denoised tomograms</h1>"
+        f"</title><style>{OVERVIEW_STYLE}</style></head><body>"
+        f"<h1>{len(results)} denoised tomograms</h1>"
         f"<p>F2Fd {__version__}; model {escape(model)}, trained on:</p><ul>{why}</ul>"
         "<p>Estimated correlation with the noise-free tomogram (1: the same), the doubtful ones "
         "first. The estimates are of a part in the middle; <code>f2fd check</code> looks at all of "

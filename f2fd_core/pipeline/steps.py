@@ -12,16 +12,20 @@ from f2fd_core.config import DenoiseConfig, TrainConfig, UserError
 from f2fd_core.filters.ctf_table import ctf_of
 from f2fd_core.network import checkpoint
 from f2fd_core.pipeline import overview
-from f2fd_core.pipeline.typical import MOST, features_of, outliers, typical
+from f2fd_core.pipeline.typical import MOST_CHOSEN, features_of, outliers, typical
 from f2fd_core.runtime import console, files, lock
 from f2fd_core.runtime.run_folder import check_settings, model_in
 
-TRAINING, DENOISED, CHOICE, PAGE = "training", "denoised", "chosen.json", "overview.html"
+# What is in a pipeline's folder.
+TRAINING_FOLDER = "training"
+DENOISED_FOLDER = "denoised"
+CHOICE = "chosen.json"
+OVERVIEW = "overview.html"
 
 
 def page_of(config):
     """The path of the overview."""
-    return os.path.join(config.output, PAGE)
+    return os.path.join(config.output, OVERVIEW)
 
 
 def begin(config):
@@ -80,7 +84,7 @@ def _choose(place, config):
     else:
         console.say(f"looking at the spectra of {len(names)} tomograms")
         features = [features_of(volume) for volume in open_silently(config, TrainConfig())]
-        chosen = {names[one.number]: one.why for one in typical(features, MOST)}
+        chosen = {names[one.number]: one.why for one in typical(features, MOST_CHOSEN)}
         for number, times in outliers(features):
             console.warn(
                 f"the spectrum of {names[number]} is {times:.0f} times as far from the typical one "
@@ -97,7 +101,9 @@ def train_on(config, chosen):
     """The path of the model, trained if that is not done yet; raises UserError if it was trained
     with other settings."""
     some = config.without(set(config.names()) - set(chosen))
-    own = _own(config, TrainConfig, TRAINING, tomograms=some.tomograms, half_maps=some.half_maps)
+    own = _own(
+        config, TrainConfig, TRAINING_FOLDER, tomograms=some.tomograms, half_maps=some.half_maps
+    )
     model = model_in(own.output)
     if config.resume and os.path.exists(model):
         state = checkpoint.load(model)
@@ -113,7 +119,7 @@ def denoise_all(config, model):
     own = _own(
         config,
         DenoiseConfig,
-        DENOISED,
+        DENOISED_FOLDER,
         model=model,
         tomograms=config.tomograms,
         half_maps=config.half_maps,
@@ -129,7 +135,7 @@ def show(config, chosen, model):
     page = page_of(config)
     with lock.held(page, wait=True):
         results = files.output_paths(
-            config.names(), os.path.join(config.output, DENOISED), config.result_file
+            config.names(), os.path.join(config.output, DENOISED_FOLDER), config.result_file
         )
         there = {name: path for name, path in results.items() if os.path.exists(path)}
         overview.write(page, there, chosen, model)

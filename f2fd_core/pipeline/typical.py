@@ -9,7 +9,7 @@ from f2fd_core import fourier
 from f2fd_core.noise import NoiseSettings, periodogram
 
 # So many tomograms are chosen at most: more add little to what a model learns.
-MOST = 3
+MOST_CHOSEN = 3
 # Windows that a spectrum is measured on, and its bands, in cycles per voxel.
 WINDOWS = 64
 BANDS = np.linspace(0.02, 0.5, 13)
@@ -52,7 +52,7 @@ def distances(features: Sequence[np.ndarray]) -> np.ndarray:
     return np.sqrt((((table[:, None] - table[None]) / scale) ** 2).mean(-1))
 
 
-def typical(features: Sequence[np.ndarray], most: int = MOST) -> List[Chosen]:
+def typical(features: Sequence[np.ndarray], most: int = MOST_CHOSEN) -> List[Chosen]:
     """The tomograms to train on.
 
     First the medoid, which is least unlike all others; then, among those that are no outliers, the

@@ -13,8 +13,10 @@ from f2fd_core.pipeline import steps
 from f2fd_core.runtime import console, distributed, files, listing, lock
 from f2fd_core.runtime.run_folder import stop_file, withdraw_stop
 
-# Seconds between two looks, and for which a file has to stay as it is to be taken for whole.
-POLL, SETTLED = 5.0, 10.0
+# Seconds between two looks.
+POLL = 5.0
+# Seconds for which a file has to stay as it is to be taken for whole.
+SETTLED = 10.0
 
 
 class Arrival(NamedTuple):

@@ -24,11 +24,12 @@ from f2fd_core.runtime.device import (
     seed_dropout,
     to_host_async,
 )
-from f2fd_core.runtime.randomness import Randomness, derived_seed
+from f2fd_core.runtime.randomness import Randomness, Stream, derived_seed
 from f2fd_core.runtime.workers import map_ordered
 
-TILE_STREAM = 5
-LEAST_OVERLAP, OVERLAP_SHARE = 16, 6
+# Tiles overlap by so many voxels, or by a side over OVERLAP_SHARE if that is more.
+LEAST_OVERLAP = 16
+OVERLAP_SHARE = 6
 PREVIEW_SIDE = 256
 # Side (voxels) of the tile on which memory is measured.
 PROBE_SIDE = 64
@@ -73,7 +74,7 @@ class Predictor:
         Ends early, with an error, once another thread sets ``cancelled``, for what is under way
         now, or ``dismissed``, for good.
         """
-        place = (self.seed, TILE_STREAM, *(at % 2**32 for at in start))
+        place = (self.seed, Stream.TILE, *(at % 2**32 for at in start))
         random = Randomness.of(self.device, *place)
 
         axes = perturbation.axes

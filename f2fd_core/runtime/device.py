@@ -9,9 +9,15 @@ import torch
 
 from f2fd_core.config import UserError, brief
 
+# The first compute capability with bfloat16.
 AMPERE = 8
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
-KEPT_BYTES, KEPT_BY_OLD_GLIBC = 1 << 30, 1 << 25
+# Of glibc's malloc.h.
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
+M_ARENA_MAX = -8
+# What the allocator keeps, in bytes; older versions of glibc refuse more than the second.
+KEPT_FREE = 1 << 30
+KEPT_BY_OLD_GLIBC = 1 << 25
 # On CPUs, PyTorch's bfloat16 gradients of 3 x 3 x 3 convolutions over 2 x 2 x 2 voxels are now and
 # then NaN (seen with PyTorch 2.13 on AVX-512; never over 3 x 3 x 3 or more).
 LEAST_DEEPEST = 3
@@ -160,9 +166,9 @@ def _keep_freed_memory():
     if hasattr(library, "gnu_get_libc_version"):
         # Before version 2.34 or so it refuses more than 32 MiB, and by the other setting alone it
         # would get all large arrays again.
-        if not library.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES):
+        if not library.mallopt(M_MMAP_THRESHOLD, KEPT_FREE):
             library.mallopt(M_MMAP_THRESHOLD, KEPT_BY_OLD_GLIBC)
-        library.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+        library.mallopt(M_TRIM_THRESHOLD, KEPT_FREE)
         library.mallopt(M_ARENA_MAX, 1)
 
 

@@ -20,7 +20,9 @@ from f2fd_core.config import UserError
 from f2fd_core.runtime import memory
 from f2fd_core.runtime.device import cpu_threads
 
-FIRST_PORT, PORTS = 20000, 20000
+# The ports through which processes find each other: from this one on, so many.
+FIRST_PORT = 20000
+PORTS = 20000
 # How long one process may be busy while the others wait for it, with a new estimate of the noise
 # for example. That one died is known sooner, by who started them.
 PATIENCE = datetime.timedelta(minutes=30)

@@ -9,9 +9,13 @@ import numpy as np
 from f2fd_core.runtime.files import replaced
 from f2fd_core.runtime.train_log import column, read_log, signal_explained
 
+# Quantiles of the intensities that are drawn black and white.
 CONTRAST_QUANTILES = (0.005, 0.995)
+# Pixels between the sections of a picture.
 GAP = 4
-SOFTWARE, HEAD = "F2Fd", 200
+# What our pictures say that they were made with, within so many bytes.
+SOFTWARE = "F2Fd"
+HEAD = 200
 DRAWING = threading.Lock()  # Matplotlib draws in one thread at a time
 
 

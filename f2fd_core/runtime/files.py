@@ -11,15 +11,20 @@ import stat
 
 from f2fd_core.config import UserError
 
-PARTIAL, MRC = ".part", ".mrc"
+PARTIAL = ".part"
+MRC = ".mrc"
 ZARR = ".zarr"  # a folder, an OME-Zarr image
 ENDINGS = (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali", ZARR)
-DENOISED, DEVIATION, DECONVOLVED = "_denoised.mrc", "_std.mrc", "_deconvolved.mrc"
+# What is added to a tomogram's name: of results, and of what lies beside them.
+DENOISED_ENDING = "_denoised.mrc"
+DEVIATION = "_std.mrc"
+DECONVOLVED = "_deconvolved.mrc"
 FILLED = "_filled.mrc"
-PICTURE, VERDICT = "_slices.png", "_check.json"
+PICTURE = "_slices.png"
+VERDICT = "_check.json"
 NAME = "{name}"
 """What stands for the tomogram's name in the pattern of a result's."""
-BLOCK = 1 << 20
+READ_AT_ONCE = 1 << 20
 # Where a copick project has its tomograms: ExperimentRuns/<run>/VoxelSpacing<Å>/<type>.zarr
 RUN = re.compile(r"/ExperimentRuns/([^/]+)/VoxelSpacing[\d.]+/[^/]+\.zarr$")
 
@@ -176,10 +181,10 @@ def in_format(ending, path):
     return ending.replace(MRC, ZARR) if is_zarr(path) else ending
 
 
-def results_among(tomograms, pattern=NAME + DENOISED):
+def results_among(tomograms, pattern=NAME + DENOISED_ENDING):
     """Those of the tomograms that are, by their names, results of others of them, as ``*.mrc`` in
     a folder with results gives them. ``pattern``: as for :func:`output_paths`."""
-    own = {NAME + ending for ending in (DENOISED, DEVIATION, DECONVOLVED, FILLED)}
+    own = {NAME + ending for ending in (DENOISED_ENDING, DEVIATION, DECONVOLVED, FILLED)}
     patterns = {pattern, *own} - {NAME + ".mrc"}
     made = {
         in_format(each, path).replace(NAME, stem(path)) for path in tomograms for each in patterns
@@ -231,7 +236,7 @@ def fingerprint(*paths, text=""):
             if name != path:  # in a folder, what is where
                 found.update(os.path.relpath(name, path).encode("utf-8", "surrogateescape"))
             with open(name, "rb") as stream:
-                for block in iter(lambda: stream.read(BLOCK), b""):
+                for block in iter(lambda: stream.read(READ_AT_ONCE), b""):
                     found.update(block)
     return found.hexdigest()
 
@@ -262,7 +267,7 @@ def refuse_existing(paths, overwrite, hint="--overwrite to replace it"):
 def companion(path, ending):
     """The file that goes with a denoised tomogram, such as <name>_std.mrc with
     <name>_denoised.mrc."""
-    own = in_format(DENOISED, path)
+    own = in_format(DENOISED_ENDING, path)
     whole = path[: -len(own)] if path.endswith(own) else os.path.splitext(path)[0]
     return whole + in_format(ending, path)
 

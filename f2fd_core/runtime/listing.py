@@ -12,7 +12,7 @@ from f2fd_core.config.shared import AUTOMATIC
 from f2fd_core.runtime import star
 from f2fd_core.runtime.files import (
     DECONVOLVED,
-    DENOISED,
+    DENOISED_ENDING,
     DEVIATION,
     ENDINGS,
     FILLED,
@@ -23,7 +23,7 @@ from f2fd_core.runtime.files import (
 LIST = ".txt"
 # What marks one half in a file's name or in that of its folder; the other halves of a pair have
 # the mark at the same place.
-MARKS = {"odd": ("odd", "half1"), "even": ("even", "evn", "half2")}
+HALF_MARKS = {"odd": ("odd", "half1"), "even": ("even", "evn", "half2")}
 PARTS = re.compile(r"[^0-9a-zA-Z]+")
 CONVENTIONS = (
     "expected names such as X_ODD and X_EVN, X_half1 and X_half2, or odd/X and even/X beside X"
@@ -63,14 +63,14 @@ def _named_by(word):
         return _in_folder(word)
     if word.lower().endswith(LIST):
         return _in_list(word)
-    if word.lower().endswith(star.ENDING):
+    if word.lower().endswith(star.STAR):
         return star.tomograms(word)
     if os.path.lexists(word) or not glob.has_magic(word):
         return [word]
     paths = [
         path
         for path in sorted(glob.glob(word, recursive=True))
-        if not path.endswith((LIST, star.ENDING))
+        if not path.endswith((LIST, star.STAR))
     ]
     if not paths and not {"*", "?"} & set(word):
         return [word]  # brackets may stand in a name
@@ -87,7 +87,10 @@ def _in_folder(folder):
         if name.lower().endswith(ENDINGS)
         and not name.startswith(".")
         and not name.endswith(
-            tuple(in_format(ending, name) for ending in (DENOISED, DEVIATION, DECONVOLVED, FILLED))
+            tuple(
+                in_format(ending, name)
+                for ending in (DENOISED_ENDING, DEVIATION, DECONVOLVED, FILLED)
+            )
         )
         and not mark_of(name)
     ]
@@ -143,7 +146,7 @@ def _parts(name):
 def mark_of(name: str) -> str:
     """Which half a file is by its name alone: "odd", "even", or "" if it is none."""
     parts = _parts(os.path.basename(name))
-    found = [half for half, marks in MARKS.items() if any(mark in parts for mark in marks)]
+    found = [half for half, marks in HALF_MARKS.items() if any(mark in parts for mark in marks)]
     return found[0] if len(found) == 1 else ""
 
 
@@ -154,7 +157,7 @@ def _half(path):
     for words in (name, os.path.basename(folder)):
         half = mark_of(words)
         if half:
-            marks = MARKS["odd"] + MARKS["even"]
+            marks = HALF_MARKS["odd"] + HALF_MARKS["even"]
             return half, "_".join(part for part in _parts(name) if part not in marks)
     return "", ""
 
@@ -198,7 +201,7 @@ def half_maps(paths: Sequence[str]) -> List[str]:
 def _halves_beside(path) -> Dict[str, List[str]]:
     folder, name = os.path.split(path)
     wanted = "_".join(_parts(name))
-    marks = MARKS["odd"] + MARKS["even"]
+    marks = HALF_MARKS["odd"] + HALF_MARKS["even"]
     folders = [folder]
     for parent in (folder, os.path.dirname(folder)):
         folders += [
@@ -206,7 +209,7 @@ def _halves_beside(path) -> Dict[str, List[str]]:
             for other in sorted(os.listdir(parent or "."))
             if other.lower() in marks and os.path.isdir(os.path.join(parent, other))
         ]
-    found: Dict[str, List[str]] = {half: [] for half in MARKS}
+    found: Dict[str, List[str]] = {half: [] for half in HALF_MARKS}
     for place in dict.fromkeys(folders):
         for other in sorted(os.listdir(place or ".")):
             candidate = os.path.join(place, other)
@@ -246,7 +249,7 @@ def found_for(words: Sequence[str], halves_given: Sequence[str]) -> Found:
     UserError
         Where a word names nothing, and for half-maps that can't be found for certain.
     """
-    stars = [word for word in words if word.lower().endswith(star.ENDING)]
+    stars = [word for word in words if word.lower().endswith(star.STAR)]
     if tuple(halves_given) != AUTOMATIC:
         return Found(tomograms(words), list(halves_given), [], stars)
     if not words:

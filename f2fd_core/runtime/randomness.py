@@ -1,9 +1,29 @@
 """Random numbers that depend on a seed and a place alone, whoever draws them and when."""
 
+import enum
 from typing import NamedTuple, Optional
 
 import numpy as np
 import torch
+
+
+class Stream(enum.IntEnum):
+    """What random numbers are drawn for: those of one stream say nothing about another's.
+
+    These are part of the seeds: a run that is resumed draws the same only if they stay.
+    """
+
+    TRAINING_COPIES = 0
+    PREDICTION_COPIES = 1
+    ORDER_OF_PATCHES = 2
+    STEP = 3
+    INITIAL_WEIGHTS = 4
+    TILE = 5
+    HELD_OUT = 6
+    VALIDATION = 7
+    PROBE = 9
+    NULL_TEST = 10
+    WEDGE_TEST = 11
 
 
 def derived_seed(*numbers):

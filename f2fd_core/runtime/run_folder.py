@@ -8,7 +8,9 @@ import shutil
 from f2fd_core.config import TrainConfig, UserError, brief, flag
 from f2fd_core.runtime import files, lock
 
-MASKS, WEDGE = "masks", "wedge"
+# Folders in a training's.
+MASKS = "masks"
+WEDGE_FOLDER = "wedge"
 ROUNDS = 2
 """How often the network that fills the missing wedge goes on learning, each time from better
 teachers, in a folder of its own: wedge/1, wedge/2."""
@@ -18,14 +20,14 @@ RESULTS = (
     "checkpoints",
     "previews",
     MASKS,
-    WEDGE,
+    WEDGE_FOLDER,
     "loss.png",
     "slices.png",
     "histogram.png",
     "spectrum.png",
 )
 STOP = "stop"
-TRAINING = "training"
+TRAINED = "training"
 SAME_INTENSITY = 1e-5
 CHANGEABLE = (
     "tomograms",
@@ -76,7 +78,7 @@ def exclusive_run(config):
     Raises UserError if that can't be done or another run is there.
     """
     files.make_folder(config.output)
-    with lock.held(os.path.join(config.output, TRAINING)):
+    with lock.held(os.path.join(config.output, TRAINED)):
         yield
 
 
@@ -116,7 +118,7 @@ def model_in(output):
 def wedge_folder(output, number):
     """Where a training in the folder ``output`` learns to fill the missing wedge, in the round of
     this ``number``."""
-    return os.path.join(output, WEDGE, str(number))
+    return os.path.join(output, WEDGE_FOLDER, str(number))
 
 
 def stop_file(output):

@@ -10,11 +10,11 @@ from f2fd_core.config import UserError
 from f2fd_core.runtime import lock
 from f2fd_core.runtime.files import replaced
 
-ENDING = ".star"
+STAR = ".star"
 # RELION 5 (the pipeline's labels): what was reconstructed of all tilts and of either half, and
 # what the denoising job of RELION adds.
-TOMOGRAM = "rlnTomoReconstructedTomogram"
-HALVES = ("rlnTomoReconstructedTomogramHalf1", "rlnTomoReconstructedTomogramHalf2")
+TOMOGRAM_COLUMN = "rlnTomoReconstructedTomogram"
+HALF_COLUMNS = ("rlnTomoReconstructedTomogramHalf1", "rlnTomoReconstructedTomogramHalf2")
 RESULT = "rlnTomoReconstructedTomogramDenoised"
 # The microscope, the tilt series of a tomogram, and the CTFs of its images (Å, degrees).
 OPTICS = {
@@ -23,7 +23,8 @@ OPTICS = {
     "amplitude_contrast": "rlnAmplitudeContrast",
 }
 SERIES = "rlnTomoTiltSeriesStarFile"
-DEFOCI, PHASE_SHIFT = ("rlnDefocusU", "rlnDefocusV"), "rlnPhaseShift"
+DEFOCI = ("rlnDefocusU", "rlnDefocusV")
+PHASE_SHIFT = "rlnPhaseShift"
 
 
 def _blocks(path):
@@ -46,12 +47,12 @@ def _read(path):
     blocks = _blocks(path)
     for name, block in blocks.items():
         if hasattr(block, "columns") and (
-            TOMOGRAM in block.columns or set(HALVES) <= set(block.columns)
+            TOMOGRAM_COLUMN in block.columns or set(HALF_COLUMNS) <= set(block.columns)
         ):
             return blocks, name
     raise UserError(
-        f"{path} has no column {TOMOGRAM}, nor {HALVES[0]}; expected RELION's tomograms.star of a "
-        "reconstruction"
+        f"{path} has no column {TOMOGRAM_COLUMN}, nor {HALF_COLUMNS[0]}; expected RELION's "
+        "tomograms.star of a reconstruction"
     )
 
 
@@ -72,7 +73,7 @@ def _placed(path, star):
 def has_tomograms(path: str) -> bool:
     """Whether a STAR file names tomograms of all tilts, not only half-maps."""
     blocks, name = _read(path)
-    return TOMOGRAM in blocks[name].columns
+    return TOMOGRAM_COLUMN in blocks[name].columns
 
 
 def tomograms(path: str) -> List[str]:
@@ -82,23 +83,23 @@ def tomograms(path: str) -> List[str]:
     """
     blocks, name = _read(path)
     table = blocks[name]
-    if TOMOGRAM not in table.columns:
+    if TOMOGRAM_COLUMN not in table.columns:
         raise UserError(
-            f"{path} has no column {TOMOGRAM}; expected one, or --half-maps auto for the half-maps "
-            "that it has"
+            f"{path} has no column {TOMOGRAM_COLUMN}; expected one, or --half-maps auto for the "
+            "half-maps that it has"
         )
-    return [_placed(value, path) for value in table[TOMOGRAM]]
+    return [_placed(value, path) for value in table[TOMOGRAM_COLUMN]]
 
 
 def half_maps(path: str) -> Optional[List[str]]:
     """The half-maps of a STAR file, odd and even of each tomogram in turn; None if it has none."""
     blocks, name = _read(path)
     table = blocks[name]
-    if not set(HALVES) <= set(table.columns):
+    if not set(HALF_COLUMNS) <= set(table.columns):
         return None
     return [
         _placed(value, path)
-        for pair in zip(*(table[column] for column in HALVES))
+        for pair in zip(*(table[column] for column in HALF_COLUMNS))
         for value in pair
     ]
 
@@ -112,7 +113,7 @@ def ctfs(path: str) -> Dict[str, Dict[str, float]]:
     blocks, name = _read(path)
     found = {}
     for row in blocks[name].to_dict("records"):
-        tomogram = row[TOMOGRAM] if TOMOGRAM in row else row[HALVES[0]]
+        tomogram = row[TOMOGRAM_COLUMN] if TOMOGRAM_COLUMN in row else row[HALF_COLUMNS[0]]
         values = {
             parameter: float(row[column]) for parameter, column in OPTICS.items() if column in row
         }
@@ -157,7 +158,7 @@ def write_results(path: str, results: Dict[str, str], target: str) -> Tuple[int,
 
     blocks, name = _read(path)
     table = blocks[name]
-    column = TOMOGRAM if TOMOGRAM in table.columns else HALVES[0]
+    column = TOMOGRAM_COLUMN if TOMOGRAM_COLUMN in table.columns else HALF_COLUMNS[0]
     places = [results.get(_placed(value, path), "") for value in table[column]]
     with lock.held(target, wait=True):
         table[RESULT] = [place if os.path.exists(place) else "None" for place in places]

@@ -8,9 +8,9 @@ import numpy as np
 from f2fd_core.config import UserError
 from f2fd_core.runtime.files import cannot_write, replaced
 
-SCORES = ("ssim", "psnr", "input_ssim", "input_psnr")
-FILLED = ("step", "seconds", "loss", "learning_rate", "voxels_per_second")
-COLUMNS = (*FILLED, "validation_loss", "explained_power", "signal_power", "seconds_left")
+TRUTH_SCORES = ("ssim", "psnr", "input_ssim", "input_psnr")
+ALWAYS = ("step", "seconds", "loss", "learning_rate", "voxels_per_second")
+COLUMNS = (*ALWAYS, "validation_loss", "explained_power", "signal_power", "seconds_left")
 
 
 class TrainLog:
@@ -22,7 +22,7 @@ class TrainLog:
     def __init__(self, path, scores, step):
         """``scores``: whether there is a ground truth; ``step``: the first one to be logged."""
         self.path = path
-        self._columns = COLUMNS + (SCORES if scores else ())
+        self._columns = COLUMNS + (TRUTH_SCORES if scores else ())
         kept = [row for row in read_log(path) if int(row["step"]) < step] if step else []
         self.seconds = float(kept[-1]["seconds"]) if kept else 0.0
         with replaced(path) as partial, open(partial, "w", newline="") as stream:
@@ -69,12 +69,12 @@ def read_log(path):
     try:
         for cells in lines:
             row = dict(zip(lines[0], cells))
-            if len(cells) != len(lines[0]) or not {*COLUMNS, *SCORES}.issuperset(row):
+            if len(cells) != len(lines[0]) or not {*COLUMNS, *TRUTH_SCORES}.issuperset(row):
                 raise ValueError("other columns")
             if rows:
                 int(row["step"])
                 for name, text in row.items():
-                    float(text if text or name in FILLED else "nan")
+                    float(text if text or name in ALWAYS else "nan")
             rows.append(row)
     except (KeyError, ValueError):
         raise UserError(

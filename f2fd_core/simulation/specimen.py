@@ -7,11 +7,25 @@ import math
 
 import numpy as np
 
-LEAFLET_DISTANCE, LEAFLET_WIDTH, MEMBRANE_THICKNESS = 40.0, 8.0, 60.0
-VOLUME_PER_VESICLE, VOLUME_PER_PARTICLE, VOLUME_PER_SPHERE = 7e8, 1.2e7, 6e7
+# Of a membrane, in Å.
+LEAFLET_DISTANCE = 40.0
+LEAFLET_WIDTH = 8.0
+MEMBRANE_THICKNESS = 60.0
+# How much of a cell has one of them, in Å³.
+VOLUME_PER_VESICLE = 7e8
+VOLUME_PER_PARTICLE = 1.2e7
+VOLUME_PER_SPHERE = 6e7
+# How often a place for one is looked for.
 PLACING_TRIES = 50
-CROWDED_SHARE, CROWDED_DISTANCE, OCCUPIED = 1 / 3, 0.2, 0.2
-SHAPES_AT_ONCE, MOST_SHAPES = 10, 4000
+# Density from which on a place is occupied.
+OCCUPIED = 0.2
+# The share of a crowded cell that is occupied.
+CROWDED_SHARE = 1 / 3
+# How far a macromolecule of a crowded cell keeps its centre from others, in radii of its own.
+CROWDED_DISTANCE = 0.2
+# Ellipsoids that are added before what they fill is measured, and how many at most.
+SHAPES_AT_ONCE = 10
+MOST_SHAPES = 4000
 
 
 def random_rotation(random):

@@ -11,10 +11,12 @@ from f2fd_core.perturbation.noise_matched import NoiseMatched
 from f2fd_core.runtime import console
 from f2fd_core.training.validation import ValidationCubes
 
+# Patches that are compared.
 PATCHES = 8
-# What the inverted network has to explain of the power, and how much more than the network itself,
-# as a share of that.
-EXPLAINED, MORE = 0.01, 0.03
+# The share of the power that the inverted network has to explain.
+EXPLAINED = 0.01
+# How much more it has to explain than the network itself, as a share of that.
+MORE = 0.03
 
 
 def is_opposite(network, volume, config, device, dtype):

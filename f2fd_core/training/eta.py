@@ -8,7 +8,9 @@ from f2fd_core.config import prediction_defaults
 from f2fd_core.prediction.predictor import tiling
 from f2fd_core.runtime.console import duration
 
-WARMING_STEPS, TIMED_STEPS = 2, 5
+# Steps that measure how long a training will take, and those before that do not count.
+MEASURED_STEPS = 5
+WARMING_STEPS = 2
 FORWARD_SHARE = 1 / 3
 """Share of the forward pass in a training step: the backward pass takes about twice as long."""
 

@@ -2,12 +2,16 @@
 
 import torch
 
-# Jordan et al. (2024): so steep at zero that five iterations do; singular values of 0.7 to 1.2 come
-# out.
-COEFFICIENTS, ITERATIONS = (3.4445, -4.7750, 2.0315), 5
+from f2fd_core.fourier import TINY
+
+# Of Jordan et al. (2024): so steep at zero that five iterations do; singular values of 0.7 to 1.2
+# come out.
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+ITERATIONS = 5
+# The share of the running mean that is kept at a step.
 MOMENTUM = 0.9
+# The root mean square of the change of a layer's weights, over the learning rate.
 CHANGE = 0.2
-TINY = 1e-30
 
 
 def orthogonalised(matrices):

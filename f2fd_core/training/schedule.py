@@ -4,13 +4,23 @@ import math
 
 import torch
 
+# Steps in which the learning rate rises from nothing.
 WARMUP_STEPS = 10
-# How many times the learning rate a training from random weights begins with, the steps in which
-# what is above the rate falls to 1 / e. How many times the rate suits weights that have learned
-# before, whose knowledge could be lost, and the epochs after which it is half of that: more epochs
-# overfit a small tomogram (docs/method.md has what was measured).
-FIRST_RATE, SETTLING_STEPS, LEARNED_RATE, HALVING_EPOCHS = 8 / 3, 60, 2 / 3, 10
-FACTOR, FLAT_EPOCHS, LOWEST_RATE = 0.1, 10, 1e-8
+# A training from random weights begins with so many times the learning rate.
+FIRST_RATE = 8 / 3
+# Steps in which what is above the rate falls to 1 / e.
+SETTLING_STEPS = 60
+# So many times the rate suits weights that have learned before, whose knowledge could be lost.
+LEARNED_RATE = 2 / 3
+# Epochs after which it is half of that: more epochs overfit a small tomogram
+# (docs/history/choices.md has what was measured).
+HALVING_EPOCHS = 10
+# The published schedule: after so many epochs without a lower loss, the rate is multiplied by this,
+# until it is so low.
+FLAT_EPOCHS = 10
+FACTOR = 0.1
+LOWEST_RATE = 1e-8
+# A loss is lower if it is so much lower than the best.
 FLAT_LOSS = 1e-4
 
 

@@ -14,7 +14,7 @@ from f2fd_core.network import checkpoint, unet
 from f2fd_core.perturbation import perturbation_for_training
 from f2fd_core.runtime import distributed
 from f2fd_core.runtime.device import compiled, runs_asynchronously
-from f2fd_core.runtime.randomness import Randomness, derived_seed
+from f2fd_core.runtime.randomness import Randomness, Stream, derived_seed
 from f2fd_core.runtime.run_folder import scales, stop_file
 from f2fd_core.runtime.workers import Prefetcher
 from f2fd_core.training import optimizer
@@ -23,8 +23,6 @@ from f2fd_core.training.schedule import Schedule, averaging_over
 from f2fd_core.training.stopping import CHECK_EVERY, MOST_STEPS, EarlyStopping, limits
 from f2fd_core.training.validation import ValidationCubes
 
-STEP_STREAM = 3
-INITIAL_STREAM = 4
 SETBACK_RATE = 0.3
 
 
@@ -48,7 +46,7 @@ class Training:
         self.checkpoints = checkpoint.folder_in(config.output)
         self.shapes = [list(volume.shape) for volume in volumes]
         self.voxel_size = volumes[0].voxel_size
-        torch.manual_seed(derived_seed(config.seed, INITIAL_STREAM))
+        torch.manual_seed(derived_seed(config.seed, Stream.INITIAL_WEIGHTS))
         self.network = unet.build(config).to(device, memory_format=torch.channels_last_3d)
         self.forward = group.parallel(self.network, device)
         if config.compile:
@@ -169,7 +167,7 @@ class Training:
         for index in sorted({index for _, (index, _) in patches}):
             self.perturbations[index].at_step(step)
         randoms = [
-            Randomness.of(self.device, self.config.seed, STEP_STREAM, step, number)
+            Randomness.of(self.device, self.config.seed, Stream.STEP, step, number)
             for number, _ in patches
         ]
         return batch_of(

@@ -1,14 +1,21 @@
 """When a training has learned what there is to learn."""
 
-CHECK_EVERY, LEAST_STEPS, MOST_STEPS = 50, 300, 5000
+# Steps between two validations, the least of a training, and the most.
+CHECK_EVERY = 50
+LEAST_STEPS = 300
+MOST_STEPS = 5000
 # More epochs overfit a small tomogram, and the validation loss does not show it: its noise is what
-# the tomogram's is taken to be. A network that has learned before needs a fifth of the least steps
-# and of the most epochs.
-MOST_EPOCHS, LEARNED_PART = 150, 5
-# Patience: so many steps, or this share of all of them if that is more. Minimum improvement: these
-# shares of what the network explains of the targets, and of their power.
-LEAST_PATIENCE, PATIENCE_SHARE = 200, 0.3
-LEAST_IMPROVEMENT, LEAST_OF_POWER = 0.02, 1e-4
+# the tomogram's is taken to be.
+MOST_EPOCHS = 150
+# A network that has learned before needs the least steps and the most epochs over this.
+LEARNED_PART = 5
+# Patience: so many steps, or this share of all of them if that is more.
+LEAST_PATIENCE = 200
+PATIENCE_SHARE = 0.3
+# Minimum improvement: the first share of what the network explains of the targets, or the second of
+# their power if that is more.
+LEAST_IMPROVEMENT = 0.02
+LEAST_OF_POWER = 1e-4
 
 
 def limits(learned):

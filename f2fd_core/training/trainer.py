@@ -13,8 +13,7 @@ from f2fd_core.config import START_PERTURBATIONS
 from f2fd_core.evaluation import metrics
 from f2fd_core.runtime import console
 from f2fd_core.runtime.device import autocast, seed_dropout
-from f2fd_core.runtime.randomness import derived_seed
-from f2fd_core.training.state import STEP_STREAM
+from f2fd_core.runtime.randomness import Stream, derived_seed
 from f2fd_core.training.stopping import CHECK_EVERY
 from f2fd_core.training.teaching import taught
 from f2fd_core.training.validation import noise_factors
@@ -68,7 +67,7 @@ def train_step(training):
     batch = taught(training, training.prefetcher.get(step))
     if (step + 1) % CHECK_EVERY:  # a validation may change the noise
         training.prefetcher.prefetch(step + 1)
-    seed_dropout(device, derived_seed(config.seed, STEP_STREAM, step, group.rank))
+    seed_dropout(device, derived_seed(config.seed, Stream.STEP, step, group.rank))
     with autocast(training.dtype, device):
         prediction = training.forward(batch.inputs.contiguous(memory_format=torch.channels_last_3d))
     prediction = prediction.float()

@@ -15,16 +15,20 @@ from f2fd_core import fourier
 from f2fd_core.data.orientation import back, turned
 from f2fd_core.data.regions import reflected
 from f2fd_core.runtime.device import autocast
-from f2fd_core.runtime.randomness import Randomness, derived_seed
+from f2fd_core.runtime.randomness import Randomness, Stream, derived_seed
 
-HOLD_STREAM, VALIDATION_STREAM = 6, 7
-HELD_SHARE, MAXIMUM_HELD, EVERYWHERE = 0.5, 24, 64
+# The share of the patches in which a cube is held out, and how many at most.
+HELD_SHARE = 0.5
+MAXIMUM_HELD = 24
+# Whole patches on which candidates for the best model are compared.
+EVERYWHERE = 64
+# Pairs that are made of a patch.
 PAIRS = 2
 # Where there is less than this share of the highest power of synthetic noise, a response to it is
 # not known.
 LEAST_GIVEN = 0.01
 # The part of the noise that is added to a copy to measure the response to noise.
-PROBE = 0.3
+PROBE_SHARE = 0.3
 # A response to synthetic noise below this, in any Fourier shell, shows that it is too much.
 ALARM = -0.05
 
@@ -59,7 +63,7 @@ class ValidationCubes:
         :func:`~f2fd_core.data.patches.all_patches`); the cubes are half as wide as a patch."""
         self.shapes, self.patch_size = shapes, patch_size
         count = min(MAXIMUM_HELD, -(-len(patches) // int(1 / HELD_SHARE)))
-        generator = torch.Generator().manual_seed(derived_seed(seed, HOLD_STREAM))
+        generator = torch.Generator().manual_seed(derived_seed(seed, Stream.HELD_OUT))
         chosen = torch.randperm(len(patches), generator=generator)[:count].tolist()
         self.patches = [patches[number] for number in sorted(chosen)]
         spread = np.linspace(0, len(patches) - 1, min(len(patches), EVERYWHERE)).round().astype(int)
@@ -101,7 +105,7 @@ class ValidationCubes:
         """
         was_training = network.training
         network.eval()
-        random = Randomness.of(device, self.seed, VALIDATION_STREAM)
+        random = Randomness.of(device, self.seed, Stream.VALIDATION)
 
         def predict(inputs, axes):
             with autocast(dtype, device):
@@ -194,7 +198,7 @@ class ValidationCubes:
         taper = hann[:, None, None] * hann[:, None] * hann
         region = perturbation.copies_of_itself(start, size)
         copy, other = (perturbation.copies(start, size, 1, 0, random) for _ in range(2))
-        added = PROBE * (other - region)
+        added = PROBE_SHARE * (other - region)
         inputs = torch.cat([copy, copy + added, copy - added])
         outputs = predict(inputs, perturbation.axes)
         given, passed = (

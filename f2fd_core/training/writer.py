@@ -98,8 +98,8 @@ class Writer:
         done = training.step - self.first
         if done > eta.WARMING_STEPS:
             self.timed.append(seconds)
-        if len(self.timed) == eta.TIMED_STEPS and done == eta.WARMING_STEPS + eta.TIMED_STEPS:
-            console.say(eta.of_training(training, sum(self.timed) / eta.TIMED_STEPS))
+        if len(self.timed) == eta.MEASURED_STEPS and done == eta.WARMING_STEPS + eta.MEASURED_STEPS:
+            console.say(eta.of_training(training, sum(self.timed) / eta.MEASURED_STEPS))
         self.log.write(
             step=training.step - 1,
             seconds=self.log.seconds + now - self.entered,

@@ -24,7 +24,8 @@ from f2fd_scipion.form import add_parameters, in_form_words, shown_values, withi
 
 GPU_IDS = r"[\s,]*(\d+(-\d+)?([\s,]+|$))*"
 MRC_MARK = ":mrc"
-MEMORY_FACTOR, MEMORY_BASE = 3, 1.5
+MEMORY_FACTOR = 3
+MEMORY_BASE = 1.5
 """The engine's bound: so many times the tomogram in float32, and so many GiB."""
 NO_TOMOGRAM = "Tomograms: the set is still empty; this needs its first tomogram."
 

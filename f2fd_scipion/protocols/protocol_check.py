@@ -12,7 +12,10 @@ from f2fd_scipion.objects import citations_of
 from f2fd_scipion.protocols.protocol_base import half_maps, mean_and_range
 from f2fd_scipion.protocols.protocol_tomograms import ProtF2FdWithModel
 
-ERROR, REMOVED, NUMBERS, PAGE = "_error.mrc", "_removed.mrc", "_report.json", "_report.html"
+ERROR = "_error.mrc"
+REMOVED = "_removed.mrc"
+NUMBERS = "_report.json"
+PAGE = "_report.html"
 PICTURES = ("_slices.png", "_shells.png", "_noise.png", "_planted.png", "_halves.png", "_wedge.png")
 
 

@@ -9,7 +9,7 @@ from tomo.objects import SetOfTomograms
 
 import f2fd_scipion
 from f2fd_core.config import DenoiseConfig, UserError, read_json, tta_flips, unperturbed
-from f2fd_core.runtime.files import FILLED
+from f2fd_core.runtime.files import DENOISED_ENDING, DEVIATION, FILLED, PICTURE, VERDICT
 from f2fd_scipion import engine
 from f2fd_scipion.form import add_model
 from f2fd_scipion.objects import citations_of
@@ -19,12 +19,9 @@ from f2fd_scipion.protocols.protocol_base import (
     mean_and_range,
     missing_files,
 )
-from f2fd_scipion.protocols.protocol_tomograms import DEVIATION, FILLED_TOMOGRAMS, ProtF2FdWithModel
+from f2fd_scipion.protocols.protocol_tomograms import FILLED_TOMOGRAMS, ProtF2FdWithModel
 
-DENOISED = "_denoised.mrc"
-SLICES = "_slices.png"
 SHELLS = "_fsc.json"
-VERDICT = "_check.json"
 # Not "_odd_denoised.mrc", since another tomogram's tsId may end with "_odd".
 HALVES = ("_denoised_odd.mrc", "_denoised_even.mrc")
 FILLING = (
@@ -48,8 +45,8 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
     )
 
     CONFIG = DenoiseConfig
-    ENDING = DENOISED
-    OTHERS = (SLICES, DEVIATION, FILLED, SHELLS, VERDICT, *HALVES)
+    ENDING = DENOISED_ENDING
+    OTHERS = (PICTURE, DEVIATION, FILLED, SHELLS, VERDICT, *HALVES)
     SUPPLIED = dict(
         ProtF2FdWithModel.SUPPLIED,
         half_maps="the tomogram's own, for a model of the perturbation 'noise2noise', where there "
@@ -93,7 +90,7 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
         errors = self._halfMapErrors([source])  # which may have come after the check of the form
         if errors:
             raise UserError(" ".join(errors).rstrip("."))
-        own = (DENOISED, SLICES, VERDICT) + ((DEVIATION,) if config.std else ())
+        own = (DENOISED_ENDING, PICTURE, VERDICT) + ((DEVIATION,) if config.std else ())
         own += (FILLED,) if config.fill_wedge else ()
         self._runFor("denoise", tsId, config, dict(zip(own, own)))
         if not self.denoiseHalves:
@@ -101,7 +98,7 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
         for name, path in zip(HALVES, half_maps(source)):
             alone = {"tomograms": [path], "std": False, "fill_wedge": False}
             half = DenoiseConfig.create(alone, config.to_dict())
-            self._runFor("denoise", tsId, half, {DENOISED: name})
+            self._runFor("denoise", tsId, half, {DENOISED_ENDING: name})
         halves = [self._getExtraPath(tsId + name) for name in HALVES]
         after, before = (
             engine.ask(["evaluate", odd, "--half-map", even])["half_maps"]

@@ -19,7 +19,8 @@ from f2fd_scipion.protocols.protocol_base import (
     without_partner,
 )
 
-SCORES, TABLE = "scores.json", "scores.csv"
+SCORES = "scores.json"
+TABLE = "scores.csv"
 WORDS = {
     "correlation": "correlation",
     "psnr": "PSNR (dB)",

@@ -13,7 +13,7 @@ from pyworkflow.utils import Message, cleanPath, makePath, redStr
 from tomo.objects import SetOfTomograms, Tomogram
 
 from f2fd_core.config import UserError, read_json
-from f2fd_core.runtime.files import FILLED, fingerprint, replaced, stem
+from f2fd_core.runtime.files import DEVIATION, FILLED, fingerprint, replaced, stem
 from f2fd_scipion.engine import EngineError
 from f2fd_scipion.protocols.protocol_base import (
     ProtF2FdBase,
@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 
 FAILED = "_failed.txt"
 RECORD = "_settings.json"
-DEVIATION = "_std.mrc"
-TOMOGRAMS, FAILED_TOMOGRAMS = "tomograms", "failedTomograms"
+TOMOGRAMS = "tomograms"
+FAILED_TOMOGRAMS = "failedTomograms"
 FILLED_TOMOGRAMS = "filledTomograms"
 STREAM_STATE = "_streamState"
 RUN_ONLY = ("device", "threads", "batch_size", "compile", "output", "overwrite", "resume")

@@ -42,7 +42,8 @@ UNFILLED = (
     "It can't fill the missing wedge: the training was ended before it learned that. Continue the "
     "protocol with another number of training steps to go on."
 )
-CHECKPOINTS, CHECKPOINT = "checkpoints", r"step_\d+\.pt"
+CHECKPOINTS = "checkpoints"
+CHECKPOINT = r"step_\d+\.pt"
 
 
 class F2FdTrainOutputs(Enum):

@@ -23,7 +23,8 @@ from f2fd_scipion.constants import F2FD_ENV_ACTIVATION, INSTALLED
 from f2fd_scipion.protocols import ProtF2FdDenoise, ProtF2FdTrain
 from f2fd_scipion.tests.simulation import SHAPES, simulated
 
-MEMBRAIN, TORCH = os.environ.get("F2FD_TEST_MEMBRAIN"), os.environ.get("F2FD_TEST_TORCH")
+MEMBRAIN = os.environ.get("F2FD_TEST_MEMBRAIN")
+TORCH = os.environ.get("F2FD_TEST_TORCH")
 CHECKPOINT = "untrained.ckpt"
 MAKE_CHECKPOINT = """
 import sys, torch, pytorch_lightning
@@ -35,7 +36,8 @@ trainer = pytorch_lightning.Trainer(max_epochs=0, accelerator="cpu", logger=Fals
 trainer.strategy.connect(network)
 trainer.save_checkpoint(sys.argv[1])
 """
-VOXEL_SIZE, ORIGIN = 10.0, (-10.0, 20.0, -30.5)
+VOXEL_SIZE = 10.0
+ORIGIN = (-10.0, 20.0, -30.5)
 
 
 @unittest.skipUnless(MEMBRAIN, "make test-downstream sets F2FD_TEST_MEMBRAIN")

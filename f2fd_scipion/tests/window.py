@@ -15,7 +15,8 @@ import sys
 import traceback
 from tkinter.ttk import Notebook
 
-PAUSE, PATIENCE = 500, 240  # milliseconds; pauses until something has to be there
+PAUSE = 500  # milliseconds
+PATIENCE = 240  # pauses until something has to be there
 ENDED = object()
 DENOISE_GROUP = ("Tomography", "Tomograms", "Denoise")
 

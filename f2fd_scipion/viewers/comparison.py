@@ -12,7 +12,8 @@ from f2fd_core.data import mrc
 DIRECTIONS = ("XY", "XZ", "YZ")  # the sections across Z, Y and X
 QUANTILES = (0.01, 0.99)
 FILLED = "missing wedge filled (predicted)"
-GRAY, HEAT = "gray", "inferno"
+GRAY = "gray"
+HEAT = "inferno"
 
 
 def voxels(path):

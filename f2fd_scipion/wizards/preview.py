@@ -14,14 +14,15 @@ from pyworkflow.wizard import Wizard
 from tomo.objects import Tomogram
 
 from f2fd_core.config import UserError
+from f2fd_core.runtime.files import DENOISED_ENDING
 from f2fd_scipion import engine
 from f2fd_scipion.form import in_form_words
 from f2fd_scipion.protocols import ProtF2FdDenoise
 from f2fd_scipion.protocols.protocol_base import NO_TOMOGRAM, tomograms_of, volume_file
-from f2fd_scipion.protocols.protocol_denoise import DENOISED
 from f2fd_scipion.viewers.comparison import Comparison, voxels
 
-SIDE, DEPTH = 256, 32
+SIDE = 256
+DEPTH = 32
 PREDICTIONS = (0, 1, 2, 4, 8, 16, 32)
 POLL = 200  # milliseconds
 
@@ -64,7 +65,7 @@ def denoised_part(protocol, tsId, section, predictions):
         engine.call(
             ["denoise", "--config", path], gpus=protocol.getGpuList() if protocol.usesGpu() else ()
         )
-        (result,) = [name for name in os.listdir(folder) if name.endswith(DENOISED)]
+        (result,) = [name for name in os.listdir(folder) if name.endswith(DENOISED_ENDING)]
         after = np.array(voxels(os.path.join(folder, result)))
     finally:
         shutil.rmtree(folder)

@@ -10,7 +10,8 @@ from f2fd_core.data.regions import crop
 from f2fd_core.filters import wedge
 from f2fd_core.perturbation.base import Perturbation
 
-SHAPE, TILTS = (60, 64, 72), (-60.0, 60.0)
+SHAPE = (60, 64, 72)
+TILTS = (-60.0, 60.0)
 
 
 def noise_power(k):

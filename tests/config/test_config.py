@@ -337,7 +337,7 @@ def test_values_go_by_their_earlier_names_too():
                 for value in (before, now)
             )
             assert one == other != before
-    assert set(aliases.PERTURBATIONS.values()) == set(config.PERTURBATIONS)
+    assert set(aliases.OLD_PERTURBATIONS.values()) == set(config.PERTURBATIONS)
 
 
 def test_options_go_by_their_earlier_names_too(tmp_path):

@@ -25,7 +25,8 @@ from f2fd_core.data.volume import Volume
 from f2fd_core.evaluation.metrics import fourier_shell_correlation
 
 CASES = int(os.environ.get("F2FD_TEST_CASES", 1000))
-PLAIN_MEMORY, MEMORY_FACTOR = 3 << 20, 60
+PLAIN_MEMORY = 3 << 20
+MEMORY_FACTOR = 60
 """What reading may take: so many bytes, and so many times the file (float64 copies of a slab)."""
 DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 WIDTHS = {

@@ -30,7 +30,10 @@ from f2fd_core.filters.ctf import contrast_transfer
 from f2fd_core.filters.deconvolution import deconvolved
 from f2fd_core.runtime.mapped import DiskArray
 
-PLANCK, LIGHT, ELECTRON_MASS, CHARGE = 6.62607e-34, 2.997925e8, 9.10938e-31, 1.602177e-19
+PLANCK = 6.62607e-34
+LIGHT = 2.997925e8
+ELECTRON_MASS = 9.10938e-31
+CHARGE = 1.602177e-19
 BLIND = dict(TINY, steps=3, perturbation="noise2void", dropout=0.0, precision="float32")
 
 

@@ -1,4 +1,4 @@
-"""The rule of CONTRIBUTING.md on what may import what."""
+"""The rules of CONTRIBUTING.md on the code: what may import what, lengths, constants."""
 
 import ast
 import re
@@ -98,3 +98,30 @@ def test_functions_are_short():
             ):
                 long.append(f"{path.relative_to(ENGINE)}:{node.name}")
     assert not long
+
+
+def assignments():
+    """(file and line, names) of everything in capitals that the modules assign."""
+    for path in sorted(ENGINE.rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], (ast.Name, ast.Tuple)):
+                names = {
+                    name.id for name in ast.walk(node.targets[0]) if isinstance(name, ast.Name)
+                }
+                if all(name.isupper() for name in names):
+                    yield f"{path.relative_to(ENGINE)}:{node.lineno}", names
+
+
+def test_a_constant_has_a_line():
+    """With room for what it is and where it comes from."""
+    assert not [(place, names) for place, names in assignments() if len(names) > 1]
+
+
+def test_a_constant_has_one_name_and_one_place():
+    """A name means the same in all of the engine."""
+    places = {}
+    for place, names in assignments():
+        for name in names:
+            places.setdefault(name, []).append(place)
+    assert len(places) > 100
+    assert not {name: found for name, found in places.items() if len(found) > 1}

@@ -7,11 +7,11 @@ from f2fd_core import fourier
 from f2fd_core.config import TrainConfig
 from f2fd_core.noise import NoiseModel
 from f2fd_core.noise import Spectrum as NoiseSpectrum
-from f2fd_core.perturbation.fourier_masks import PREDICTION, FourierMasks
+from f2fd_core.perturbation.fourier_masks import FourierMasks
 from f2fd_core.perturbation.half_maps import Noise2Noise
 from f2fd_core.perturbation.noise_matched import NoiseMatched
 from f2fd_core.perturbation.real_space import Noise2Void, Self2Self
-from f2fd_core.runtime.randomness import derived_seed
+from f2fd_core.runtime.randomness import Stream, derived_seed
 from f2fd_core.training.loss import training_loss
 
 SHAPES = [(16, 24, 40), (17, 21, 33)]
@@ -137,7 +137,7 @@ def test_prediction_draws_other_copies_than_training():
     config = TrainConfig(perturbation="fourier_masks", block_size=4)
     training, prediction = (
         FourierMasks(volume, config),
-        FourierMasks(volume, config, "cpu", 3, PREDICTION),
+        FourierMasks(volume, config, "cpu", 3, Stream.PREDICTION_COPIES),
     )
     assert len(prediction.pool.array) == 3
     assert not torch.allclose(drawn(training, 0), drawn(prediction, 0))

@@ -60,7 +60,7 @@ def test_a_set_is_chosen_from_trained_on_denoised_and_shown(config, tmp_path, ca
     pictures = re.findall("src='(.*?)'", text)
     assert sorted(pictures) == [f"denoised/TS_{seed}_slices.png" for seed in (1, 2, 3)]
     for name in config.tomograms:
-        result = out / "denoised" / (files.stem(name) + files.DENOISED)
+        result = out / "denoised" / (files.stem(name) + files.DENOISED_ENDING)
         found = json.loads((out / "denoised" / (files.stem(name) + files.VERDICT)).read_text())
         assert f"{found['denoised']['estimate']:.2f}" in text
         assert data(str(result)).shape == (32, 40, 48)
@@ -91,7 +91,7 @@ def test_tasks_train_together_and_share_the_tomograms(config, tmp_path, forked):
         for name, weight in trained[checkpoint.FILLER].items()
     )
     for seed in (1, 2, 3):
-        for ending in (files.DENOISED, files.FILLED):
+        for ending in (files.DENOISED_ENDING, files.FILLED):
             assert data(str(out / "denoised" / f"TS_{seed}{ending}")).std() > 0
     text = (out / "overview.html").read_text(encoding="utf-8")
     assert text.count("<h2 ") == 3
@@ -106,7 +106,7 @@ def test_the_doubtful_come_first(tmp_path):
     results = {}
     for name, value, worse in (("a", 0.9, False), ("b", 0.5, False), ("c", 0.7, True)):
         results[name + ".mrc"] = path = str(tmp_path / f"{name}_denoised.mrc")
-        found = {column: {"estimate": value} for column, _ in overview.COLUMNS}
+        found = {column: {"estimate": value} for column, _ in overview.SHOWN}
         with open(files.companion(path, files.VERDICT), "w") as stream:
             json.dump(dict(found, worse=worse), stream)
     results["<d>.mrc"] = str(tmp_path / "d_denoised.mrc")

@@ -28,7 +28,7 @@ from f2fd_core import (
     simulate,
     train,
 )
-from f2fd_core.cli import ENDING, main
+from f2fd_core.cli import ENDING_SIGNALS, main
 from f2fd_core.filters import deconvolution
 from f2fd_core.network import checkpoint
 from f2fd_core.runtime import figures, lock, train_log
@@ -196,7 +196,7 @@ def test_a_denoising_that_is_ended_any_time_can_be_finished(
     "SIGTERM, SIGINT, SIGHUP and SIGUSR1 while a tomogram is written",
     "one sentence, exit codes 143, 130, 129 and 138, nothing left but what was finished",
 )
-@pytest.mark.parametrize("number", ENDING)
+@pytest.mark.parametrize("number", ENDING_SIGNALS)
 def test_a_run_that_is_asked_to_end_tidies_up(number, small, trained, tmp_path):
     run = Run(
         denoising(trained, [small["tomogram"]], tmp_path / "out", predictions=10**6), tmp_path

@@ -125,4 +125,4 @@ def test_the_c_library_keeps_as_much_as_it_is_asked_to(monkeypatch, most):
 
     monkeypatch.setattr(device.ctypes, "CDLL", lambda _: Library)
     device.prepare_cpu(torch.get_num_threads())
-    assert limits[device.M_MMAP_THRESHOLD] == min(most, device.KEPT_BYTES)
+    assert limits[device.M_MMAP_THRESHOLD] == min(most, device.KEPT_FREE)

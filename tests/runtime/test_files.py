@@ -25,11 +25,13 @@ def test_only_the_endings_of_tomograms_are_taken_off(path, name):
 
 
 def test_names_that_differ_after_a_point_are_two_names():
-    paths = files.output_paths(["t_13.5Apx", "t_13.6Apx"], "out", files.NAME + files.DENOISED)
+    paths = files.output_paths(
+        ["t_13.5Apx", "t_13.6Apx"], "out", files.NAME + files.DENOISED_ENDING
+    )
     assert list(paths.values()) == ["out/t_13.5Apx_denoised.mrc", "out/t_13.6Apx_denoised.mrc"]
 
 
-@pytest.mark.parametrize("ending", [files.DENOISED, files.DECONVOLVED])
+@pytest.mark.parametrize("ending", [files.DENOISED_ENDING, files.DECONVOLVED])
 def test_a_result_whose_name_is_too_long_is_refused_first(ending, tmp_path):
     longest = os.pathconf(tmp_path, "PC_NAME_MAX")
     output = str(tmp_path / "new" / "out")

@@ -127,7 +127,9 @@ def test_star_files_are_given_back_with_the_results(files, tmp_path):
     files(*names, *sum(halves, []))
     path = tmp_path / "Tomograms/job1/tomograms.star"
     written(
-        path, [star.TOMOGRAM, *star.HALVES], [[name, *pair] for name, pair in zip(names, halves)]
+        path,
+        [star.TOMOGRAM_COLUMN, *star.HALF_COLUMNS],
+        [[name, *pair] for name, pair in zip(names, halves)],
     )
     word = str(path.relative_to(tmp_path))
     found = listing.found_for([word], ["auto"])
@@ -155,7 +157,7 @@ def test_star_files_have_the_results_that_came_while_another_task_wrote(files):
     names = ["rec_TS_1.mrc", "rec_TS_2.mrc"]
     results = {name: f"{stem(name)}_denoised.mrc" for name in names}
     files(*names, results[names[0]])
-    written(pathlib.Path("tomograms.star"), [star.TOMOGRAM], [[name] for name in names])
+    written(pathlib.Path("tomograms.star"), [star.TOMOGRAM_COLUMN], [[name] for name in names])
     found = []
     waiting = threading.Thread(
         target=lambda: found.append(star.write_results("tomograms.star", results, "new.star"))
@@ -175,7 +177,7 @@ def test_star_files_with_half_maps_only(files, tmp_path):
     pytest.importorskip("starfile")
     pair = ["rec_TS_1_half1.mrc", "rec_TS_1_half2.mrc"]
     files(*pair)
-    written(tmp_path / "tomograms.star", star.HALVES, [pair])
+    written(tmp_path / "tomograms.star", star.HALF_COLUMNS, [pair])
     found = listing.found_for(["tomograms.star"], ["auto"])
     assert (found.tomograms, found.half_maps) == ([], pair)
     with pytest.raises(UserError, match="expected one, or --half-maps auto for the half-maps"):
