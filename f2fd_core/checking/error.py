@@ -20,6 +20,7 @@ import numpy as np
 from f2fd_core.checking.shells import PROBE, TOMOGRAM
 from f2fd_core.evaluation import metrics
 from f2fd_core.fourier import TINY
+from f2fd_core.noise.half_maps import MORE_NOISE
 
 # Less than this share of a shell's power counts as no signal.
 SOME_SIGNAL = 0.01
@@ -28,9 +29,6 @@ MOST_PASSED = 0.8
 # The least and the most that is unexplained of the signal, over what would be if the best network
 # did its best: a third and three times as much (docs/check.md has how often that holds the truth).
 UNEXPLAINED = 1 / 3, 3.0
-# More noise than this, over what networks leave, is not noise alone: half-maps of every other tilt
-# of a thick specimen differ by streaks, too, which the tomogram does not have.
-MORE_NOISE = 1.03
 # Standard deviations (voxels) of the Gaussians that a result is compared with.
 WIDTHS = np.geomspace(0.4, 6, 25)
 

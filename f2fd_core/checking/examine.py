@@ -82,8 +82,7 @@ def unfit_half_maps(volume, by_half_maps):
     if unfit:
         console.warn(
             f"{volume.source.path}: its half-maps differ by more than noise, as those of every "
-            "other tilt of a thick specimen do; it is checked without them: compare the result "
-            "with that of a model that was trained without them"
+            "other tilt of a thick specimen do; it is checked without them"
         )
     return unfit
 

@@ -104,7 +104,23 @@ def open_volumes(config):
                 f"{first.source.path} {first.voxel_size:g} Å; expected the same: train on each "
                 "apart, or give --rescale"
             )
-    return [as_trained(volume, config, voxel_size=volumes[0].voxel_size) for volume in volumes]
+    volumes = [as_trained(volume, config, voxel_size=volumes[0].voxel_size) for volume in volumes]
+    return [_without_unfit_half_maps(volume, config) for volume in volumes]
+
+
+def _without_unfit_half_maps(volume, config):
+    """A volume, without its half-maps if the noise can't be read off their difference."""
+    if (
+        config.perturbation != "noise_matched"
+        or not isinstance(volume, HalfMaps)
+        or not half_maps.differ_by_more_than_noise(volume)
+    ):
+        return volume
+    console.warn(
+        f"{volume.source.path}: its half-maps differ by more than noise, as those of every other "
+        "tilt of a thick specimen do; it is trained on without them"
+    )
+    return volume.alone()
 
 
 def open_ground_truth(config, volumes):

@@ -11,7 +11,7 @@ from f2fd_core import fourier
 from f2fd_core.config import UserError
 from f2fd_core.data.half_maps import refuse_copies
 from f2fd_core.data.source import refuse_other_shape
-from f2fd_core.noise import NoiseSettings, periodogram
+from f2fd_core.noise import NoiseSettings, estimate_noise, noise_of_half_maps, periodogram
 from f2fd_core.noise.spectrum import censored_exponential_mean, noise_and_signal
 
 # How many windows are compared.
@@ -35,6 +35,10 @@ OUTSTANDING = 9.0
 CORRELATED = (0.02, 0.25)
 # The ratio of two half-maps' standard deviations from which it is odd.
 UNEQUAL = 1.5
+# Times the power that noise can have, from which on what half-maps differ by is not noise alone.
+# Those with independent noise have 1.02 at most, simulated or real; those of every other tilt of a
+# specimen so thick that slices don't overlap 1.05 or more.
+MORE_NOISE = 1.03
 
 
 class Likeness:
@@ -175,3 +179,13 @@ def check(halves, whole=None):
                 "tomogram, in the order of the tomograms"
             )
     return warnings
+
+
+def differ_by_more_than_noise(halves):
+    """Whether HalfMaps have less in common than their tomogram has signal.
+
+    Half-maps of every other tilt do in a thick specimen: each has streaks of its own, of what lies
+    above and below. Their difference has more power then than the noise of the tomogram can have.
+    """
+    _, _, most = estimate_noise(halves.alone()).shares()
+    return noise_of_half_maps(halves).shares()[0] > MORE_NOISE * most

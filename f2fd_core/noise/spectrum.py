@@ -39,7 +39,7 @@ DOUBT = 0.75
 # Distance to the tilt axis (cycles per voxel) within which signal reaches up to Nyquist.
 FULL_OF_SIGNAL = 0.15
 # It does not where B is so many times as high there as farther out, as SIRT-like filters make it.
-FALLS = 2.0
+FALLS = 1.7
 # Zones of angles in which noise and all power are compared.
 ZONES = 6
 
@@ -246,8 +246,8 @@ def _as_it_lies(power, total, size, settings, nyquist):
     share = torch.ones_like(grid.frequencies, dtype=torch.double)
     if settings.by_angle:
         share = noise_fraction_by_shell(power, expected, B, size)
-    share = share * fits  # without the form, noise is taken for none
-    doubt = DOUBT * (1 - share) ** 2
+    share = share * fits  # without the form, noise is taken for none, and may be everything
+    doubt = DOUBT * (1 - share) ** 2 if fits else torch.ones_like(share)
     # What is expected, moved as little as brings its share to one that may be true, but no more.
     here = grid.ratio(expected * far, power * far)
     lowest_share, highest_share = (share - doubt).clamp(min=0), (share + doubt).clamp(max=1)

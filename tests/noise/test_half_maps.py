@@ -203,6 +203,27 @@ def test_right_half_maps_are_taken_without_a_word(snr, change, write, capsys):
 
 
 @pytest.mark.slow
+def test_half_maps_that_differ_by_more_than_noise_are_left_out_of_a_training(write, capsys):
+    """Those of every other tilt of a thick specimen, but not those of frames, nor with Noise2Noise,
+    which has nothing else."""
+    thick = dict(shape=(48, 96, 96), snr=1.0, seed=5, thickness=144, specimen="crowded")
+    for kind, perturbation, left_out in (
+        ("tilts", "noise_matched", True),
+        ("tilts", "noise2noise", False),
+        ("noise", "noise_matched", False),
+    ):
+        volumes = simulate_volumes(SimulateConfig(half_maps=kind, **thick))
+        odd, even = (write(volumes[name], name + ".mrc") for name in ("odd", "even"))
+        (volume,) = open_volumes(TrainConfig(half_maps=(odd, even), perturbation=perturbation))
+        words = capsys.readouterr().err
+        assert isinstance(volume, HalfMaps) != left_out
+        assert ("odd.mrc: its half-maps differ by more than noise" in words) == left_out
+        if left_out:
+            mean = (volumes["odd"] + volumes["even"]) / 2
+            np.testing.assert_allclose(volume.destandardise(whole(volume)), mean, atol=1e-3)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("box", range(5))
 def test_real_half_maps_are_taken_without_a_word(box, real_data, capsys):
     odd, even, whole = (
