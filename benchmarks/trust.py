@@ -2,10 +2,12 @@
 
     python benchmarks/trust.py estimates --help
     python benchmarks/trust.py verdicts --help
+    python benchmarks/trust.py drawn --help
 
 The first may be left out.
 """
 
+import dataclasses
 import glob
 import itertools
 import json
@@ -18,14 +20,16 @@ import numpy as np
 import torch
 from harness import read
 from real import Cell
+from skimage.filters import gaussian
 
-from f2fd_core import CheckConfig, TrainConfig
+from f2fd_core import CheckConfig, SimulateConfig, TrainConfig
 from f2fd_core.checking.error import Estimate
-from f2fd_core.checking.examine import REFERENCE, START, correlations, curves, shells_of
+from f2fd_core.checking.examine import DENOISED, REFERENCE, START, correlations, curves, shells_of
 from f2fd_core.checking.parts import denoiser_of, parts_of
 from f2fd_core.checking.reference import reference
 from f2fd_core.checking.run import check
 from f2fd_core.checking.shells import Whole, Windowed
+from f2fd_core.checking.short import judged
 from f2fd_core.checking.start import settings_of, start_of
 from f2fd_core.commands.inputs import open_as_they_are
 from f2fd_core.config import PRETRAINED, read_json
@@ -34,6 +38,7 @@ from f2fd_core.data.regions import crop
 from f2fd_core.network import checkpoint
 from f2fd_core.perturbation.noise_matched import noise_of
 from f2fd_core.runtime.device import choose_dtype
+from f2fd_core.simulation.microscope import noise_free_volume, simulate_volumes, specimen_of
 
 AUTOMATIC = "until it ends"
 LAMELLA = "lamella"
@@ -60,6 +65,31 @@ MANY = 200
 LEAST_CORRELATION = 0.3
 DIFFERENT = 0.01
 CPU = torch.device("cpu")
+# What tomograms that are drawn at random may be, {field of SimulateConfig: values, all as likely}.
+DRAWN = {
+    "specimen": ("cell", "crowded", "spheres", "shapes", "matter"),
+    "voxel_size": (6.0, 8.0, 10.0, 14.0, 18.0),
+    "tilt_range": ((45.0,), (51.0,), (57.0,), (-50.0, 65.0), (-40.0, 60.0)),
+    "tilt_step": (1.0, 2.0, 3.0, 5.0),
+    "defocus": (1.5, 2.5, 4.0, 6.0),
+}
+# How they are reconstructed: {words: fields}.
+RECONSTRUCTIONS = {
+    "back-projection": {},
+    "insertion": {"reconstruction": "insertion"},
+    "SIRT-like, 8": {"sirt_iterations": 8},
+    "SIRT-like, 20": {"sirt_iterations": 20},
+}
+# The specimen's thickness over the volume's, 0 as one that ends with it.
+DEPTHS = (0.0, 0.0, 1.5, 2.5, 4.0)
+# From the lowest to the highest signal-to-noise ratio; the logarithm is drawn evenly. That of a
+# specimen that extends beyond the volume is so many times as high.
+SNRS = (0.02, 0.5)
+BEYOND = 10.0
+# Degrees between the tilts of the noise-free reconstruction that judges.
+DENSE = 0.5
+# The filters of which the judge's own best is taken (voxels).
+SIGMAS = (0.7, 1.0, 1.5, 2.0, 3.0)
 
 
 def models_of(tomograms, folder):
@@ -333,8 +363,90 @@ def run_verdicts(argv=None):
                     report(f"the same, version 1.1, box {number}", model, box, folder)
 
 
+def drawn(seed, shape):
+    """(SimulateConfig, what is special about it in words) of a tomogram drawn at random."""
+    random = np.random.default_rng(seed)
+
+    def one_of(values):
+        return values[random.integers(len(values))]
+
+    fields = {name: one_of(values) for name, values in DRAWN.items()}
+    depth, reconstruction = one_of(DEPTHS), one_of(list(RECONSTRUCTIONS))
+    snr = np.exp(random.uniform(*np.log(SNRS))) * (BEYOND if depth else 1)
+    config = SimulateConfig(
+        shape=shape,
+        seed=seed,
+        snr=float(snr),
+        thickness=round(depth * shape[0]),
+        **fields,
+        **RECONSTRUCTIONS[reconstruction],
+    )
+    words = f"{config.specimen}, {config.voxel_size:g} Å, {reconstruction}, SNR {snr:.2f}"
+    return config, words + (f", {depth:g} times as thick" if depth else "")
+
+
+def run_drawn(argv=None):
+    """Tomograms of which everything is drawn at random: the default, and what it says of itself.
+
+        trust.py drawn [--seeds 100 101 ...] [--shape 64 128 128]
+
+    Specimen, voxel size, tilts, defocus, thickness, reconstruction and noise. Prints the
+    correlation with the noise-free reconstruction from tilts half a degree apart of the tomogram,
+    the best Gaussian filter, the pretrained weights and the result of a training on it, and what
+    the short check after the training estimates of the result; then how often the result is worse
+    than the others, and how far the estimates are off.
+    """
+    parser = harness.parser(run_drawn, seeds=range(100, 120), shape=SHAPE)
+    options = parser.parse_args(argv)
+    harness.heading("seed", "", "input", "Gaussian", "pretrained", "default", "estimated")
+    rows = []
+    for seed in options.seeds:
+        config, words = drawn(seed, tuple(options.shape))
+        specimen = specimen_of(config)
+        noisy = simulate_volumes(config, specimen)["tomogram"]
+        clean = noise_free_volume(dataclasses.replace(config, tilt_step=DENSE), specimen)
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "tomogram.mrc")
+            mrc.write_volume(path, noisy, config.voxel_size)
+            model = harness.trained(os.path.join(folder, "run"), tomograms=(path,))
+            results = [
+                read(harness.results(one, [path], folder)[0]).numpy() for one in (PRETRAINED, model)
+            ]
+            trained = TrainConfig(tomograms=(path,), output=folder, device="cpu", threads=1)
+            with harness.quietly():
+                ((_, found),) = judged(model, trained)
+        filtered = [gaussian(noisy, sigma) for sigma in SIGMAS]
+        values = [
+            max(np.corrcoef(one.ravel(), clean.ravel())[0, 1] for one in some)
+            for some in ([noisy], filtered, *([one] for one in results))
+        ]
+        about = found[DENOISED]
+        rows.append((*values, *(about[key] for key in ("estimate", "low", "high"))))
+        harness.show(
+            seed,
+            words,
+            *(f"{value:.3f}" for value in values),
+            "{estimate:.2f} ({low:.2f} to {high:.2f})".format(**about),
+        )
+    table = np.array(rows).T
+    result, estimate, low, high = table[3:]
+    print()
+    for words, other in zip(("input", "best Gaussian filter", "pretrained weights"), table):
+        print(
+            f"the result beside the {words}: "
+            f"{(result - other).mean():+.3f}, lowest {(result - other).min():+.3f}; worse by more "
+            f"than {DIFFERENT:g}: {int((result < other - DIFFERENT).sum())} of {len(rows)}"
+        )
+    print(
+        f"the estimate: mean error {np.abs(estimate - result).mean():.3f}, largest "
+        f"{np.abs(estimate - result).max():.3f}; "
+        f"{100 * ((low <= result) & (result <= high)).mean():.0f} % of the intervals hold the truth"
+    )
+
+
 def main(argv=None):
-    return harness.run({"estimates": run_estimates, "verdicts": run_verdicts}, argv)
+    parts = {"estimates": run_estimates, "verdicts": run_verdicts, "drawn": run_drawn}
+    return harness.run(parts, argv)
 
 
 if __name__ == "__main__":

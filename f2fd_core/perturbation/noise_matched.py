@@ -9,7 +9,6 @@ from f2fd_core.data.regions import crop, source_box
 from f2fd_core.noise import NoiseSettings, estimate_noise, noise_of_half_maps
 from f2fd_core.noise.spectrum import filled_share
 from f2fd_core.perturbation.base import Pairs, Perturbation
-from f2fd_core.runtime.device import to_device
 from f2fd_core.runtime.randomness import GLOBAL
 
 # The noise scale where there are enough Fourier coefficients of noise.
@@ -18,8 +17,6 @@ USUAL_SCALE = 0.75
 LARGEST_SCALE = 1.0
 # So many Fourier coefficients are enough.
 ENOUGH_VALUES = 4.8e5
-# The share of copies with the very noise of half-maps, where there are some.
-OWN_NOISE = 0.5
 
 
 def noise_of(volume, config, device):
@@ -36,17 +33,12 @@ class NoiseMatched(Perturbation):
     m - n / a, are uncorrelated, so training from one to the other is Noise2Noise although only
     one X exists (Recorrupted-to-Recorrupted, Pang et al., CVPR 2021, in Fourier space). n is
     stationary noise times a smooth profile, so it is made region by region: nothing of the
-    tomogram's size is held.
-
-    With half-maps X is their mean, and the noise is known. In OWN_NOISE of the pairs n is that very
-    noise then, half the halves' difference or its negative: it is noise as it really is, but there
-    is only one of it, and of synthetic noise as much as is wanted.
+    tomogram's size is held. With half-maps X is their mean, and the noise is known.
     """
 
     def __init__(self, volume, config, device="cpu", noise=None):
         """``noise``: a :class:`~f2fd_core.noise.NoiseModel`; None: estimated here."""
         super().__init__(volume, config, device)
-        self.known = isinstance(volume, HalfMaps)
         self.noise = noise or noise_of(volume, config, device)
         self.lowered = torch.ones_like(self.noise.lower)
         automatic = self._automatic_scale()
@@ -94,25 +86,16 @@ class NoiseMatched(Perturbation):
         a voxel and of its mirror image, which are the same in X, would not be in n."""
         corner, extent = source_box(start, size, self.volume.shape)
         noise = self.noise.sample(corner, extent, count, random, self.device)
-        noise = crop(noise, [first - at for first, at in zip(start, corner)], size)
-        if not self.known:
-            return noise
-        own = to_device(torch.from_numpy(self.volume.difference(start, size)), self.device)
-        drawn = torch.rand(count, generator=random.host).tolist()
-        return torch.stack(
-            [
-                synthetic if number >= OWN_NOISE else -own if number < OWN_NOISE / 2 else own
-                for synthetic, number in zip(noise, drawn)
-            ]
-        )
+        return crop(noise, [first - at for first, at in zip(start, corner)], size)
 
     def pairs(self, start, size, count, random=GLOBAL):
         region, noise = self._region(start, size), self._noise(start, size, count, random)
         # Lessons gain nothing where the noise is known, which leaves none of it in the targets.
+        known = isinstance(self.volume, HalfMaps)
         return Pairs(
             region + self.scale * noise,
             region - noise / self.scale,
-            scale=None if self.known else self.scale,
+            scale=None if known else self.scale,
         )
 
     def copies(self, start, size, count, first=0, random=GLOBAL):

@@ -5,8 +5,6 @@ from conftest import Memory, back_projected_noise, coloured
 
 from f2fd_core import fourier
 from f2fd_core.config import TrainConfig
-from f2fd_core.data.half_maps import HalfMaps
-from f2fd_core.data.volume import Volume
 from f2fd_core.noise import NoiseModel
 from f2fd_core.noise import Spectrum as NoiseSpectrum
 from f2fd_core.perturbation.fourier_masks import FourierMasks
@@ -230,31 +228,6 @@ def test_spectrum_pair_surrounds_the_tomogram():
     )
     copies = torch.cat([perturbation.copies((4, 5, 6), (16, 16, 16), 1) for _ in range(2)])
     assert not torch.allclose(copies[0], copies[1])
-
-
-def test_half_of_the_noise_of_half_maps_is_their_own(write):
-    """At a scale of 1 its pairs are one half-map and the other; the rest is synthetic."""
-    odd, even = np.random.default_rng(8).normal(size=(2, 24, 24, 24))
-    halves = HalfMaps(
-        [Volume(write(*half)) for half in ((odd, "odd.mrc"), (even, "even.mrc"))], for_mean=True
-    )
-    perturbation = NoiseMatched(halves, TrainConfig(noise_scale=1.0))
-    place = (2, 3, 4), (16, 16, 16)
-    inputs, targets, _, scale = perturbation.pairs(*place, 200)
-    assert scale is None
-    parts = [torch.from_numpy(halves.half(number, *place)) for number in (0, 1)]
-    found = []
-    for one, other in zip(inputs, targets):
-        (own,) = [[number for number in (0, 1) if torch.allclose(one, parts[number], atol=1e-5)]]
-        found += own
-        if own:
-            torch.testing.assert_close(other, parts[1 - own[0]], rtol=0, atol=1e-5)
-        else:
-            synthetic = (one - other) / 2
-            assert abs(np.corrcoef(synthetic.ravel(), (parts[0] - parts[1]).ravel())[0, 1]) < 0.2
-            torch.testing.assert_close(one + other, parts[0] + parts[1], rtol=0, atol=1e-5)
-    # Four standard deviations of the numbers that were drawn.
-    assert abs(len(found) - 100) < 28 and abs(2 * sum(found) - len(found)) < 40
 
 
 def points(volume, **options):

@@ -1,6 +1,7 @@
 """The scripts under benchmarks/: that they run, and what they print."""
 
 import concurrent.futures
+import dataclasses
 import functools
 import importlib
 import itertools
@@ -189,6 +190,35 @@ def test_estimates_beside_the_truth(script, printed, quick, monkeypatch, tmp_pat
     )
     every, but = found.values()
     assert every == pytest.approx((3, 0.14, 0.3, 1.0)) and but == pytest.approx((2, 0.06, 0.1, 1))
+
+
+@pytest.mark.slow
+def test_tomograms_drawn_at_random(script, quick, capsys):
+    """The scores are against tilts that are dense; what is counted below is what the rows have."""
+    trust, shape, seeds = script("trust"), (32, 32, 32), (100, 101)
+    trust.main(["drawn", "--shape", *map(str, shape), "--seeds", *map(str, seeds)])
+    text = capsys.readouterr().out
+    rows = table(text)
+    configs = [trust.drawn(seed, shape)[0] for seed in seeds]
+    assert configs[0] != configs[1]
+    for row, config in zip(rows, configs):
+        noisy, clean = (
+            simulate_volumes(one)[name]
+            for one, name in (
+                (config, "tomogram"),
+                (dataclasses.replace(config, tilt_step=0.5), "clean"),
+            )
+        )
+        assert float(row[2]) == pytest.approx(
+            np.corrcoef(noisy.ravel(), clean.ravel())[0, 1], abs=1e-3
+        )
+        assert float(row[3]) >= float(row[2])
+    values = np.array([row[2:6] for row in rows], float)
+    for name, other in (("input", 0), ("pretrained weights", 2)):
+        (line,) = [line for line in text.splitlines() if f"beside the {name}" in line]
+        gain = values[:, 3] - values[:, other]
+        assert float(line.split(": ")[1].split(",")[0]) == pytest.approx(gain.mean(), abs=1e-3)
+        assert line.endswith(f"{(gain < -trust.DIFFERENT).sum()} of 2")
 
 
 @pytest.mark.slow
