@@ -241,7 +241,7 @@ def _prepare_output():
 
 
 class Ended(KeyboardInterrupt):
-    """One of the ENDING_SIGNALS signals, whose ``number`` it has."""
+    """One of the ENDING_SIGNALS, whose ``number`` it has."""
 
     def __init__(self, number):
         super().__init__(number)
@@ -250,7 +250,7 @@ class Ended(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def _ending_in_order():
-    """Let the first of the ENDING_SIGNALS signals raise :class:`Ended`, so that temporary files are
+    """Let the first of the ENDING_SIGNALS raise :class:`Ended`, so that temporary files are
     removed; further ones are ignored from then on, until the process has ended."""
 
     def end(number, frame):

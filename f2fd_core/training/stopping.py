@@ -7,7 +7,7 @@ MOST_STEPS = 5000
 # More epochs overfit a small tomogram, and the validation loss does not show it: its noise is what
 # the tomogram's is taken to be.
 MOST_EPOCHS = 150
-# A network that has learned before needs the least steps and the most epochs over this.
+# The least steps and the most epochs are divided by this for a network that has learned before.
 LEARNED_PART = 5
 # Patience: so many steps, or this share of all of them if that is more.
 LEAST_PATIENCE = 200
