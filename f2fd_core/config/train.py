@@ -29,7 +29,8 @@ class TrainConfig(NetworkConfig, filtering.FilteredConfig, shared.TomogramsConfi
         "Two half-maps per tomogram (MRC), odd and even, in the order of the tomograms. The noise "
         "is measured from their difference instead of being estimated, and the network learns from "
         "their mean (perturbation noise_matched), or to predict one half from the other "
-        "(noise2noise). The tomograms themselves are then optional."
+        "(noise2noise). noise_matched leaves out those that differ by more than noise, as of odd "
+        "and even tilts of a thick specimen. The tomograms themselves are then optional."
     )
     sampling_masks: Tuple[str, ...] = param(
         (),

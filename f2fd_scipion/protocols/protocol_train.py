@@ -108,8 +108,9 @@ class ProtF2FdTrain(ProtF2FdBase):
             default=True,
             label="Use half-maps",
             help="How half-maps (odd and even) are used, if every tomogram has them.\n"
-            "Yes: the noise is measured from their difference; with the perturbation "
-            "'noise2noise' the network learns to predict one from the other.\n"
+            "Yes: the noise is measured from their difference, unless they differ by more than "
+            "noise, as those of odd and even tilts of a thick specimen do (the log says so); with "
+            "the perturbation 'noise2noise' the network learns to predict one from the other.\n"
             "No: they are ignored, and the noise is estimated from the tomograms.",
         )
         form.addParam(
