@@ -3,6 +3,7 @@
     python benchmarks/ablation.py training --help
     python benchmarks/ablation.py noise --help
     python benchmarks/ablation.py profile --help
+    python benchmarks/ablation.py half-maps --help
 
 The first may be left out.
 """
@@ -12,6 +13,7 @@ import functools
 import math
 import os
 import sys
+import tempfile
 import time
 from unittest import mock
 
@@ -19,11 +21,14 @@ import harness
 import numpy as np
 import torch
 from harness import read
+from real import BOXES
 
-from f2fd_core import TrainConfig, fourier
+from f2fd_core import SimulateConfig, TrainConfig, fourier
 from f2fd_core.benchmarking.cases import uneven_strength
 from f2fd_core.commands import train as training
 from f2fd_core.config import WEDGE_PRESERVING_FLIPS
+from f2fd_core.data import mrc
+from f2fd_core.data.half_maps import HalfMaps
 from f2fd_core.data.regions import crop
 from f2fd_core.data.volume import Volume
 from f2fd_core.network.unet import UnshuffledUNet
@@ -35,9 +40,11 @@ from f2fd_core.noise import (
     periodogram,
     spectrum,
 )
+from f2fd_core.noise.half_maps import difference_over_noise
 from f2fd_core.perturbation.noise_matched import NoiseMatched
 from f2fd_core.runtime.device import prepare_cpu
 from f2fd_core.runtime.run_folder import prepare_folder
+from f2fd_core.simulation.microscope import simulate_volumes
 from f2fd_core.training import optimizer, schedule, teaching
 
 SHAPE = (64, 128, 128)
@@ -371,8 +378,67 @@ def run_profile(argv=None):
                 harness.show(f"{name}, {seed}", side, end, borders, f"{ratio.std():.3f}")
 
 
+# Tomograms whose half-maps are of odd and even tilts: {words: fields of SimulateConfig}, the
+# thickness over the volume's.
+OF_TILTS = {
+    "cell": dict(specimen="cell"),
+    "crowded": dict(specimen="crowded"),
+    "cell, 2.5 times as thick": dict(specimen="cell", thickness=2.5),
+    "crowded, 2.5 times as thick": dict(specimen="crowded", thickness=2.5),
+    "crowded, 2.5 times as thick, tilts 2 degrees apart": dict(
+        specimen="crowded", thickness=2.5, tilt_step=2.0
+    ),
+}
+
+
+def run_half_maps(argv=None):
+    """What half-maps differ by, beside the noise that their tomogram can have.
+
+        python benchmarks/ablation.py half-maps [--cases cell in-situ ...] [--seeds 6]
+            [--lamella FOLDER]
+
+    Prints the power of half the difference over the most that the noise may have, by which a
+    training decides whether half-maps are used: of simulated tomograms with half-maps of frames
+    (in-situ: of tilts), of others with half-maps of odd and even tilts and of frames (SNR 0.3), and
+    of the real cell's boxes, box0_odd.mrc and so on, in FOLDER.
+    """
+    parser = harness.parser(run_half_maps, NOISE_CASES, [6], SHAPE)
+    parser.add_argument("--lamella", metavar="FOLDER")
+    options = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    harness.heading("case, seed", "half-maps of", "difference over noise")
+
+    def row(words, kind, paths):
+        halves = HalfMaps([Volume(path) for path in paths], for_mean=True)
+        harness.show(words, kind, f"{difference_over_noise(halves):.3f}")
+
+    for name, seed, case, _ in harness.simulated_cases(options):
+        row(f"{name}, {seed}", "tilts" if name.startswith("in-situ") else "frames", case.halves)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [os.path.join(folder, f"{half}.mrc") for half in ("odd", "even")]
+        for seed in options.seeds:
+            for words, fields in OF_TILTS.items():
+                thickness = round(fields.get("thickness", 0) * options.shape[0])
+                fields = dict(fields, shape=tuple(options.shape), thickness=thickness, snr=0.3)
+                for kind, made in (("tilts", "tilts"), ("frames", "noise")):
+                    config = SimulateConfig(seed=seed, half_maps=made, **fields)
+                    volumes = simulate_volumes(config)
+                    for path, half in zip(paths, ("odd", "even")):
+                        mrc.write_volume(path, volumes[half], config.voxel_size)
+                    row(f"{words}, {seed}", kind, paths)
+    for number in range(BOXES if options.lamella else 0):
+        halves = (f"box{number}_{half}.mrc" for half in ("odd", "even"))
+        row(f"real cell, {number}", "tilts", [os.path.join(options.lamella, one) for one in halves])
+
+
 def main(argv=None):
-    return harness.run({"training": run_training, "noise": run_noise, "profile": run_profile}, argv)
+    parts = {
+        "training": run_training,
+        "noise": run_noise,
+        "profile": run_profile,
+        "half-maps": run_half_maps,
+    }
+    return harness.run(parts, argv)
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def _without_unfit_half_maps(volume, config):
     if (
         config.perturbation != "noise_matched"
         or not isinstance(volume, HalfMaps)
-        or not half_maps.differ_by_more_than_noise(volume)
+        or half_maps.difference_over_noise(volume) <= half_maps.MORE_NOISE
     ):
         return volume
     console.warn(

@@ -29,7 +29,7 @@ FILLINGS = 10
 # included, is not denoised, and a network bears as much.
 LEAST_BACKGROUND = 0.5
 # The share of the blocks that a background that is not abrupt suits.
-SUITED = 0.98
+SUITED_BLOCKS = 0.98
 # It is abrupt if more blocks than the rest are so many standard deviations off it: 1.1 at the edge
 # of a carbon film, 0.33 or less in simulated and real tomograms without one.
 ABRUPT = 0.6
@@ -152,7 +152,7 @@ class Intensities:
             block -= found.background(corner, side)
         found._scale_by(blocks)
         off = np.abs(np.nanmedian(blocks, (1, 2, 3)) - found.mean)
-        found.abrupt = bool(np.nanquantile(off, SUITED) > ABRUPT * found.std)
+        found.abrupt = bool(np.nanquantile(off, SUITED_BLOCKS) > ABRUPT * found.std)
         return found
 
     def _fit_background(self, shape, levels):

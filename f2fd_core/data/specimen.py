@@ -8,7 +8,7 @@ import numpy as np
 from f2fd_core.data.regions import in_words
 
 # Side (voxels) of the blocks that are compared.
-COMPARED = 16
+COMPARED_BLOCK = 16
 # Side (voxels) of what is averaged in them: at low frequencies there is most of the contrast of
 # matter and little noise.
 AVERAGED = 4
@@ -83,12 +83,12 @@ def contrast_of_blocks(volume):
 
     ``volume``: :class:`~f2fd_core.data.volume.Standardised`.
     """
-    counts = [length // COMPARED for length in volume.shape]
+    counts = [length // COMPARED_BLOCK for length in volume.shape]
     found = np.empty(counts)
-    inner = COMPARED // AVERAGED
+    inner = COMPARED_BLOCK // AVERAGED
     for number in range(counts[0]):
-        size = (COMPARED, counts[1] * COMPARED, counts[2] * COMPARED)
-        values = volume.region((number * COMPARED, 0, 0), size)
+        size = (COMPARED_BLOCK, counts[1] * COMPARED_BLOCK, counts[2] * COMPARED_BLOCK)
+        values = volume.region((number * COMPARED_BLOCK, 0, 0), size)
         binned = values.reshape(
             inner, AVERAGED, counts[1] * inner, AVERAGED, counts[2] * inner, AVERAGED
         ).mean((1, 3, 5))
@@ -111,11 +111,14 @@ def find_specimen(volume) -> Optional[Slab]:
         None where no slab stands out: there is matter everywhere, or too little contrast.
     """
     axis = volume.axes[0]
-    if min(length // COMPARED for length in volume.shape) < 1 or volume.shape[axis] // COMPARED < 3:
+    if (
+        min(length // COMPARED_BLOCK for length in volume.shape) < 1
+        or volume.shape[axis] // COMPARED_BLOCK < 3
+    ):
         return None
     contrast = contrast_of_blocks(volume)
     places = [
-        (place + 0.5) * COMPARED - 0.5
+        (place + 0.5) * COMPARED_BLOCK - 0.5
         for place in np.meshgrid(*map(np.arange, contrast.shape), indexing="ij")
     ]
     values = contrast.ravel()
@@ -129,7 +132,7 @@ def find_specimen(volume) -> Optional[Slab]:
         return max(tried, key=lambda one: one[0])
 
     explained, first, last, slopes = best(best((0.0, 0.0), SLAB_SLOPES)[3], FINER)
-    slab = Slab(volume.shape, axis, slopes, first - COMPARED / 2, last + COMPARED / 2)
+    slab = Slab(volume.shape, axis, slopes, first - COMPARED_BLOCK / 2, last + COMPARED_BLOCK / 2)
     height = depth_of(places, volume.shape, axis, slopes)
     inside = (height >= first) & (height <= last)
     if not explained or (~inside).mean() < LEAST_OUTSIDE:
@@ -143,7 +146,7 @@ def find_specimen(volume) -> Optional[Slab]:
 def _best_interval(height, values) -> Tuple[float, float, float]:
     """(sum of squares that it explains, first, last) of the interval of heights inside of which the
     values are higher than outside, as the mean of each explains most of their variation."""
-    levels = np.round((height - height.min()) / (COMPARED / 2)).astype(int)
+    levels = np.round((height - height.min()) / (COMPARED_BLOCK / 2)).astype(int)
     counts = np.bincount(levels).astype(float)
     sums = np.bincount(levels, values - values.mean())
     counts, sums = (np.concatenate([[0.0], np.cumsum(part)]) for part in (counts, sums))
@@ -157,6 +160,6 @@ def _best_interval(height, values) -> Tuple[float, float, float]:
     low = height.min()
     return (
         float(explained[number]),
-        low + first[number] * COMPARED / 2,
-        low + (last[number] - 1) * COMPARED / 2,
+        low + first[number] * COMPARED_BLOCK / 2,
+        low + (last[number] - 1) * COMPARED_BLOCK / 2,
     )

@@ -22,7 +22,7 @@ MATTER = (0.02, 0.3)
 # A slab without matter has no more than so many times the noise in any of their shells.
 NOISE_ALONE = 1.3
 # The volume has more than so many times the noise in them, on average.
-VOLUME = 1.5
+WITH_MATTER = 1.5
 # Slabs without matter count if they have so many windows.
 LEAST_EMPTY = 8
 # How many windows show how a volume lies.
@@ -211,7 +211,7 @@ def without_matter(power, corners, noise, size):
 
     places = torch.tensor(corners)
     empty = torch.zeros(len(power), dtype=torch.bool)
-    if not shells.any() or excess(power.mean(0)).mean() < VOLUME:
+    if not shells.any() or excess(power.mean(0)).mean() < WITH_MATTER:
         return empty
     for axis in range(3):
         positions = places[:, axis].unique().tolist()

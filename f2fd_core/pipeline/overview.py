@@ -13,7 +13,7 @@ OVERVIEW_STYLE = (
     "img{max-width:100%}table{border-collapse:collapse}td,th{padding:.3em .8em;text-align:left;"
     "border-bottom:1px solid #ddd}td.number{text-align:right}.worse{color:#b00020;font-weight:600}"
 )
-SHOWN = (
+PAGE_COLUMNS = (
     ("denoised", "denoised"),
     ("tomogram", "as it is"),
     ("gaussian", "best Gaussian filter"),
@@ -56,7 +56,7 @@ def write(page, results, chosen, model):
     for number, name in enumerate(order):
         found = verdicts[name]
         words = "worse than what it should improve on" if found and found["worse"] else ""
-        cells = "".join(_number(found, column) for column, _ in SHOWN)
+        cells = "".join(_number(found, column) for column, _ in PAGE_COLUMNS)
         mark = " (trained on)" if name in chosen else ""
         rows.append(
             f"<tr><td><a href='#t{number}'>{escape(os.path.basename(name))}</a>{mark}</td>{cells}"
@@ -71,7 +71,7 @@ def write(page, results, chosen, model):
             f"<p><img loading='lazy' src='{quote(picture)}' alt='Sections before and after "
             "denoising, and what was removed'></p>"
         )
-    heads = "".join(f"<th>{escape(title)}</th>" for _, title in SHOWN)
+    heads = "".join(f"<th>{escape(title)}</th>" for _, title in PAGE_COLUMNS)
     why = "".join(f"<li>{escape(name)}: {escape(text)}</li>" for name, text in chosen.items())
     text = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '

@@ -15,7 +15,7 @@ CONTRAST_QUANTILES = (0.005, 0.995)
 GAP = 4
 # What our pictures say that they were made with, within so many bytes.
 SOFTWARE = "F2Fd"
-HEAD = 200
+HEAD_BYTES = 200
 DRAWING = threading.Lock()  # Matplotlib draws in one thread at a time
 
 
@@ -42,7 +42,7 @@ def save(figure, path):
 def drew(path):
     """Whether a picture is one of F2Fd's, which says so before its first pixels."""
     with open(path, "rb") as stream:
-        return b"Software\0" + SOFTWARE.encode() in stream.read(HEAD)
+        return b"Software\0" + SOFTWARE.encode() in stream.read(HEAD_BYTES)
 
 
 def copy_picture(path, copy):

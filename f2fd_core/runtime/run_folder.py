@@ -27,7 +27,7 @@ RESULTS = (
     "spectrum.png",
 )
 STOP = "stop"
-TRAINED = "training"
+TRAINING_LOCK = "training"
 SAME_INTENSITY = 1e-5
 CHANGEABLE = (
     "tomograms",
@@ -78,7 +78,7 @@ def exclusive_run(config):
     Raises UserError if that can't be done or another run is there.
     """
     files.make_folder(config.output)
-    with lock.held(os.path.join(config.output, TRAINED)):
+    with lock.held(os.path.join(config.output, TRAINING_LOCK)):
         yield
 
 

@@ -9,8 +9,8 @@ from f2fd_core.config import UserError
 from f2fd_core.runtime.files import cannot_write, replaced
 
 TRUTH_SCORES = ("ssim", "psnr", "input_ssim", "input_psnr")
-ALWAYS = ("step", "seconds", "loss", "learning_rate", "voxels_per_second")
-COLUMNS = (*ALWAYS, "validation_loss", "explained_power", "signal_power", "seconds_left")
+FILLED_COLUMNS = ("step", "seconds", "loss", "learning_rate", "voxels_per_second")
+COLUMNS = (*FILLED_COLUMNS, "validation_loss", "explained_power", "signal_power", "seconds_left")
 
 
 class TrainLog:
@@ -74,7 +74,7 @@ def read_log(path):
             if rows:
                 int(row["step"])
                 for name, text in row.items():
-                    float(text if text or name in ALWAYS else "nan")
+                    float(text if text or name in FILLED_COLUMNS else "nan")
             rows.append(row)
     except (KeyError, ValueError):
         raise UserError(

@@ -16,7 +16,7 @@ PATCHES = 8
 # The share of the power that the inverted network has to explain.
 EXPLAINED = 0.01
 # How much more it has to explain than the network itself, as a share of that.
-MORE = 0.03
+MORE_EXPLAINED = 0.03
 
 
 def is_opposite(network, volume, config, device, dtype):
@@ -40,7 +40,7 @@ def is_opposite(network, volume, config, device, dtype):
         gains.append((found.power - found.loss) / max(found.power, 1e-30))
         network.invert()
     as_it_is, inverted = gains
-    return inverted > EXPLAINED and inverted - as_it_is > MORE * inverted
+    return inverted > EXPLAINED and inverted - as_it_is > MORE_EXPLAINED * inverted
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import Memory, back_projected_noise, coloured, synthesised
 
-from f2fd_core import BenchmarkConfig, UserError, fourier
+from f2fd_core import BenchmarkConfig, SimulateConfig, UserError, fourier
 from f2fd_core.benchmarking.cases import simulated_case
 from f2fd_core.config.tools import BENCHMARK_CASES
 from f2fd_core.data import mrc
@@ -20,6 +20,7 @@ from f2fd_core.noise import (
     spectrum,
 )
 from f2fd_core.noise.model import without_matter
+from f2fd_core.simulation.microscope import simulate_volumes
 
 SIZES = [(40, 40, 40), (32, 48, 41)]
 
@@ -191,6 +192,16 @@ def test_power_of_another_form_is_not_continued_to_low_frequencies():
     assert (ratio[1:] < 1.3 * truth[1:] + 0.02).all()
 
 
+def test_of_power_without_the_form_of_back_projection_all_may_be_noise():
+    """Noise that grows along the tilt axis is none of a reconstruction: nothing is known."""
+    size = (40, 40, 40)
+    grid = fourier.grid_of(size)
+    power = 0.1 + grid.along_axis**4
+    found, _ = spectrum.noise_and_signal(power, power, size, NoiseSettings())
+    assert not found.power[grid.radius < 0.5].any() and not found.lower.any()
+    torch.testing.assert_close(found.upper, grid.ratio(power, torch.ones_like(power)))
+
+
 @pytest.mark.parametrize("level", [0.5, 2.0])
 def test_noise_alone_is_known_at_all_but_the_lowest_frequencies(level):
     noise = back_projected_noise(lambda k: level * torch.ones_like(k), (64, 96, 96), 1)
@@ -199,6 +210,28 @@ def test_noise_alone_is_known_at_all_but_the_lowest_frequencies(level):
         shells(model.power, model.window) / shells(power_of(noise, model.window), model.window)
     )[2:16]
     assert (ratio > 0.8).all() and (ratio < 1.05).all()
+
+
+@pytest.mark.slow
+def test_noise_of_a_sirt_like_filter_is_not_taken_for_signal_near_the_tilt_axis():
+    """There it rises, if less after many iterations than after few."""
+    volumes = simulate_volumes(
+        SimulateConfig(
+            shape=(48, 96, 96),
+            snr=0.3,
+            specimen="crowded",
+            tilt_range=(45.0,),
+            sirt_iterations=20,
+            seed=5,
+        )
+    )
+    tomogram = torch.from_numpy(volumes["tomogram"])
+    unit = tomogram.std()
+    model = estimate_noise(Memory((tomogram - tomogram.mean()) / unit))
+    noise = (tomogram - torch.from_numpy(volumes["clean"])) / unit
+    ratio = shells(model.power, model.window) / shells(power_of(noise, model.window), model.window)
+    high = slice(round(0.35 * model.window[0]), round(0.45 * model.window[0]))
+    assert (ratio[high] > 0.9).all() and (ratio[high] < 1.1).all()
 
 
 TOO_HIGH = pytest.mark.xfail(

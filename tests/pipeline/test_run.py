@@ -106,7 +106,7 @@ def test_the_doubtful_come_first(tmp_path):
     results = {}
     for name, value, worse in (("a", 0.9, False), ("b", 0.5, False), ("c", 0.7, True)):
         results[name + ".mrc"] = path = str(tmp_path / f"{name}_denoised.mrc")
-        found = {column: {"estimate": value} for column, _ in overview.SHOWN}
+        found = {column: {"estimate": value} for column, _ in overview.PAGE_COLUMNS}
         with open(files.companion(path, files.VERDICT), "w") as stream:
             json.dump(dict(found, worse=worse), stream)
     results["<d>.mrc"] = str(tmp_path / "d_denoised.mrc")

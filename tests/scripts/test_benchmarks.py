@@ -312,6 +312,20 @@ def test_the_noise_is_known_better_where_signal_is_reported_from_it(script, caps
 
 
 @pytest.mark.slow
+def test_streaks_show_in_what_half_maps_differ_by(printed):
+    """Those of tilts, the more the thicker the specimen is; those of frames have noise alone."""
+    rows = printed("ablation", "half-maps", "--cases", "cell", "--shape", 48, 96, 96)
+    assert rows[0][:2] == ["cell, 6", "frames"]
+    ratios = {(row[0].replace(", 6", ""), row[1]): float(row[2]) for row in rows}
+    assert all(ratio < 1.03 for (_, kind), ratio in ratios.items() if kind == "frames")
+    for specimen in ("cell", "crowded"):
+        thick = f"{specimen}, 2.5 times as thick"
+        assert ratios[thick, "tilts"] > 1.1 * ratios[thick, "frames"]
+        assert ratios[specimen, "tilts"] < 1.03
+    assert ratios["crowded, 2.5 times as thick", "tilts"] > 1.03
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_every_variant_of_the_ablation_runs(part, script, printed, monkeypatch):
     ablation = script("ablation")
