@@ -58,7 +58,7 @@ def read_table(path: str) -> Dict[str, Dict[str, float]]:
 
     Raises UserError for what is no such file, and for values that the options would not take.
     """
-    rows = star.ctfs(path) if path.lower().endswith(star.SUFFIX) else _rows(path)
+    rows = star.ctfs(path) if path.lower().endswith(star.STAR_SUFFIX) else _rows(path)
     for name, values in rows.items():
         try:
             dataclasses.replace(DeconvolveConfig(), **values)

@@ -63,14 +63,14 @@ def _named_by(word):
         return _in_folder(word)
     if word.lower().endswith(LIST):
         return _in_list(word)
-    if word.lower().endswith(star.SUFFIX):
+    if word.lower().endswith(star.STAR_SUFFIX):
         return star.tomograms(word)
     if os.path.lexists(word) or not glob.has_magic(word):
         return [word]
     paths = [
         path
         for path in sorted(glob.glob(word, recursive=True))
-        if not path.endswith((LIST, star.SUFFIX))
+        if not path.endswith((LIST, star.STAR_SUFFIX))
     ]
     if not paths and not {"*", "?"} & set(word):
         return [word]  # brackets may stand in a name
@@ -249,7 +249,7 @@ def found_for(words: Sequence[str], halves_given: Sequence[str]) -> Found:
     UserError
         Where a word names nothing, and for half-maps that can't be found for certain.
     """
-    stars = [word for word in words if word.lower().endswith(star.SUFFIX)]
+    stars = [word for word in words if word.lower().endswith(star.STAR_SUFFIX)]
     if tuple(halves_given) != AUTOMATIC:
         return Found(tomograms(words), list(halves_given), [], stars)
     if not words:

@@ -10,7 +10,7 @@ from f2fd_core.config import UserError
 from f2fd_core.runtime import lock
 from f2fd_core.runtime.files import replaced
 
-SUFFIX = ".star"
+STAR_SUFFIX = ".star"
 # RELION 5 (the pipeline's labels): what was reconstructed of all tilts and of either half, and
 # what the denoising job of RELION adds.
 TOMOGRAM_COLUMN = "rlnTomoReconstructedTomogram"
