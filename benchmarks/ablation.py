@@ -241,6 +241,7 @@ NOISE_CASES = (
     "sirt",
     "insertion",
     "odd-tilts",
+    "dose-weighted",
     "binned",
     "lowpass",
     "spheres@0.3",

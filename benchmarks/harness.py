@@ -115,14 +115,14 @@ def by_version(code, tomograms, folder):
     return [os.path.join(folder, f"{name}_denoised.mrc") for name in names], seconds
 
 
-def denoised(training, predictions=0, noisy=False, flips=None, number=0):
-    """A training's tomogram ``number``, denoised with its model as it is, as a float32 tensor: by
+def denoised(training, predictions=0, noisy=False, flips=None):
+    """A training's first tomogram, denoised with its model as it is, as a float32 tensor: by
     default as ``f2fd denoise`` does it; else by so many predictions, ``noisy`` ones or not, of what
     is flipped along these axes."""
     config = training.config
     flips = flips or tta_flips(config)
     predictions = predictions or len(flips)
-    perturbation = training.perturbations[number]
+    perturbation = training.perturbations[0]
     if not noisy:
         perturbation = perturbation.for_prediction(predictions)
     predictor = Predictor(

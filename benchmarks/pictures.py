@@ -12,7 +12,7 @@
     python benchmarks/pictures.py wedge docs/data/wedge.txt --document docs/wedge.md
 
 The files hold the rows of 'quality.py methods' and 'trust.py estimates', and what 'performance.py
-memory', 'performance.py rate', 'quality.py unusual' and 'rotations.py wedge' printed. A document
+memory', 'performance.py rate', 'quality.py unusual' and 'wedge.py' printed. A document
 has a place for the tables between two marks with the name of the first word.
 """
 

@@ -2,7 +2,7 @@
 
 A small network learns to segment membranes in simulated cells of other seeds than the test's. It
 then segments every volume in the folders of 'f2fd benchmark' (and of
-benchmarks/rotations.py wedge): the noisy tomogram, what each method made of it, and the noise-free
+benchmarks/wedge.py): the noisy tomogram, what each method made of it, and the noise-free
 one. Of what several folders hold the last
 one's counts. The network learns from noisy and noise-free volumes alike, so that it knows exactly
 the noise of the test, or, with --foreign-noise, from noise-free ones with white noise of random

@@ -91,6 +91,18 @@ class SimulateConfig(Config):
         INPUT,
         choices=("noise", "tilts"),
     )
+    dose: float = param(
+        0.0,
+        "Dose",
+        "Dose of each tilt. The series begins with the untilted one and goes to both sides in "
+        "turn; signal is lost to radiation damage, and each tilt is weighted by what is left of it "
+        "at each frequency (dose weighting). 0: neither.",
+        INPUT,
+        unit="e/Å²",
+        ge=0,
+        le=100,
+        zero="off",
+    )
     defocus: float = param(
         3.0, "Defocus", "Defocus of the microscope (300 kV, Cs 2.7 mm).", INPUT, **filtering.DEFOCUS
     )

@@ -50,6 +50,7 @@ BENCHMARK_CASES = (
     "sirt",
     "insertion",
     "odd-tilts",
+    "dose-weighted",
     "uneven",
     "lowpass",
     "binned",
@@ -122,6 +123,7 @@ class BenchmarkConfig(Config):
         "sirt: SIRT-like reconstruction.\n"
         "insertion: direct Fourier insertion.\n"
         "odd-tilts: tilts from -50 to 65 degrees.\n"
+        "dose-weighted: tilts of 3 e/Å², weighted by dose.\n"
         "uneven: noise that changes with depth and towards the borders.\n"
         "lowpass, binned: without the highest frequencies.\n"
         "int8: rounded to 256 values.\n"

@@ -13,7 +13,7 @@ import torch
 
 from f2fd_core.data.orientation import USUAL, back
 from f2fd_core.fourier import TINY, grid_of, rotated_power, turned_power
-from f2fd_core.noise.form import fit_backprojection_form, tilt_axis_angle
+from f2fd_core.noise.form import fit_form, tilt_axis_angle
 from f2fd_core.noise.orientation import axes_of
 
 # Less than this share of what is usual is no power.
@@ -135,19 +135,20 @@ def _far_share(grid):
     return share
 
 
-def noise_fraction_by_shell(power, noise, B, size):
+def noise_fraction_by_shell(power, noise, form, size):
     """Share of noise in the power far from the tilt axis, by shell, 0 to 1.
 
     Near the axis the noise is known: what is above it is signal. At the distance q from the axis
     there are 1 / q slices of projections to a coefficient; noise adds in power, and signal in
-    amplitude, so that it is B U(|k|) / q beside noise of B A: what it is near the axis gives what
-    it is elsewhere. In shells without coefficients near the axis nothing is known: 0.
+    amplitude, so that it is B W² U(|k|) / q beside noise of B W A (dose has taken from it what the
+    weights take from noise, and the weights as much again): what it is near the axis gives what it
+    is elsewhere. In shells without coefficients near the axis nothing is known: 0.
     """
-    grid = grid_of(size)
+    grid, B = grid_of(size), form.B
     mean = (B * (grid.radius < 0.5)).sum() / (grid.radius < 0.5).sum()
     seen = NO_POWER * mean < B
     near, far = seen & (grid.along_axis > NEAR_AXIS), seen & (grid.along_axis < FAR_FROM_AXIS)
-    signal = B / grid.from_axis.clamp(min=0.5 / min(size))
+    signal = B * form.weights**2 / grid.from_axis.clamp(min=0.5 / min(size))
     strength = grid.ratio((power - noise) * near, signal * near).clamp(min=0)
     share = 1 - strength * grid.ratio(signal * far, power * far)
     return torch.where(grid.sums(near.float()) > 0, share.clamp(0, 1), torch.zeros_like(share))
@@ -239,13 +240,14 @@ def _as_it_lies(power, total, size, settings, nyquist):
     """The same where the depth is along Z and the tilt axis along Y."""
     grid, lowest = grid_of(size), settings.lowest_frequency
     end = band_end(power, size, lowest, nyquist)
-    B, fits = fit_backprojection_form(power, size, end)
+    form = fit_form(power, size, end)
+    fits, weighted = form.fits, form.B * form.weights
     slopes = SLOPES if settings.falling else np.zeros(1)
-    expected = fit_level(power, B, size, end, slopes) * B
+    expected = fit_level(power, weighted, size, end, slopes) * weighted
     far = (grid.along_axis < FAR_FROM_AXIS).float()
     share = torch.ones_like(grid.frequencies, dtype=torch.double)
     if settings.by_angle:
-        share = noise_fraction_by_shell(power, expected, B, size)
+        share = noise_fraction_by_shell(power, expected, form, size)
     share = share * fits  # without the form, noise is taken for none, and may be everything
     doubt = DOUBT * (1 - share) ** 2 if fits else torch.ones_like(share)
     # What is expected, moved as little as brings its share to one that may be true, but no more.
@@ -257,7 +259,7 @@ def _as_it_lies(power, total, size, settings, nyquist):
     # Where a filter has left an edge, windows are so few that what they have of signal counts, too.
     noise = limited_to_power(noise, power, size) if end == nyquist else torch.minimum(noise, power)
     if settings.near_axis:
-        noise = noise * noise_fraction_near_axis(B, size)
+        noise = noise * noise_fraction_near_axis(form.B, size)
     unfaded = noise
     fading = (grid.radius / lowest).clamp(max=1) if lowest else torch.ones_like(noise)
     noise = noise * fading ** (settings.fading * (1 - _local_share(noise, total, size)))

@@ -11,9 +11,14 @@ import torch
 from torch.nn import functional
 
 from f2fd_core.filters.ctf import contrast_transfer
+from f2fd_core.fourier import TINY
 from f2fd_core.runtime.randomness import derived_seed
 from f2fd_core.simulation.reconstruction import reconstruct
 from f2fd_core.simulation.specimen import build_specimen
+
+# The dose (e/Å²) after which a signal of so many cycles per Å is down to its e-th part in power, a
+# k^b + c, at 300 kV (Grant & Grigorieff, eLife 4 (2015) e06980).
+CRITICAL_DOSE = 0.24499, -1.6649, 2.8141
 
 FILES = ("tomogram", "odd", "even", "clean", "density", "membrane")
 
@@ -47,6 +52,21 @@ def phase_flipped_transfer(shape, voxel_size, defocus):
     y, x = torch.fft.fftfreq(shape[0]), torch.fft.rfftfreq(shape[1])
     frequency = torch.sqrt(y[:, None] ** 2 + x[None, :] ** 2) / voxel_size
     return -contrast_transfer(frequency, defocus).abs()
+
+
+def dose_filter(config, shape):
+    """What radiation has left of the amplitudes of each tilt, on the rfft grid of projections.
+
+    (tilts, Y, X), in half of the tilt's own dose and all of those before it, from the untilted one
+    outwards. 1 without a dose.
+    """
+    y, x = torch.fft.fftfreq(shape[0]), torch.fft.rfftfreq(shape[1])
+    frequency = torch.sqrt(y[:, None] ** 2 + x[None, :] ** 2) / config.voxel_size
+    factor, exponent, least = CRITICAL_DOSE
+    critical = factor * frequency.clamp(min=TINY) ** exponent + least
+    angles = torch.tensor(_angles(config), dtype=torch.float64)
+    turn = angles.abs().argsort(stable=True).argsort()
+    return torch.exp(-config.dose * (turn + 0.5)[:, None, None] / (2 * critical)).float()
 
 
 def filtered(images, transfer):
@@ -93,8 +113,12 @@ def _angles(config):
 
 
 def _noise_free_series(config, specimen):
-    """Projections (tilts, Y, X) of a specimen as the microscope would show them without noise."""
+    """Projections (tilts, Y, X) of a specimen as the microscope would show them without noise,
+    weighted by dose."""
     transfer = phase_flipped_transfer(specimen.shape[1:], config.voxel_size, config.defocus)
+    if config.dose:
+        # Once by the radiation, and once by the weights.
+        transfer = transfer * dose_filter(config, specimen.shape[1:]) ** 2
     return filtered(project(torch.from_numpy(specimen.density), _angles(config)), transfer)
 
 
@@ -128,7 +152,10 @@ def simulate_volumes(config, specimen=None):
     sigmas = torch.tensor([sigma / math.sqrt(math.cos(angle)) for angle in angles])
     generator = torch.Generator().manual_seed(derived_seed(config.seed))
     noise = torch.randn((2,) + clean.shape, generator=generator)
-    noise = filtered(noise, noise_transfer(clean.shape[1:]))
+    transfer = noise_transfer(clean.shape[1:])
+    if config.dose:
+        transfer = transfer * dose_filter(config, clean.shape[1:])
+    noise = filtered(noise, transfer)
     noise = noise * (math.sqrt(2) * sigmas[:, None, None])
     if config.half_maps == "tilts":
         series = clean + noise[0] / math.sqrt(2)

@@ -13,7 +13,7 @@ SETTLING_STEPS = 60
 # So many times the rate suits weights that have learned before, whose knowledge could be lost.
 LEARNED_RATE = 2 / 3
 # Epochs after which it is half of that: more epochs overfit a small tomogram
-# (docs/history/choices.md has what was measured).
+# (docs/history.md has what was measured).
 HALVING_EPOCHS = 10
 # The published schedule: after so many epochs without a lower loss, the rate is multiplied by this,
 # until it is so low.

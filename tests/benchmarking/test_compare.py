@@ -48,7 +48,7 @@ def test_uneven_noise_changes_with_depth_and_the_specimen_does_not(case):
     np.testing.assert_allclose(uneven["tomogram"], (uneven["odd"] + uneven["even"]) / 2, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["sirt", "insertion", "odd-tilts"])
+@pytest.mark.parametrize("name", ["sirt", "insertion", "odd-tilts", "dose-weighted"])
 def test_a_cell_tilted_or_reconstructed_otherwise_is_the_same_specimen(case, name):
     (_, usual), (_, other) = case("cell"), case(name)
     np.testing.assert_array_equal(usual["density"], other["density"])

@@ -176,6 +176,24 @@ def test_signal_near_the_tilt_axis_up_to_nyquist_is_not_noise(size):
     assert found.power[near].mean() < 0.75 * power[near].mean()
 
 
+@pytest.mark.parametrize("lost", [(1.5, 0.0), (3.0, 0.0), (6.0, 0.0), (0.0, 3.0), (2.0, -1.0)])
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+def test_what_dose_weighting_leaves_of_the_noise_is_found(lost, strength):
+    """Tilts begin in the middle or at one side, or one side comes later: the noise of early and of
+    late tilts is known. Without the weights, that of late ones would be taken for a fraction."""
+    size = (40, 40, 40)
+    weights = form.dose_weights(lost, size, 0.5)
+    noise, signal = back_projected(size, lambda k: strength * torch.exp(-k / 0.06))
+    power = noise * weights + signal * weights**2
+    found, _ = spectrum.noise_and_signal(power, power, size, NoiseSettings())
+    grid = fourier.grid_of(size)
+    seen = (grid.radius > 0.1) & (grid.radius < 0.48) & (noise > 0) & (grid.from_axis > 0.1)
+    for late in (weights > 0.7, weights < 0.5):
+        some = seen & late
+        ratio = grid.ratio(found.power * some, noise * weights * some)[grid.sums(some) > 0]
+        assert (ratio < 1.15).all() and (ratio > 0.6).all()
+
+
 def test_power_of_another_form_is_not_continued_to_low_frequencies():
     """The tilt axis is along X: what is learned along Y says nothing, and little is taken."""
     size = (40, 40, 40)
@@ -186,7 +204,7 @@ def test_power_of_another_form_is_not_continued_to_low_frequencies():
         z.abs()[:, None, None] < np.sqrt(3) * y.abs()[None, :, None] + 0.01
     )
     found, _ = spectrum.noise_and_signal(power, power, size, NoiseSettings())
-    assert not form.fit_backprojection_form(power, size, 0.5)[1]
+    assert not form.fit_form(power, size, 0.5).fits
     ratio = (shells(found.power, size) / shells(power, size))[:20]
     truth = shells(noise * (power > 0), size)[:20] / shells(power, size)[:20]
     assert (ratio[1:] < 1.3 * truth[1:] + 0.02).all()
@@ -270,6 +288,8 @@ def test_noise_of_simulated_tomograms_errs_on_the_low_side(case, tmp_path):
         "lowpass": dict(below=0.2, least=0.65),
         # Inserted noise near the tilt axis, and what of it is in the wedge, counts for signal.
         "insertion": dict(least=0.7),
+        # How much the latest tilts have lost is read off what little of them is left near Nyquist.
+        "dose-weighted": dict(least=0.7),
     }
     truth = power_of(noise / volume.std, model.window)
     assert_cautious(model, truth, **bounds.get(case, {}))

@@ -613,25 +613,9 @@ def test_versions_are_compared_by_their_results(script, printed, monkeypatch):
 
 
 @pytest.mark.slow
-def test_rotations_teach_something_else_than_further_steps(printed):
-    names = ["default continued", "not turned", "any turns, alone"]
-    given = ["--shape", *SHAPE, "--cases", "cell", "--seeds", 3, "--steps", 6]
-    rows = printed("rotations", "denoising", *given, "--variants", *names)
-    assert [row[1] for row in rows[:4]] == ["default", *names]
-    assert 0 < float(rows[0][2]) < 1
-    assert len({tuple(row[2:]) for row in rows[1:4]}) == 3
-    # Of one case the mean and the lowest change are that change.
-    for row, mean, lowest in zip(rows[1:4], rows[4::2], rows[5::2]):
-        assert (mean[0], lowest[0]) == ("mean", "lowest")
-        assert row[2:] == lowest[2:]
-        assert list(map(float, mean[2:])) == pytest.approx(list(map(float, row[2:])), abs=6e-4)
-
-
-@pytest.mark.slow
 def test_nothing_but_the_wedge_is_filled(printed):
     rows = printed(
-        *("rotations", "wedge", "--shape", *SHAPE, "--cases", "cell@0.3", "empty", "--seeds", 3),
-        *("--steps", 2),
+        *("wedge", "--shape", *SHAPE, "--cases", "cell@0.3", "empty", "--seeds", 3), *("--steps", 2)
     )
     denoised, nothing, filled = rows[:3]
     power, contrast, beyond = 7, 9, 10
@@ -644,12 +628,8 @@ def test_nothing_but_the_wedge_is_filled(printed):
 
 
 @pytest.mark.slow
-def test_rotations_on_real_halves(script, printed, real_halves, monkeypatch):
-    monkeypatch.setattr(script("rotations"), "TURNS", 3)
-    given = [real_halves, "--steps", 1]
-    rows = printed("rotations", "lamella", *given, "--variants", "any turns")
-    assert [row[0] for row in rows] == ["even as it is", "default, seed 0", "any turns, seed 0"]
-    rows = printed("rotations", "tilts", *given)
+def test_tilts_of_a_real_cell_that_are_taken_away(printed, real_halves):
+    rows = printed("wedge", "tilts", real_halves, "--steps", 1)
     assert [row[0] for row in rows] == [
         "even, all tilts",
         "denoised, seed 0",
@@ -663,40 +643,28 @@ def test_rotations_on_real_halves(script, printed, real_halves, monkeypatch):
 def test_the_cone_of_the_wedge(script):
     """A third of Fourier space for tilts up to 60 degrees; what is taken away from it, and only
     that, is missing in the scores."""
-    rotations = script("rotations")
+    wedge = script("wedge")
     random = torch.Generator().manual_seed(1)
     volume = torch.randn((48, 48, 48), generator=random)
-    cone = ~rotations.measured(volume.shape, 60)
-    share = float(rotations.without_wedge(volume, 60).var() / volume.var())
+    cone = ~wedge.measured(volume.shape, 60)
+    share = float(wedge.without_wedge(volume, 60).var() / volume.var())
     # The directions within 30 degrees of Z in the plane across the tilt axis, in a cubic band.
     assert share == pytest.approx(1 - math.tan(math.radians(30)) / 2, abs=0.03)
     noise = torch.randn(volume.shape, generator=random)
-    within = noise - rotations.without_wedge(noise, 60)
+    within = noise - wedge.without_wedge(noise, 60)
     for other, expected in ((volume, 1.0), (volume + within, 0.5**0.5)):
-        *shells, everything, power = rotations.in_cone(other, volume, cone, 10.0)
+        *shells, everything, power = wedge.in_cone(other, volume, cone, 10.0)
         assert everything == pytest.approx(expected, abs=0.03)
         assert shells[1:] == pytest.approx([expected] * 3, abs=0.2)
         assert power == pytest.approx(1 / expected**2, rel=0.1)
 
 
-def test_flat_membranes_and_turned_balls(script):
-    rotations = script("rotations")
+def test_membranes_parallel_to_the_slab_are_flat(script):
+    wedge = script("wedge")
     mask = np.zeros((32, 40, 40), bool)
     mask[10:14, :, :20] = True
     mask[:, :, 30:34] = True
-    flat = rotations.flat_membranes(mask)
+    flat = wedge.flat_membranes(mask)
     inner = (slice(None), slice(8, -8), slice(None))
     assert flat[inner][:, :, 4:16][mask[inner][:, :, 4:16]].mean() > 0.9
     assert not flat[:, :, 30:34].any()
-    z, y, x = np.meshgrid(*(np.arange(33) - 16.0,) * 3, indexing="ij")
-    ball = torch.from_numpy(np.exp(-(z**2 + y**2 + x**2) / 30))
-    turned = rotations.turned(ball, "any")
-    assert len(turned) == rotations.TURNS
-    inside = z**2 + y**2 + x**2 < 15**2  # beyond the faces the ball is mirrored
-    for copy in turned:
-        np.testing.assert_allclose(copy[inside], ball[inside], atol=2e-3)
-    long = torch.from_numpy(np.exp(-(z**2 / 4 + y**2 + x**2) / 30))
-    assert {
-        int(torch.stack([copy.std(axis).mean() for axis in range(3)]).argmin())
-        for copy in rotations.turned(long, "quarter")
-    } == {0, 1, 2}

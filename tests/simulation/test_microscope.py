@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -134,6 +135,25 @@ def test_a_crowded_cell_fills_a_third():
         assert built.membrane.any()
     assert 1 / 3 <= shares["crowded"] < 0.4
     assert shares["cell"] < 0.9 * shares["crowded"]
+
+
+def test_dose_takes_from_tilts_in_their_turn_and_from_fine_detail_first():
+    """At 300 kV, 10 Å, half of the signal's power is lost to 9.8 e/Å² (Grant & Grigorieff, 2015);
+    the noise of a tilt has what its weights leave of it."""
+    config = SimulateConfig(shape=(32, 64, 64), voxel_size=5.0, dose=2.0, tilt_range=(6.0,))
+    left = microscope.dose_filter(config, (64, 64))
+    assert config.tilts() == [-6, -3, 0, 3, 6]
+    doses = [-np.log(float(left[tilt, 0, 32])) for tilt in range(5)]  # at 1/10 Å
+    np.testing.assert_allclose(np.array(doses) / doses[2], [7, 3, 1, 5, 9], rtol=1e-4)
+    assert float(left[2, 0, 32]) ** (2 * 9.8) == pytest.approx(0.5, rel=0.02)
+    assert (left[:, 0].diff(dim=-1) < 0).all() and (left[:, 0, 0] == 1).all()
+    with_dose, without = (
+        microscope.simulate_volumes(dataclasses.replace(config, dose=dose, specimen="empty"))[
+            "tomogram"
+        ]
+        for dose in (2.0, 0.0)
+    )
+    assert with_dose.std() < without.std()
 
 
 def test_an_empty_specimen_is_nothing_but_noise():
