@@ -57,6 +57,7 @@ CASES = (
     "lowpass",
     "binned",
     "int8",
+    "dose-weighted",
     "spheres",
     HARDEST,
 )
@@ -72,6 +73,7 @@ DRAWN = {
     "tilt_range": ((45.0,), (51.0,), (57.0,), (-50.0, 65.0), (-40.0, 60.0)),
     "tilt_step": (1.0, 2.0, 3.0, 5.0),
     "defocus": (1.5, 2.5, 4.0, 6.0),
+    "dose": (0.0, 0.0, 2.0, 3.0),
 }
 # How they are reconstructed: {words: fields}.
 RECONSTRUCTIONS = {
@@ -119,7 +121,8 @@ class Checked:
         )
         settings = settings_of(CheckConfig(device="cpu", threads=1), folder)
         self._measure(loaded, trained, settings)
-        if half_maps and not Estimate(self.shells[Whole], self.results).by_half_maps:
+        self.by_half_maps = Estimate(self.shells[Whole], self.results).by_half_maps
+        if half_maps and not self.by_half_maps:
             self.volume = self.volume.alone()
             self._measure(loaded, trained, settings)
 
@@ -171,9 +174,11 @@ def rows_of(name, seed, case, folder):
     """Rows of a simulated Case."""
     models = models_of([case.tomogram], folder)
     checked = Checked(case.tomogram, models, folder)
-    truth = read(case.reference).numpy()
     with_halves = Checked(case.tomogram, {AUTOMATIC: models[AUTOMATIC]}, folder, case.halves)
     for source, words in ((checked, ""), (with_halves, ", half-maps")):
+        # Streaks that both half-maps have are signal to them.
+        judge = case.noise_free if source.by_half_maps else case.reference
+        truth = read(judge).numpy()
         for model in source.models:
             yield dict(
                 case=name,
@@ -225,11 +230,12 @@ def run_estimates(argv=None):
 
     Of each simulated tomogram four models are checked: the pretrained weights
     as they are, and what they learn in 25 and in 200 steps and until the training ends by itself;
-    the latter with half-maps, too. Prints the correlation with the noise-free reconstruction, the
-    estimate and its interval, and the mean difference by Fourier shell up to where the true
-    correlation falls below 0.3; then how far all estimates are off, how many intervals hold the
-    truth, and of how many pairs of models of one tomogram, whose true correlations differ, the
-    better is known.
+    the latter with half-maps, too. Prints the correlation with the noise-free reconstruction (from
+    dense tilts, where a thick specimen leaves streaks between them; with half-maps, to which these
+    are signal, from the tomogram's own), the estimate and its interval, and the mean difference by
+    Fourier shell up to where the true correlation falls below 0.3; then how far all estimates are
+    off, how many intervals hold the truth, and of how many pairs of models of one tomogram, whose
+    true correlations differ, the better is known.
 
     FOLDER holds box0_even.mrc ... box4_odd.mrc: models that learn from the even halves are checked
     on these, and the odd ones judge, by the correlation in the middle of all boxes together over
@@ -382,21 +388,22 @@ def drawn(seed, shape):
         **RECONSTRUCTIONS[reconstruction],
     )
     words = f"{config.specimen}, {config.voxel_size:g} Å, {reconstruction}, SNR {snr:.2f}"
+    words += f", {config.dose:g} e/Å² a tilt" if config.dose else ""
     return config, words + (f", {depth:g} times as thick" if depth else "")
 
 
 def run_drawn(argv=None):
     """Tomograms of which everything is drawn at random: the default, and what it says of itself.
 
-        trust.py drawn [--seeds 100 101 ...] [--shape 64 128 128]
+        trust.py drawn [--seeds 200 201 ...] [--shape 64 128 128]
 
-    Specimen, voxel size, tilts, defocus, thickness, reconstruction and noise. Prints the
+    Specimen, voxel size, tilts, defocus, dose, thickness, reconstruction and noise. Prints the
     correlation with the noise-free reconstruction from tilts half a degree apart of the tomogram,
     the best Gaussian filter, the pretrained weights and the result of a training on it, and what
     the short check after the training estimates of the result; then how often the result is worse
     than the others, and how far the estimates are off.
     """
-    parser = harness.parser(run_drawn, seeds=range(100, 120), shape=SHAPE)
+    parser = harness.parser(run_drawn, seeds=range(200, 220), shape=SHAPE)
     options = parser.parse_args(argv)
     harness.heading("seed", "", "input", "Gaussian", "pretrained", "default", "estimated")
     rows = []
@@ -404,7 +411,12 @@ def run_drawn(argv=None):
         config, words = drawn(seed, tuple(options.shape))
         specimen = specimen_of(config)
         noisy = simulate_volumes(config, specimen)["tomogram"]
-        clean = noise_free_volume(dataclasses.replace(config, tilt_step=DENSE), specimen)
+        clean = noise_free_volume(
+            dataclasses.replace(
+                config, tilt_step=DENSE, dose=config.dose * DENSE / config.tilt_step
+            ),
+            specimen,
+        )
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "tomogram.mrc")
             mrc.write_volume(path, noisy, config.voxel_size)

@@ -44,7 +44,11 @@ REAL_SNR = 0.07
 
 
 class Case(NamedTuple):
-    """One tomogram to denoise: paths of MRC files, None or () where there is none."""
+    """One tomogram to denoise: paths of MRC files, None or () where there is none.
+
+    ``noise_free`` is the tomogram without its noise, ``reference`` without the streaks of its tilts,
+    too.
+    """
 
     name: str
     snr: Optional[float]
@@ -54,6 +58,7 @@ class Case(NamedTuple):
     reference: Optional[str] = None
     membrane: Optional[str] = None
     density: Optional[str] = None
+    noise_free: Optional[str] = None
 
 
 def voxels(path):
@@ -188,6 +193,7 @@ def simulated_case(name, config, snr, seed, folder):
         # Where slices don't overlap, much of a noise-free reconstruction is the streaks of what
         # lies above and below: it can't show what is right.
         dense = dataclasses.replace(simulation, tilt_step=DENSE_STEP)
+        volumes["noise_free"] = volumes["clean"]
         volumes["clean"] = noise_free_volume(dense, specimen)
     if name == "real-noise":
         _put_into_real_noise(volumes, snr, seed)
@@ -195,9 +201,9 @@ def simulated_case(name, config, snr, seed, folder):
         CHANGES[name](volumes)
     voxel_size = simulation.voxel_size * simulation.shape[0] / volumes["clean"].shape[0]
     paths = {}
-    for key in ("tomogram", "odd", "even", "clean", "membrane", "density"):
+    for key, volume in volumes.items():
         paths[key] = os.path.join(folder, key + ".mrc")
-        mrc.write_volume(paths[key], volumes[key], voxel_size)
+        mrc.write_volume(paths[key], volume, voxel_size)
     # Without noise both halves are the same volume, which is no pair of half-maps.
     halves = () if name == "noisefree" else (paths["odd"], paths["even"])
     return Case(
@@ -209,4 +215,5 @@ def simulated_case(name, config, snr, seed, folder):
         paths["clean"] if volumes["clean"].std() > 0 else None,
         paths["membrane"] if volumes["membrane"].any() else None,
         paths["density"],
+        paths.get("noise_free", paths["clean"]),
     )

@@ -8,11 +8,12 @@ the signal is known, A = <f(X) X> - C, and that of the signal, <X²> - N. That i
 that has not learned from this very noise: what one has learned of it by training for long on this
 tomogram is not in its response, and passes for signal.
 
-With half-maps N is known, up to chance, and so is the power of the signal in all. Without, the
-estimate that a training begins with is off by a tenth, and a tenth of the noise may be more than
-all the signal. But a network that does its best leaves <|X - f(X)|²> = N - C, and C = t N, t being
-its response: which gives N once more. What it does not explain of the signal, then, is C. So the
-best of several networks gives N for all.
+With half-maps N is known, up to chance, and so is the power of the signal. Without, the estimate
+that a training begins with is off by a tenth, and a tenth of the noise may be more than all the
+signal. But a network that does its best leaves <|X - f(X)|²> = N - C, and C = t N, t being its
+response: which gives N once more. What it does not explain of the signal, then, is C. So the best
+of several networks gives N for all. With half-maps that is what is expected of the signal, too, in
+shells in which what is measured is mostly chance.
 """
 
 import numpy as np
@@ -42,8 +43,8 @@ class Estimate:
     """
 
     def __init__(self, shells, results, factor=1.0, off=0.0):
-        """``factor``: how many times more than C is unexplained; ``off``: by what share the noise
-        of half-maps is off; these show how much is unexplained."""
+        """``factor``: how many times more than C is unexplained; ``off``: by how many standard
+        deviations the signal that half-maps show is."""
         self.shells, self.results = shells, results
         total, known = shells[TOMOGRAM, TOMOGRAM], shells.known_noise()
         self.responses = {name: shells.response(name) for name in results}
@@ -62,10 +63,18 @@ class Estimate:
         explained = np.maximum(self.covariance[self.best], 0) ** 2
         explained /= np.maximum(self.powers[self.best], TINY)
         rest = np.maximum(self.responses[self.best], 0) * self.noise
-        if self.by_half_maps:
-            unexplained = (total - known * (1 + off) - explained).sum() / max(rest.sum(), TINY)
-            factor = max(unexplained, UNEXPLAINED[0])  # less would be chance
         self.signal = explained + factor * rest
+        if self.by_half_maps:
+            self.signal = self._measured(explained, off)
+
+    def _measured(self, explained, off):
+        """The signal by half-maps: the mean of what is measured and what is expected, by their
+        variances; that may be off by as much as it is."""
+        expected, chance = self.signal, self.shells.chance()
+        trust = expected**2 / np.maximum(expected**2 + chance, TINY)
+        signal = expected + trust * (self.shells[TOMOGRAM, TOMOGRAM] - self.noise - expected)
+        whole = max(signal.sum() + off * np.sqrt((trust * chance).sum()), explained.sum())
+        return signal * whole / signal.sum()
 
     def _stein(self, name):
         """Stein's estimate of the error of a result, but for the noise's own power, with the noise

@@ -17,6 +17,8 @@ from f2fd_core.runtime.randomness import Randomness, Stream
 # The probes' part of the noise: small, as a response is a derivative; with 0.3 it is up to 7 % too
 # large.
 PROBE_PART = 0.1
+# Standard deviations to the ends of an interval by half-maps.
+OFF = 2.0
 # The results: the model's, the pretrained weights', and those of a short training of one's own.
 DENOISED = "denoised"
 START = "start"
@@ -141,10 +143,7 @@ def correlations(shells, results):
     """{result: {"estimate", "low", "high"}} of the correlation with the truth."""
     likely = Estimate(shells, results)
     if likely.by_half_maps:
-        # Two standard deviations of the difference of two sums of as many squares.
-        noise = likely.noise
-        off = 4 * np.sqrt((noise**2 / (shells.count * shells.parts)).sum()) / noise.sum()
-        ends = [Estimate(shells, results, off=sign * off) for sign in (-1, 1)]
+        ends = [Estimate(shells, results, off=off) for off in (-OFF, OFF)]
     else:
         ends = [Estimate(shells, results, factor) for factor in UNEXPLAINED]
 

@@ -10,6 +10,9 @@ from f2fd_core.noise import periodogram
 
 # Side (voxels) of the windows that are transformed.
 WINDOW = 64
+# The mean of a Hann taper's fourth power over the square of that of its second: the variance of the
+# mean power of tapered noise over that of as much noise without a taper, along each axis.
+HANN_SPREAD = 35 / 18
 # What is added by other modules: the tomogram, half the difference of its half-maps, and a little
 # noise.
 TOMOGRAM = "tomogram"
@@ -22,17 +25,21 @@ class Shells:
 
     ``shells[name]`` is what :meth:`add` has added under this name, an array by shell. Attributes:
     ``size`` of the arrays that are transformed (Z, Y, X), ``frequencies`` of the shells in cycles
-    per voxel, the ``count`` of coefficients in each, and how many ``parts`` there were.
+    per voxel, and the ``count`` of coefficients in each.
     """
+
+    # So many neighbouring coefficients are one by chance.
+    alike = 1.0
 
     def __init__(self, size, highest):
         """``highest``: the frequency (cycles per voxel) from which on nothing is measured."""
-        self.size, self.parts = tuple(size), 0
+        self.size = tuple(size)
         self.grid = fourier.grid_of(self.size)
         self._kept = self.grid.frequencies < highest
         self.frequencies = self.grid.frequencies[self._kept].numpy()
         self.count = self._by_shell(torch.ones_like(self.grid.radius))
         self._sums = {}
+        self._chance = 0.0
 
     def _spectra(self, arrays):
         """Yields ({name: spectra (windows, z, y, x)}, weight of each window) of a part."""
@@ -48,7 +55,11 @@ class Shells:
             for one, other in pairs:
                 cross = (spectra[one] * spectra[other].conj()).real.sum(0) * share
                 self._sums[one, other] = self._sums.get((one, other), 0) + self._by_shell(cross)
-        self.parts += 1
+            if DIFFERENCE in spectra:
+                # The power of a coefficient of noise has the mean P and the variance P², and the
+                # mean of its square is 2 P²; each is here twice, and in two sums.
+                squares = spectra[DIFFERENCE].abs().pow(4).sum(0) * share**2
+                self._chance = self._chance + 2 * self.alike * self._by_shell(squares)
 
     def __getitem__(self, pair):
         return self._sums[pair]
@@ -60,6 +71,10 @@ class Shells:
     def known_noise(self):
         """The power of the noise by shell if there are half-maps, else None."""
         return self._sums.get((DIFFERENCE, DIFFERENCE))
+
+    def chance(self):
+        """By shell, the variance of the power of a tomogram's noise less that of the half-maps'."""
+        return self._chance
 
 
 class Whole(Shells):
@@ -81,6 +96,8 @@ class Whole(Shells):
 
 class Windowed(Shells):
     """Means over tapered windows, up to Nyquist (Welch's method): curves that no face disturbs."""
+
+    alike = HANN_SPREAD**3
 
     def __init__(self, shape, nyquist=0.5):
         """``shape`` (Z, Y, X) of a part; all parts have the same."""

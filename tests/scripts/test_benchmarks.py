@@ -195,7 +195,7 @@ def test_estimates_beside_the_truth(script, printed, quick, monkeypatch, tmp_pat
 @pytest.mark.slow
 def test_tomograms_drawn_at_random(script, quick, capsys):
     """The scores are against tilts that are dense; what is counted below is what the rows have."""
-    trust, shape, seeds = script("trust"), (32, 32, 32), (100, 101)
+    trust, shape, seeds = script("trust"), (32, 32, 32), (200, 201)
     trust.main(["drawn", "--shape", *map(str, shape), "--seeds", *map(str, seeds)])
     text = capsys.readouterr().out
     rows = table(text)
@@ -206,7 +206,12 @@ def test_tomograms_drawn_at_random(script, quick, capsys):
             simulate_volumes(one)[name]
             for one, name in (
                 (config, "tomogram"),
-                (dataclasses.replace(config, tilt_step=0.5), "clean"),
+                (
+                    dataclasses.replace(
+                        config, tilt_step=0.5, dose=config.dose * 0.5 / config.tilt_step
+                    ),
+                    "clean",
+                ),
             )
         )
         assert float(row[2]) == pytest.approx(
