@@ -46,8 +46,8 @@ REAL_SNR = 0.07
 class Case(NamedTuple):
     """One tomogram to denoise: paths of MRC files, None or () where there is none.
 
-    ``noise_free`` is the tomogram without its noise, ``reference`` without the streaks of its tilts,
-    too.
+    ``noise_free`` is the tomogram without its noise, ``reference`` also without the streaks of its
+    tilts.
     """
 
     name: str
