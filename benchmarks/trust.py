@@ -395,7 +395,7 @@ def drawn(seed, shape):
 def run_drawn(argv=None):
     """Tomograms of which everything is drawn at random: the default, and what it says of itself.
 
-        trust.py drawn [--seeds 200 201 ...] [--shape 64 128 128]
+        trust.py drawn [--seeds 220 221 ...] [--shape 64 128 128]
 
     Specimen, voxel size, tilts, defocus, dose, thickness, reconstruction and noise. Prints the
     correlation with the noise-free reconstruction from tilts half a degree apart of the tomogram,
@@ -403,7 +403,7 @@ def run_drawn(argv=None):
     the short check after the training estimates of the result; then how often the result is worse
     than the others, and how far the estimates are off.
     """
-    parser = harness.parser(run_drawn, seeds=range(200, 220), shape=SHAPE)
+    parser = harness.parser(run_drawn, seeds=range(220, 240), shape=SHAPE)
     options = parser.parse_args(argv)
     harness.heading("seed", "", "input", "Gaussian", "pretrained", "default", "estimated")
     rows = []
@@ -426,19 +426,18 @@ def run_drawn(argv=None):
             ]
             trained = TrainConfig(tomograms=(path,), output=folder, device="cpu", threads=1)
             with harness.quietly():
-                ((_, found),) = judged(model, trained)
+                found = dict(judged(model, trained)).popitem()[1][DENOISED]
         filtered = [gaussian(noisy, sigma) for sigma in SIGMAS]
         values = [
             max(np.corrcoef(one.ravel(), clean.ravel())[0, 1] for one in some)
             for some in ([noisy], filtered, *([one] for one in results))
         ]
-        about = found[DENOISED]
-        rows.append((*values, *(about[key] for key in ("estimate", "low", "high"))))
+        rows.append((*values, *(found[key] for key in ("estimate", "low", "high"))))
         harness.show(
             seed,
             words,
             *(f"{value:.3f}" for value in values),
-            "{estimate:.2f} ({low:.2f} to {high:.2f})".format(**about),
+            "{estimate:.2f} ({low:.2f} to {high:.2f})".format(**found),
         )
     table = np.array(rows).T
     result, estimate, low, high = table[3:]

@@ -41,6 +41,10 @@ REPORT = "report.json"
 PAGE = "report.html"
 
 
+class _NoiseUnknown(Exception):
+    """There is hardly any noise that could be told from signal."""
+
+
 def check(config: CheckConfig) -> str:
     """Check how far the results of a model on tomograms are to be believed.
 
@@ -62,7 +66,8 @@ def check(config: CheckConfig) -> str:
     Raises
     ------
     UserError
-        For bad input, before anything is written.
+        For bad input, before anything is written; and, when the others are checked, for tomograms
+        with hardly any noise that could be told from signal.
 
     References
     ----------
@@ -85,6 +90,7 @@ def check(config: CheckConfig) -> str:
         warn_of_voxel_sizes(volumes, state["voxel_size"])
     files.make_folder(config.output)
     console.announce_devices([device], dtype, "checking")
+    unknown = []
     with reproducible():
         for volume, name in zip(volumes, config.names()):
             report = os.path.join(folders[name], REPORT)
@@ -94,11 +100,23 @@ def check(config: CheckConfig) -> str:
             files.make_folder(folders[name])
             with lock.held(report):
                 volume = as_trained(volume, trained, config, voxel_size)
-                numbers = _check_one(config, volume, models, trained, device, dtype, folders[name])
+                try:
+                    numbers = _check_one(
+                        config, volume, models, trained, device, dtype, folders[name]
+                    )
+                except _NoiseUnknown:
+                    unknown.append(name)
+                    continue
                 about = _about(config, state, volume)
                 _write_json(report, dict(numbers, about=about, made_of=made_of[name]))
             console.say(f"{name}: {numbers['verdict'][0]['sentence']}")
-    _write_all(folders, results)
+    if len(unknown) < len(config.names()):
+        _write_all(folders, results)
+    if unknown:
+        raise UserError(
+            f"{', '.join(unknown)}: hardly any noise could be told from signal, by which the error "
+            "is estimated; expected tomograms as they were reconstructed"
+        )
     return results[1]
 
 
@@ -234,6 +252,8 @@ def _examine_one(config, volume, models, trained, device, dtype, folder):
     settings = settings_of(config, folder)
     noise = noise_of(volume, trained, device)
     console.say(f"{volume.source.path}: {noise.describe()}")
+    if noise.hardly_any():
+        raise _NoiseUnknown
     fills = len(models) > 1
     tilt_range = tilt_range_of(volume, config.tilt_range) if fills else None
     count = settings.steps + count_of(volume, 3) + fills * wedge.predictions(volume)

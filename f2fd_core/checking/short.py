@@ -33,8 +33,8 @@ def judged(model, config, volumes=None):
 
     Yields (tomogram, as its training prepares it, {result: {"estimate", "low", "high"}}), as
     :func:`~f2fd_core.checking.examine.correlations` has it; nothing for a tomogram that is too
-    small, and for a model whose predictions are made from perturbed copies. ``volumes``: the
-    tomograms, standardised, if they are open.
+    small or has hardly any noise, and for a model whose predictions are made from perturbed copies.
+    ``volumes``: the tomograms, standardised, if they are open.
     """
     state = checkpoint.load(model)
     network, trained = checkpoint.restore(state, model)
@@ -48,11 +48,14 @@ def judged(model, config, volumes=None):
         volume = as_trained(volume, trained, config, state["voxel_size"] * config.rescale)
         if math.prod(volume.shape) < LEAST_VOXELS:
             continue
+        noise = noise_of(volume, trained, device)
+        if noise.hardly_any():
+            continue
         with reproducible(), in_contrast([network], volume, trained, device, dtype, silent=True):
-            yield volume, _correlations(volume, network, trained, settings, device, dtype)
+            yield volume, _correlations(volume, noise, network, trained, settings, device, dtype)
 
 
-def _correlations(volume, network, trained, settings, device, dtype):
+def _correlations(volume, noise, network, trained, settings, device, dtype):
     size = tuple(min(SIDE, length) for length in volume.shape)
     start = tuple((length - side) // 2 for length, side in zip(volume.shape, size))
     denoisers = {
@@ -61,12 +64,12 @@ def _correlations(volume, network, trained, settings, device, dtype):
             volume, start_of(volume, settings, device, dtype), settings, device, dtype
         ).once(),
     }
-    shells = shells_of(
-        denoisers, noise_of(volume, trained, device), settings.seed, lambda: None, [(start, size)]
-    )[Whole]
+    shells = shells_of(denoisers, noise, settings.seed, lambda: None, [(start, size)])[Whole]
     results = list(denoisers)
     if unfit_half_maps(volume, Estimate(shells, results).by_half_maps):
-        return _correlations(volume.alone(), network, trained, settings, device, dtype)
+        volume = volume.alone()
+        noise = noise_of(volume, trained, device)
+        return _correlations(volume, noise, network, trained, settings, device, dtype)
     return correlations(shells, results)
 
 

@@ -25,6 +25,8 @@ NOISE_ALONE = 1.3
 WITH_MATTER = 1.5
 # Slabs without matter count if they have so many windows.
 LEAST_EMPTY = 8
+# Less than this share of the power is hardly any noise.
+NO_NOISE = 0.01
 # How many windows show how a volume lies.
 ORIENTATION_WINDOWS = 64
 
@@ -101,6 +103,10 @@ class NoiseModel:
         lower, upper = (float((values * count).sum()) for values in (self.lower, self.upper))
         whole = float((self.total * grid.weights).sum()) or 1.0
         return noise / whole, lower / whole, min(upper / whole, 1.0)
+
+    def hardly_any(self):
+        """Whether there is hardly any noise that could be told from signal."""
+        return self.shares()[0] < NO_NOISE
 
     def describe(self):
         """A sentence on how much of the tomogram is noise, and how well that is known."""

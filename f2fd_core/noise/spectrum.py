@@ -84,15 +84,16 @@ def filled_share(power, size):
 
 def band_end(power, size, lowest, nyquist=0.5):
     """Where a low-pass filter ends: the frequency of the first shell above ``lowest`` with less
-    than NO_POWER times the power of one a little below; without one ``nyquist``, that of the voxels
+    than NO_POWER times the power of one a little below, if the last one has less than the square of
+    that: where a strong signal falls, noise goes on. Without one ``nyquist``, that of the voxels
     that were measured."""
     grid = grid_of(size)
     mean = grid.ratio(power, torch.ones_like(power))
     known = (grid.frequencies >= lowest) & (grid.frequencies <= nyquist)
     frequencies, mean = grid.frequencies[known], mean[known]
     for frequency, value in zip(frequencies, mean):
-        near = (frequencies >= OCTAVE * frequency) & (frequencies <= frequency)
-        if value < NO_POWER * mean[near].max():
+        before = mean[(frequencies >= OCTAVE * frequency) & (frequencies <= frequency)].max()
+        if value < NO_POWER * before and mean[-1] < NO_POWER**2 * before:
             return float(frequency)
     return nyquist
 

@@ -16,8 +16,6 @@ PREVIEW_PREDICTIONS = 2
 # Seconds without pictures for each that they take: on a fast GPU, drawing them at every checkpoint
 # would take as long as the steps.
 PAUSE_OF_DRAWING = 9.0
-# Of noise that is a smaller share of all power than this, none is removed that one would see.
-NO_NOISE = 0.01
 
 
 class Writer:
@@ -66,7 +64,7 @@ class Writer:
     @staticmethod
     def _report_the_noise(source, noise):
         console.say(f"{source.name}: {noise.describe()}")
-        if noise.shares()[0] < NO_NOISE:
+        if noise.hardly_any():
             console.warn(
                 f"{source.path} has hardly any noise that could be told from signal, so hardly any "
                 "will be removed; expected a tomogram as it was reconstructed: not denoised, "

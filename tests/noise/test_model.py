@@ -125,6 +125,9 @@ def test_the_end_of_the_band_is_where_a_filter_has_cut_it(cut):
     assert spectrum.band_end(signal, size, 0.075) == 0.5
     filtered = signal * torch.where(radius < cut, 1.0, 0.001)
     assert spectrum.band_end(filtered, size, 0.075) == pytest.approx(cut, abs=0.025)
+    # Nor where it is so strong that it falls to a twentieth in an octave, onto noise.
+    steep = 1 + 1000 * torch.exp(-((radius / 0.1) ** 2))
+    assert spectrum.band_end(steep, size, 0.075) == 0.5
 
 
 @pytest.mark.parametrize("windows", [8, 30])
