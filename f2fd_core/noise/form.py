@@ -54,8 +54,9 @@ def fit_form(power, size, end):
 
     Of power without this form nothing is known; B is |k| then.
     """
-    weights = dose_weights(_lost_to_dose(power, size, end), size, end)
-    B, misfit = _form(power, size, end, weights)
+    lost = _lost_to_dose(power, size, end)
+    weights = dose_weights(lost, size, end)
+    B, misfit = _form(power, size, end, weights if any(lost) else None)
     if misfit > MISFIT or _is_tilted_about_x(power, size, end):
         return Form(grid_of(size).radius.clone(), torch.ones_like(power), False)
     return Form(B, weights, True)
