@@ -53,6 +53,7 @@ CASES = (
     "cell@0.1",
     "crowded@0.1",
     "in-situ@0.1",
+    "dose-weighted@0.1",
     "thick@0.1",
     "sirt@0.1",
     "lowpass@0.1",
