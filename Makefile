@@ -6,8 +6,8 @@ TORCH ?= torch
 # A tomogram of your own for the demo (MRC); empty: a simulated one.
 TOMOGRAM ?=
 DEMO ?= demo
-# Tests at a time; those of Scipion wait more than they compute, so that three suit two cores.
-JOBS ?= 3
+# Tests at a time, each on one core.
+JOBS ?= 2
 # The environment of membrain-seg, for test-downstream.
 MEMBRAIN ?= .venv-membrain
 

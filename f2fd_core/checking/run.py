@@ -50,13 +50,12 @@ def check(config: CheckConfig) -> str:
 
     For each tomogram there is a folder with report.json, error.mrc (the relative error by place),
     removed.mrc (how much the residual is like the result, by place) and pictures; report.json of
-    all holds {tomogram: numbers}.
+    all holds {tomogram: numbers}. Tasks that torchrun or srun have started share the tomograms; one
+    that dies loses only its own.
 
     Parameters
     ----------
     config : CheckConfig
-
-    Tasks that torchrun or srun have started share the tomograms; one that dies loses only its own.
 
     Returns
     -------
@@ -91,33 +90,42 @@ def check(config: CheckConfig) -> str:
     files.make_folder(config.output)
     console.announce_devices([device], dtype, "checking")
     unknown = []
+    about = state, voxel_size, models, trained, device, dtype
     with reproducible():
         for volume, name in zip(volumes, config.names()):
-            report = os.path.join(folders[name], REPORT)
             if config.resume and _made_of(folders[name]) == made_of[name]:
                 console.say(f"{name} was checked: skipped")
                 continue
-            files.make_folder(folders[name])
-            with lock.held(report):
-                volume = as_trained(volume, trained, config, voxel_size)
-                try:
-                    numbers = _check_one(
-                        config, volume, models, trained, device, dtype, folders[name]
-                    )
-                except _NoiseUnknown:
-                    unknown.append(name)
-                    continue
-                about = _about(config, state, volume)
-                _write_json(report, dict(numbers, about=about, made_of=made_of[name]))
-            console.say(f"{name}: {numbers['verdict'][0]['sentence']}")
+            try:
+                _report_on(config, volume, name, folders[name], made_of[name], *about)
+            except _NoiseUnknown:
+                unknown.append(name)
     if len(unknown) < len(config.names()):
         _write_all(folders, results)
+    _refuse(unknown)
+    return results[1]
+
+
+def _refuse(unknown):
     if unknown:
         raise UserError(
             f"{', '.join(unknown)}: hardly any noise could be told from signal, by which the error "
             "is estimated; expected tomograms as they were reconstructed"
         )
-    return results[1]
+
+
+def _report_on(
+    config, volume, name, folder, made_of, state, voxel_size, models, trained, device, dtype
+):
+    """Write the report on one tomogram to its ``folder``; raises _NoiseUnknown."""
+    report = os.path.join(folder, REPORT)
+    files.make_folder(folder)
+    with lock.held(report):
+        volume = as_trained(volume, trained, config, voxel_size)
+        numbers = _check_one(config, volume, models, trained, device, dtype, folder)
+        about = _about(config, state, volume)
+        _write_json(report, dict(numbers, about=about, made_of=made_of))
+    console.say(f"{name}: {numbers['verdict'][0]['sentence']}")
 
 
 def _write_all(folders, results):
