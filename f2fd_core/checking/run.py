@@ -102,15 +102,16 @@ def check(config: CheckConfig) -> str:
                 unknown.append(name)
     if len(unknown) < len(config.names()):
         _write_all(folders, results)
-    _refuse(unknown)
+    _refuse_unknown(unknown)
     return results[1]
 
 
-def _refuse(unknown):
-    if unknown:
+def _refuse_unknown(tomograms):
+    """Raise UserError if there are tomograms whose noise is not known."""
+    if tomograms:
         raise UserError(
-            f"{', '.join(unknown)}: hardly any noise could be told from signal, by which the error "
-            "is estimated; expected tomograms as they were reconstructed"
+            f"{', '.join(tomograms)}: hardly any noise could be told from signal, by which the "
+            "error is estimated; expected tomograms as they were reconstructed"
         )
 
 
