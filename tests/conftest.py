@@ -19,6 +19,12 @@ from f2fd_core.runtime import distributed
 TINY = dict(steps=6, patch_size=16, batch_size=2, features=8, checkpoint_every=6, device="cpu")
 
 
+def pytest_itemcollected(item):
+    """Coverage is of the tests that take seconds: over the others, counting lines takes minutes."""
+    if "slow" in item.keywords:
+        item.add_marker("no_cover")
+
+
 @pytest.fixture(autouse=True)
 def usual_signals():
     """Signals are not ignored in any test, nor in what it starts."""

@@ -207,12 +207,16 @@ def test_half_maps_that_differ_by_more_than_noise_are_left_out_of_a_training(wri
     """Those of every other tilt of a thick specimen, but not those of frames, nor with Noise2Noise,
     which has nothing else."""
     thick = dict(shape=(48, 96, 96), snr=1.0, seed=5, thickness=144, specimen="crowded")
+    made = {
+        kind: simulate_volumes(SimulateConfig(half_maps=kind, **thick))
+        for kind in ("tilts", "noise")
+    }
     for kind, perturbation, left_out in (
         ("tilts", "noise_matched", True),
         ("tilts", "noise2noise", False),
         ("noise", "noise_matched", False),
     ):
-        volumes = simulate_volumes(SimulateConfig(half_maps=kind, **thick))
+        volumes = made[kind]
         odd, even = (write(volumes[name], name + ".mrc") for name in ("odd", "even"))
         (volume,) = open_volumes(TrainConfig(half_maps=(odd, even), perturbation=perturbation))
         words = capsys.readouterr().err
