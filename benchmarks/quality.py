@@ -346,35 +346,43 @@ def run_versions(argv=None):
             harness.show(name, seed, version, *cells_of(read(result), case), f"{seconds:.0f}")
 
 
-def oblique(volume, degrees):
+def oblique(volume, degrees, binned=True):
     """The middle of a volume (Z, Y, X), rotated by so many ``degrees`` about Z, at twice the voxel
-    size. What interpolation spoils is beyond the new Nyquist."""
-    rotated = rotate(volume, degrees, axes=(1, 2), reshape=False, order=3)
+    size, so that what interpolation spoils is beyond the new Nyquist; or not ``binned``."""
+    rotated = rotate(volume, degrees, axes=(1, 2), reshape=False, order=3 if binned else 1)
     y, x = (side // 6 for side in volume.shape[1:])
-    spectrum = np.fft.fftshift(np.fft.fftn(rotated[:, y:-y, x:-x]))
-    middle = (slice(side // 4, side // 4 + side // 2) for side in spectrum.shape)
-    return np.fft.ifftn(np.fft.ifftshift(spectrum[tuple(middle)])).real.astype(np.float32)
+    middle = rotated[:, y:-y, x:-x]
+    if not binned:
+        return middle
+    spectrum = np.fft.fftshift(np.fft.fftn(middle))
+    kept = (slice(side // 4, side // 4 + side // 2) for side in spectrum.shape)
+    return np.fft.ifftn(np.fft.ifftshift(spectrum[tuple(kept)])).real.astype(np.float32)
 
 
 def run_oblique(argv=None):
     """A tilt axis that is so many degrees from Y: this version, beside another one, or by itself.
 
-        quality.py oblique [/somewhere/else] [--angles 0 15 30 -50] [--seeds 3] [--shape 64 128 128]
+        quality.py oblique [/somewhere/else] [--angles 0 15 30 -50] [--interpolated]
+                           [--seeds 3] [--shape 64 128 128]
 
     A simulated cell of twice the shape and half the voxel size is rotated about Z, cropped and
-    binned. Prints the correlation with the noise-free reconstruction, rotated alike, and its lowest
-    change over the noisy tomogram's by shell.
+    binned; with --interpolated one of this shape is rotated and cropped, so that its noise has
+    another form. Prints the correlation with the noise-free reconstruction, rotated alike, and its
+    lowest change over the noisy tomogram's by shell; of the pretrained weights as they are, too.
     """
     parser = harness.parser(run_oblique, seeds=[3], shape=SHAPE)
     harness.add_other_version(parser)
     parser.add_argument("--angles", type=float, nargs="+", default=(0, 15, 30, -50))
+    parser.add_argument("--interpolated", action="store_true")
     options = parser.parse_args(argv)
+    # A quarter of the noise is left by binning.
+    finer, left = (1, 1) if options.interpolated else (2, 1 / 4)
     harness.heading("seed", "degrees", "version", "correlation", "worst change (shell)", "s")
     for seed in options.seeds:
         config = SimulateConfig(
-            shape=tuple(2 * side for side in options.shape),
-            voxel_size=VOXEL_SIZE / 2,
-            snr=harness.SNR / 4,  # a quarter of the noise is left by binning
+            shape=tuple(finer * side for side in options.shape),
+            voxel_size=VOXEL_SIZE / finer,
+            snr=harness.SNR * left,
             seed=seed,
         )
         volumes = simulate_volumes(config)
@@ -382,12 +390,15 @@ def run_oblique(argv=None):
             with tempfile.TemporaryDirectory() as folder:
                 paths = [os.path.join(folder, f"{part}.mrc") for part in ("tomogram", "clean")]
                 for path, part in zip(paths, ("tomogram", "clean")):
-                    mrc.write_volume(path, oblique(volumes[part], degrees), VOXEL_SIZE)
+                    turned = oblique(volumes[part], degrees, binned=not options.interpolated)
+                    mrc.write_volume(path, turned, VOXEL_SIZE)
                 case = Case("oblique", harness.SNR, seed, paths[0], reference=paths[1])
+                (result,) = harness.results(PRETRAINED, paths[:1], os.path.join(folder, "start"))
+                about = seed, f"{degrees:g}"
+                harness.show(*about, "pretrained", *cells_of(read(result), case), "")
                 for version, code in harness.versions(options.code).items():
                     (result,), seconds = harness.by_version(code, paths[:1], folder)
-                    cells = cells_of(read(result), case)
-                    harness.show(seed, f"{degrees:g}", version, *cells, f"{seconds:.0f}")
+                    harness.show(*about, version, *cells_of(read(result), case), f"{seconds:.0f}")
 
 
 VOXEL_SIZE = 10.0

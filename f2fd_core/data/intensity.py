@@ -183,7 +183,8 @@ class Intensities:
         blocks[~kept] = np.nan
         some = blocks[kept.mean((1, 2, 3)) > 0.5]
         variance = np.nanvar(some, (1, 2, 3))
-        typical = np.quantile(variance, TYPICAL)
+        # One of the variances, which that of others may not be between.
+        typical = np.quantile(variance, TYPICAL, method="lower")
         alike = (variance >= typical / ALIKE) & (variance <= typical * ALIKE)
         self.mean = float(np.nanmean(some[alike]))
         self.std = float(np.sqrt(variance[alike].mean()))

@@ -66,9 +66,9 @@ class Writer:
         console.say(f"{source.name}: {noise.describe()}")
         if noise.hardly_any():
             console.warn(
-                f"{source.path} has hardly any noise that could be told from signal, so hardly any "
-                "will be removed; expected a tomogram as it was reconstructed: not denoised, "
-                "strongly filtered or rotated by interpolation since"
+                f"{source.path} has hardly any noise that could be told from signal, so a network "
+                "does not learn to remove any; expected a tomogram as it was reconstructed: not "
+                "denoised, strongly filtered or rotated by interpolation since"
             )
 
     def _report_specimens(self):
@@ -133,7 +133,8 @@ class Writer:
         training = self.training
         best = training.last or training.best
         weights, step = best.model, best.step
-        if weights is None or not training.config.automatic() and best.has_gained():
+        chosen = training.config.automatic() or best.final
+        if weights is None or not chosen and best.has_gained():
             weights, step = training.model().state_dict(), training.step
         path = model_in(self.folder)
         noise = (
@@ -145,11 +146,18 @@ class Writer:
         console.say(f"model of step {step} written to {path} after {training.step} steps")
         if step == 0 < training.step:
             console.warn(
-                "the training did not make the network better than the weights that it "
-                "began with, as far as the tomograms show: these are the model"
+                "nothing can be learned where noise can't be told from signal, but the weights "
+                "that the training began with take most of the tomograms for noise: these are the "
+                "model"
+                if best.final
+                else "the training did not make the network better than the weights that it began "
+                "with, as far as the tomograms show: these are the model"
             )
         if training.steps is None and not (
-            training.stopped or training.schedule.stops() or best.waited(training.step)
+            training.stopped
+            or best.final
+            or training.schedule.stops()
+            or best.waited(training.step)
         ):
             console.say(
                 f"--steps auto ends after {training.step} steps, "

@@ -74,6 +74,14 @@ def test_an_edge_is_warned_of_but_nothing_smooth(tomogram, write):
         assert not Volume(write(values)).warnings
 
 
+def test_the_unit_is_that_of_a_part_where_others_differ_much(write):
+    """As many parts as the quantile counts are much stronger: no variance lies between."""
+    values = np.random.default_rng(0).normal(size=(64, 64, 64)).astype(np.float32)
+    values[:, :, 48:] *= 20
+    unit = Volume(write(values)).std
+    assert abs(unit - 1) < 0.05 or abs(unit - 20) < 1
+
+
 def test_single_hot_voxels_are_not_put_back(tomogram, write):
     hot = np.zeros(SHAPE, bool)
     hot[5::11, 4::9, 7::10] = True

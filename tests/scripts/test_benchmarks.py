@@ -566,14 +566,20 @@ def own_is_clean(harness, monkeypatch):
     monkeypatch.setattr(harness, "by_version", by_version)
 
 
-def test_an_oblique_tilt_axis_is_compared_by_the_results(script, printed, monkeypatch):
-    own_is_clean(script("harness"), monkeypatch)
-    given = ["--shape", *(16, 48, 48), "--angles", 0, 40]
-    rows = printed("quality", "oblique", "elsewhere", *given)
+@pytest.mark.parametrize("given", ((), ("--interpolated",)))
+def test_an_oblique_tilt_axis_is_compared_by_the_results(given, script, printed, monkeypatch):
+    harness = script("harness")
+    own_is_clean(harness, monkeypatch)
+    monkeypatch.setattr(harness, "results", lambda model, tomograms, folder: tomograms)
+    rows = printed(
+        "quality", "oblique", "elsewhere", "--shape", *(16, 48, 48), "--angles", 0, 40, *given
+    )
+    versions = ("pretrained", "other", "this")
     assert [row[1:3] for row in rows] == [
-        [degrees, version] for degrees in ("0", "40") for version in ("other", "this")
+        [degrees, version] for degrees in ("0", "40") for version in versions
     ]
-    for other, this in (rows[:2], rows[2:]):
+    for start, other, this in (rows[:3], rows[3:]):
+        assert start[3:5] == other[3:5]
         assert 0.05 < float(other[3]) < 0.9 and other[4] == "+0.000 (0)"
         assert float(this[3]) == 1.0
 

@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 from conftest import TINY, assert_same_weights, data, weights
+from scipy.ndimage import rotate
 from skimage.filters import gaussian
 
 from f2fd_core import DenoiseConfig, TrainConfig, UserError, denoise, train
@@ -117,6 +118,26 @@ def test_a_training_that_harms_hands_out_what_it_began_with(phantom, tmp_path, m
     begun = training.open_for_training(TrainConfig(output="unused", **options)).model()
     for name, weight in begun.state_dict().items():
         assert torch.equal(weight, state["model"][name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, learns", (("tomogram", False), ("clean", True)))
+def test_where_noise_is_unknown_the_start_judges_whether_there_is_any(
+    name, learns, phantom, tmp_path, capsys
+):
+    """Rotated by interpolation, noise has another form. Where there is none, what would the start
+    take away? Little: a training that leaves all as it is does no harm."""
+    path = str(tmp_path / "turned.mrc")
+    mrc.write_volume(path, rotate(data(phantom[name]), 45, (0, 2), order=1), 10.0)
+    options = dict(tomograms=(path,), output=str(tmp_path / "run"), device="cpu", patch_size=32)
+    options["start"] = "shapes"
+    model = train(TrainConfig(steps=3, **options))
+    assert checkpoint.load(model)["step"] == (3 if learns else 0)
+    assert ("nothing can be learned" in capsys.readouterr().err) != learns
+    if not learns:
+        assert largest_difference(model, PRETRAINED) == 0
+        train(TrainConfig(steps=6, resume=True, **options))
+        assert largest_difference(model, PRETRAINED) == 0
 
 
 def test_a_run_can_be_replaced_by_one_that_starts_from_it(small, tmp_path):
