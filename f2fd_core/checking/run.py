@@ -151,7 +151,8 @@ def _plan(config, group):
     folders = _folders(config)
     results = [os.path.join(config.output, name) for name in (REPORT, PAGE)]
     config = share_of(config, group)
-    existing = [folders[name] for name in config.names()]
+    # A tomogram that could not be judged has left an empty one.
+    existing = [folders[name] for name in config.names() if files.files_in(folders[name])]
     if group.size == 1:  # else it may be another task's of this very run
         existing += results
     files.refuse_existing(

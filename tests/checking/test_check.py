@@ -689,9 +689,10 @@ def test_a_tomogram_without_noise_is_named_and_the_others_are_checked(
         phantom["tomogram"]
     }
     alone = dataclasses.replace(config, tomograms=(turned,), output=str(tmp_path / "alone"))
-    with pytest.raises(UserError, match="turned.mrc: hardly any noise"):
-        check(alone)
-    assert not (tmp_path / "alone" / "report.html").exists()
+    for _ in range(2):
+        with pytest.raises(UserError, match="turned.mrc: hardly any noise"):
+            check(alone)
+        assert not (tmp_path / "alone" / "report.html").exists()
     capsys.readouterr()
     assert main(["denoise", model, turned, "--device", "cpu", "--output", str(tmp_path)]) == 0
     assert "estimated correlation" not in capsys.readouterr().err
