@@ -20,7 +20,7 @@ TINY = dict(steps=6, patch_size=16, batch_size=2, features=8, checkpoint_every=6
 
 
 def pytest_itemcollected(item):
-    """Coverage is of the tests that take seconds: over the others, counting lines takes minutes."""
+    """Coverage is of the quick tests: counting the lines that the others run takes minutes."""
     if "slow" in item.keywords:
         item.add_marker("no_cover")
 
