@@ -183,7 +183,7 @@ class Intensities:
         blocks[~kept] = np.nan
         some = blocks[kept.mean((1, 2, 3)) > 0.5]
         variance = np.nanvar(some, (1, 2, 3))
-        # One of the variances, which that of others may not be between.
+        # One that a block has: between two kinds of blocks may be a variance that none is like.
         typical = np.quantile(variance, TYPICAL, method="lower")
         alike = (variance >= typical / ALIKE) & (variance <= typical * ALIKE)
         self.mean = float(np.nanmean(some[alike]))

@@ -36,7 +36,7 @@ class EarlyStopping:
         self.marked, self.since = float("inf"), 0
         # What the network had before the first step, and what it had last.
         self.started, self.last = float("inf"), float("inf")
-        # Whether no loss would show that a further step does harm.
+        # Whether the best model is final, since no loss would show that a further step does harm.
         self.final = False
 
     def update(self, loss, power, step, network):
@@ -47,7 +47,7 @@ class EarlyStopping:
         worth = max(LEAST_IMPROVEMENT * (power - loss), LEAST_OF_POWER * power)
         if loss < self.marked - worth:
             self.marked, self.since = loss, step
-        if loss < self.loss:
+        if loss < self.loss and not self.final:
             self.loss, self.step = loss, step
             self.model = {
                 name: value.detach().cpu().clone() for name, value in network.state_dict().items()

@@ -24,30 +24,31 @@ def content(path):
 
 class TestF2FdRuns(project.ProjectTests):
     @reliability(
-        "Scipion: a training copied, the copy run beside the first, restarted with other settings, "
-        "and deleted",
+        "Scipion: a training copied and run beside the first, deleted, and "
+        "the first restarted with other settings",
         "the same model; nothing of the others is touched",
     )
-    def testCopyingRestartingAndDeleting(self):
-        before = content(self.train.model.getPath())
-        copied = self.proj.copyProtocol(self.train)
+    def testCopyingDeletingAndRestarting(self):
+        train = self.launch(ProtF2FdTrain, inTomos=self.imported.Tomograms, **SMALL)
+        before = content(train.model.getPath())
+        copied = self.proj.copyProtocol(train)
         self.launchProtocol(copied)
-        self.assertNotEqual(copied.model.getPath(), self.train.model.getPath())
-        for one, other in zip(self.log(copied), self.log(self.train)):
+        self.assertNotEqual(copied.model.getPath(), train.model.getPath())
+        for one, other in zip(self.log(copied), self.log(train)):
             self.assertEqual((one["step"], one["loss"]), (other["step"], other["loss"]))
-        copied.steps.set(4)
-        copied.seed.set(7)
-        copied.runMode.set(MODE_RESTART)
-        self.launchProtocol(copied)
-        self.assertEqual([row["step"] for row in self.log(copied)], ["0", "1", "2", "3"])
-        self.assertEqual(copied.model.getSteps(), 4)
-        self.assertNotIn("resuming from", self.stdout(copied))
         folder = copied.getPath()
         self.proj.deleteProtocol(copied)
         self.assertFalse(os.path.exists(folder))
-        self.assertEqual(content(self.train.model.getPath()), before)
+        self.assertEqual(content(train.model.getPath()), before)
         for tomogram in self.imported.Tomograms:
             self.assertTrue(os.path.exists(tomogram.getFileName()))
+        train.steps.set(4)
+        train.seed.set(7)
+        train.runMode.set(MODE_RESTART)
+        self.launchProtocol(train)
+        self.assertEqual([row["step"] for row in self.log(train)], ["0", "1", "2", "3"])
+        self.assertEqual(train.model.getSteps(), 4)
+        self.assertNotIn("resuming from", self.stdout(train))
 
     @reliability(
         "Scipion: denoising stopped in the middle and continued, while a "

@@ -121,9 +121,10 @@ def test_a_training_that_harms_hands_out_what_it_began_with(phantom, tmp_path, m
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("steps", (1, 3))
 @pytest.mark.parametrize("name, learns", (("tomogram", False), ("clean", True)))
 def test_where_noise_is_unknown_the_start_judges_whether_there_is_any(
-    name, learns, phantom, tmp_path, capsys
+    name, learns, steps, phantom, tmp_path, capsys
 ):
     """Rotated by interpolation, noise has another form. Where there is none, what would the start
     take away? Little: a training that leaves all as it is does no harm."""
@@ -131,8 +132,8 @@ def test_where_noise_is_unknown_the_start_judges_whether_there_is_any(
     mrc.write_volume(path, rotate(data(phantom[name]), 45, (0, 2), order=1), 10.0)
     options = dict(tomograms=(path,), output=str(tmp_path / "run"), device="cpu", patch_size=32)
     options["start"] = "shapes"
-    model = train(TrainConfig(steps=3, **options))
-    assert checkpoint.load(model)["step"] == (3 if learns else 0)
+    model = train(TrainConfig(steps=steps, **options))
+    assert checkpoint.load(model)["step"] == (steps if learns else 0)
     assert ("nothing can be learned" in capsys.readouterr().err) != learns
     if not learns:
         assert largest_difference(model, PRETRAINED) == 0
