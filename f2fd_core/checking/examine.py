@@ -6,11 +6,12 @@ import numpy as np
 
 from f2fd_core.checking import invention, planted
 from f2fd_core.checking.error import UNEXPLAINED, Estimate, resolution
-from f2fd_core.checking.parts import inner_of, parts_of
+from f2fd_core.checking.parts import parts_of
 from f2fd_core.checking.places import Places, cell_means, smoothed
 from f2fd_core.checking.shells import DIFFERENCE, PROBE, TOMOGRAM, Whole, Windowed
 from f2fd_core.data.half_maps import HalfMaps
 from f2fd_core.fourier import TINY
+from f2fd_core.prediction.predictor import inner_of
 from f2fd_core.runtime import console
 from f2fd_core.runtime.randomness import Randomness, Stream
 

@@ -10,7 +10,7 @@ from f2fd_core.config import NETWORK_MULTIPLE, prediction_defaults, tta_flips
 from f2fd_core.data.regions import crop
 from f2fd_core.noise import periodogram
 from f2fd_core.perturbation import Perturbation, perturbation_for_prediction
-from f2fd_core.prediction.predictor import Predictor, denoised_region, with_context
+from f2fd_core.prediction.predictor import Predictor, denoised_region, inner_of, with_context
 from f2fd_core.runtime.device import to_device
 from f2fd_core.runtime.randomness import GLOBAL
 
@@ -104,11 +104,4 @@ def denoiser_of(volume, network, trained, device, dtype, tile_size=0, seed=0):
         perturbation_for_prediction(volume, trained, device, count, 0),
         tile_size or defaults["tile_size"],
         trained.network,
-    )
-
-
-def inner_of(part, first):
-    """Slices of a part (first voxel, size) in an array that begins at voxel ``first``."""
-    return tuple(
-        slice(at - start, at - start + side) for at, start, side in zip(part[0], first, part[1])
     )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from f2fd_core import fourier
-from f2fd_core.checking.parts import inner_of
+from f2fd_core.prediction.predictor import inner_of
 from f2fd_core.simulation.specimen import LEAFLET_DISTANCE, LEAFLET_WIDTH, random_rotation
 
 # In standard deviations of the tomogram, which are mostly noise.

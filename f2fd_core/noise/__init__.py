@@ -4,7 +4,13 @@
 separated from signal) -> ``model``, which combines them and draws samples.
 """
 
-from f2fd_core.noise.model import NoiseModel, axes_of_volume, estimate_noise, noise_of_half_maps
+from f2fd_core.noise.model import (
+    NoiseModel,
+    axes_of_volume,
+    estimate_noise,
+    noise_left_out,
+    noise_of_half_maps,
+)
 from f2fd_core.noise.profile import NoiseProfile
 from f2fd_core.noise.settings import NoiseSettings
 from f2fd_core.noise.spectrum import Spectrum
@@ -16,5 +22,6 @@ __all__ = [
     "Spectrum",
     "axes_of_volume",
     "estimate_noise",
+    "noise_left_out",
     "noise_of_half_maps",
 ]

@@ -25,8 +25,8 @@ NOISE_ALONE = 1.3
 WITH_MATTER = 1.5
 # Slabs without matter count if they have so many windows.
 LEAST_EMPTY = 8
-# Less than this share of the power is hardly any noise.
-NO_NOISE = 0.01
+# Less than this share of the power is hardly any noise: the correlation with the signal is 0.99.
+NO_NOISE = 0.02
 # How many windows show how a volume lies.
 ORIENTATION_WINDOWS = 64
 
@@ -38,15 +38,18 @@ class NoiseModel:
     noise and signal are; ``lower`` and ``upper``, by Fourier shell of that grid, what the noise may
     be (see :class:`~f2fd_core.noise.spectrum.Spectrum`), and ``expected``, what it most likely is:
     ``power`` errs on the low side where signal and noise can't be separated; ``profile``;
-    ``matter_free``, the share of the volume that has no matter. Power is in squares of the volume's
-    standard deviation.
+    ``matter_free``, the share of the volume that has no matter; ``left_out``, whether the noise has
+    no known form and is what a network leaves out. Power is in squares of the volume's standard
+    deviation.
     """
 
-    def __init__(self, window, spectrum, total, profile=None, matter_free=0.0, unfaded=None):
+    def __init__(
+        self, window, spectrum, total, profile=None, matter_free=0.0, unfaded=None, left_out=False
+    ):
         """``unfaded``: the expected power on the rfft grid; None: that of the ``spectrum``."""
         self.window, self.total, self.profile = tuple(window), total, profile or NoiseProfile()
         self.power, self.lower, self.upper = spectrum
-        self.matter_free = matter_free
+        self.matter_free, self.left_out = matter_free, left_out
         self.unfaded = self.power if unfaded is None else unfaded
         self._amplitudes = {}
 
@@ -62,6 +65,7 @@ class NoiseModel:
             self.profile,
             self.matter_free,
             self.unfaded * factors[grid.shell].float(),
+            self.left_out,
         )
 
     def sample(self, start, size, count, random, device):
@@ -111,11 +115,11 @@ class NoiseModel:
     def describe(self):
         """A sentence on how much of the tomogram is noise, and how well that is known."""
         noise, lower, upper = self.shares()
-        place = (
-            f"{100 * self.matter_free:.0f} % of the volume have no matter"
-            if self.matter_free
-            else "no place without matter was found"
-        )
+        place = "no place without matter was found"
+        if self.left_out:
+            place = "its form is not known"
+        elif self.matter_free:
+            place = f"{100 * self.matter_free:.0f} % of the volume have no matter"
         return (
             f"noise is {100 * noise:.0f} % of the power "
             f"({100 * lower:.0f} to {100 * upper:.0f} %); {place}"
@@ -142,6 +146,29 @@ def noise_of_half_maps(volume, settings=DEFAULT, device="cpu"):
     model = _estimated(volume, volume.difference, settings, device, signal=False)
     model.total = _periodograms(volume, volume.region, model.window, model.profile, device)[1]
     return model
+
+
+def noise_left_out(volume, box, residual, profile, settings=DEFAULT, device="cpu"):
+    """The :class:`NoiseModel` of a volume whose noise has no known form.
+
+    ``residual``, an array (Z, Y, X), is what a network that has learned to denoise elsewhere leaves
+    out of the ``box`` (first voxel, shape). It is noise, and what the network does not know of the
+    signal; that is in some of the windows, and the others give the level.
+    """
+    first, shape = box
+    window = periodogram.window_size(shape, settings.window)
+
+    def region(start, size):
+        return residual[tuple(slice(a - b, a - b + c) for a, b, c in zip(start, first, size))]
+
+    (power, _, _), (_, total, _) = (
+        _periodograms(volume, source, window, profile, device, box)
+        for source in (region, volume.region)
+    )
+    noise = torch.minimum(censored_exponential_mean(power, settings.share), total)
+    grid = fourier.grid_of(window)
+    lower, upper = (grid.ratio(values, torch.ones_like(values)) for values in (noise, total))
+    return NoiseModel(window, Spectrum(noise, lower, upper), total, profile, left_out=True)
 
 
 def _estimated(volume, region, settings, device, signal):
@@ -177,9 +204,14 @@ def _estimated(volume, region, settings, device, signal):
     return NoiseModel(window, spectrum, total, profile, float(empty.float().mean()), unfaded)
 
 
-def _full_windows(volume, region, size, maximum, device):
-    """(first voxels, power) of windows, without those of which much is a constant part."""
-    corners = periodogram.window_corners(volume.shape, size, maximum)
+def _full_windows(volume, region, size, maximum, device, box=None):
+    """(first voxels, power) of windows in a ``box`` (first voxel, shape) of the volume, in all of
+    it without one, but for those of which much is a constant part."""
+    first, shape = box or ((0, 0, 0), volume.shape)
+    corners = [
+        tuple(at + offset for at, offset in zip(first, corner))
+        for corner in periodogram.window_corners(shape, size, maximum)
+    ]
     content = torch.tensor([volume.content(corner, size) for corner in corners])
     full = content >= FULL * content.max()
     corners = [corner for corner, kept in zip(corners, full) if kept]
@@ -187,9 +219,9 @@ def _full_windows(volume, region, size, maximum, device):
     return corners, power / content[full][:, None, None, None]
 
 
-def _periodograms(volume, region, window, profile, device):
+def _periodograms(volume, region, window, profile, device, box=None):
     """(power of the windows, their mean, first voxels), as where the profile is 1."""
-    corners, power = _full_windows(volume, region, window, periodogram.MAXIMUM_WINDOWS, device)
+    corners, power = _full_windows(volume, region, window, periodogram.MAXIMUM_WINDOWS, device, box)
     power /= profile.of_windows(corners, window)
     return power, power.mean(0), corners
 

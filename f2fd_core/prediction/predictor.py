@@ -164,6 +164,13 @@ def with_context(box, volume):
     )
 
 
+def inner_of(part, first):
+    """Slices of a part (first voxel, size) in an array that begins at voxel ``first``."""
+    return tuple(
+        slice(at - start, at - start + side) for at, start, side in zip(part[0], first, part[1])
+    )
+
+
 def denoised_region(predictor, perturbation, start, size, tile_size, network):
     """A small region, denoised, standardised: array (Z, Y, X) of shape ``size``."""
     region = np.zeros(size, dtype=np.float32)

@@ -136,7 +136,7 @@ class Training:
 
     def finished(self):
         """Whether no step is left to take."""
-        if self.stopped or self.best.final:
+        if self.stopped:
             return True
         epochs = self.order.epochs_before(self.step)
         reached = (

@@ -36,8 +36,6 @@ class EarlyStopping:
         self.marked, self.since = float("inf"), 0
         # What the network had before the first step, and what it had last.
         self.started, self.last = float("inf"), float("inf")
-        # Whether the best model is final, since no loss would show that a further step does harm.
-        self.final = False
 
     def update(self, loss, power, step, network):
         """Take the result of a :class:`~f2fd_core.training.validation.Validation`."""
@@ -47,7 +45,7 @@ class EarlyStopping:
         worth = max(LEAST_IMPROVEMENT * (power - loss), LEAST_OF_POWER * power)
         if loss < self.marked - worth:
             self.marked, self.since = loss, step
-        if loss < self.loss and not self.final:
+        if loss < self.loss:
             self.loss, self.step = loss, step
             self.model = {
                 name: value.detach().cpu().clone() for name, value in network.state_dict().items()
@@ -69,7 +67,6 @@ class EarlyStopping:
         # Earlier checkpoints have the best loss only.
         self.marked, self.since = state.get("marked", self.loss), state.get("since", self.step)
         self.started, self.last = (state.get(name, float("inf")) for name in ("started", "last"))
-        self.final = state.get("final", False)
 
     def at_limit(self, step):
         """Whether there are as many steps as there may be."""

@@ -18,8 +18,6 @@ from f2fd_core.training.stopping import CHECK_EVERY
 from f2fd_core.training.teaching import taught
 from f2fd_core.training.validation import noise_factors
 
-# A network that leaves more than this share of the power out takes most of it for noise.
-MOST_LEFT_OUT = 0.5
 # So often (steps) several processes look for the file that ends a training.
 STOP_EVERY = 10
 
@@ -49,8 +47,6 @@ def fit(training, writer=None):
         began = time.monotonic()
         known = training.step == 0 and training.config.pretrained()
         validation = validate(training) if known else None
-        if validation and is_blind(training, validation):
-            training.best.final = True
         row = train_step(training)
         training.step += 1
         if training.validation_due():
@@ -124,17 +120,6 @@ def validate(training):
     for index, response in found.responses.items():
         lower_noise(training, training.perturbations[index], response)
     return found
-
-
-def is_blind(training, start):
-    """Whether no validation would see what a training does harm to: noise could not be told from
-    signal in any of the tomograms, so that to leave it in is right by the loss; but the network has
-    learned before, and by the Validation at the ``start`` it takes most of them for noise."""
-    return (
-        training.matched()
-        and all(perturbation.noise.hardly_any() for perturbation in training.perturbations)
-        and start.loss > MOST_LEFT_OUT * start.power
-    )
 
 
 def validate_at_the_end(training):

@@ -64,11 +64,19 @@ class Writer:
     @staticmethod
     def _report_the_noise(source, noise):
         console.say(f"{source.name}: {noise.describe()}")
+        expected = (
+            "expected a tomogram as it was reconstructed: not denoised, strongly filtered or "
+            "rotated by interpolation since"
+        )
         if noise.hardly_any():
             console.warn(
-                f"{source.path} has hardly any noise that could be told from signal, so a network "
-                "does not learn to remove any; expected a tomogram as it was reconstructed: not "
-                "denoised, strongly filtered or rotated by interpolation since"
+                f"{source.path} has hardly any noise that could be told from signal, so hardly any "
+                f"will be removed; {expected}"
+            )
+        elif noise.left_out:
+            console.warn(
+                f"{source.path} has noise without the form that reconstruction gives it, so what "
+                f"the pretrained weights leave out is taken for it; {expected}"
             )
 
     def _report_specimens(self):
@@ -133,8 +141,7 @@ class Writer:
         training = self.training
         best = training.last or training.best
         weights, step = best.model, best.step
-        chosen = training.config.automatic() or best.final
-        if weights is None or not chosen and best.has_gained():
+        if weights is None or not training.config.automatic() and best.has_gained():
             weights, step = training.model().state_dict(), training.step
         path = model_in(self.folder)
         noise = (
@@ -146,18 +153,11 @@ class Writer:
         console.say(f"model of step {step} written to {path} after {training.step} steps")
         if step == 0 < training.step:
             console.warn(
-                "nothing can be learned where noise can't be told from signal, but the weights "
-                "that the training began with take most of the tomograms for noise: these are the "
-                "model"
-                if best.final
-                else "the training did not make the network better than the weights that it began "
-                "with, as far as the tomograms show: these are the model"
+                "the training did not make the network better than the weights that it "
+                "began with, as far as the tomograms show: these are the model"
             )
         if training.steps is None and not (
-            training.stopped
-            or best.final
-            or training.schedule.stops()
-            or best.waited(training.step)
+            training.stopped or training.schedule.stops() or best.waited(training.step)
         ):
             console.say(
                 f"--steps auto ends after {training.step} steps, "

@@ -366,14 +366,12 @@ def test_the_bar_the_device_and_the_noise_scale_are_announced(phantom, tmp_path,
 
 
 @pytest.mark.parametrize("angle, warns", [(0, False), (45, True)])
-def test_a_tomogram_without_recognisable_noise_gives_a_warning(
-    angle, warns, phantom, write, capsys
-):
+def test_noise_of_another_form_gives_a_warning(angle, warns, phantom, write, capsys):
     """Interpolated noise no longer has the form that back-projection gives it."""
     values = np.array(mrc.open_volume(phantom["tomogram"]).data, dtype=np.float32)
     path = write(rotate(values, angle, axes=(0, 2), reshape=False, order=1))
     train(TrainConfig(**dict(TINY, steps=1, tomograms=(path,), output=path[:-4])))
-    warning = f"warning: {path} has hardly any noise that could be told from signal"
+    warning = f"warning: {path} has noise without the form that reconstruction gives it"
     assert (warning in capsys.readouterr().err) == warns
 
 
