@@ -9,6 +9,7 @@ The first may be left out.
 """
 
 import contextlib
+import dataclasses
 import functools
 import math
 import os
@@ -41,6 +42,7 @@ from f2fd_core.noise import (
     spectrum,
 )
 from f2fd_core.noise.half_maps import difference_over_noise
+from f2fd_core.perturbation import perturbation_for_training
 from f2fd_core.perturbation.noise_matched import NoiseMatched
 from f2fd_core.runtime.device import prepare_cpu
 from f2fd_core.runtime.run_folder import prepare_folder
@@ -154,19 +156,23 @@ def trained(name, case, folder, steps):
     constants = [
         (*CONSTANTS[setting], settings.pop(setting)) for setting in set(settings) & set(CONSTANTS)
     ]
-    noise_settings = settings.pop("noise", None)
+    noise_settings = settings.pop("noise", NoiseSettings())
     halves = settings.get("perturbation") == "noise2noise"
     if halves:
         settings["half_maps"] = case.halves
     config = TrainConfig(**settings)
     prepare_folder(config)
+
+    def by_form(volume, config, device):
+        own = dataclasses.replace(noise_settings, profile=config.noise_profile)
+        return NoiseMatched(volume, config, device, estimate_noise(volume, own))
+
     with contextlib.ExitStack() as stack:
         for constant in constants:
             stack.enter_context(mock.patch.object(*constant))
-        run = training.open_for_training(config)
-        if noise_settings:
-            noise = estimate_noise(run.volumes[0], noise_settings)
-            run.perturbations = [NoiseMatched(run.volumes[0], config, run.device, noise)]
+        run = training.open_for_training(
+            config, perturbation_of=perturbation_for_training if halves else by_form
+        )
         (perturbation,) = run.perturbations
         if not halves:
             noise = (read(case.tomogram) - read(case.reference)).numpy() / perturbation.volume.std

@@ -8,7 +8,7 @@ from f2fd_core.noise.model import (
     NoiseModel,
     axes_of_volume,
     estimate_noise,
-    noise_left_out,
+    noise_by_network,
     noise_of_half_maps,
 )
 from f2fd_core.noise.profile import NoiseProfile
@@ -22,6 +22,6 @@ __all__ = [
     "Spectrum",
     "axes_of_volume",
     "estimate_noise",
-    "noise_left_out",
+    "noise_by_network",
     "noise_of_half_maps",
 ]

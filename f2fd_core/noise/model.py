@@ -9,7 +9,13 @@ from f2fd_core.noise import periodogram
 from f2fd_core.noise.orientation import axes_of
 from f2fd_core.noise.profile import NoiseProfile
 from f2fd_core.noise.settings import DEFAULT
-from f2fd_core.noise.spectrum import Spectrum, band_end, censored_exponential_mean, noise_and_signal
+from f2fd_core.noise.spectrum import (
+    Spectrum,
+    band_end,
+    censored_exponential_mean,
+    noise_and_signal,
+    noise_left_out,
+)
 
 # Side (voxels) of the windows that measure the noise's profile.
 PROFILE_WINDOW = 16
@@ -27,6 +33,9 @@ WITH_MATTER = 1.5
 LEAST_EMPTY = 8
 # Less than this share of the power is hardly any noise: the correlation with the signal is 0.99.
 NO_NOISE = 0.02
+# What is left out is noise of another form if it is so many times the noise by its form. Where the
+# form is right it is 1.07 times at most, in 46 simulated tomograms and 45 boxes of a real cell.
+CLEARLY_MORE = 1.1
 # How many windows show how a volume lies.
 ORIENTATION_WINDOWS = 64
 
@@ -38,18 +47,17 @@ class NoiseModel:
     noise and signal are; ``lower`` and ``upper``, by Fourier shell of that grid, what the noise may
     be (see :class:`~f2fd_core.noise.spectrum.Spectrum`), and ``expected``, what it most likely is:
     ``power`` errs on the low side where signal and noise can't be separated; ``profile``;
-    ``matter_free``, the share of the volume that has no matter; ``left_out``, whether the noise has
-    no known form and is what a network leaves out. Power is in squares of the volume's standard
-    deviation.
+    ``matter_free``, the share of the volume that has no matter; ``by_network``, whether the noise
+    is known by what a network leaves out. Power is in squares of the volume's standard deviation.
     """
 
     def __init__(
-        self, window, spectrum, total, profile=None, matter_free=0.0, unfaded=None, left_out=False
+        self, window, spectrum, total, profile=None, matter_free=0.0, unfaded=None, by_network=False
     ):
         """``unfaded``: the expected power on the rfft grid; None: that of the ``spectrum``."""
         self.window, self.total, self.profile = tuple(window), total, profile or NoiseProfile()
         self.power, self.lower, self.upper = spectrum
-        self.matter_free, self.left_out = matter_free, left_out
+        self.matter_free, self.by_network = matter_free, by_network
         self.unfaded = self.power if unfaded is None else unfaded
         self._amplitudes = {}
 
@@ -65,7 +73,7 @@ class NoiseModel:
             self.profile,
             self.matter_free,
             self.unfaded * factors[grid.shell].float(),
-            self.left_out,
+            self.by_network,
         )
 
     def sample(self, start, size, count, random, device):
@@ -116,7 +124,7 @@ class NoiseModel:
         """A sentence on how much of the tomogram is noise, and how well that is known."""
         noise, lower, upper = self.shares()
         place = "no place without matter was found"
-        if self.left_out:
+        if self.by_network:
             place = "its form is not known"
         elif self.matter_free:
             place = f"{100 * self.matter_free:.0f} % of the volume have no matter"
@@ -148,27 +156,27 @@ def noise_of_half_maps(volume, settings=DEFAULT, device="cpu"):
     return model
 
 
-def noise_left_out(volume, box, residual, profile, settings=DEFAULT, device="cpu"):
-    """The :class:`NoiseModel` of a volume whose noise has no known form.
+def noise_by_network(volume, box, left_out, known, settings=DEFAULT, device="cpu"):
+    """The :class:`NoiseModel` of a volume by what a network that has learned to denoise elsewhere
+    leaves out of a ``box`` (first voxel, shape): ``left_out``, an array (Z, Y, X).
 
-    ``residual``, an array (Z, Y, X), is what a network that has learned to denoise elsewhere leaves
-    out of the ``box`` (first voxel, shape). It is noise, and what the network does not know of the
-    signal; that is in some of the windows, and the others give the level.
+    ``known``: the noise by its form, which stays unless it is clearly less.
     """
     first, shape = box
     window = periodogram.window_size(shape, settings.window)
 
     def region(start, size):
-        return residual[tuple(slice(a - b, a - b + c) for a, b, c in zip(start, first, size))]
+        return left_out[tuple(slice(a - b, a - b + c) for a, b, c in zip(start, first, size))]
 
     (power, _, _), (_, total, _) = (
-        _periodograms(volume, source, window, profile, device, box)
+        _periodograms(volume, source, window, known.profile, device, box)
         for source in (region, volume.region)
     )
-    noise = torch.minimum(censored_exponential_mean(power, settings.share), total)
+    noise = noise_left_out(power, total, window, settings, volume.nyquist)
     grid = fourier.grid_of(window)
     lower, upper = (grid.ratio(values, torch.ones_like(values)) for values in (noise, total))
-    return NoiseModel(window, Spectrum(noise, lower, upper), total, profile, left_out=True)
+    found = NoiseModel(window, Spectrum(noise, lower, upper), total, known.profile, by_network=True)
+    return found if found.shares()[0] > CLEARLY_MORE * known.shares()[0] else known
 
 
 def _estimated(volume, region, settings, device, signal):

@@ -40,6 +40,8 @@ DOUBT = 0.75
 FULL_OF_SIGNAL = 0.15
 # It does not where B is so many times as high there as farther out, as SIRT-like filters make it.
 FALLS = 1.7
+# Of what a network leaves out so much counts as noise: in crowded cells it leaves out signal, too.
+LEFT_OUT_NOISE = 0.9
 # Zones of angles in which noise and all power are compared.
 ZONES = 6
 
@@ -199,6 +201,14 @@ def _local_share(noise, total, size):
     return _local_ratio(noise, total, size).clamp(max=1)
 
 
+def _with_hardly_any_signal(noise, total, size, settings):
+    """The noise, and of zones where hardly any of the power is signal more and more of that: it
+    can't be recovered, but noise would be passed."""
+    known = _local_share(noise, total, size)
+    filled = 1 - (1 - known) * ((1 - known) / settings.hardly_any).clamp(max=1)
+    return (noise * filled / known.clamp(min=TINY)).float()
+
+
 def limited_to_power(noise, power, size):
     """The noise, where it is more than there is power lowered to that.
 
@@ -218,23 +228,48 @@ def noise_and_signal(power, total, size, settings, nyquist=0.5):
     lowest frequency the periodogram of a window resolves little. ``nyquist``: see
     :class:`~f2fd_core.data.volume.Standardised`.
     """
-    axes = axes_of(total, size, band_end(total, size, settings.lowest_frequency, nyquist)) or USUAL
+    power, total, size, as_it_lay = _upright(power, total, size, settings, nyquist)
+    spectrum, unfaded = _as_it_lies(power, total, size, settings, nyquist)
+    return spectrum._replace(power=as_it_lay(spectrum.power)), as_it_lay(unfaded)
+
+
+def _upright(power, total, size, settings, nyquist):
+    """(power, total, size, function that undoes it for a power): both as if the depth lay along Z
+    and the tilt axis along Y."""
+    lowest = settings.lowest_frequency
+    axes = axes_of(total, size, band_end(total, size, lowest, nyquist)) or USUAL
     (power, turned_size), (total, _) = (
         turned_power(values, size, axes) for values in (power, total)
     )
-    angle = tilt_axis_angle(
-        power, turned_size, band_end(power, turned_size, settings.lowest_frequency, nyquist)
-    )
+    angle = tilt_axis_angle(power, turned_size, band_end(power, turned_size, lowest, nyquist))
     if angle:
         power, total = (rotated_power(values, turned_size, angle) for values in (power, total))
-    spectrum, unfaded = _as_it_lies(power, total, turned_size, settings, nyquist)
-    noise, unfaded = (
-        turned_power(
-            rotated_power(values, turned_size, -angle) if angle else values, turned_size, back(axes)
-        )[0]
-        for values in (spectrum.power, unfaded)
-    )
-    return spectrum._replace(power=noise), unfaded
+
+    def as_it_lay(values):
+        if angle:
+            values = rotated_power(values, turned_size, -angle)
+        return turned_power(values, turned_size, back(axes))[0]
+
+    return power, total, turned_size, as_it_lay
+
+
+def noise_left_out(left_out, total, size, settings, nyquist=0.5):
+    """Power of the noise by what a network leaves out of the windows of ``size``, on the rfft grid.
+
+    ``left_out``: the power of that in each window, (windows, ...), which is sorted here; ``total``:
+    the mean of all power. It is noise, and signal that the network does not know. The windows with
+    the least of it give the level. The more the others have, the more of it is signal, of which
+    these windows are taken to have half as much as all have on average.
+    """
+    grid, mean = grid_of(size), left_out.mean(0)
+    level = censored_exponential_mean(left_out, settings.share)
+    part = LEFT_OUT_NOISE * (2 - grid.ratio(mean, level)).clamp(0, 1)
+    noise = torch.minimum(level * part[grid.shell].float(), total)
+    noise, total, size, as_it_lay = _upright(noise, total, size, settings, nyquist)
+    if settings.near_axis:
+        end = band_end(total, size, settings.lowest_frequency, nyquist)
+        noise = noise * noise_fraction_near_axis(fit_form(total, size, end).B, size)
+    return as_it_lay(_with_hardly_any_signal(noise, total, size, settings))
 
 
 def _as_it_lies(power, total, size, settings, nyquist):
@@ -264,10 +299,7 @@ def _as_it_lies(power, total, size, settings, nyquist):
     unfaded = noise
     fading = (grid.radius / lowest).clamp(max=1) if lowest else torch.ones_like(noise)
     noise = noise * fading ** (settings.fading * (1 - _local_share(noise, total, size)))
-    # Where hardly any of the power is signal, that can't be recovered, but noise would be passed.
-    known = _local_share(noise, total, size)
-    filled = 1 - (1 - known) * ((1 - known) / settings.hardly_any).clamp(max=1)
-    noise = (noise * filled / known.clamp(min=TINY)).float()
+    noise = _with_hardly_any_signal(noise, total, size, settings)
     of_shell, of_all = (grid.ratio(values, torch.ones_like(values)) for values in (noise, total))
     return Spectrum(
         noise,

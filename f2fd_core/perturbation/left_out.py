@@ -19,6 +19,7 @@ def left_out_by_pretrained(volume, device):
     """
     shape = tuple(min(side, LONGEST_SIDE) for side in volume.shape)
     box = tuple((length - side) // 2 for length, side in zip(volume.shape, shape)), shape
+    device = torch.device(device)
     network, trained = checkpoint.restore(checkpoint.load(PRETRAINED), PRETRAINED)
     predictor = Predictor(network.to(device), device, torch.float32, 1, 1)
     source = Perturbation(volume, trained, device)

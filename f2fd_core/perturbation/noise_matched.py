@@ -6,7 +6,7 @@ import torch
 
 from f2fd_core.data.half_maps import HalfMaps
 from f2fd_core.data.regions import crop, source_box
-from f2fd_core.noise import NoiseSettings, estimate_noise, noise_left_out, noise_of_half_maps
+from f2fd_core.noise import NoiseSettings, estimate_noise, noise_by_network, noise_of_half_maps
 from f2fd_core.noise.spectrum import filled_share
 from f2fd_core.perturbation.base import Pairs, Perturbation
 from f2fd_core.perturbation.left_out import left_out_by_pretrained
@@ -22,15 +22,13 @@ ENOUGH_VALUES = 4.8e5
 
 def noise_of(volume, config, device):
     """The NoiseModel of a volume: read off its half-maps, if it has some; else by the form of its
-    power, or, if it does not have that form, by what the pretrained network leaves out."""
+    power or, if that is clearly more, by what the pretrained network leaves out."""
     settings = NoiseSettings(profile=config.noise_profile)
     if isinstance(volume, HalfMaps):
         return noise_of_half_maps(volume, settings, device)
-    noise = estimate_noise(volume, settings, device)
-    if not noise.hardly_any():
-        return noise
-    box, residual = left_out_by_pretrained(volume, device)
-    return noise_left_out(volume, box, residual, noise.profile, settings, device)
+    known = estimate_noise(volume, settings, device)
+    box, left_out = left_out_by_pretrained(volume, device)
+    return noise_by_network(volume, box, left_out, known, settings, device)
 
 
 class NoiseMatched(Perturbation):

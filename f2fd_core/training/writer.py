@@ -73,7 +73,7 @@ class Writer:
                 f"{source.path} has hardly any noise that could be told from signal, so hardly any "
                 f"will be removed; {expected}"
             )
-        elif noise.left_out:
+        elif noise.by_network:
             console.warn(
                 f"{source.path} has noise without the form that reconstruction gives it, so what "
                 f"the pretrained weights leave out is taken for it; {expected}"

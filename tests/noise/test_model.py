@@ -12,11 +12,13 @@ from f2fd_core.data import mrc
 from f2fd_core.data.half_maps import HalfMaps
 from f2fd_core.data.volume import Volume
 from f2fd_core.noise import (
+    NoiseModel,
     NoiseProfile,
     NoiseSettings,
+    Spectrum,
     estimate_noise,
     form,
-    noise_left_out,
+    noise_by_network,
     noise_of_half_maps,
     periodogram,
     spectrum,
@@ -368,21 +370,28 @@ def test_half_maps_show_the_noise_of_their_mean(small):
     assert (shells(model.total, model.window) > 0.9 * shells(model.power, model.window)).all()
 
 
-def test_what_is_left_out_is_noise_but_for_the_places_where_signal_is():
-    """Looked at is a box of a volume whose noise becomes stronger along X."""
+@pytest.mark.parametrize("share", (0.5, 0.95))
+def test_what_a_network_leaves_out_is_noise_if_it_is_more_than_is_known(share):
+    """But for the places where it is signal. Looked at is a box of a volume whose noise becomes
+    stronger along X."""
     shape, box = (48, 96, 96), ((8, 16, 16), (32, 64, 64))
     stronger = NoiseProfile([([0.0], [1.0])] * 2 + [([0.0, 95.0], [1.0, 2.0])])
     noise = synthesised(coloured, shape, 1)
-    residual = (noise * stronger.at((0, 0, 0), shape))[8:40, 16:80, 16:80].numpy()
-    residual[:, :16, :16] += 5 * synthesised(coloured, (32, 16, 16), 2).numpy()
-    volume = 9 * synthesised(coloured, shape, 3)
-    model = noise_left_out(Memory(volume), box, residual, stronger)
-    truth = shells(power_of(noise, model.window), model.window)
-    assert model.left_out
-    ratio = shells(model.power, model.window) / truth
-    assert ratio[1:].min() > 0.85 and ratio[1:].max() < 1.2, ratio
-    # Of noise there is no more than there is of everything.
-    assert noise_left_out(Memory(noise), box, 9 * residual, stronger).shares()[0] <= 1
+    strength = stronger.at((0, 0, 0), shape)
+    left_out = (noise * strength)[8:40, 16:80, 16:80].numpy()
+    left_out[:, :16, :16] += 1.5 * synthesised(coloured, (32, 16, 16), 2).numpy()
+    volume = 3 * synthesised(coloured, shape, 3)
+    total = power_of(volume, (24, 24, 24))
+    level = shells(total, (24, 24, 24))
+    least = Spectrum(share / 9 * total, level, level)
+    known = NoiseModel((24, 24, 24), least, total, stronger)
+    model = noise_by_network(Memory(volume * strength), box, left_out, known)
+    assert model.by_network == (share == 0.5) and (model is known) == (share == 0.95)
+    if model.by_network:
+        truth = shells(power_of(noise, model.window), model.window)
+        ratio = shells(model.power, model.window) / truth
+        assert ratio[2:].min() > 0.7 and ratio[2:].max() < 1.1, ratio
+        assert "its form is not known" in model.describe()
 
 
 def test_samples_have_the_spectrum_and_the_interval_holds_it():

@@ -12,6 +12,8 @@ from f2fd_core.data.batches import batch_of
 from f2fd_core.evaluation.metrics import correlation
 from f2fd_core.network import checkpoint
 from f2fd_core.network.unet import UnshuffledUNet
+from f2fd_core.noise import estimate_noise
+from f2fd_core.perturbation import noise_matched
 from f2fd_core.perturbation.real_space import Self2Self
 from f2fd_core.training import state, trainer
 
@@ -41,6 +43,7 @@ def test_batches_prepared_in_the_background_are_the_same(phantom, tmp_path, opti
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 def test_compiled_equals_eager(small, tmp_path, monkeypatch):
     monkeypatch.setattr(UnshuffledUNet, "POOLINGS", 1)  # less to compile
+    monkeypatch.setattr(noise_matched, "noise_of", lambda volume, *_: estimate_noise(volume))
     options = dict(TINY, tomograms=(small["tomogram"],), precision="float32")
     models = [
         train(TrainConfig(output=str(tmp_path / str(compile)), compile=compile, **options))
