@@ -27,7 +27,7 @@ def noise_of(volume, config, device):
     if isinstance(volume, HalfMaps):
         return noise_of_half_maps(volume, settings, device)
     known = estimate_noise(volume, settings, device)
-    box, left_out = left_out_by_pretrained(volume, device)
+    box, left_out = left_out_by_pretrained(volume, config.precision, device)
     return noise_by_network(volume, box, left_out, known, settings, device)
 
 
