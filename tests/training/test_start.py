@@ -9,6 +9,7 @@ from scipy.ndimage import rotate
 from skimage.filters import gaussian
 
 from f2fd_core import DenoiseConfig, TrainConfig, UserError, denoise, train
+from f2fd_core.checking.short import judged
 from f2fd_core.commands import train as training
 from f2fd_core.config import PRETRAINED, START_NETWORK
 from f2fd_core.data import mrc
@@ -137,13 +138,15 @@ def test_noise_without_the_form_of_reconstruction_is_what_the_start_leaves_out(
     options = dict(tomograms=(path,), output=str(tmp_path / "run"), device="cpu", patch_size=32)
     found = []
     for model in (PRETRAINED, train(TrainConfig(steps=20, start="shapes", **options))):
-        (result,) = denoise(
-            DenoiseConfig(model=model, tomograms=(path,), output=str(tmp_path), overwrite=True)
-        )
+        config = DenoiseConfig(model=model, tomograms=(path,), output=str(tmp_path), overwrite=True)
+        (result,) = denoise(config)
         found.append(correlation(*(torch.from_numpy(v) for v in (data(result), clean))))
     start, trained = found
     assert trained > start + 0.015
     assert "has noise without the form that reconstruction gives it" in capsys.readouterr().err
+    ((_, estimated),) = judged(model, config)
+    assert estimated["denoised"]["low"] < trained < estimated["denoised"]["high"]
+    assert estimated["start"]["estimate"] < estimated["denoised"]["estimate"]
     volume = Volume(path)
     noise = noise_of(volume, TrainConfig(**options), torch.device("cpu"))
     alone = torch.from_numpy((tomogram - clean) / volume.std)
