@@ -1,5 +1,7 @@
 """What turns gradients into steps of the network's weights: Adam (published), or Muon."""
 
+import inspect
+
 import torch
 
 from f2fd_core.fourier import TINY
@@ -55,6 +57,12 @@ class Muon(torch.optim.Optimizer):
     column. A step changes a layer's weights by CHANGE times the learning rate in the root mean
     square, about as much as one of Adam (Liu et al., arXiv:2502.16982).
     """
+
+    # As they are in PyTorch they import its compiler, which takes seconds.
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
 
     def __init__(self, parameters, lr):
         super().__init__(parameters, dict(lr=lr))
