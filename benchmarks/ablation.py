@@ -33,22 +33,16 @@ from f2fd_core.data.half_maps import HalfMaps
 from f2fd_core.data.regions import crop
 from f2fd_core.data.volume import Volume
 from f2fd_core.network.unet import UnshuffledUNet
-from f2fd_core.noise import (
-    NoiseModel,
-    NoiseProfile,
-    NoiseSettings,
-    estimate_noise,
-    periodogram,
-    spectrum,
-)
+from f2fd_core.noise import NoiseModel, NoiseProfile, NoiseSettings, periodogram, spectrum
 from f2fd_core.noise.half_maps import difference_over_noise
 from f2fd_core.perturbation import perturbation_for_training
-from f2fd_core.perturbation.noise_matched import NoiseMatched
+from f2fd_core.perturbation.noise_matched import NoiseMatched, noise_of
 from f2fd_core.runtime.device import prepare_cpu
 from f2fd_core.runtime.run_folder import prepare_folder
 from f2fd_core.simulation.microscope import simulate_volumes
 from f2fd_core.training import optimizer, schedule, teaching
 
+CPU = torch.device("cpu")
 SHAPE = (64, 128, 128)
 TRUE = "true spectrum"
 OF_DIFFERENCE = "spectrum of the half-maps' difference"
@@ -57,11 +51,11 @@ VARIANTS = {
     TRUE: {},
     OF_DIFFERENCE: {},
     "half-maps": {"perturbation": "noise2noise"},
-    "A the same at all frequencies": {"noise": NoiseSettings(falling=False)},
+    "all that is left out": {"noise": NoiseSettings(counted=1.0)},
+    "signal that varies not looked at": {"noise": NoiseSettings(varying=False)},
+    "all noise taken to be left out": {"noise": NoiseSettings(removed=False)},
     "signal near the axis not looked at": {"noise": NoiseSettings(near_axis=False)},
-    "signal not separated by its angles": {"noise": NoiseSettings(by_angle=False)},
     "hardly any signal left in": {"noise": NoiseSettings(hardly_any=1e-6)},
-    "noise at the lowest frequencies, too": {"noise": NoiseSettings(fading=0)},
     "windows of 32": {"noise": NoiseSettings(window=32)},
     "no profile": {"noise_profile": False},
     "noise scale 1": {"noise_scale": 1.0},
@@ -163,15 +157,20 @@ def trained(name, case, folder, steps):
     config = TrainConfig(**settings)
     prepare_folder(config)
 
-    def by_form(volume, config, device):
+    noise = None
+    if not halves:
+        # Before anything is changed that the pretrained network is made of, too.
         own = dataclasses.replace(noise_settings, profile=config.noise_profile)
-        return NoiseMatched(volume, config, device, estimate_noise(volume, own))
+        noise = noise_of(Volume(case.tomogram), config, CPU, own)
+
+    def with_settings(volume, config, device):
+        return NoiseMatched(volume, config, device, noise)
 
     with contextlib.ExitStack() as stack:
         for constant in constants:
             stack.enter_context(mock.patch.object(*constant))
         run = training.open_for_training(
-            config, perturbation_of=perturbation_for_training if halves else by_form
+            config, perturbation_of=perturbation_for_training if halves else with_settings
         )
         (perturbation,) = run.perturbations
         if not halves:
@@ -266,8 +265,9 @@ BANDS = (
 )
 KNOWN_FROM = 0.1
 NOISE_VARIANTS = {
-    "signal not separated by its angles": NoiseSettings(by_angle=False),
-    "A the same at all frequencies": NoiseSettings(falling=False),
+    "all that is left out": NoiseSettings(counted=1.0),
+    "signal that varies not looked at": NoiseSettings(varying=False),
+    "all noise taken to be left out": NoiseSettings(removed=False),
     "signal near the axis not looked at": NoiseSettings(near_axis=False),
     "hardly any signal left in": NoiseSettings(hardly_any=1e-6),
     "default": NoiseSettings(),
@@ -315,8 +315,9 @@ def run_noise(argv=None):
     above = np.array([low >= KNOWN_FROM for low, _ in BANDS])
     for given, seed, case, _ in harness.simulated_cases(options):
         noise = (read(case.tomogram) - read(case.reference)).numpy() / Volume(case.tomogram).std
+        config = TrainConfig(tomograms=(case.tomogram,))
         models = {
-            name: estimate_noise(Volume(case.tomogram), settings)
+            name: noise_of(Volume(case.tomogram), config, CPU, settings)
             for name, settings in NOISE_VARIANTS.items()
         }
         first = models["default"]
@@ -415,9 +416,12 @@ def run_half_maps(argv=None):
     torch.set_num_threads(1)
     harness.heading("case, seed", "half-maps of", "difference over noise")
 
+    noises = functools.partial(noise_of, config=TrainConfig(), device=CPU)
+
     def row(words, kind, paths):
         halves = HalfMaps([Volume(path) for path in paths], for_mean=True)
-        harness.show(words, kind, f"{difference_over_noise(halves):.3f}")
+        ratio = difference_over_noise(halves, noises)
+        harness.show(words, kind, f"{ratio:.3f}")
 
     for name, seed, case, _ in harness.simulated_cases(options):
         row(f"{name}, {seed}", "tilts" if name.startswith("in-situ") else "frames", case.halves)

@@ -138,14 +138,6 @@ def _full_spectrum(power, size):
     return torch.cat([power, rest], -1)
 
 
-def blurred_across(values, size):
-    """Values on the rfft grid of ``size``, blurred along Z and X as a Hann taper blurs power."""
-    whole = _full_spectrum(values, size)
-    for axis in (0, 2):
-        whole = 2 / 3 * whole + (whole.roll(1, axis) + whole.roll(-1, axis)) / 6
-    return whole[..., : size[2] // 2 + 1]
-
-
 def turned_power(power, size, axes):
     """The power spectrum (rfft grid) of a volume of ``size`` (Z, Y, X) with its ``axes`` in another
     order: (power, size)."""

@@ -14,6 +14,7 @@ from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, fouri
 from f2fd_core.data import mrc
 from f2fd_core.data.regions import crop
 from f2fd_core.network import checkpoint
+from f2fd_core.noise import NoiseSettings, estimate_noise
 from f2fd_core.runtime import distributed
 
 TINY = dict(steps=6, patch_size=16, batch_size=2, features=8, checkpoint_every=6, device="cpu")
@@ -46,6 +47,24 @@ class Memory:
 
     def content(self, start, size):
         return 1.0
+
+
+class Leaving:
+    """A network that leaves nothing but ``noise`` of a box out, whatever else there is, and of what
+    is added to it the share ``removed``."""
+
+    def __init__(self, noise, first=(0, 0, 0), removed=1.0):
+        self.left_out, self.removed = np.asarray(noise), removed
+        self.box = self.around = first, self.left_out.shape
+
+    def left_out_with(self, added):
+        return self.left_out + self.removed * added
+
+
+def noise_if_known(volume, noise, settings=None, removed=1.0):
+    """The NoiseModel of an array by a network that leaves out nothing but this ``noise`` of it."""
+    settings = settings or NoiseSettings()
+    return estimate_noise(Memory(volume), Leaving(noise, removed=removed), settings)
 
 
 def coloured(k):

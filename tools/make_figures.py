@@ -34,8 +34,7 @@ from f2fd_core import (
 from f2fd_core import check as check_model
 from f2fd_core.data import mrc
 from f2fd_core.data.volume import Volume
-from f2fd_core.noise import estimate_noise
-from f2fd_core.perturbation.noise_matched import NoiseMatched
+from f2fd_core.perturbation.noise_matched import NoiseMatched, noise_of
 from f2fd_core.runtime import figures, files
 from f2fd_core.runtime.randomness import Randomness
 
@@ -209,9 +208,10 @@ def method(options, folder):
     voxel_size = volume.source.true_voxel_size[0]
     mrc.write_volume(difference, noisy - clean, voxel_size)
     noise = Volume(difference)
+    known, alone = (noise_of(each, config, "cpu").by_shell() for each in (volume, noise))
     draw_noise(
-        estimate_noise(volume).by_shell(),
-        np.array(estimate_noise(noise).by_shell()["total"]) * (noise.std / volume.std) ** 2,
+        known,
+        np.array(alone["total"]) * (noise.std / volume.std) ** 2,
         voxel_size,
         os.path.join(options.output, "noise.png"),
     )

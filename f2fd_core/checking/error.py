@@ -21,12 +21,14 @@ import numpy as np
 from f2fd_core.checking.shells import PROBE, TOMOGRAM
 from f2fd_core.evaluation import metrics
 from f2fd_core.fourier import TINY
-from f2fd_core.noise.half_maps import MORE_NOISE
 
 # Less than this share of a shell's power counts as no signal.
 SOME_SIGNAL = 0.01
 # A network that passes more than this share of noise says nothing about how much there is.
 MOST_PASSED = 0.8
+# Half-maps that differ by more than so many times the noise that the best network shows are as
+# none.
+MOST_KNOWN = 1.03
 # The least and the most that is unexplained of the signal, over what would be if the best network
 # did its best: a third and three times as much (docs/check.md has how often that holds the truth).
 UNEXPLAINED = 1 / 3, 3.0
@@ -54,7 +56,7 @@ class Estimate:
             total,
             self.left_by(self.best) / np.maximum(1 - self.responses[self.best], 1 - MOST_PASSED),
         )
-        self.by_half_maps = known is not None and bool(known.sum() <= MORE_NOISE * left.sum())
+        self.by_half_maps = known is not None and bool(known.sum() <= MOST_KNOWN * left.sum())
         self.noise = known if self.by_half_maps else left
         self.covariance = {
             name: shells[name, TOMOGRAM] - self.responses[name] * self.noise for name in results

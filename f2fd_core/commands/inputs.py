@@ -1,6 +1,7 @@
 """The tomograms, half-maps and ground truth that a command is given: opened, examined, prepared."""
 
 import dataclasses
+import functools
 import itertools
 
 from f2fd_core.config import UserError
@@ -10,7 +11,9 @@ from f2fd_core.data.source import refuse_other_shape
 from f2fd_core.data.volume import Volume
 from f2fd_core.filters.deconvolution import preparation
 from f2fd_core.noise import axes_of_volume, half_maps
+from f2fd_core.perturbation.noise_matched import noise_of
 from f2fd_core.runtime import console
+from f2fd_core.runtime.device import choose_devices
 
 # From this relative difference on, voxel sizes are not the same.
 VOXEL_SIZE_TOLERANCE = 0.1
@@ -39,10 +42,15 @@ def open_silently(config, trained):
             for pair, path in zip(zip(volumes[::2], volumes[1::2]), config.names())
         ]
         for halves, whole in itertools.zip_longest(volumes, volumes_of(config.tomograms)):
-            halves.warnings += half_maps.check(halves, whole)
+            halves.warnings += half_maps.check(halves, noises_of(config, trained), whole)
     for volume in volumes:
         volume.axes_found = axes_of_volume(volume)
     return volumes
+
+
+def noises_of(config, trained):
+    """The function that gives the NoiseModel of a volume, on the device of a command."""
+    return functools.partial(noise_of, config=trained, device=choose_devices(config.device)[0])
 
 
 def open_as_they_are(config, trained):
@@ -113,7 +121,8 @@ def _without_unfit_half_maps(volume, config):
     if (
         config.perturbation != "noise_matched"
         or not isinstance(volume, HalfMaps)
-        or half_maps.difference_over_noise(volume) <= half_maps.MORE_NOISE
+        or half_maps.difference_over_noise(volume, noises_of(config, config))
+        <= half_maps.MORE_NOISE
     ):
         return volume
     console.warn(

@@ -1,7 +1,7 @@
 """How a tomogram is turned so that its depth is along Z and its tilt axis along Y.
 
-The network has learned from tomograms that lie so, and the noise has its form there. Others are
-turned for both, and what is made of them is turned back.
+The network has learned from tomograms that lie so. Others are turned for it, and what is made of
+them is turned back.
 """
 
 USUAL = (0, 1, 2)

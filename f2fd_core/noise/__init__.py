@@ -4,13 +4,7 @@
 separated from signal) -> ``model``, which combines them and draws samples.
 """
 
-from f2fd_core.noise.model import (
-    NoiseModel,
-    axes_of_volume,
-    estimate_noise,
-    noise_by_network,
-    noise_of_half_maps,
-)
+from f2fd_core.noise.model import NoiseModel, axes_of_volume, estimate_noise, noise_of_half_maps
 from f2fd_core.noise.profile import NoiseProfile
 from f2fd_core.noise.settings import NoiseSettings
 from f2fd_core.noise.spectrum import Spectrum
@@ -22,6 +16,5 @@ __all__ = [
     "Spectrum",
     "axes_of_volume",
     "estimate_noise",
-    "noise_by_network",
     "noise_of_half_maps",
 ]

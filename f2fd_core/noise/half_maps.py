@@ -11,8 +11,9 @@ from f2fd_core import fourier
 from f2fd_core.config import UserError
 from f2fd_core.data.half_maps import refuse_copies
 from f2fd_core.data.source import refuse_other_shape
-from f2fd_core.noise import NoiseSettings, estimate_noise, noise_of_half_maps, periodogram
-from f2fd_core.noise.spectrum import censored_exponential_mean, noise_and_signal
+from f2fd_core.noise import noise_of_half_maps, periodogram
+from f2fd_core.noise.settings import DEFAULT
+from f2fd_core.noise.spectrum import by_shell
 
 # How many windows are compared.
 COMPARED_WINDOWS = 64
@@ -36,10 +37,10 @@ CORRELATED = (0.02, 0.25)
 # The ratio of two half-maps' standard deviations from which it is odd.
 UNEQUAL = 1.5
 # Times the power that noise can have, from which on what half-maps differ by is not noise alone.
-# Those with independent noise have 1.02 at most, simulated or real; those of every other tilt of a
-# specimen 2.5 times as thick as the volume, with tilts 3 degrees apart, 1.04 or more in volumes of
-# 64 x 128 x 128 voxels (`benchmarks/ablation.py half-maps`).
-MORE_NOISE = 1.03
+# Those with independent noise have 0.96 at most in simulations, a real cell's 1.03; those of every
+# other tilt of a specimen 2.5 times as thick as the volume, with tilts 3 degrees apart, 1.05 or
+# more (`benchmarks/ablation.py half-maps`).
+MORE_NOISE = 1.04
 
 
 class Likeness:
@@ -52,32 +53,24 @@ class Likeness:
     in standard deviations, and ``shift``, how many voxels (Z, Y, X) away that is.
     """
 
-    def __init__(self, first, second, offset=(0, 0, 0)):
-        """``offset``: by how many voxels (Z, Y, X) the second one is moved before."""
+    def __init__(self, first, second, noises, offset=(0, 0, 0)):
+        """``noises``: the NoiseModel of each; ``offset``: by how many voxels (Z, Y, X) the second
+        one is moved before."""
 
         def moved(start, size):
             return second.region(tuple(np.add(start, offset)), size)
 
-        settings = NoiseSettings()
-        size = periodogram.window_size(first.shape, settings.window)
+        size = periodogram.window_size(first.shape, DEFAULT.window)
         corners = periodogram.window_corners(first.shape, size, COMPARED_WINDOWS)
         grid = fourier.grid_of(size)
         shells = grid.frequencies < 0.5
         count = grid.sums(torch.ones_like(grid.radius))[shells]
-
-        def by_shell(values):
-            return grid.ratio(values, torch.ones_like(values))[shells]
-
-        totals, noises, least_noises = [], [], []
-        for region in (first.region, moved):
-            windows = periodogram.periodograms(region, corners, size)
-            total = windows.mean(0)
-            spectrum, noise = noise_and_signal(
-                censored_exponential_mean(windows, settings.share), total, size, settings
-            )
-            totals.append(by_shell(total))
-            noises.append(torch.minimum(by_shell(noise), totals[-1]))
-            least_noises.append(torch.minimum(spectrum.lower[shells], totals[-1]))
+        totals, expected, least = [], [], []
+        for region, noise in zip((first.region, moved), noises):
+            total = by_shell(periodogram.periodograms(region, corners, size).mean(0), size)[shells]
+            totals.append(total)
+            for name, powers in (("noise", expected), ("lower", least)):
+                powers.append(total * noise.share_at(grid.frequencies[shells], name))
         cross = periodogram.periodograms(first.region, corners, size, moved).mean(0)
 
         def mean(values):
@@ -86,17 +79,16 @@ class Likeness:
         def rest(values):
             return mean([total - value for total, value in zip(totals, values)])
 
-        power, common = mean(totals).clamp(min=fourier.TINY), by_shell(cross)
+        power, common = mean(totals).clamp(min=fourier.TINY), by_shell(cross, size)[shells]
         self.curve = common / power
-        share = rest(noises) / power
+        share = rest(expected) / power
         weights = count * (grid.frequencies[shells] < LOW)
         square = float((weights * share**2).sum())
         independent = min(len(corners), np.prod(first.shape) / np.prod(size))
         self.means_something = square > max(ENOUGH * float(weights.sum()), LEAST / independent)
         self.signal = float((weights * share * self.curve).sum()) / max(square, fourier.TINY)
         noise, excess = (
-            float((values * count).sum())
-            for values in (mean(least_noises), common - rest(least_noises))
+            float((values * count).sum()) for values in (mean(least), common - rest(least))
         )
         self.noise = excess / noise if noise > ENOUGH * float((power * count).sum()) else 0.0
         self._correlate(cross, power, grid)
@@ -120,12 +112,12 @@ class Likeness:
         return self.means_something and self.signal < ODD and self.correlation < OUTSTANDING
 
 
-def strange(first, second, found):
+def strange(first, second, noises, found):
     """What about two volumes, of whose Likeness this is ``found``, can't be of one tomogram, in
     words; "" if nothing."""
     if found.highest > 2 * abs(found.correlation):
         for shift in (found.shift, tuple(-at for at in found.shift)):
-            moved = Likeness(first, second, shift)
+            moved = Likeness(first, second, noises, shift)
             if moved.correlation > OUTSTANDING and moved.signal > max(ODD, 1.5 * found.signal):
                 z, y, x = map(abs, shift)
                 return f"are {z}, {y} and {x} voxels (Z, Y, X) apart"
@@ -136,17 +128,18 @@ def strange(first, second, found):
     return "have no signal in common" if foreign else ""
 
 
-def check(halves, whole=None):
+def check(halves, noise_of, whole=None):
     """Sentences on what is odd about the HalfMaps ``halves``, and ``whole``, the Volume that is
-    given as their tomogram.
+    given as their tomogram. ``noise_of(volume)``: the NoiseModel of one.
 
     Raises UserError for what can't be half-maps of one tomogram, or not of that.
     """
     odd, even = halves.halves
     paths = odd.source.path, even.source.path
     both = "the half-maps " + " and ".join(paths)
-    found = Likeness(odd, even)
-    problem = strange(odd, even, found)
+    noises = noise_of(odd), noise_of(even)
+    found = Likeness(odd, even, noises)
+    problem = strange(odd, even, noises, found)
     if problem:
         raise UserError(
             f"{both} {problem}; expected both of one tomogram, one after the other: "
@@ -172,7 +165,8 @@ def check(halves, whole=None):
     if whole is not None:
         owner = f"its half-maps {' and '.join(paths)}"
         refuse_other_shape(whole.source.path, whole.shape, halves.shape, owner)
-        problem = strange(halves, whole, Likeness(halves, whole))
+        noises = noise_of(halves), noise_of(whole)
+        problem = strange(halves, whole, noises, Likeness(halves, whole, noises))
         if problem:
             raise UserError(
                 f"{whole.source.path} and the mean of its half-maps "
@@ -182,11 +176,12 @@ def check(halves, whole=None):
     return warnings
 
 
-def difference_over_noise(halves):
+def difference_over_noise(halves, noise_of):
     """The power of what HalfMaps differ by, over the most that their tomogram's noise can have.
 
     Beyond MORE_NOISE they differ by more than noise, as those of every other tilt of a thick
-    specimen do: each has streaks of its own, of what lies above and below.
+    specimen do: each has streaks of its own, of what lies above and below. ``noise_of(volume)``:
+    the NoiseModel of one.
     """
-    _, _, most = estimate_noise(halves.alone()).shares()
+    _, _, most = noise_of(halves.alone()).shares()
     return noise_of_half_maps(halves).shares()[0] / most if most else 0.0

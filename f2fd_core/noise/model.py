@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 
 from f2fd_core import fourier
@@ -9,13 +10,8 @@ from f2fd_core.noise import periodogram
 from f2fd_core.noise.orientation import axes_of
 from f2fd_core.noise.profile import NoiseProfile
 from f2fd_core.noise.settings import DEFAULT
-from f2fd_core.noise.spectrum import (
-    Spectrum,
-    band_end,
-    censored_exponential_mean,
-    noise_and_signal,
-    noise_left_out,
-)
+from f2fd_core.noise.spectrum import Spectrum, by_shell, level_left_out, noise_left_out
+from f2fd_core.runtime.randomness import Randomness, Stream
 
 # Side (voxels) of the windows that measure the noise's profile.
 PROFILE_WINDOW = 16
@@ -33,9 +29,8 @@ WITH_MATTER = 1.5
 LEAST_EMPTY = 8
 # Less than this share of the power is hardly any noise: the correlation with the signal is 0.99.
 NO_NOISE = 0.02
-# What is left out is noise of another form if it is so many times the noise by its form. Where the
-# form is right it is 1.07 times at most, in 46 simulated tomograms and 45 boxes of a real cell.
-CLEARLY_MORE = 1.1
+# So much noise is added to see how much of it a network removes.
+MORE = 0.3
 # How many windows show how a volume lies.
 ORIENTATION_WINDOWS = 64
 
@@ -45,20 +40,15 @@ class NoiseModel:
 
     Attributes: ``window`` (Z, Y, X), on whose rfft grid ``power`` and the mean ``total`` power of
     noise and signal are; ``lower`` and ``upper``, by Fourier shell of that grid, what the noise may
-    be (see :class:`~f2fd_core.noise.spectrum.Spectrum`), and ``expected``, what it most likely is:
-    ``power`` errs on the low side where signal and noise can't be separated; ``profile``;
-    ``matter_free``, the share of the volume that has no matter; ``by_network``, whether the noise
-    is known by what a network leaves out. Power is in squares of the volume's standard deviation.
+    be (see :class:`~f2fd_core.noise.spectrum.Spectrum`): ``power`` errs on the low side where
+    signal and noise can't be separated; ``profile``; ``matter_free``, the share of the volume that
+    has no matter. Power is in squares of the volume's standard deviation.
     """
 
-    def __init__(
-        self, window, spectrum, total, profile=None, matter_free=0.0, unfaded=None, by_network=False
-    ):
-        """``unfaded``: the expected power on the rfft grid; None: that of the ``spectrum``."""
+    def __init__(self, window, spectrum, total, profile=None, matter_free=0.0):
         self.window, self.total, self.profile = tuple(window), total, profile or NoiseProfile()
         self.power, self.lower, self.upper = spectrum
-        self.matter_free, self.by_network = matter_free, by_network
-        self.unfaded = self.power if unfaded is None else unfaded
+        self.matter_free = matter_free
         self._amplitudes = {}
 
     def scaled(self, factors):
@@ -72,8 +62,6 @@ class NoiseModel:
             self.total,
             self.profile,
             self.matter_free,
-            self.unfaded * factors[grid.shell].float(),
-            self.by_network,
         )
 
     def sample(self, start, size, count, random, device):
@@ -87,25 +75,29 @@ class NoiseModel:
         return noise * self.profile.at(start, size, device)
 
     def by_shell(self):
-        """{name: list} by Fourier shell: frequency (cycles per voxel), noise, expected, lower,
-        upper, total; up to Nyquist."""
+        """{name: list} by Fourier shell: frequency (cycles per voxel), noise, lower, upper, total;
+        up to Nyquist."""
         grid = fourier.grid_of(self.window)
-        noise, expected, total = (
-            grid.ratio(power, torch.ones_like(power))
-            for power in (self.power, self.unfaded, self.total)
-        )
+        noise, total = (by_shell(power, self.window) for power in (self.power, self.total))
         shells = grid.frequencies < 0.5
         return {
             name: values[shells].tolist()
             for name, values in (
                 ("frequency", grid.frequencies),
                 ("noise", noise),
-                ("expected", expected),
                 ("lower", self.lower),
                 ("upper", self.upper),
                 ("total", total),
             )
         }
+
+    def share_at(self, frequencies, name="noise"):
+        """The noise, or its lower or upper limit, as a share of all power, 0 to 1, at other
+        ``frequencies`` than those of :meth:`by_shell`."""
+        known = self.by_shell()
+        share = np.array(known[name]) / np.maximum(known["total"], fourier.TINY)
+        at = np.interp(frequencies, known["frequency"], share.clip(max=1))
+        return torch.from_numpy(at)
 
     def shares(self):
         """Noise, and the least and the most that it may be, as shares of all power, 0 to 1."""
@@ -124,9 +116,7 @@ class NoiseModel:
         """A sentence on how much of the tomogram is noise, and how well that is known."""
         noise, lower, upper = self.shares()
         place = "no place without matter was found"
-        if self.by_network:
-            place = "its form is not known"
-        elif self.matter_free:
+        if self.matter_free:
             place = f"{100 * self.matter_free:.0f} % of the volume have no matter"
         return (
             f"noise is {100 * noise:.0f} % of the power "
@@ -134,82 +124,96 @@ class NoiseModel:
         )
 
 
-def estimate_noise(volume, settings=DEFAULT, device="cpu"):
+def estimate_noise(volume, network, settings=DEFAULT, device="cpu"):
     """The :class:`NoiseModel` of a standardised volume (``shape``, ``region(start, size)``,
-    ``content(start, size)``, ``nyquist``)."""
-    return _estimated(volume, volume.region, settings, device, signal=True)
+    ``content(start, size)``) by what a network that has learned to denoise elsewhere makes of it.
+
+    ``network``: see :class:`~f2fd_core.perturbation.left_out.PretrainedOn`.
+    """
+    profile = _profile(volume, volume.region, settings, device)
+    box = network.box
+    window = periodogram.window_size(box[1], settings.window)
+    (rest, _), (power, corners) = (
+        _periodograms(volume, region, window, profile, device, box)
+        for region in (regions_of(network.left_out, box[0]), volume.region)
+    )
+    total = power.mean(0)
+    level = level_left_out(rest, total, window, settings)
+    shells = by_shell(level, window)
+    removed = torch.ones_like(shells)
+    if settings.removed:
+        seen = NoiseModel(window, Spectrum(level, shells, shells), total, profile)
+        removed = _removed_share(seen, network, corners)
+    spectrum = noise_left_out(level, rest.mean(0), removed, total, window, settings)
+    matter_free = 0.0
+    if settings.matter_free:
+        if box[1] != volume.shape:
+            power, corners = _periodograms(volume, volume.region, window, profile, device)
+        empty = without_matter(power, corners, spectrum.power, window)
+        if empty.any():
+            spectrum = _of_noise_alone(power[empty], window)
+            matter_free = float(empty.float().mean())
+    return NoiseModel(window, spectrum, total, profile, matter_free)
+
+
+def regions_of(values, first):
+    """The function ``region(start, size)`` of an array that begins at the voxel ``first``."""
+
+    def region(start, size):
+        return values[tuple(slice(a - b, a - b + c) for a, b, c in zip(start, first, size))]
+
+    return region
+
+
+def _removed_share(noise, network, corners):
+    """What share of the noise a network removes, by shell, from how what it leaves out of its box
+    answers to a little more ``noise`` (a NoiseModel)."""
+    (first, _), (start, size) = network.box, network.around
+    random = Randomness.of("cpu", 0, Stream.PROBE)
+    more = MORE * noise.sample(start, size, 1, random, "cpu")[0].numpy()
+    answer = regions_of(network.left_out_with(more) - network.left_out, first)
+    more = regions_of(more, start)
+    common, alone = (
+        periodogram.periodograms(more, corners, noise.window, other).mean(0)
+        for other in (answer, None)
+    )
+    return fourier.grid_of(noise.window).ratio(common, alone).clamp(0, 1)
+
+
+def _of_noise_alone(power, window):
+    """The Spectrum by the power of windows without signal."""
+    mean = power.mean(0)
+    level, wrong = by_shell(mean, window), 1 / math.sqrt(len(power))
+    return Spectrum(mean, level * max(0, 1 - wrong), level * (1 + wrong))
 
 
 def axes_of_volume(volume, settings=DEFAULT):
     """How a standardised volume lies, see :func:`~f2fd_core.noise.orientation.axes_of`."""
     window = periodogram.window_size(volume.shape, settings.window)
     corners = periodogram.window_corners(volume.shape, window, ORIENTATION_WINDOWS)
-    power = periodogram.periodograms(volume.region, corners, window).mean(0)
-    return axes_of(power, window, band_end(power, window, settings.lowest_frequency))
+    return axes_of(periodogram.periodograms(volume.region, corners, window).mean(0), window)
 
 
 def noise_of_half_maps(volume, settings=DEFAULT, device="cpu"):
     """The :class:`NoiseModel` of the mean of two half-maps: their halved difference is such noise,
     without signal. ``volume``: a :class:`~f2fd_core.data.half_maps.HalfMaps`."""
-    model = _estimated(volume, volume.difference, settings, device, signal=False)
-    model.total = _periodograms(volume, volume.region, model.window, model.profile, device)[1]
-    return model
-
-
-def noise_by_network(volume, box, left_out, known, settings=DEFAULT, device="cpu"):
-    """The :class:`NoiseModel` of a volume by what a network that has learned to denoise elsewhere
-    leaves out of a ``box`` (first voxel, shape): ``left_out``, an array (Z, Y, X).
-
-    ``known``: the noise by its form, which stays unless it is clearly less.
-    """
-    first, shape = box
-    window = periodogram.window_size(shape, settings.window)
-
-    def region(start, size):
-        return left_out[tuple(slice(a - b, a - b + c) for a, b, c in zip(start, first, size))]
-
-    (power, _, _), (_, total, _) = (
-        _periodograms(volume, source, window, known.profile, device, box)
-        for source in (region, volume.region)
+    profile = _profile(volume, volume.difference, settings, device)
+    window = periodogram.window_size(volume.shape, settings.window)
+    noise, total = (
+        _periodograms(volume, region, window, profile, device)[0].mean(0)
+        for region in (volume.difference, volume.region)
     )
-    noise = noise_left_out(power, total, window, settings, volume.nyquist)
-    grid = fourier.grid_of(window)
-    lower, upper = (grid.ratio(values, torch.ones_like(values)) for values in (noise, total))
-    found = NoiseModel(window, Spectrum(noise, lower, upper), total, known.profile, by_network=True)
-    return found if found.shares()[0] > CLEARLY_MORE * known.shares()[0] else known
+    level = by_shell(noise, window)
+    return NoiseModel(window, Spectrum(noise, level, level), total, profile)
 
 
-def _estimated(volume, region, settings, device, signal):
-    """The noise in a volume's ``region``; without ``signal`` all of it is noise."""
-    shape, profile = volume.shape, NoiseProfile()
-    if settings.profile:
-        size = periodogram.window_size(shape, PROFILE_WINDOW)
-        corners, power = _full_windows(volume, region, size, PROFILE_WINDOWS, device)
-        profile = NoiseProfile.measured(corners, size, power)
-    window = periodogram.window_size(shape, settings.window)
-    power, total, corners = _periodograms(volume, region, window, profile, device)
-    if not signal:
-        grid = fourier.grid_of(window)
-        level = grid.ratio(total, torch.ones_like(total))
-        return NoiseModel(window, Spectrum(total, level, level), total, profile)
-    if _has_an_edge(total, window):
-        # Few large windows resolve where a low-pass filter ends better than many small ones.
-        resolved = periodogram.window_size(shape, settings.window, periodogram.FEW_WINDOWS)
-        if resolved != window:
-            window = resolved
-            power, total, corners = _periodograms(volume, region, window, profile, device)
-    level = censored_exponential_mean(power.clone(), settings.share)
-    spectrum, unfaded = noise_and_signal(level, total, window, settings, volume.nyquist)
-    if not settings.matter_free:
-        return NoiseModel(window, spectrum, total, profile, unfaded=unfaded)
-    empty = without_matter(power, corners, unfaded, window)
-    if empty.any():
-        alone = power[empty].mean(0)
-        level = fourier.grid_of(window).ratio(alone, torch.ones_like(alone))
-        wrong = 1 / math.sqrt(int(empty.sum()))
-        spectrum = Spectrum(alone, level * max(0, 1 - wrong), level * (1 + wrong))
-        unfaded = None
-    return NoiseModel(window, spectrum, total, profile, float(empty.float().mean()), unfaded)
+def _profile(volume, region, settings, device):
+    """The NoiseProfile of a volume's ``region``, flat if it is not to be measured."""
+    if not settings.profile:
+        return NoiseProfile()
+    size = periodogram.window_size(volume.shape, PROFILE_WINDOW)
+    corners, power = _full_windows(volume, region, size, PROFILE_WINDOWS, device)
+    return NoiseProfile.measured(corners, size, power)
 
 
 def _full_windows(volume, region, size, maximum, device, box=None):
@@ -228,18 +232,9 @@ def _full_windows(volume, region, size, maximum, device, box=None):
 
 
 def _periodograms(volume, region, window, profile, device, box=None):
-    """(power of the windows, their mean, first voxels), as where the profile is 1."""
+    """(power of the windows, as where the profile is 1, first voxels)."""
     corners, power = _full_windows(volume, region, window, periodogram.MAXIMUM_WINDOWS, device, box)
-    power /= profile.of_windows(corners, window)
-    return power, power.mean(0), corners
-
-
-def _has_an_edge(total, window):
-    """Whether a Fourier shell has less than 1/200 of the highest power above 0.1 cycles per voxel:
-    whether a low-pass filter has left nothing there."""
-    frequency, mean = fourier.shell_means(total, window)
-    above = mean[frequency >= 0.1]
-    return bool(len(above)) and bool(above.min() < 0.005 * above.max())
+    return power / profile.of_windows(corners, window), corners
 
 
 def without_matter(power, corners, noise, size):

@@ -12,15 +12,13 @@ class NoiseSettings:
     window : int
         Largest side (voxels) of the windows of Welch's method.
     share : float
-        This share of the windows, those with the lowest power, counts as noise.
-    lowest_frequency : float
-        Cycles per voxel; below it noise fades out as far as there is signal.
-    fading : float
-        How steeply (a power of the frequency) noise fades out where all is signal.
-    falling : bool
-        Whether the level A(|k|) may fall towards Nyquist.
-    by_angle : bool
-        Whether the share of noise far from the tilt axis is found by the power near it.
+        This share of the windows, those with the lowest power, gives the level.
+    counted : float
+        So much of what is left out counts as noise: in crowded cells networks leave out signal.
+    varying : bool
+        Whether what varies over the windows of what is left out counts as signal.
+    removed : bool
+        Whether it is measured how much of the noise the network removes.
     near_axis : bool
         Whether signal is looked for near the tilt axis, where all tilts add up.
     hardly_any : float
@@ -33,10 +31,9 @@ class NoiseSettings:
 
     window: int = 64
     share: float = 0.5
-    lowest_frequency: float = 0.075
-    fading: float = 3.0
-    falling: bool = True
-    by_angle: bool = True
+    counted: float = 0.9
+    varying: bool = True
+    removed: bool = True
     near_axis: bool = True
     hardly_any: float = 0.25
     profile: bool = True

@@ -6,10 +6,10 @@ import torch
 
 from f2fd_core.data.half_maps import HalfMaps
 from f2fd_core.data.regions import crop, source_box
-from f2fd_core.noise import NoiseSettings, estimate_noise, noise_by_network, noise_of_half_maps
+from f2fd_core.noise import NoiseSettings, estimate_noise, noise_of_half_maps
 from f2fd_core.noise.spectrum import filled_share
 from f2fd_core.perturbation.base import Pairs, Perturbation
-from f2fd_core.perturbation.left_out import left_out_by_pretrained
+from f2fd_core.perturbation.left_out import PretrainedOn
 from f2fd_core.runtime.randomness import GLOBAL
 
 # The noise scale where there are enough Fourier coefficients of noise.
@@ -20,15 +20,17 @@ LARGEST_SCALE = 1.0
 ENOUGH_VALUES = 4.8e5
 
 
-def noise_of(volume, config, device):
-    """The NoiseModel of a volume: read off its half-maps, if it has some; else by the form of its
-    power or, if that is clearly more, by what the pretrained network leaves out."""
-    settings = NoiseSettings(profile=config.noise_profile)
+def noise_of(volume, config, device, settings=None):
+    """The NoiseModel of a volume: read off its half-maps, if it has some; else by what the
+    pretrained network leaves out.
+
+    ``config``: of a training; ``settings``: NoiseSettings, by default those that it asks for.
+    """
+    settings = settings or NoiseSettings(profile=config.noise_profile)
     if isinstance(volume, HalfMaps):
         return noise_of_half_maps(volume, settings, device)
-    known = estimate_noise(volume, settings, device)
-    box, left_out = left_out_by_pretrained(volume, config.precision, device)
-    return noise_by_network(volume, box, left_out, known, settings, device)
+    network = PretrainedOn(volume, config.precision, device)
+    return estimate_noise(volume, network, settings, device)
 
 
 class NoiseMatched(Perturbation):

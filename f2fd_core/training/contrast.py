@@ -6,7 +6,6 @@ import numpy as np
 
 from f2fd_core.config import START_PERTURBATIONS
 from f2fd_core.data.patches import all_patches
-from f2fd_core.noise import NoiseSettings, estimate_noise
 from f2fd_core.perturbation.noise_matched import NoiseMatched
 from f2fd_core.runtime import console
 from f2fd_core.training.validation import ValidationCubes
@@ -27,8 +26,7 @@ def is_opposite(network, volume, config, device, dtype):
     """
     if not hasattr(network, "invert") or config.perturbation not in START_PERTURBATIONS:
         return False
-    settings = NoiseSettings(profile=False, matter_free=False)
-    perturbation = NoiseMatched(volume, config, device, estimate_noise(volume, settings, device))
+    perturbation = NoiseMatched(volume, config, device)
     patches = all_patches([volume.shape], config.patch_size)
     chosen = np.linspace(0, len(patches) - 1, min(len(patches), PATCHES)).round().astype(int)
     cubes = ValidationCubes(

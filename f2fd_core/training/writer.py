@@ -64,19 +64,11 @@ class Writer:
     @staticmethod
     def _report_the_noise(source, noise):
         console.say(f"{source.name}: {noise.describe()}")
-        expected = (
-            "expected a tomogram as it was reconstructed: not denoised, strongly filtered or "
-            "rotated by interpolation since"
-        )
         if noise.hardly_any():
             console.warn(
                 f"{source.path} has hardly any noise that could be told from signal, so hardly any "
-                f"will be removed; {expected}"
-            )
-        elif noise.by_network:
-            console.warn(
-                f"{source.path} has noise without the form that reconstruction gives it, so what "
-                f"the pretrained weights leave out is taken for it; {expected}"
+                "will be removed; expected a tomogram as it was reconstructed: not denoised or "
+                "strongly filtered since"
             )
 
     def _report_specimens(self):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, assert_same_weights, data
-from scipy.ndimage import rotate
 
 from f2fd_core import DenoiseConfig, TrainConfig, UserError, denoise, train
 from f2fd_core.cli import main
@@ -363,16 +362,6 @@ def test_the_bar_the_device_and_the_noise_scale_are_announced(phantom, tmp_path,
     assert "f2fd: noise scale: 1.00\n" in said  # so small a tomogram
     assert "training on CPU" in said and "warning: no GPU is used" in said
     assert "6/6" in said
-
-
-@pytest.mark.parametrize("angle, warns", [(0, False), (45, True)])
-def test_noise_of_another_form_gives_a_warning(angle, warns, phantom, write, capsys):
-    """Interpolated noise no longer has the form that back-projection gives it."""
-    values = np.array(mrc.open_volume(phantom["tomogram"]).data, dtype=np.float32)
-    path = write(rotate(values, angle, axes=(0, 2), reshape=False, order=1))
-    train(TrainConfig(**dict(TINY, steps=1, tomograms=(path,), output=path[:-4])))
-    warning = f"warning: {path} has noise without the form that reconstruction gives it"
-    assert (warning in capsys.readouterr().err) == warns
 
 
 def test_global_random_state_is_left_alone(phantom, tmp_path):

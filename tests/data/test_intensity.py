@@ -8,7 +8,7 @@ from f2fd_core import TrainConfig
 from f2fd_core.data.batches import sampled_patches
 from f2fd_core.data.intensity import Intensities, constant, local_regression, opened
 from f2fd_core.data.volume import Volume
-from f2fd_core.noise import estimate_noise
+from f2fd_core.perturbation.noise_matched import noise_of
 
 SHAPE = (48, 64, 64)
 
@@ -110,8 +110,10 @@ def test_no_network_makes_more_than_it_may_be_shown(tomogram, write):
 
 
 def test_noise_is_estimated_as_without_a_border(tomogram, write):
-    plain, volume = Volume(write(tomogram)), Volume(write(bordered(tomogram), "border.mrc"))
-    expected, found = estimate_noise(plain), estimate_noise(volume)
+    expected, found = (
+        noise_of(Volume(path), TrainConfig(tomograms=(path,)), "cpu")
+        for path in (write(tomogram), write(bordered(tomogram), "border.mrc"))
+    )
     for name in ("power", "total"):
         before, after = (float(getattr(model, name).mean()) for model in (expected, found))
         assert after == pytest.approx(before, rel=0.1)

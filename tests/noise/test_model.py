@@ -1,32 +1,30 @@
 """Noise separated from signal: on spectra that are known, simulated and real tomograms."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
-from conftest import Memory, back_projected_noise, coloured, synthesised
+from conftest import Leaving, Memory, back_projected_noise, coloured, noise_if_known, synthesised
 
-from f2fd_core import BenchmarkConfig, SimulateConfig, UserError, fourier
+from f2fd_core import BenchmarkConfig, TrainConfig, UserError, fourier
 from f2fd_core.benchmarking.cases import simulated_case
 from f2fd_core.config.tools import BENCHMARK_CASES
 from f2fd_core.data import mrc
 from f2fd_core.data.half_maps import HalfMaps
 from f2fd_core.data.volume import Volume
 from f2fd_core.noise import (
-    NoiseModel,
     NoiseProfile,
     NoiseSettings,
-    Spectrum,
     estimate_noise,
-    form,
-    noise_by_network,
     noise_of_half_maps,
     periodogram,
     spectrum,
 )
 from f2fd_core.noise.model import without_matter
-from f2fd_core.simulation.microscope import simulate_volumes
+from f2fd_core.perturbation.noise_matched import noise_of
 
-SIZES = [(40, 40, 40), (32, 48, 41)]
+CPU = torch.device("cpu")
 
 
 def read(path):
@@ -34,7 +32,7 @@ def read(path):
 
 
 def shells(power, size):
-    return fourier.grid_of(tuple(size)).ratio(power, torch.ones_like(power))
+    return spectrum.by_shell(power, tuple(size))
 
 
 def power_of(noise, size):
@@ -43,10 +41,10 @@ def power_of(noise, size):
     return periodogram.periodograms(Memory(noise).region, corners, size).mean(0)
 
 
-def assert_cautious(model, truth, below=0.5, least=0.75):
-    """In no shell more than 1.15 times the truth, and not less than ``least`` times where noise is
-    more than half of all power and the shell is not one of the lowest, in which a window resolves
-    little; up to ``below`` cycles per voxel."""
+def assert_cautious(model, truth, below=0.5):
+    """In no shell more than 1.15 times the truth, and where noise is more than half of all power
+    not less than 0.6 times, 0.75 times from 0.2 cycles per voxel on; up to ``below``, but for the
+    lowest shells, in which networks pass much of the noise."""
     frequency = np.array(model.by_shell()["frequency"])
     frequency = frequency[frequency < below]
     noise, total, truth = (
@@ -56,6 +54,7 @@ def assert_cautious(model, truth, below=0.5, least=0.75):
     # One coefficient's worth of chance more in the lowest shells, which have few.
     assert (noise < 1.15 * truth + 0.02 * total).all(), np.round(noise / truth, 2)
     most = (truth > 0.5 * total) & (frequency > 0.075)
+    least = np.where(frequency < 0.2, 0.6, 0.75)
     assert (noise > least * truth)[most].all(), np.round(noise / truth, 2)
 
 
@@ -91,172 +90,92 @@ def test_power_fills_the_share_of_the_spectrum_where_it_is(size):
     assert spectrum.filled_share(low, size) == pytest.approx(share)
 
 
-def back_projected(size, signal, degrees=0):
-    """(noise, signal) of a weighted back-projection: noise |q| and signal of power ``signal``(k)
-    in all directions, nothing of both in the missing wedge. The tilt axis is so many ``degrees``
-    from Y, towards X."""
+def noise_left_out(windows, total, size, **fields):
+    """The Spectrum by what a network leaves out that removes all noise."""
+    settings = NoiseSettings(**fields)
+    level = spectrum.level_left_out(windows, total, size, settings)
+    removed = torch.ones(len(fourier.grid_of(tuple(size)).frequencies))
+    return spectrum.noise_left_out(level, windows.mean(0), removed, total, size, settings)
+
+
+@pytest.mark.parametrize("removed", [0.5, 0.8])
+def test_noise_of_which_a_network_removes_a_part_is_known_by_that_part(removed):
+    """It leaves out less of the power, too."""
+    noise = synthesised(coloured, (48, 64, 64), 1)
+    volume = noise + 2 * synthesised(coloured, (48, 64, 64), 2)
+    settings = NoiseSettings(near_axis=False, profile=False)
+    all_removed = noise_if_known(volume, noise, settings)
+    some_removed = noise_if_known(volume, np.sqrt(removed) * noise, settings, removed)
+    torch.testing.assert_close(some_removed.power, all_removed.power, rtol=0.02, atol=1e-3)
+    plain = dataclasses.replace(settings, removed=False)
+    missed = noise_if_known(volume, np.sqrt(removed) * noise, plain)
+    assert float(missed.power.sum() / all_removed.power.sum()) == pytest.approx(removed, abs=0.02)
+
+
+@pytest.mark.parametrize("size", [(40, 40, 40), (32, 48, 41)])
+@pytest.mark.parametrize("axes", [(0, 1, 2), (0, 2, 1)])
+def test_what_is_left_out_near_the_tilt_axis_up_to_nyquist_is_not_noise(size, axes):
+    """Where all tilts add up, a full specimen has signal at all frequencies, which the network does
+    not know. The noise of a back-projection falls towards the axis."""
     grid = fourier.grid_of(size)
-    z, y, x = torch.meshgrid(*fourier.axis_frequencies(size), indexing="ij")
-    across = np.cos(np.radians(degrees)) * x - np.sin(np.radians(degrees)) * y
-    seen = (z.abs() <= np.sqrt(3) * across.abs()).float()
-    # As the Hann window of a periodogram blurs it near the axis.
-    distance = torch.hypot(across, z).clamp(min=0.7 / min(size))
-    return distance * seen, signal(grid.radius) * seen
-
-
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("strength", [0.0, 1.0, 3.0])
-def test_noise_of_a_back_projection_is_reported_from_signal_by_its_angles(size, strength):
-    noise, signal = back_projected(size, lambda k: strength * torch.exp(-k / 0.06))
-    power = noise + signal
-    found, unfaded = spectrum.noise_and_signal(power, power, size, NoiseSettings())
-    grid = fourier.grid_of(size)
-    middle = (grid.frequencies > 0.1) & (grid.frequencies < 0.48)
-    ratio = (shells(found.power, size) / shells(noise, size))[middle]
-    assert (ratio < 1.15).all() and (ratio > 0.65).all()
-    assert (shells(found.power, size) <= shells(power, size) * 1.001).all()
-    truth = shells(noise, size)[middle]
-    assert (found.lower[middle] <= truth * 1.1).all()
-    assert (found.upper[middle] >= truth * 0.98).all()
-
-
-@pytest.mark.parametrize("cut", [0.2, 0.3, 0.4])
-def test_the_end_of_the_band_is_where_a_filter_has_cut_it(cut):
-    size = (40, 40, 40)
-    radius = fourier.grid_of(size).radius
-    # What a strong signal falls by, from a hundred times the noise, is no filter's doing.
-    signal = 1 + 100 * torch.exp(-((radius / 0.15) ** 2))
-    assert spectrum.band_end(signal, size, 0.075) == 0.5
-    filtered = signal * torch.where(radius < cut, 1.0, 0.001)
-    assert spectrum.band_end(filtered, size, 0.075) == pytest.approx(cut, abs=0.025)
-    # Nor where it is so strong that it falls to a twentieth in an octave, onto noise.
-    steep = 1 + 1000 * torch.exp(-((radius / 0.1) ** 2))
-    assert spectrum.band_end(steep, size, 0.075) == 0.5
-
-
-@pytest.mark.parametrize("windows", [8, 30])
-def test_noise_is_limited_by_the_power_and_not_by_its_chance(windows):
-    """In a few windows the power of noise is often less than it is on average; a filter's edge is
-    another matter."""
-    size = (32, 48, 41)
-    grid = fourier.grid_of(size)
-    gamma = torch.distributions.Gamma(float(windows), float(windows))
-    torch.manual_seed(4)
-    expected = torch.full(grid.radius.shape, 2.0)
-    passed = torch.where(grid.radius < 0.3, 1.0, 0.1)
-    power = 2 * passed * gamma.sample(grid.radius.shape)
-    ratio = shells(spectrum.limited_to_power(expected, power, size), size) / 2
-    inside = (grid.frequencies > 0.05) & (grid.frequencies < 0.28)
-    outside = (grid.frequencies > 0.32) & (grid.frequencies < 0.5)
-    np.testing.assert_allclose(ratio[inside], 1, atol=0.045)
-    np.testing.assert_allclose(ratio[outside], 0.1, atol=0.005)
-
-
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("degrees", [0, -70, -25, 15, 45, 90])
-def test_noise_is_found_wherever_in_xy_the_tilt_axis_lies(size, degrees):
-    noise, signal = back_projected(size, lambda k: torch.exp(-k / 0.06), degrees)
-    power = noise + signal
-    angle = form.tilt_axis_angle(power, size, 0.5)
-    assert np.cos(2 * np.radians(angle - degrees)) > np.cos(2 * np.radians(6))
-    found, _ = spectrum.noise_and_signal(power, power, size, NoiseSettings())
-    grid = fourier.grid_of(size)
-    middle = (grid.frequencies > 0.1) & (grid.frequencies < 0.45)
-    ratio = (shells(found.power, size) / shells(noise, size))[middle]
-    assert (ratio < 1.2).all() and (ratio > 0.65).all()
-    # Where it is, too, and not only how much of it.
-    inside = grid.radius < 0.45
-    values = torch.stack([found.power[inside], noise[inside]])
-    assert torch.corrcoef(values)[0, 1] > 0.9
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_signal_near_the_tilt_axis_up_to_nyquist_is_not_noise(size):
-    """Where all tilts add up, a full specimen has signal at all frequencies."""
-    noise, signal = back_projected(size, lambda k: torch.exp(-k / 0.06))
-    grid = fourier.grid_of(size)
-    signal = signal + 0.06 * (grid.from_axis < 0.1)
-    power = noise + signal
-    found, _ = spectrum.noise_and_signal(power, power, size, NoiseSettings())
-    near = (grid.from_axis > 0.03) & (grid.from_axis < 0.08) & (grid.radius > 0.2)
-    assert power[near].mean() > 1.7 * noise[near].mean()
-    assert found.power[near].mean() < 0.75 * power[near].mean()
-
-
-@pytest.mark.parametrize("lost", [(1.5, 0.0), (3.0, 0.0), (6.0, 0.0), (0.0, 3.0), (2.0, -1.0)])
-@pytest.mark.parametrize("strength", [0.0, 1.0])
-def test_what_dose_weighting_leaves_of_the_noise_is_found(lost, strength):
-    """Tilts begin in the middle or at one side, or one side comes later: the noise of early and of
-    late tilts is known. Without the weights, that of late ones would be taken for a fraction."""
-    size = (40, 40, 40)
-    weights = form.dose_weights(lost, size, 0.5)
-    noise, signal = back_projected(size, lambda k: strength * torch.exp(-k / 0.06))
-    power = noise * weights + signal * weights**2
-    found, _ = spectrum.noise_and_signal(power, power, size, NoiseSettings())
-    grid = fourier.grid_of(size)
-    seen = (grid.radius > 0.1) & (grid.radius < 0.48) & (noise > 0) & (grid.from_axis > 0.1)
-    for late in (weights > 0.7, weights < 0.5):
-        some = seen & late
-        ratio = grid.ratio(found.power * some, noise * weights * some)[grid.sums(some) > 0]
-        assert (ratio < 1.15).all() and (ratio > 0.6).all()
-
-
-def test_power_of_another_form_is_not_continued_to_low_frequencies():
-    """The tilt axis is along X: what is learned along Y says nothing, and little is taken."""
-    size = (40, 40, 40)
-    grid = fourier.grid_of(size)
-    z, y, _ = fourier.axis_frequencies(size)
-    noise = torch.sqrt(z[:, None, None] ** 2 + y[None, :, None] ** 2).expand(grid.radius.shape)
-    power = (noise + 5 * torch.exp(-grid.radius / 0.06)) * (
-        z.abs()[:, None, None] < np.sqrt(3) * y.abs()[None, :, None] + 0.01
+    z, _, x = (
+        part.abs() for part in torch.meshgrid(*fourier.axis_frequencies(size), indexing="ij")
     )
-    found, _ = spectrum.noise_and_signal(power, power, size, NoiseSettings())
-    assert not form.fit_form(power, size, 0.5).fits
-    ratio = (shells(found.power, size) / shells(power, size))[:20]
-    truth = shells(noise * (power > 0), size)[:20] / shells(power, size)[:20]
-    assert (ratio[1:] < 1.3 * truth[1:] + 0.02).all()
+    seen = z.abs() <= np.sqrt(3) * x
+    # As the Hann window of a periodogram blurs it near the axis.
+    noise = grid.from_axis.clamp(min=0.7 / min(size)) * seen
+    signal = 0.06 * (grid.from_axis < 0.1) * seen
+    near = (grid.from_axis > 0.03) & (grid.from_axis < 0.08) & (grid.radius > 0.2) & seen
+    noise, power, near = (
+        fourier.turned_power(values.float(), grid.size, axes)[0]
+        for values in (noise, noise + signal, near)
+    )
+    size = tuple(size[axis] for axis in axes)
+    gamma = torch.distributions.Gamma(1.0, 1.0)
+    torch.manual_seed(3)
+    windows = power * gamma.sample((60, *power.shape))
+    found = noise_left_out(windows, 2 * power, size)
+    near = near > 0
+    assert power[near].mean() > 1.7 * noise[near].mean()
+    assert found.power[near].mean() < 0.83 * power[near].mean()
+    far = (noise > 0.2) & ~near
+    assert float(found.power[far].mean() / noise[far].mean()) == pytest.approx(0.9, rel=0.03)
 
 
-def test_of_power_without_the_form_of_back_projection_all_may_be_noise():
-    """Noise that grows along the tilt axis is none of a reconstruction: nothing is known."""
-    size = (40, 40, 40)
-    grid = fourier.grid_of(size)
-    power = 0.1 + grid.along_axis**4
-    found, _ = spectrum.noise_and_signal(power, power, size, NoiseSettings())
-    assert not found.power[grid.radius < 0.5].any() and not found.lower.any()
-    torch.testing.assert_close(found.upper, grid.ratio(power, torch.ones_like(power)))
+def test_noise_that_rises_towards_the_tilt_axis_stays():
+    """As SIRT-like filters make it."""
+    grid = fourier.grid_of((40, 40, 40))
+    rising = 1 / grid.from_axis.clamp(min=0.02)
+    assert (spectrum.noise_fraction_near_axis(rising, (40, 40, 40)) == 1).all()
+    falling = spectrum.noise_fraction_near_axis(torch.ones_like(rising), (40, 40, 40))
+    inside = (grid.from_axis > 0.05) & (grid.from_axis < 0.1)
+    assert falling[inside].max() < 0.9 and (falling[grid.from_axis > 0.15] == 1).all()
+
+
+@pytest.mark.parametrize("hardly", [0.0, 0.1])
+def test_where_hardly_any_of_the_power_is_signal_all_is_noise(hardly):
+    size = (24, 24, 24)
+    noise = torch.full((24, 24, 13), 2.0)
+    torch.manual_seed(5)
+    windows = noise * torch.distributions.Gamma(1.0, 1.0).sample((200, *noise.shape))
+    total = windows.mean(0) / (1 - hardly)
+    found, plain = (
+        noise_left_out(windows, total, size, near_axis=False, **fields)
+        for fields in ({}, dict(hardly_any=1e-6))
+    )
+    share, less = (float((each.power / total).mean()) for each in (found, plain))
+    assert less == pytest.approx(0.9 * (1 - hardly), abs=0.03)
+    assert less + 0.05 * (hardly == 0) < share < 1
 
 
 @pytest.mark.parametrize("level", [0.5, 2.0])
 def test_noise_alone_is_known_at_all_but_the_lowest_frequencies(level):
     noise = back_projected_noise(lambda k: level * torch.ones_like(k), (64, 96, 96), 1)
-    model = estimate_noise(Memory(noise), NoiseSettings(window=32))
+    model = noise_if_known(noise, noise, NoiseSettings(window=32))
     ratio = (
         shells(model.power, model.window) / shells(power_of(noise, model.window), model.window)
     )[2:16]
     assert (ratio > 0.8).all() and (ratio < 1.05).all()
-
-
-@pytest.mark.slow
-def test_noise_of_a_sirt_like_filter_is_not_taken_for_signal_near_the_tilt_axis():
-    """There it rises, if less after many iterations than after few."""
-    volumes = simulate_volumes(
-        SimulateConfig(
-            shape=(48, 96, 96),
-            snr=0.3,
-            specimen="crowded",
-            tilt_range=(45.0,),
-            sirt_iterations=20,
-            seed=5,
-        )
-    )
-    tomogram = torch.from_numpy(volumes["tomogram"])
-    unit = tomogram.std()
-    model = estimate_noise(Memory((tomogram - tomogram.mean()) / unit))
-    noise = (tomogram - torch.from_numpy(volumes["clean"])) / unit
-    ratio = shells(model.power, model.window) / shells(power_of(noise, model.window), model.window)
-    high = slice(round(0.35 * model.window[0]), round(0.45 * model.window[0]))
-    assert (ratio[high] > 0.9).all() and (ratio[high] < 1.1).all()
 
 
 TOO_HIGH = pytest.mark.xfail(
@@ -289,17 +208,11 @@ def test_noise_of_simulated_tomograms_errs_on_the_low_side(case, tmp_path):
         # In the tomogram's units, which rounding to bytes has changed.
         scale = (noise * reference).sum() / np.square(reference).sum() if case == "int8" else 1.0
         noise = noise - scale * reference
-    model = estimate_noise(volume)
-    bounds = {
-        # Beyond the filter there is next to nothing, and near it signal is the hardest to tell.
-        "lowpass": dict(below=0.2, least=0.65),
-        # Inserted noise near the tilt axis, and what of it is in the wedge, counts for signal.
-        "insertion": dict(least=0.7),
-        # How much the latest tilts have lost is read off what little of them is left near Nyquist.
-        "dose-weighted": dict(least=0.7),
-    }
+    model = noise_of(volume, TrainConfig(tomograms=(made.tomogram,)), CPU)
+    # Beyond the filter there is next to nothing.
+    below = 0.25 if case == "lowpass" else 0.5
     truth = power_of(noise / volume.std, model.window)
-    assert_cautious(model, truth, **bounds.get(case, {}))
+    assert_cautious(model, truth, below)
 
 
 @pytest.mark.slow
@@ -322,8 +235,9 @@ def test_real_noise_is_put_into_a_known_specimen(real_data, tmp_path, monkeypatc
 def test_noise_of_a_real_cell_errs_on_the_low_side(real_data, box):
     """The halves' difference is noise; seen by shell, for all that the windows of a box differ."""
     even, odd = (read(real_data / "lamella" / (f"box{box}_{half}.mrc")) for half in ("even", "odd"))
-    volume = Volume(str(real_data / "lamella" / (f"box{box}_even.mrc")))
-    model = estimate_noise(volume)
+    path = str(real_data / "lamella" / f"box{box}_even.mrc")
+    volume = Volume(path)
+    model = noise_of(volume, TrainConfig(tomograms=(path,)), CPU)
     truth = power_of((even - odd) / np.sqrt(2) / volume.std, model.window)
     frequency = np.array(model.by_shell()["frequency"])
     noise, truth = (
@@ -341,13 +255,13 @@ def test_places_without_matter_are_found_and_show_the_noise():
     signal = synthesised(lambda k: 20 * torch.exp(-((k / 0.12) ** 2)), shape, 4)
     full = noise + signal
     signal[:32] = signal[64:] = 0
-    model = estimate_noise(Memory(noise + signal), NoiseSettings(window=24))
+    model = noise_if_known(noise + signal, noise, NoiseSettings(window=24))
     assert 0.25 < model.matter_free < 0.6
     assert "of the volume have no matter" in model.describe()
     truth = shells(power_of(noise, model.window), model.window)
     ratio = (shells(model.power, model.window) / truth)[1:12]
     assert (ratio > 0.85).all() and (ratio < 1.15).all()
-    full_one = estimate_noise(Memory(full), NoiseSettings(window=24))
+    full_one = noise_if_known(full, noise, NoiseSettings(window=24))
     assert full_one.matter_free == 0 and "no place without matter" in full_one.describe()
     assert not without_matter(
         torch.ones(27, 8, 8, 5),
@@ -370,33 +284,31 @@ def test_half_maps_show_the_noise_of_their_mean(small):
     assert (shells(model.total, model.window) > 0.9 * shells(model.power, model.window)).all()
 
 
-@pytest.mark.parametrize("share", (0.5, 0.95))
-def test_what_a_network_leaves_out_is_noise_if_it_is_more_than_is_known(share):
-    """But for the places where it is signal. Looked at is a box of a volume whose noise becomes
-    stronger along X."""
-    shape, box = (48, 96, 96), ((8, 16, 16), (32, 64, 64))
+def test_what_varies_of_what_a_network_leaves_out_is_signal():
+    """Looked at is a box of a volume whose noise becomes stronger along X."""
+    shape = (48, 96, 96)
     stronger = NoiseProfile([([0.0], [1.0])] * 2 + [([0.0, 95.0], [1.0, 2.0])])
     noise = synthesised(coloured, shape, 1)
     strength = stronger.at((0, 0, 0), shape)
     left_out = (noise * strength)[8:40, 16:80, 16:80].numpy()
     left_out[:, :16, :16] += 1.5 * synthesised(coloured, (32, 16, 16), 2).numpy()
-    volume = 3 * synthesised(coloured, shape, 3)
-    total = power_of(volume, (24, 24, 24))
-    level = shells(total, (24, 24, 24))
-    least = Spectrum(share / 9 * total, level, level)
-    known = NoiseModel((24, 24, 24), least, total, stronger)
-    model = noise_by_network(Memory(volume * strength), box, left_out, known)
-    assert model.by_network == (share == 0.5) and (model is known) == (share == 0.95)
-    if model.by_network:
-        truth = shells(power_of(noise, model.window), model.window)
-        ratio = shells(model.power, model.window) / truth
-        assert ratio[2:].min() > 0.7 and ratio[2:].max() < 1.1, ratio
-        assert "its form is not known" in model.describe()
+    volume = Memory((3 * synthesised(coloured, shape, 3) + noise) * strength)
+    # Where the profile, whose mean square is 1, is 1.
+    truth = power_of(noise, (16, 16, 16)) * strength.square().mean()
+    ratios = {}
+    for varying in (True, False):
+        settings = NoiseSettings(window=16, near_axis=False, varying=varying)
+        model = estimate_noise(volume, Leaving(left_out, (8, 16, 16)), settings)
+        assert model.window == (16, 16, 16)
+        ratios[varying] = (shells(model.power, model.window) / shells(truth, model.window))[1:8]
+    assert ratios[True].min() > 0.7 and ratios[True].max() < 1.0, ratios
+    assert (ratios[True] < 0.985 * ratios[False]).all(), ratios
 
 
 def test_samples_have_the_spectrum_and_the_interval_holds_it():
     shape = (64, 64, 64)
-    model = estimate_noise(Memory(synthesised(coloured, (64, 96, 96), 1)), NoiseSettings(window=32))
+    noise = synthesised(coloured, (64, 96, 96), 1)
+    model = noise_if_known(noise, noise, NoiseSettings(window=32))
     generator = torch.Generator().manual_seed(0)
 
     class Given:
@@ -412,7 +324,8 @@ def test_samples_have_the_spectrum_and_the_interval_holds_it():
 
 
 def test_scaled_noise_is_scaled_by_shells():
-    model = estimate_noise(Memory(synthesised(coloured, (48, 64, 64), 1)), NoiseSettings(window=16))
+    noise = synthesised(coloured, (48, 64, 64), 1)
+    model = noise_if_known(noise, noise, NoiseSettings(window=16))
     factors = torch.linspace(0.5, 1, len(model.lower))
     other = model.scaled(factors)
     torch.testing.assert_close(
@@ -426,12 +339,13 @@ def test_the_noise_of_a_rescaled_tomogram_is_that_of_the_tomogram(write, voxel_s
     """Brought to smaller voxels it has nothing beyond its own Nyquist frequency, which is no sign
     of a volume without noise."""
     values = back_projected_noise(coloured, (48, 64, 64), 5)
-    own = Volume(write(values, voxel_size=voxel_size))
+    path = write(values, voxel_size=voxel_size)
+    own = Volume(path)
 
     def share(volume):
-        model = estimate_noise(volume)
+        model = noise_of(volume, TrainConfig(tomograms=(path,)), CPU)
         known = fourier.grid_of(model.window).radius < 0.8 * volume.nyquist
         return float((model.power * known).sum() / (model.total * known).sum())
 
-    assert share(own) > 0.7
-    assert share(own.rescaled(10.0)) == pytest.approx(share(own), abs=0.05)
+    # A network takes some of what it sees at low frequencies only for signal.
+    assert 0.7 < share(own.rescaled(10.0)) < share(own) + 0.05

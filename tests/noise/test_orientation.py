@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from conftest import Memory, data
+from conftest import Memory, data, noise_if_known
 
 from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise, fourier
 from f2fd_core.commands.inputs import open_volumes
@@ -13,7 +13,7 @@ from f2fd_core.data import mrc
 from f2fd_core.data.batches import batch_of
 from f2fd_core.data.orientation import back, turned
 from f2fd_core.data.patches import all_patches
-from f2fd_core.noise import NoiseSettings, axes_of_volume, estimate_noise
+from f2fd_core.noise import NoiseSettings, axes_of_volume
 from f2fd_core.perturbation.base import Pairs
 from f2fd_core.simulation.microscope import simulate_volumes
 from f2fd_core.training.validation import ValidationCubes
@@ -88,7 +88,7 @@ def test_power_is_turned_like_its_volume(size):
 def test_noise_is_estimated_alike_however_a_volume_lies(axes, small):
     values = data(small["tomogram"])
     usual, other = (
-        estimate_noise(Memory(volume), NoiseSettings(profile=False))
+        noise_if_known(volume, 0.5 * volume, NoiseSettings(profile=False))
         for volume in (values, lying(values, axes))
     )
     expected, _ = fourier.turned_power(usual.power, usual.window, back(axes))

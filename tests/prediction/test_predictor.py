@@ -306,7 +306,8 @@ def test_tiles_are_halved_until_they_fit(phantom, tmp_path, tiny_model, monkeypa
     moments = Predictor.predict_tile
 
     def greedy(self, perturbation, start, size):
-        if size[2] == 72:
+        # That of the pretrained network, by which the noise is known, makes one.
+        if self.predictions > 1 and size[2] == 72:
             raise torch.cuda.OutOfMemoryError("out of memory")
         return moments(self, perturbation, start, size)
 
@@ -317,8 +318,10 @@ def test_tiles_are_halved_until_they_fit(phantom, tmp_path, tiny_model, monkeypa
     )
     np.testing.assert_array_equal(mrcfile.read(path), mrcfile.read(small))
 
-    def never(self, *_):
-        raise torch.cuda.OutOfMemoryError("out of memory")
+    def never(self, *place):
+        if self.predictions > 1:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return moments(self, *place)
 
     monkeypatch.setattr(Predictor, "predict_tile", never)
     with pytest.raises(UserError, match="does not suffice even for tiles of 64 voxels"):

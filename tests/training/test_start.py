@@ -126,10 +126,8 @@ def test_a_training_that_harms_hands_out_what_it_began_with(phantom, tmp_path, m
 
 
 @pytest.mark.slow
-def test_noise_without_the_form_of_reconstruction_is_what_the_start_leaves_out(
-    phantom, tmp_path, capsys
-):
-    """Rotated by interpolation, noise has another form. A training learns from it all the same."""
+def test_noise_of_any_form_is_what_the_start_leaves_out(phantom, tmp_path):
+    """Rotated by interpolation, noise has another form than back-projection gives it."""
     clean, tomogram = (
         rotate(data(phantom[name]), 45, (0, 2), order=1) for name in ("clean", "tomogram")
     )
@@ -143,7 +141,6 @@ def test_noise_without_the_form_of_reconstruction_is_what_the_start_leaves_out(
         found.append(correlation(*(torch.from_numpy(v) for v in (data(result), clean))))
     start, trained = found
     assert trained > start + 0.015
-    assert "has noise without the form that reconstruction gives it" in capsys.readouterr().err
     ((_, estimated),) = judged(model, config)
     assert estimated["denoised"]["low"] < trained < estimated["denoised"]["high"]
     assert estimated["start"]["estimate"] < estimated["denoised"]["estimate"]
@@ -174,8 +171,8 @@ def test_a_run_can_be_replaced_by_one_that_starts_from_it(small, tmp_path):
     options = dict(TINY, tomograms=(small["tomogram"],), output=str(tmp_path / "run"), steps=2)
     first = train(TrainConfig(**options))
     kept = shutil.copyfile(first, tmp_path / "first.pt")
-    options.update(overwrite=True, learning_rate=1e-5)
+    options.update(overwrite=True, learning_rate=1e-4, steps=6)
     with pytest.raises(UserError, match="gone.pt does not exist"):
         train(TrainConfig(initial_model=str(tmp_path / "gone.pt"), **options))
     assert_same_weights(first, kept)
-    assert 0 < largest_difference(train(TrainConfig(initial_model=first, **options)), kept) < 1e-4
+    assert 0 < largest_difference(train(TrainConfig(initial_model=first, **options)), kept) < 2e-3

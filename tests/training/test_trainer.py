@@ -9,10 +9,10 @@ from conftest import TINY, Memory, assert_same_weights, data, weights
 from f2fd_core import DenoiseConfig, TrainConfig, UserError, denoise, fourier, train
 from f2fd_core.commands import train as training
 from f2fd_core.data.batches import batch_of
+from f2fd_core.data.volume import Volume
 from f2fd_core.evaluation.metrics import correlation
 from f2fd_core.network import checkpoint
 from f2fd_core.network.unet import UnshuffledUNet
-from f2fd_core.noise import estimate_noise
 from f2fd_core.perturbation import noise_matched
 from f2fd_core.perturbation.real_space import Self2Self
 from f2fd_core.training import state, trainer
@@ -42,8 +42,11 @@ def test_batches_prepared_in_the_background_are_the_same(phantom, tmp_path, opti
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 def test_compiled_equals_eager(small, tmp_path, monkeypatch):
+    noise = noise_matched.noise_of(
+        Volume(small["tomogram"]), TrainConfig(tomograms=(small["tomogram"],)), "cpu"
+    )
+    monkeypatch.setattr(noise_matched, "noise_of", lambda *_: noise)
     monkeypatch.setattr(UnshuffledUNet, "POOLINGS", 1)  # less to compile
-    monkeypatch.setattr(noise_matched, "noise_of", lambda volume, *_: estimate_noise(volume))
     options = dict(TINY, tomograms=(small["tomogram"],), precision="float32")
     models = [
         train(TrainConfig(output=str(tmp_path / str(compile)), compile=compile, **options))
