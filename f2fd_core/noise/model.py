@@ -234,7 +234,8 @@ def _full_windows(volume, region, size, maximum, device, box=None):
 def _periodograms(volume, region, window, profile, device, box=None):
     """(power of the windows, as where the profile is 1, first voxels)."""
     corners, power = _full_windows(volume, region, window, periodogram.MAXIMUM_WINDOWS, device, box)
-    return power / profile.of_windows(corners, window), corners
+    power /= profile.of_windows(corners, window)
+    return power, corners
 
 
 def without_matter(power, corners, noise, size):

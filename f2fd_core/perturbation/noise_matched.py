@@ -1,6 +1,7 @@
 """The default: noise-matched pairs."""
 
 import math
+import weakref
 
 import torch
 
@@ -19,14 +20,26 @@ LARGEST_SCALE = 1.0
 # So many Fourier coefficients are enough.
 ENOUGH_VALUES = 4.8e5
 
+# {volume: {what was asked: NoiseModel}}, as long as there is the volume.
+_KNOWN: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
+
 
 def noise_of(volume, config, device, settings=None):
     """The NoiseModel of a volume: read off its half-maps, if it has some; else by what the
     pretrained network leaves out.
 
-    ``config``: of a training; ``settings``: NoiseSettings, by default those that it asks for.
+    ``config``: of a training; ``settings``: NoiseSettings, by default those that it asks for. A
+    volume that is asked for again is not measured again.
     """
     settings = settings or NoiseSettings(profile=config.noise_profile)
+    known = _KNOWN.setdefault(volume, {})
+    asked = settings, config.precision, str(device)
+    if asked not in known:
+        known[asked] = _measured(volume, config, device, settings)
+    return known[asked]
+
+
+def _measured(volume, config, device, settings):
     if isinstance(volume, HalfMaps):
         return noise_of_half_maps(volume, settings, device)
     network = PretrainedOn(volume, config.precision, device)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -5,11 +7,12 @@ from conftest import Memory, back_projected_noise, coloured
 
 from f2fd_core import fourier
 from f2fd_core.config import TrainConfig
+from f2fd_core.data.volume import Volume
 from f2fd_core.noise import NoiseModel
 from f2fd_core.noise import Spectrum as NoiseSpectrum
 from f2fd_core.perturbation.fourier_masks import FourierMasks
 from f2fd_core.perturbation.half_maps import Noise2Noise
-from f2fd_core.perturbation.noise_matched import NoiseMatched
+from f2fd_core.perturbation.noise_matched import NoiseMatched, noise_of
 from f2fd_core.perturbation.real_space import Noise2Void, Self2Self
 from f2fd_core.runtime.randomness import Stream, derived_seed
 from f2fd_core.training.loss import training_loss
@@ -402,3 +405,13 @@ def test_prediction_takes_the_halves_in_turn_whatever_the_batches(batches):
         copies.append(perturbation.copies((0, 0, 0), (8, 8, 8), count, done))
         done += count
     assert torch.cat(copies)[:, 0, 0, 0].tolist() == [0, 1, 0, 1, 0, 1]
+
+
+def test_the_noise_of_a_volume_is_measured_once(small):
+    path = small["tomogram"]
+    config, volume = TrainConfig(tomograms=(path,)), Volume(path)
+    found = noise_of(volume, config, "cpu")
+    assert noise_of(volume, config, "cpu") is found
+    flat = noise_of(volume, dataclasses.replace(config, noise_profile=False), "cpu")
+    assert flat is not found and flat.profile.profiles != found.profile.profiles
+    assert noise_of(Volume(path), config, "cpu") is not found
