@@ -98,14 +98,14 @@ def noise_left_out(level, left_out, removed, total, size, settings):
     known = settings.counted * level / removed.clamp(min=LEAST_REMOVED)[grid.shell].float()
     noise = torch.minimum(known, total)
     if settings.near_axis:
-        noise = _without_signal_near_axis(noise, size, axes_of(total, size) or USUAL)
+        noise = without_signal_near_axis(noise, size, axes_of(total, size) or USUAL)
     noise = _with_hardly_any_signal(noise, total, size, settings.hardly_any)
     found, most, whole = (by_shell(power, size) for power in (noise, left_out, total))
     doubt = (most / whole.clamp(min=TINY)).clamp(max=1).sqrt()
     return Spectrum(noise, found * doubt, torch.maximum(found, whole * doubt))
 
 
-def _without_signal_near_axis(noise, size, axes):
+def without_signal_near_axis(noise, size, axes):
     """The noise, see :func:`noise_fraction_near_axis`, of a volume that lies along ``axes``."""
     upright, upright_size = turned_power(noise, size, axes)
     angle = tilt_axis_angle(upright, upright_size)

@@ -14,6 +14,8 @@ from f2fd_core.data.batches import batch_of
 from f2fd_core.data.orientation import back, turned
 from f2fd_core.data.patches import all_patches
 from f2fd_core.noise import NoiseSettings, axes_of_volume
+from f2fd_core.noise.orientation import tilt_axis_angle
+from f2fd_core.noise.spectrum import without_signal_near_axis
 from f2fd_core.perturbation.base import Pairs
 from f2fd_core.simulation.microscope import simulate_volumes
 from f2fd_core.training.validation import ValidationCubes
@@ -154,3 +156,35 @@ def test_a_training_sees_a_tomogram_as_it_should_lie(axes):
     held_out = ValidationCubes([volume.shape], all_patches([volume.shape], SIDE), SIDE, 0)
     found = held_out.validate(Ramp(), [volume], torch.device("cpu"), torch.float32)
     assert found.loss == 0 < found.power
+
+
+def of_an_axis(size, degrees, power):
+    """``power`` of the distance to a tilt axis that is so many ``degrees`` from Y, towards X."""
+    z, y, x = torch.meshgrid(*fourier.axis_frequencies(size), indexing="ij")
+    across = np.cos(np.radians(degrees)) * x - np.sin(np.radians(degrees)) * y
+    return power(torch.hypot(across, z).clamp(min=0.7 / min(size)))
+
+
+@pytest.mark.parametrize("size", [(40, 40, 40), (32, 48, 41)])
+@pytest.mark.parametrize("degrees", [0, -70, -25, 15, 45, 90])
+@pytest.mark.parametrize("power", [lambda q: q, lambda q: 1 / q])
+def test_the_tilt_axis_is_found_wherever_in_xy_it_lies(size, degrees, power):
+    """Noise of a back-projection is weak along it, that of SIRT-like filters strong."""
+    angle = tilt_axis_angle(of_an_axis(size, degrees, power), size)
+    assert np.cos(2 * np.radians(angle - degrees)) > np.cos(2 * np.radians(6))
+    assert tilt_axis_angle(torch.ones(*size[:2], size[2] // 2 + 1), size) == 0
+
+
+@pytest.mark.parametrize("degrees", [0, -25, 45])
+def test_signal_is_looked_for_near_the_axis_that_is_found(degrees):
+    """What is too much there is no noise, and nowhere else anything is missed."""
+    size = (40, 40, 40)
+    noise = of_an_axis(size, degrees, lambda q: q)
+    near = of_an_axis(size, degrees, lambda q: (q > 0.03) & (q < 0.08))
+    radius = fourier.grid_of(size).radius
+    band = (radius > 0.2) & (radius < 0.48)
+    level = noise + 0.1 * near
+    found = without_signal_near_axis(level, size, (0, 1, 2))
+    assert found[band & near].mean() < 0.8 * level[band & near].mean()
+    far = of_an_axis(size, degrees, lambda q: q > 0.2) & band
+    assert float(found[far].mean() / noise[far].mean()) == pytest.approx(1, abs=0.03)
