@@ -27,6 +27,7 @@ from real import BOXES
 from f2fd_core import SimulateConfig, TrainConfig, fourier
 from f2fd_core.benchmarking.cases import uneven_strength
 from f2fd_core.commands import train as training
+from f2fd_core.commands.half_maps import difference_over_noise
 from f2fd_core.config import WEDGE_PRESERVING_FLIPS
 from f2fd_core.data import mrc
 from f2fd_core.data.half_maps import HalfMaps
@@ -34,7 +35,6 @@ from f2fd_core.data.regions import crop
 from f2fd_core.data.volume import Volume
 from f2fd_core.network.unet import UnshuffledUNet
 from f2fd_core.noise import NoiseModel, NoiseProfile, NoiseSettings, periodogram, spectrum
-from f2fd_core.noise.half_maps import difference_over_noise
 from f2fd_core.perturbation import perturbation_for_training
 from f2fd_core.perturbation.noise_matched import NoiseMatched, noise_of
 from f2fd_core.runtime.device import prepare_cpu
@@ -272,9 +272,6 @@ NOISE_VARIANTS = {
     "hardly any signal left in": NoiseSettings(hardly_any=1e-6),
     "default": NoiseSettings(),
 }
-
-
-"""What differs in each: {name in f2fd_core.noise.spectrum: value}."""
 
 
 def bands(power, size):

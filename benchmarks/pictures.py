@@ -153,7 +153,9 @@ SHOWN = (
     (("half-maps",), "F2Fd, half-maps", dict(color="C2")),
     (("noise2noise",), "Noise2Noise, half-maps", dict(color="C1")),
 )
-NAMES = {"membrane_average_precision": "membranes", "fsc_mean": "mean FSC", "ssim": "SSIM"}
+# The scores of which the page has a table.
+TABULATED = ("correlation", "membrane_average_precision")
+NAMES = {"membrane_average_precision": "membranes"}
 
 
 def means_of(text):
@@ -229,10 +231,10 @@ def table(found, score, methods):
 
 
 def tables(found):
-    """A table for each score, under its name."""
+    """A table for each of the scores TABULATED, under its name."""
     methods = [name for name in METHODS if any(name in case for case in found.values())]
     parts = []
-    for score in SCORES:
+    for score in TABULATED:
         title = NAMES.get(score, score.replace("_", " "))
         parts.append(f"### {title[0].upper()}{title[1:]}\n\n{table(found, score, methods)}")
     return "\n\n".join(parts)

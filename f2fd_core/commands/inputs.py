@@ -4,13 +4,14 @@ import dataclasses
 import functools
 import itertools
 
+from f2fd_core.commands import half_maps
 from f2fd_core.config import UserError
 from f2fd_core.data.half_maps import HalfMaps
 from f2fd_core.data.rescaling import Rescaling
 from f2fd_core.data.source import refuse_other_shape
 from f2fd_core.data.volume import Volume
 from f2fd_core.filters.deconvolution import preparation
-from f2fd_core.noise import axes_of_volume, half_maps
+from f2fd_core.noise import axes_of_volume
 from f2fd_core.perturbation.noise_matched import noise_of
 from f2fd_core.runtime import console
 from f2fd_core.runtime.device import choose_devices

@@ -19,11 +19,11 @@ from conftest import TINY, data
 from scipy.ndimage import gaussian_filter
 
 from f2fd_core import DenoiseConfig, SimulateConfig, TrainConfig, denoise
+from f2fd_core.commands.half_maps import MORE_NOISE
 from f2fd_core.commands.inputs import open_volumes
 from f2fd_core.data import mrc
 from f2fd_core.evaluation.metrics import correlation, score
 from f2fd_core.network import checkpoint
-from f2fd_core.noise.half_maps import MORE_NOISE
 from f2fd_core.runtime.run_folder import prepare_folder
 from f2fd_core.simulation.microscope import simulate_volumes
 from f2fd_core.training.trainer import fit
