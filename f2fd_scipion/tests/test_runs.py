@@ -16,6 +16,12 @@ from f2fd_scipion.tests import project
 from f2fd_scipion.tests.project import ONE_THREAD, SET_VOXEL_SIZE, SMALL, reliability
 from f2fd_scipion.tests.simulation import SHAPES
 
+NOT_RUN = reliability(
+    "Scipion: two tomograms with one tsId; a tomogram, or the model's file, "
+    "deleted before denoising",
+    "refused before the run, in one sentence",
+)
+
 
 def content(path):
     with open(path, "rb") as stream:
@@ -81,7 +87,7 @@ class TestF2FdRuns(project.ProjectTests):
         for one, other in zip(self.log(beside), self.log(self.train)):
             self.assertEqual((one["step"], one["loss"]), (other["step"], other["loss"]))
 
-    @reliability("Scipion: two tomograms with one tsId", "refused before the run, in one sentence")
+    @NOT_RUN
     def testTwoTomogramsOfOneName(self):
         twins = SetOfTomograms.create(self.getOutputPath())
         twins.setSamplingRate(SET_VOXEL_SIZE)
@@ -104,10 +110,7 @@ class TestF2FdRuns(project.ProjectTests):
         )
         self.assertEqual(evaluate.validate(), [sentence % "Denoised tomograms"])
 
-    @reliability(
-        "Scipion: a tomogram, or the model's file, deleted before denoising",
-        "refused before the run, in one sentence that names it",
-    )
+    @NOT_RUN
     def testWhatWasDeletedIsMissed(self):
         imported, folder = self.importCopies("deleted", {tsId: self.path(tsId) for tsId in SHAPES})
         train = self.launch(ProtF2FdTrain, inTomos=imported.Tomograms, **dict(SMALL, steps=1))

@@ -14,6 +14,12 @@ from f2fd_core.data.rescaling import Rescaling
 from f2fd_core.network import checkpoint
 from f2fd_core.runtime import files
 
+KEPT = pytest.mark.reliability(
+    "denoising resumed with another model, tomogram or settings, or that would "
+    "replace an input or a picture of the user's",
+    "one sentence, exit code 2; what was there is kept",
+)
+
 
 @pytest.mark.pictures
 def test_header_and_intensities_are_the_inputs(quick_denoise, small, tmp_path):
@@ -77,10 +83,7 @@ def test_existing_results_are_kept_overwritten_or_skipped(quick_denoise, small, 
     assert not np.array_equal(data(result), before)
 
 
-@pytest.mark.reliability(
-    "denoising resumed with another model, tomogram or other settings",
-    "one sentence, exit code 2; the earlier result is kept",
-)
+@KEPT
 def test_a_result_of_something_else_is_not_resumed(tiny_model, small, tmp_path):
     """Of another model, another tomogram of that name, other settings, or of nobody knows what."""
     tomogram = shutil.copyfile(small["tomogram"], tmp_path / "tomogram.mrc")
@@ -116,10 +119,7 @@ def test_a_result_of_something_else_is_not_resumed(tiny_model, small, tmp_path):
     refused("what it does not say")
 
 
-@pytest.mark.reliability(
-    "results that would replace an input, with --overwrite",
-    "one sentence, exit code 2; the input is kept",
-)
+@KEPT
 def test_no_input_is_replaced(tiny_model, small, tmp_path):
     """Not even with --overwrite, by whatever path."""
     paths = [
@@ -140,10 +140,7 @@ def test_no_input_is_replaced(tiny_model, small, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.reliability(
-    "picture of the user's that has the name of a result",
-    "one sentence, exit code 2; the picture is kept",
-)
+@KEPT
 @pytest.mark.pictures
 def test_pictures_of_the_user_are_kept(quick_denoise, small, tmp_path):
     picture = tmp_path / "tomogram_slices.png"

@@ -20,6 +20,13 @@ from f2fd_core.training import trainer
 pytestmark = pytest.mark.slow
 
 
+UNFIT_TO_FILL = pytest.mark.reliability(
+    "the missing wedge to be filled by a model that has not learned it, or of a "
+    "tomogram without one",
+    "refused in one sentence",
+)
+
+
 def config_of(phantom, folder, **options):
     return TrainConfig(
         tomograms=(phantom["tomogram"],), output=str(folder), fill_wedge=True, **{**TINY, **options}
@@ -184,18 +191,14 @@ def test_a_finished_training_learns_it_later(tiny_model, phantom, tmp_path):
     assert_same_weights(tiny_model / "model.pt", model)
 
 
-@pytest.mark.reliability(
-    "a model that has not learned it is to fill the missing wedge", "refused in one sentence"
-)
+@UNFIT_TO_FILL
 def test_other_models_are_refused(tiny_model, phantom, tmp_path):
     with pytest.raises(UserError, match="has not learned to fill .* trained with --fill-wedge"):
         fill(tiny_model / "model.pt", phantom["tomogram"], tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.reliability(
-    "a training that is to fill the wedge of a tomogram without one", "refused before it begins"
-)
+@UNFIT_TO_FILL
 def test_a_tomogram_without_a_wedge_is_refused_before_the_training(write, tmp_path):
     noise = np.random.default_rng(0).normal(size=(48, 48, 56))
     config = TrainConfig(

@@ -22,6 +22,13 @@ zarr = pytest.importorskip("zarr")
 VALUES = np.random.default_rng(0).normal(5, 2, (40, 50, 61)).astype(np.float32)
 
 
+BAD_IMAGE = pytest.mark.reliability(
+    "OME-Zarr images without metadata or with wrong ones, of complex numbers or "
+    "pickles, with damaged or short chunks, or with NaN",
+    "one sentence that names the image",
+)
+
+
 @pytest.fixture
 def image(tmp_path):
     """Write an image; returns its path."""
@@ -413,10 +420,7 @@ BAD = {
 }
 
 
-@pytest.mark.reliability(
-    "OME-Zarr metadata without multiscales, axes, scale or unit, or with wrong ones",
-    "one sentence that names the image; a voxel size can be given",
-)
+@BAD_IMAGE
 @pytest.mark.parametrize("fault", BAD)
 def test_bad_metadata(image, fault):
     change, words = BAD[fault]
@@ -478,11 +482,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.reliability(
-    "OME-Zarr images that are files, arrays or no groups, of complex numbers or pickles, with "
-    "damaged or short chunks, or with NaN",
-    "one sentence that names the image",
-)
+@BAD_IMAGE
 @pytest.mark.parametrize("fault", FAULTS)
 def test_bad_images(image, fault):
     break_it, words = FAULTS[fault]

@@ -82,7 +82,9 @@ def test_the_tilt_range_is_found_whichever_side_is_longer_and_however_it_lies(ax
 
 
 @pytest.mark.reliability(
-    "a tomogram without a missing wedge, to be filled", "one sentence names --tilt-range"
+    "the missing wedge to be filled by a model that has not learned it, or of a "
+    "tomogram without one",
+    "refused in one sentence",
 )
 def test_without_a_wedge_the_angle_is_asked_for():
     noise = synthesised(lambda k: 1 + 0 * k, (40, 32, 48), 4)

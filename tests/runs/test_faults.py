@@ -40,6 +40,22 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 SAME = "one sentence; later the same, bit for bit"
 
 
+HIT = pytest.mark.reliability(
+    "training or denoising hit by SIGKILL, SIGTERM or SIGINT at a random moment",
+    "the same command again: the same result, bit for bit",
+)
+NO_ROOM = pytest.mark.reliability(
+    "no room on the disk for settings, pictures, a checkpoint, a line of the log, a result", SAME
+)
+READ_ONLY = pytest.mark.reliability(
+    "output folder made read-only in the middle of a training, and of denoising", SAME
+)
+CUT_SHORT = pytest.mark.reliability(
+    "tomogram cut short while it is denoised, and deconvolved",
+    "one sentence that names it, exit code 2, no result",
+)
+
+
 def training(tomogram, output, **options):
     """The command line of a small training that has all that a large one has."""
     settings = dict(
@@ -160,10 +176,7 @@ def hit(command, folder, check):
 
 
 @pytest.mark.slow
-@pytest.mark.reliability(
-    "training hit by SIGKILL, SIGTERM or SIGINT at a random moment",
-    "the same command again: the same model and log, bit for bit",
-)
+@HIT
 def test_a_training_that_is_ended_any_time_can_be_finished(
     small, trained, tmp_path, record_property
 ):
@@ -176,10 +189,7 @@ def test_a_training_that_is_ended_any_time_can_be_finished(
 
 
 @pytest.mark.slow
-@pytest.mark.reliability(
-    "denoising hit by SIGKILL, SIGTERM or SIGINT at a random moment",
-    "the same command again: the same tomograms, bit for bit",
-)
+@HIT
 def test_a_denoising_that_is_ended_any_time_can_be_finished(
     small, trained, denoised, tmp_path, record_property
 ):
@@ -211,7 +221,7 @@ def test_a_run_that_is_asked_to_end_tidies_up(number, small, trained, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.reliability("no room on the disk for a training's settings, picture, checkpoint", SAME)
+@NO_ROOM
 @pytest.mark.parametrize(
     ("room", "file"), [(1000, "train.json"), (10000, "spectrum.png"), (50000, "step_00000004.pt")]
 )
@@ -225,7 +235,7 @@ def test_no_room_for_a_training(room, file, small, trained, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.reliability("no room on the disk for a line of the log", SAME)
+@NO_ROOM
 def test_no_room_for_the_log(small, tmp_path):
     """Without pictures, which need more room than many lines."""
 
@@ -250,7 +260,7 @@ def test_no_room_for_the_log(small, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.reliability("no room on the disk for a denoised tomogram", SAME)
+@NO_ROOM
 def test_no_room_for_a_result(small, trained, denoised, tmp_path):
     command = denoising(trained, [small["tomogram"], small["odd"]], tmp_path / "out")
     Run(command, tmp_path, 100000).refused(
@@ -263,7 +273,7 @@ def test_no_room_for_a_result(small, trained, denoised, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.reliability("no room on the disk for a denoised tomogram's picture", SAME)
+@NO_ROOM
 def test_no_room_for_a_picture(small, trained, tmp_path):
     """Of a region, which needs less room than its picture."""
 
@@ -319,7 +329,7 @@ def test_memory_that_does_not_suffice(kind, mebibytes, small, trained, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.reliability("output folder made read-only in the middle of a training", SAME)
+@READ_ONLY
 def test_a_folder_that_becomes_read_only(small, trained, tmp_path):
     command, output = training(small["tomogram"], tmp_path / "run"), tmp_path / "run"
     run = Run(command, tmp_path, pictures=False)
@@ -333,7 +343,7 @@ def test_a_folder_that_becomes_read_only(small, trained, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.reliability("output folder made read-only in the middle of denoising", SAME)
+@READ_ONLY
 def test_a_result_folder_that_becomes_read_only(small, trained, denoised, tmp_path):
     output = tmp_path / "out"
     run = Run(
@@ -400,9 +410,7 @@ def test_a_tomogram_that_changes_during_a_training(fault, words, own, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.reliability(
-    "tomogram cut short during denoising", "one sentence that names it, exit code 2, no result"
-)
+@CUT_SHORT
 def test_a_tomogram_that_is_cut_during_denoising(own, trained, tmp_path):
     run = Run(denoising(trained, [own], tmp_path / "out", predictions=300), tmp_path)
     run.until((tmp_path / "out" / "tomogram_denoised.mrc.part").exists)
@@ -411,10 +419,7 @@ def test_a_tomogram_that_is_cut_during_denoising(own, trained, tmp_path):
     assert names(tmp_path / "out") == []
 
 
-@pytest.mark.reliability(
-    "tomogram cut short while it is deconvolved",
-    "one sentence that names it, exit code 2, no result",
-)
+@CUT_SHORT
 def test_a_tomogram_that_is_cut_while_it_is_filtered(own, tmp_path, monkeypatch):
     spectrum_of = deconvolution.spectrum_of
 

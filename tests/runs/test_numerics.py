@@ -23,6 +23,12 @@ TOLERANCE = 2e-3
 POISONED_AT = 4
 
 
+NOT_FINITE = pytest.mark.reliability(
+    "weights that become NaN in the middle of a training, in one of two processes, too",
+    "back to the newest checkpoint, with a lower learning rate",
+)
+
+
 def beads(values, rng):
     """Gold beads: a few balls a hundred times darker than anything else, and hot voxels."""
     z, y, x = np.mgrid[tuple(slice(side) for side in values.shape)]
@@ -202,10 +208,7 @@ def settings(small, output, **options):
 
 
 @pytest.mark.slow
-@pytest.mark.reliability(
-    "weights that become NaN in the middle of a training",
-    "it goes back to the newest checkpoint, with a lower learning rate",
-)
+@NOT_FINITE
 @pytest.mark.parametrize(("schedule", "times"), [("constant", 3), ("plateau", 1)])
 def test_a_training_steps_back(times, schedule, small, tmp_path, poisoned, opened, capsys):
     options = settings(small, tmp_path / "run", schedule=schedule, learning_rate=1e-3)
@@ -233,10 +236,7 @@ def test_a_training_steps_back(times, schedule, small, tmp_path, poisoned, opene
 
 
 @pytest.mark.slow
-@pytest.mark.reliability(
-    "weights that become NaN in one of two processes",
-    "both go back to the newest checkpoint, with a lower learning rate",
-)
+@NOT_FINITE
 def test_processes_step_back_together(small, tmp_path, capfd):
     options = settings(small, tmp_path / "run", device="cpu,cpu", threads=1)
     distributed.start(train_poisoned, TrainConfig(**options), 2)

@@ -29,6 +29,12 @@ OPTIONS = dict(
 )
 
 
+ENDED = pytest.mark.reliability(
+    "one of two training processes killed, or ended by an error of the system",
+    "the other is ended; one sentence",
+)
+
+
 def losses(folder):
     with open(folder / "log.csv", newline="") as stream:
         return [float(row["loss"]) for row in csv.DictReader(stream)]
@@ -158,19 +164,13 @@ def _disagrees(_):
     raise UserError(f"process {os.environ['RANK']} says no")
 
 
-@pytest.mark.reliability(
-    "one of two training processes killed",
-    "the other is ended; one sentence that says which, exit code 2",
-)
+@ENDED
 def test_a_process_that_dies_ends_the_others(forked):
     with pytest.raises(UserError, match="process 2 of 2 ended with signal SIGKILL"):
         distributed.start(_dies, 1, 2)
 
 
-@pytest.mark.reliability(
-    "an error of the system, as a full disk gives, raised in one of two processes",
-    "the other is ended; one sentence, exit code 1",
-)
+@ENDED
 @pytest.mark.parametrize("number", [0, 1])
 def test_what_the_system_refuses_a_process_is_said(number, forked):
     with pytest.raises(OSError, match="^cannot write model.pt: No space left on device$"):

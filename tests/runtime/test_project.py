@@ -16,6 +16,13 @@ copick = pytest.importorskip("copick")
 RUNS = ("TS_01", "TS_02")
 
 
+NO_SUCH = pytest.mark.reliability(
+    "a copick project without such a run or type, with a damaged configuration, "
+    "or on no local file system",
+    "one sentence",
+)
+
+
 class Made:
     """A project of two runs, whose tomograms are in its static part: folders and words."""
 
@@ -131,7 +138,7 @@ BAD = {
 }
 
 
-@pytest.mark.reliability("a copick project without such a run or type", "one sentence")
+@NO_SUCH
 @pytest.mark.parametrize("fault", BAD)
 def test_what_a_project_does_not_have(project, fault, tmp_path, capsys):
     words, expected = BAD[fault]
@@ -141,10 +148,7 @@ def test_what_a_project_does_not_have(project, fault, tmp_path, capsys):
         cli.parse(["denoise", "pretrained", *words, *options])
 
 
-@pytest.mark.reliability(
-    "a copick configuration that is damaged, or of a project that is on no local file system",
-    "one sentence",
-)
+@NO_SUCH
 def test_bad_configurations(project, monkeypatch):
     with pytest.raises(UserError, match="gone.json is no configuration of a copick project"):
         Project("gone.json", "wbp")
