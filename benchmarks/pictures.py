@@ -4,7 +4,6 @@
         --document docs/quality.md
     python benchmarks/pictures.py memory docs/data/memory.txt --picture docs/memory.png \
         --document docs/performance.md
-    python benchmarks/pictures.py rate docs/data/rate.txt --document docs/performance.md
     python benchmarks/pictures.py unusual docs/data/unusual.txt --picture docs/unusual.png \
         --document docs/reliability.md
     python benchmarks/pictures.py trust docs/data/trust.json --picture docs/trust.png \
@@ -12,8 +11,8 @@
     python benchmarks/pictures.py wedge docs/data/wedge.txt --document docs/wedge.md
 
 The files hold the rows of 'quality.py methods' and 'trust.py estimates', and what 'performance.py
-memory', 'performance.py rate', 'quality.py unusual' and 'wedge.py' printed. A document
-has a place for the tables between two marks with the name of the first word.
+memory', 'quality.py unusual' and 'wedge.py' printed. A document has a place for the tables between
+two marks with the name of the first word.
 """
 
 import argparse
@@ -244,7 +243,6 @@ def tables(found):
 PICTURES = {
     "quality": (means_of, draw_quality, tables),
     "memory": (rows_of, draw_memory, None),
-    "rate": (rows_of, None, None),
     "unusual": (rows_of, draw_unusual, None),
     "trust": (json.loads, draw_trust, trust_tables),
     "wedge": (rows_of, None, wedge_table),

@@ -149,7 +149,6 @@ def test_steps_and_left_out_boxes_of_a_real_cell(printed, quick, real_halves):
     [
         ("quality", "quality.csv", "quality.md"),
         ("memory", "memory.txt", "performance.md"),
-        ("rate", "rate.txt", "performance.md"),
         ("unusual", "unusual.txt", "reliability.md"),
         ("trust", "trust.json", "check.md"),
         ("wedge", "wedge.txt", "wedge.md"),
@@ -159,7 +158,7 @@ def test_documents_hold_what_was_found(name, found, document, script, tmp_path):
     text = (DOCUMENTS / document).read_text(encoding="utf-8")
     copied, picture = tmp_path / document, tmp_path / "picture.png"
     copied.write_text(text, encoding="utf-8")
-    drawn = [] if name in ("rate", "wedge") else ["--picture", str(picture)]
+    drawn = [] if name == "wedge" else ["--picture", str(picture)]
     data = str(DOCUMENTS / "data" / found)
     script("pictures").main([name, data, "--document", str(copied), *drawn])
     assert copied.read_text(encoding="utf-8") == text
