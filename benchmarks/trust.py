@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import tempfile
+from pathlib import Path
 
 import harness
 import numpy as np
@@ -243,7 +244,7 @@ def run_estimates(argv=None):
     """
     parser = harness.parser(run_estimates, CASES, [3], SHAPE)
     parser.add_argument("--lamella", metavar="FOLDER")
-    parser.add_argument("--output", help="file for the rows as JSON")
+    parser.add_argument("--output", help="file for the rows as JSON, kept up to date")
     arguments = parser.parse_args(argv)
     rows = []
     harness.heading("case", "seed", "model", "true", "estimated", "interval", "shells")
@@ -256,6 +257,8 @@ def run_estimates(argv=None):
             )
             about = (row[key] for key in ("case", "seed", "model"))
             harness.show(*about, true, estimate, f"{low} to {high}", shells)
+        if arguments.output:
+            Path(arguments.output).write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
     for name, seed, case, folder in harness.simulated_cases(arguments):
         take(rows_of(name, seed, case, folder))
@@ -263,9 +266,6 @@ def run_estimates(argv=None):
         with tempfile.TemporaryDirectory() as folder:
             take(rows_of_lamella(arguments.lamella, folder))
     summarise(rows)
-    if arguments.output:
-        with open(arguments.output, "w", encoding="utf-8") as stream:
-            json.dump(rows, stream, indent=1)
 
 
 def summaries(rows):
