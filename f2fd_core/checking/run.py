@@ -78,7 +78,7 @@ def check(config: CheckConfig) -> str:
     device = devices[0] if group.size == 1 else group.device(devices, config.device)
     dtype = choose_dtype(config.precision, device)
     state = checkpoint.load(config.model)
-    network, trained = checkpoint.restore(state, config.model)
+    network, trained = checkpoint.restore(state, config.model, config.precision)
     models = [each.to(device) for each in (network, *checkpoint.fillers(state, config.model))]
     config.refuse_model(trained)
     config, folders, results = _plan(config, group)

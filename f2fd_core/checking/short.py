@@ -37,7 +37,7 @@ def judged(model, config, volumes=None):
     ``volumes``: the tomograms, standardised, if they are open.
     """
     state = checkpoint.load(model)
-    network, trained = checkpoint.restore(state, model)
+    network, trained = checkpoint.restore(state, model, config.precision)
     if trained.perturbation not in START_PERTURBATIONS:
         return
     device = choose_devices(config.device)[0]

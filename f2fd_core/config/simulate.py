@@ -112,9 +112,11 @@ class SimulateConfig(Config):
         "How the volume is made of the tilts.\n"
         "wbp: weighted back-projection, as in IMOD.\n"
         "insertion: the tilts' Fourier transforms are inserted into that of the volume and divided "
-        "by the sum of their weights, as in WarpTools.",
+        "by the sum of their weights, as in WarpTools.\n"
+        "corrected: the same with the CTF corrected, as in RELION: the transforms are multiplied "
+        "by the CTF, and divided by the sum of its squares and a little more.",
         INPUT,
-        choices=("wbp", "insertion"),
+        choices=("wbp", "insertion", "corrected"),
     )
     sirt_iterations: int = param(
         0,

@@ -5,6 +5,7 @@ and model (state_dict); a checkpoint also has what resuming needs (see ``trainin
 makes it a zip archive, whose comment is a digest of all that is in it.
 """
 
+import dataclasses
 import glob
 import hashlib
 import io
@@ -195,10 +196,15 @@ def _wrong_weights(weights, size):
     return ""
 
 
-def restore(state, path):
-    """Return (network, TrainConfig) of a loaded file; raises UserError if they don't agree."""
+def restore(state, path, precision=""):
+    """Return (network, TrainConfig) of a loaded file; raises UserError if they don't agree.
+
+    ``precision``: of a run that uses the model, in place of that of its training, which may have
+    been on another machine.
+    """
     try:
         config = TrainConfig.create(state["config"])
+        config = dataclasses.replace(config, precision=precision or config.precision)
         with torch.device("meta"):  # without memory: the settings may ask for any amount
             expected = {
                 name: weight.shape for name, weight in unet.build(config).state_dict().items()

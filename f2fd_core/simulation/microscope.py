@@ -44,24 +44,28 @@ def project(volume, angles):
     return torch.stack(projections)
 
 
-def phase_flipped_transfer(shape, voxel_size, defocus):
-    """Phase-flipped CTF (negative: matter is dark) on the rfft grid of projections (Y, X).
+def projection_frequencies(shape):
+    """The frequencies (cycles per pixel) of the rfft grid of projections: along Y, (Y, 1), and X,
+    (X,)."""
+    return torch.fft.fftfreq(shape[0])[:, None], torch.fft.rfftfreq(shape[1])
+
+
+def phase_flipped_transfer(y, x, voxel_size, defocus):
+    """Phase-flipped CTF (negative: matter is dark) at frequencies (cycles per pixel) along Y,
+    (Y, 1), and X, (X,).
 
     ``voxel_size`` in Å, ``defocus`` in µm.
     """
-    y, x = torch.fft.fftfreq(shape[0]), torch.fft.rfftfreq(shape[1])
-    frequency = torch.sqrt(y[:, None] ** 2 + x[None, :] ** 2) / voxel_size
-    return -contrast_transfer(frequency, defocus).abs()
+    return -contrast_transfer(torch.hypot(y, x) / voxel_size, defocus).abs()
 
 
-def dose_filter(config, shape):
-    """What radiation has left of the amplitudes of each tilt, on the rfft grid of projections.
+def dose_filter(config, y, x):
+    """What radiation has left of the amplitudes of each tilt, (tilts, Y, X), at such frequencies.
 
-    (tilts, Y, X), in half of the tilt's own dose and all of those before it, from the untilted one
-    outwards. 1 without a dose.
+    In half of the tilt's own dose and all of those before it, from the untilted one outwards. 1
+    without a dose.
     """
-    y, x = torch.fft.fftfreq(shape[0]), torch.fft.rfftfreq(shape[1])
-    frequency = torch.sqrt(y[:, None] ** 2 + x[None, :] ** 2) / config.voxel_size
+    frequency = torch.hypot(y, x) / config.voxel_size
     factor, exponent, least = CRITICAL_DOSE
     critical = factor * frequency.clamp(min=TINY) ** exponent + least
     angles = torch.tensor(_angles(config), dtype=torch.float64)
@@ -82,8 +86,8 @@ def noise_transfer(shape):
     Shot noise is white up to the detector's and the interpolation's gentle fall towards Nyquist:
     so it is in the halves of a real cell, and nothing rises at low frequencies there.
     """
-    y, x = torch.fft.fftfreq(shape[0]), torch.fft.rfftfreq(shape[1])
-    amplitude = torch.exp(-1.2 * (y[:, None] ** 2 + x[None, :] ** 2))
+    y, x = projection_frequencies(shape)
+    amplitude = torch.exp(-1.2 * (y**2 + x**2))
     full = torch.cat([amplitude, amplitude[:, 1 : (shape[1] + 1) // 2]], 1)
     return amplitude / full.square().mean().sqrt()
 
@@ -115,10 +119,11 @@ def _angles(config):
 def _noise_free_series(config, specimen):
     """Projections (tilts, Y, X) of a specimen as the microscope would show them without noise,
     weighted by dose."""
-    transfer = phase_flipped_transfer(specimen.shape[1:], config.voxel_size, config.defocus)
+    grid = projection_frequencies(specimen.shape[1:])
+    transfer = phase_flipped_transfer(*grid, config.voxel_size, config.defocus)
     if config.dose:
         # Once by the radiation, and once by the weights.
-        transfer = transfer * dose_filter(config, specimen.shape[1:]) ** 2
+        transfer = transfer * dose_filter(config, *grid) ** 2
     return filtered(project(torch.from_numpy(specimen.density), _angles(config)), transfer)
 
 
@@ -126,7 +131,15 @@ def _reconstructed(config, series, every=slice(None)):
     """Volumes (..., Z, Y, X) as numpy arrays, of ``every`` tilt of series (..., tilts, Y, X)."""
     _, beside = _beyond_the_volume(config)
     depth, _, width = config.shape
-    volumes = reconstruct(series[..., every, :, :], _angles(config)[every], depth, config)
+    volumes = reconstruct(
+        series[..., every, :, :],
+        _angles(config)[every],
+        depth,
+        config,
+        # Phases are flipped already.
+        lambda y, x: -phase_flipped_transfer(y, x, config.voxel_size, config.defocus)[None],
+        lambda y, x: dose_filter(config, y, x)[every],
+    )
     return volumes[..., beside : beside + width].numpy()
 
 
@@ -154,7 +167,7 @@ def simulate_volumes(config, specimen=None):
     noise = torch.randn((2,) + clean.shape, generator=generator)
     transfer = noise_transfer(clean.shape[1:])
     if config.dose:
-        transfer = transfer * dose_filter(config, clean.shape[1:])
+        transfer = transfer * dose_filter(config, *projection_frequencies(clean.shape[1:]))
     noise = filtered(noise, transfer)
     noise = noise * (math.sqrt(2) * sigmas[:, None, None])
     if config.half_maps == "tilts":

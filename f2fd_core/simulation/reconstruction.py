@@ -1,4 +1,4 @@
-"""Tomograms from tilt series: weighted back-projection and direct Fourier insertion.
+"""Tomograms from tilt series: weighted back-projection, direct Fourier insertion, with CTF and not.
 
 Volumes are (Z, Y, X), tilt series (tilts, Y, X), angles in radians; the tilt axis is Y, so that
 each XZ plane is reconstructed from one row of every tilt.
@@ -12,6 +12,10 @@ SIRT_STEP = 0.00195
 # How many times as large a plane is, in each direction, where transforms are inserted; matter that
 # lies outside of it is folded in.
 PADDING = 2
+# Of a reconstruction that corrects the CTF: RELION's by default (relion_tomo_reconstruct_tomogram).
+CORRECTED_SNR = 10.0
+# No fewer weights than these are divided by.
+LEAST_WEIGHT = 1e-6
 
 
 def back_project(series, angles, depth, sirt_iterations=0):
@@ -60,11 +64,36 @@ def _neighbours(angle, frequency, sides):
 def insert(series, angles, depth):
     """Direct Fourier insertion of (..., tilts, Y, X) to (..., Z, Y, X) with ``depth`` sections.
 
+    Between slices that don't overlap there is nothing.
+    """
+    return _inserted(series, angles, depth).real.contiguous()
+
+
+def insert_corrected(series, angles, depth, transfer, weights):
+    """The same with the CTF corrected, as in RELION: the tilts' transforms are multiplied by their
+    CTF, and the sum is divided by that of the squares and by 1 / CORRECTED_SNR more.
+
+    ``transfer`` and ``weights``: functions of frequencies (cycles per pixel) along Y, (Y, 1), and
+    X, (X,), that give the CTF of the tilts and what they were weighted with before, (tilts or 1, Y,
+    X).
+    """
+    rows = torch.fft.fft(series, dim=-2)
+    y = torch.fft.fftfreq(series.shape[-2])[:, None]
+    x = torch.fft.fftfreq(PADDING * max(depth, series.shape[-1]))
+    ctf, weight = transfer(y, x), weights(y, x)
+    plane = _inserted(rows, angles, depth, ctf, (ctf * weight).square(), 1 / CORRECTED_SNR)
+    return torch.fft.ifft(plane, dim=-2).real.contiguous()
+
+
+def _inserted(series, angles, depth, factor=None, square=None, more=0.0):
+    """Series (..., tilts, Y, X) as a complex volume (..., Z, Y, X).
+
     The transform of a row at tilt a is that of its XZ plane along k (cos a, sin a). On the grid of
     a plane that is PADDING times as large, each coefficient is shared by the four around it with
     bilinear weights; their sums are divided by those of the weights, and the plane by the taper
     that this interpolation gives it (gridding; O'Sullivan, IEEE Trans. Med. Imaging 4 (1985) 200).
-    Between slices that don't overlap there is nothing.
+    With ``factor`` and ``square`` (tilts or 1, Y, k) the transforms are multiplied by the one, and
+    what they weigh by the other; ``more`` is added to the weights.
     """
     width = series.shape[-1]
     sides, shape = (PADDING * depth, PADDING * width), (depth, width)
@@ -74,24 +103,40 @@ def insert(series, angles, depth):
     def along(values):
         return values.reshape((-1,) + (1,) * (rows.ndim - 2))
 
+    def by_row(values):
+        """(..., Y, k) as (..., k, ..., Y)."""
+        values = values.transpose(-1, -2)
+        between = (1,) * (rows.ndim - 3)
+        return values.reshape(values.shape[:-1] + between + values.shape[-1:])
+
     rows = rows * along(torch.exp(1j * math.pi * (width - 1) * frequency))
-    plane, weights = rows.new_zeros((math.prod(sides),) + rows.shape[2:]), torch.zeros(sides)
-    for row, angle in zip(rows, angles):
+    if factor is not None:
+        rows = rows * by_row(factor)
+    squares = by_row(torch.ones(1, 1, len(frequency)) if square is None else square)
+    squares = squares.expand(len(angles), *squares.shape[1:])
+    plane, weights = (
+        torch.zeros((math.prod(sides), *each.shape[2:]), dtype=each.dtype)
+        for each in (rows, squares)
+    )
+    for row, own, angle in zip(rows, squares, angles):
         for place, weight in _neighbours(angle, frequency, sides):
-            weights.view(-1).index_add_(0, place, weight)
+            weights.index_add_(0, place, own * along(weight))
             plane.index_add_(0, place, row * along(weight))
-    plane /= along(weights.clamp(min=1e-6))
+    plane /= (weights + more).clamp(min=LEAST_WEIGHT)
     plane = plane.unflatten(0, sides)
     for side, count in zip(sides, shape):  # Z, and then X in its place
         shift = torch.exp(-1j * math.pi * (count - 1) * torch.fft.fftfreq(side))
         spread = torch.sinc((torch.arange(count) - (count - 1) / 2) / side).square()
         part = torch.fft.ifft(plane * along(shift)[..., None], dim=0)[:count]
         plane = (part / along(spread)[..., None]).transpose(0, 1)
-    return plane.real.movedim((0, 1), (-3, -1)).contiguous()
+    return plane.movedim((0, 1), (-3, -1))
 
 
-def reconstruct(series, angles, depth, config):
-    """The volumes (..., Z, Y, X) of tilt series, as the SimulateConfig says."""
+def reconstruct(series, angles, depth, config, transfer, weights):
+    """The volumes (..., Z, Y, X) of tilt series, as the SimulateConfig says; ``transfer`` and
+    ``weights``: see :func:`insert_corrected`."""
     if config.reconstruction == "insertion":
         return insert(series, angles, depth)
+    if config.reconstruction == "corrected":
+        return insert_corrected(series, angles, depth, transfer, weights)
     return back_project(series, angles, depth, config.sirt_iterations)

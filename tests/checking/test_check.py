@@ -446,6 +446,7 @@ def run(*arguments):
 
 
 @pytest.mark.slow
+@pytest.mark.pictures
 def test_the_report_is_one_page_with_all_in_it(quick, phantom, tiny_model, tmp_path, capsys):
     model, tomogram = tiny_model / "model.pt", phantom["tomogram"]
     output = tmp_path / "out"

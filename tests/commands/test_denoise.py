@@ -8,7 +8,9 @@ import pytest
 import torch
 from conftest import data
 
-from f2fd_core import DenoiseConfig, UserError, __version__, denoise
+from f2fd_core import CheckConfig, DenoiseConfig, UserError, __version__, check, denoise
+from f2fd_core.checking import planted, start
+from f2fd_core.checking.short import judged
 from f2fd_core.data import mrc
 from f2fd_core.data.rescaling import Rescaling
 from f2fd_core.network import checkpoint
@@ -230,6 +232,26 @@ def test_a_deviation_map_that_is_missing_is_not_skipped(quick_denoise, phantom, 
     assert os.stat(quick_denoise(phantom["tomogram"], tmp_path, **options)).st_mtime_ns == made
     quick_denoise(phantom["tomogram"], tmp_path, std=True, **options)
     assert data(tmp_path / "tomogram_std.mrc").max() > 0
+
+
+@pytest.mark.slow
+def test_a_model_is_run_in_the_precision_that_is_asked_for(
+    tiny_model, phantom, write, tmp_path, monkeypatch
+):
+    """Not in that of its training, which this machine may be slow in: nor is the noise measured."""
+    state = checkpoint.load(str(tiny_model / "model.pt"))
+    state["config"]["precision"] = "bfloat16"
+    model = str(tmp_path / "model.pt")
+    torch.save(state, model)
+    monkeypatch.setattr(torch, "autocast", lambda *about: pytest.fail(f"computed in {about}"))
+    monkeypatch.setattr(start, "STEPS", 1)
+    monkeypatch.setattr(planted, "PLACES", 1)
+    part = write(data(phantom["tomogram"])[:32, :32, :32])
+    options = dict(model=model, tomograms=(part,), device="cpu", precision="float32")
+    config = DenoiseConfig(output=str(tmp_path / "out"), **options)
+    assert denoise(config)
+    assert list(judged(model, config))
+    assert check(CheckConfig(output=str(tmp_path / "report"), **options))
 
 
 def test_a_result_of_too_much_contrast_is_reported(tiny_model, small, tmp_path, capsys):

@@ -121,7 +121,9 @@ def test_distance_to_an_ellipsoid(scale):
 
 
 def test_contrast_transfer_is_phase_flipped_and_rises_from_the_amplitude_contrast():
-    transfer = microscope.phase_flipped_transfer((64, 64), 10.0, 3.0)
+    transfer = microscope.phase_flipped_transfer(
+        *microscope.projection_frequencies((64, 64)), 10.0, 3.0
+    )
     assert float(transfer.max()) <= 0
     assert float(transfer[0, 0]) == pytest.approx(-0.07, abs=1e-6)
     assert float(transfer.min()) == pytest.approx(-1, abs=0.05)
@@ -141,7 +143,7 @@ def test_dose_takes_from_tilts_in_their_turn_and_from_fine_detail_first():
     """At 300 kV, 10 Å, half of the signal's power is lost to 9.8 e/Å² (Grant & Grigorieff, 2015);
     the noise of a tilt has what its weights leave of it."""
     config = SimulateConfig(shape=(32, 64, 64), voxel_size=5.0, dose=2.0, tilt_range=(6.0,))
-    left = microscope.dose_filter(config, (64, 64))
+    left = microscope.dose_filter(config, *microscope.projection_frequencies((64, 64)))
     assert config.tilts() == [-6, -3, 0, 3, 6]
     doses = [-np.log(float(left[tilt, 0, 32])) for tilt in range(5)]  # at 1/10 Å
     np.testing.assert_allclose(np.array(doses) / doses[2], [7, 3, 1, 5, 9], rtol=1e-4)

@@ -8,7 +8,12 @@ import torch
 
 from f2fd_core.evaluation.metrics import correlation
 from f2fd_core.simulation.microscope import project
-from f2fd_core.simulation.reconstruction import back_project, insert
+from f2fd_core.simulation.reconstruction import (
+    CORRECTED_SNR,
+    back_project,
+    insert,
+    insert_corrected,
+)
 
 # Balls, as Gaussian functions: place (z, x) from the centre and width, in voxels.
 BALLS = ((3, -5, 1.5), (-6, 10, 1.5), (8, 4, 3.0))
@@ -102,6 +107,41 @@ def test_insertion_gives_back_the_density_where_tilts_have_measured_it_and_nothi
     assert float(error) < 0.06**2 and float(gain) == pytest.approx(1, abs=0.01)
     unseen = (radius > 0.1) & (radius < 0.25) & ((tilt < -55) | (tilt > 70))
     assert found.abs()[unseen].square().sum() < 0.02 * true.abs()[unseen].square().sum()
+
+
+def test_the_ctf_is_corrected_as_far_as_it_is_measured():
+    """Where W slices with the CTF C are in a coefficient, C² W / (C² W + 1 / SNR) is left of it:
+    those that are half a degree apart are one over their distance times twice the depth."""
+    depth, width = 64, 96
+
+    def ctf(y, x):
+        return (0.1 + 0.9 * torch.sin(25 * torch.hypot(y, x)).abs())[None]
+
+    def weights(y, x):
+        return torch.full((1, len(y), len(x)), 0.8)
+
+    there = torch.fft.fftfreq(1)[:, None], torch.fft.rfftfreq(width)
+    series = projected_balls(ODD_TILTS, width)
+    seen = torch.fft.irfft(torch.fft.rfft(series) * ctf(*there) * 0.8**2, n=width)
+    found, plain = (
+        torch.fft.fft2(volume[:, 0])
+        for volume in (
+            insert_corrected(seen, ODD_TILTS, depth, ctf, weights),
+            insert(series, ODD_TILTS, depth),
+        )
+    )
+    radius, tilt = plane_frequencies(depth, width)
+    count = 1 / (2 * depth * radius * math.radians(0.5))
+    square = (ctf(torch.zeros(1), radius)[0] * 0.8).square() * count
+    expected = square / (square + 1 / CORRECTED_SNR)
+    gains = []
+    for middle in np.arange(0.06, 0.2, 0.01):
+        ring = ((radius - middle).abs() < 0.005) & (tilt > -45) & (tilt < 60)
+        ratio = (found * plain.conj()).real[ring] / plain.abs().square()[ring]
+        gains.append((float(ratio.mean()), float(expected[ring].mean())))
+    measured, known = np.transpose(gains)
+    assert known.min() < 0.6 and known.max() > 0.98
+    np.testing.assert_allclose(measured, known, atol=0.07)
 
 
 def noise_over_spacing(step, depth=32, width=96, seed=3):
