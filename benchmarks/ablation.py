@@ -247,6 +247,7 @@ NOISE_CASES = (
     "insertion",
     "odd-tilts",
     "dose-weighted",
+    "ctf-corrected",
     "binned",
     "lowpass",
     "spheres@0.3",

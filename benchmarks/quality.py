@@ -54,6 +54,7 @@ CASES = (
     "crowded@0.1",
     "in-situ@0.1",
     "dose-weighted@0.1",
+    "ctf-corrected@0.1",
     "thick@0.1",
     "sirt@0.1",
     "lowpass@0.1",

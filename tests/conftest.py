@@ -110,9 +110,9 @@ def assert_same_weights(one, other, part="model"):
 
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory):
-    """Paths of a simulated cell of 48 x 64 x 72 voxels: {name: path}."""
+    """Paths of a simulated cell of 40 x 48 x 72 voxels: {name: path}."""
     folder = tmp_path_factory.mktemp("phantom")
-    return simulate(SimulateConfig(output=str(folder), shape=(48, 64, 72), snr=0.3, seed=3))
+    return simulate(SimulateConfig(output=str(folder), shape=(40, 48, 72), snr=0.3, seed=3))
 
 
 @pytest.fixture(scope="session")

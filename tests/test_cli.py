@@ -185,9 +185,7 @@ def test_a_sentence_stays_one_line_whatever_a_name_holds(name, shown, tmp_path, 
 
 
 @pytest.mark.slow
-@pytest.mark.reliability(
-    "standard error closed", "the same result; nothing else goes into its file"
-)
+@pytest.mark.reliability("standard error closed", "the same")
 def test_without_a_place_for_messages(small, tmp_path):
     """The file that would take the closed stream's place would get what belongs there."""
     words = ["deconvolve", small["tomogram"], "--defocus", "2", "--output"]
@@ -274,9 +272,7 @@ def test_broken_configuration_file(tmp_path, capsys):
 
 
 @pytest.mark.reliability(
-    "settings files with deep lists, numbers of hundreds and thousands of "
-    "digits, long texts, NUL and surrogates in paths",
-    "one short sentence, exit code 2",
+    "settings files with deep lists, huge numbers, NUL in paths", "one short sentence"
 )
 @pytest.mark.parametrize(
     ("text", "words"),
@@ -357,9 +353,7 @@ def test_whole_chain_as_a_program(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.reliability(
-    "every command where PyTorch is not installed", "one sentence; info, which needs none, works"
-)
+@pytest.mark.reliability("every command where PyTorch is not installed", "one sentence; info works")
 def test_without_pytorch(tmp_path):
     """As in Scipion's own Python: a sentence of each command, but of those that need none."""
     out = ["--output", str(tmp_path / "out")]
@@ -420,10 +414,10 @@ def test_evaluate_refuses_other_shapes_and_empty_masks(phantom, write, capsys):
     other = write(np.random.default_rng(0).normal(size=(16, 16, 16)), "other.mrc")
     refused(
         ["evaluate", phantom["tomogram"], "--reference", other],
-        ["other.mrc", "(16, 16, 16)", "(48, 64, 72)"],
+        ["other.mrc", "(16, 16, 16)", "(40, 48, 72)"],
         capsys,
     )
-    empty = write(np.zeros((48, 64, 72)), "empty.mrc")
+    empty = write(np.zeros((40, 48, 72)), "empty.mrc")
     refused(
         ["evaluate", phantom["tomogram"], "--reference", phantom["clean"], "--membrane", empty],
         ["empty.mrc", "no membrane"],
@@ -442,9 +436,9 @@ def test_blocks_larger_than_the_volume(phantom, tmp_path, capsys):
             "--perturbation",
             "fourier_masks",
             "--block-size",
-            49,
+            41,
         ],
-        ["--block-size is 49", "expected at most 48", phantom["tomogram"]],
+        ["--block-size is 41", "expected at most 40", phantom["tomogram"]],
         capsys,
     )
     assert not (tmp_path / "run").exists()

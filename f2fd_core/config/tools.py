@@ -51,6 +51,7 @@ BENCHMARK_CASES = (
     "insertion",
     "odd-tilts",
     "dose-weighted",
+    "ctf-corrected",
     "uneven",
     "lowpass",
     "binned",
@@ -124,6 +125,7 @@ class BenchmarkConfig(Config):
         "insertion: direct Fourier insertion.\n"
         "odd-tilts: tilts from -50 to 65 degrees.\n"
         "dose-weighted: tilts of 3 e/Å², weighted by dose.\n"
+        "ctf-corrected: inserted, with the CTF corrected.\n"
         "uneven: noise that changes with depth and towards the borders.\n"
         "lowpass, binned: without the highest frequencies.\n"
         "int8: rounded to 256 values.\n"

@@ -24,7 +24,9 @@ def own_settings():
     """Draw alone, with Matplotlib's own settings, whatever the user's matplotlibrc says."""
     import matplotlib
 
-    with DRAWING, matplotlib.rc_context(matplotlib.rcParamsDefault):
+    # To set the backend, which has no part in this, Matplotlib imports pyplot and chooses one.
+    own = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
+    with DRAWING, matplotlib.rc_context(own):
         yield
 
 

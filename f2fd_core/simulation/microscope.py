@@ -119,11 +119,11 @@ def _angles(config):
 def _noise_free_series(config, specimen):
     """Projections (tilts, Y, X) of a specimen as the microscope would show them without noise,
     weighted by dose."""
-    grid = projection_frequencies(specimen.shape[1:])
-    transfer = phase_flipped_transfer(*grid, config.voxel_size, config.defocus)
+    y, x = projection_frequencies(specimen.shape[1:])
+    transfer = phase_flipped_transfer(y, x, config.voxel_size, config.defocus)
     if config.dose:
         # Once by the radiation, and once by the weights.
-        transfer = transfer * dose_filter(config, *grid) ** 2
+        transfer = transfer * dose_filter(config, y, x) ** 2
     return filtered(project(torch.from_numpy(specimen.density), _angles(config)), transfer)
 
 

@@ -128,6 +128,7 @@ class TestF2FdDenoising(project.ProjectTests):
         denoise.batch_size.set(2)
         self.resume(denoise)
         self.assertEqual(self.times(denoise, "x"), made)
+        denoise.binThreads.set(1)
 
         denoise.denoiseHalves.set(True)
         denoise.std.set(False)

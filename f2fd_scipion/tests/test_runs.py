@@ -17,9 +17,8 @@ from f2fd_scipion.tests.project import ONE_THREAD, SET_VOXEL_SIZE, SMALL, reliab
 from f2fd_scipion.tests.simulation import SHAPES
 
 NOT_RUN = reliability(
-    "Scipion: two tomograms with one tsId; a tomogram, or the model's file, "
-    "deleted before denoising",
-    "refused before the run, in one sentence",
+    "Scipion: two tomograms with one tsId; an input deleted before denoising",
+    "one sentence, before the run",
 )
 
 
@@ -30,9 +29,8 @@ def content(path):
 
 class TestF2FdRuns(project.ProjectTests):
     @reliability(
-        "Scipion: a training copied and run beside the first, deleted, and "
-        "the first restarted with other settings",
-        "the same model; nothing of the others is touched",
+        "Scipion: a training copied, run, deleted, and the first restarted",
+        "nothing of the others is touched",
     )
     def testCopyingDeletingAndRestarting(self):
         train = self.launch(ProtF2FdTrain, inTomos=self.imported.Tomograms, **SMALL)
@@ -57,9 +55,8 @@ class TestF2FdRuns(project.ProjectTests):
         self.assertNotIn("resuming from", self.stdout(train))
 
     @reliability(
-        "Scipion: denoising stopped in the middle and continued, while a "
-        "training runs in the same project",
-        "finished tomograms are kept, the others made; the training ends well",
+        "Scipion: denoising stopped and continued beside a training",
+        "finished tomograms are kept, the others made",
     )
     def testStoppingAndContinuingBesideAnotherRun(self):
         beside = self.newProtocol(ProtF2FdTrain, inTomos=self.imported.Tomograms, **SMALL)
@@ -124,10 +121,7 @@ class TestF2FdRuns(project.ProjectTests):
         (error,) = denoise.validate()
         self.assertEqual(error, f"Model: its file {train.model.getPath()} does not exist.")
 
-    @reliability(
-        "Scipion: project moved to another folder",
-        "runs go on there; nothing is written to the old place",
-    )
+    @reliability("Scipion: project moved to another folder", "runs go on there")
     def testAMovedProject(self):
         place = tempfile.TemporaryDirectory(prefix="f2fd_moved_")
         self.addCleanup(place.cleanup)

@@ -652,7 +652,7 @@ def test_what_can_not_be_checked_is_refused(phantom, tiny_model, tmp_path):
         (config(tomograms=(tiny,)), "has 24 x 24 x 40 voxels .*; expected at least 32768"),
         (
             config(rescale=True, voxel_size=4.0),
-            "has 21 x 26 x 29 voxels of 10 Å .*; expected at least 32768",
+            "has 16 x 21 x 29 voxels of 10 Å .*; expected at least 32768",
         ),
         (config(tile_size=36), "--tile-size is 36; expected a multiple of"),
     ):

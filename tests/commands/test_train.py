@@ -107,7 +107,7 @@ def test_an_earlier_run_is_kept_unless_overwrite(phantom, tmp_path):
 def test_epochs_become_steps(phantom, tmp_path):
     options = dict(TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path))
     train(TrainConfig(**dict(options, epochs=2, patch_size=32, batch_size=4)))
-    # 48 x 64 x 72 voxels in patches of 32: 2 x 2 x 3 patches, twice, 4 a step.
+    # 40 x 48 x 72 voxels in patches of 32: 2 x 2 x 3 patches, twice, 4 a step.
     assert checkpoint.load(str(tmp_path / "model.pt"))["step"] == 6
 
 
@@ -226,7 +226,7 @@ def test_a_training_never_replaces_tomograms(tiny_model, phantom, tmp_path):
 
 @pytest.mark.reliability(
     "train.json of a run made with --overwrite, for another tomogram",
-    "one sentence, exit code 2; the run is kept",
+    "one sentence; the run is kept",
 )
 def test_a_recorded_run_does_not_allow_to_replace_itself(tiny_model, phantom, tmp_path, capsys):
     run = shutil.copytree(tiny_model, tmp_path / "run")
@@ -239,7 +239,7 @@ def test_a_recorded_run_does_not_allow_to_replace_itself(tiny_model, phantom, tm
 
 def test_a_training_draws_only_what_its_sampling_mask_allows(phantom, write, tmp_path):
     mask = np.zeros(data(phantom["tomogram"]).shape)
-    mask[:16, :16, :8] = 1
+    mask[:12, :16, :8] = 1
     run = training.open_for_training(
         TrainConfig(
             **dict(

@@ -533,9 +533,7 @@ def test_a_single_number_stands_for_a_list_of_one():
         SimulateConfig(tilt_range=True)
 
 
-@pytest.mark.reliability(
-    "tilt ranges, steps and reconstructions that do not go together", "one sentence"
-)
+@pytest.mark.reliability("a simulation whose settings do not go together", "one sentence")
 @pytest.mark.parametrize(
     ("values", "words"),
     [

@@ -44,8 +44,7 @@ def stamped(path, flags, nversion=0):
 
 
 @pytest.mark.reliability(
-    "bytes (MRC mode 0) without IMOD's stamp, with extremes in the header and without",
-    "read as signed or unsigned, whichever they are",
+    "bytes (MRC mode 0) without IMOD's stamp", "read as what they are, signed or unsigned"
 )
 @pytest.mark.parametrize(
     ("low", "high", "unsigned"),

@@ -23,9 +23,7 @@ VALUES = np.random.default_rng(0).normal(5, 2, (40, 50, 61)).astype(np.float32)
 
 
 BAD_IMAGE = pytest.mark.reliability(
-    "OME-Zarr images without metadata or with wrong ones, of complex numbers or "
-    "pickles, with damaged or short chunks, or with NaN",
-    "one sentence that names the image",
+    "OME-Zarr images with wrong metadata, other types, damaged chunks or NaN", "one sentence"
 )
 
 
@@ -277,8 +275,7 @@ def test_results_among_the_tomograms_are_left_out(both, tiny_model, tmp_path):
 
 
 @pytest.mark.reliability(
-    "an error while an OME-Zarr result is written, one that was there before",
-    "the earlier result as it was, and nothing else",
+    "an error while an OME-Zarr result is replaced", "the earlier result as it was"
 )
 def test_what_ends_in_the_middle_leaves_what_was_there(image, tmp_path, monkeypatch):
     path = image()
@@ -503,9 +500,7 @@ def test_missing_chunks_are_reported(image):
     assert not source[16:32, 32:, 32:].any()
 
 
-@pytest.mark.reliability(
-    "an OME-Zarr image that is removed or written again while it is read", "one sentence"
-)
+@pytest.mark.reliability("an OME-Zarr image removed or replaced while it is read", "one sentence")
 def test_an_image_that_changes_while_it_is_read(image):
     path = image()
     volume = Volume(path)

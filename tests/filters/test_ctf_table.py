@@ -73,8 +73,7 @@ def test_half_maps_have_the_ctf_of_their_tomogram(table):
 
 
 @pytest.mark.reliability(
-    "a file of CTFs with a wrong column, unit, number or row, or with none for a tomogram",
-    "refused with the file, the row and what is expected",
+    "a file of CTFs with a wrong column, unit, number or row", "one sentence that names the row"
 )
 @pytest.mark.parametrize(
     ("lines", "words"),

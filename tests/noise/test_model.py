@@ -41,10 +41,10 @@ def power_of(noise, size):
     return periodogram.periodograms(Memory(noise).region, corners, size).mean(0)
 
 
-def assert_cautious(model, truth, below=0.5):
+def assert_cautious(model, truth, below=0.5, above=0.075):
     """In no shell more than 1.15 times the truth, and where noise is more than half of all power
-    not less than 0.6 times, 0.75 times from 0.2 cycles per voxel on; up to ``below``, but for the
-    lowest shells, in which networks pass much of the noise."""
+    not less than 0.6 times, 0.75 times from 0.2 cycles per voxel on; up to ``below``, and from
+    ``above`` on: in the lowest shells networks pass much of the noise."""
     frequency = np.array(model.by_shell()["frequency"])
     frequency = frequency[frequency < below]
     noise, total, truth = (
@@ -53,7 +53,7 @@ def assert_cautious(model, truth, below=0.5):
     )
     # One coefficient's worth of chance more in the lowest shells, which have few.
     assert (noise < 1.15 * truth + 0.02 * total).all(), np.round(noise / truth, 2)
-    most = (truth > 0.5 * total) & (frequency > 0.075)
+    most = (truth > 0.5 * total) & (frequency > above)
     least = np.where(frequency < 0.2, 0.6, 0.75)
     assert (noise > least * truth)[most].all(), np.round(noise / truth, 2)
 
@@ -212,7 +212,8 @@ def test_noise_of_simulated_tomograms_errs_on_the_low_side(case, tmp_path):
     # Beyond the filter there is next to nothing.
     below = 0.25 if case == "lowpass" else 0.5
     truth = power_of(noise / volume.std, model.window)
-    assert_cautious(model, truth, below)
+    # Where the CTF is corrected noise rises so much to low frequencies that more of it passes.
+    assert_cautious(model, truth, below, 0.15 if case == "ctf-corrected" else 0.075)
 
 
 @pytest.mark.slow

@@ -87,8 +87,8 @@ def test_the_engine_is_installed_alone_and_whole(checkout, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.reliability(
-    "Scipion's installer, with the plugin from a wheel or from its source (--devel)",
-    "it finds the plugin; uninstalling takes the engine's environment along",
+    "Scipion's installer, with a wheel or the source",
+    "it finds the plugin; uninstalling takes all along",
 )
 @pytest.mark.parametrize("how", [[], ["--editable"]])
 def test_scipions_installer_finds_the_plugin(how, checkout, tmp_path):

@@ -49,10 +49,8 @@ def tree(folder):
 
 @pytest.mark.slow
 @pytest.mark.reliability(
-    "simulate, train, denoise, deconvolve and evaluate where every connection "
-    "and every shell is an error, with home, working, temporary and input "
-    "folders watched",
-    "all end well; only the output folders have changed",
+    "commands where every connection and every shell is an error, with all folders watched",
+    "only the output folders have changed",
 )
 def test_no_network_no_shell_and_nothing_outside_the_output(tmp_path):
     home, here, temporary, inputs, out = (

@@ -67,9 +67,8 @@ def meanwhile(out, function):
 
 @pytest.mark.slow
 @pytest.mark.reliability(
-    "a tomogram that is still being written, one with NaN, and one without a CTF, in a watched "
-    "folder",
-    "left alone until it is whole or has one; reported, and the others go on",
+    "a tomogram that is still being written, and one with NaN, in a watched folder",
+    "left alone until whole; reported; the others go on",
 )
 def test_tomograms_are_denoised_once_they_are_whole(session, tomogram, capsys):
     folder, out, config = session

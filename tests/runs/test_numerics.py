@@ -24,8 +24,8 @@ POISONED_AT = 4
 
 
 NOT_FINITE = pytest.mark.reliability(
-    "weights that become NaN in the middle of a training, in one of two processes, too",
-    "back to the newest checkpoint, with a lower learning rate",
+    "weights that become NaN in the middle of a training",
+    "back to the newest checkpoint, at a lower rate",
 )
 
 
@@ -71,10 +71,8 @@ DRAWN = ("1e-30", "1e30", "beads", "constant sections", "one voxel")
 
 @pytest.mark.slow
 @pytest.mark.reliability(
-    "tomograms scaled by 1e-30 and 1e30, with gold beads, hot voxels, "
-    "constant sections, zeros around a turned volume, in float16, of two "
-    "values, in float32 and bfloat16",
-    "loss and result finite, not flat, in the tomogram's range",
+    "tomograms scaled by 1e-30 and 1e30, with beads, hot voxels, constant sections, of two values",
+    "a finite result in the tomogram's range",
 )
 @pytest.mark.parametrize(
     ("kind", "precision"),
@@ -128,9 +126,7 @@ def test_extreme_tomograms_stay_finite(kind, precision, small, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.reliability(
-    "denoising a tomogram scaled and shifted",
-    f"the result scaled and shifted, within {TOLERANCE:g} standard "
-    "deviations and what float32 resolves; contrast never flips",
+    "denoising a tomogram scaled and shifted", "the result scaled and shifted; contrast never flips"
 )
 @pytest.mark.parametrize(("scale", "shift"), [(1e-30, 0), (1e30, 0), (250, 40), (3, -3000)])
 def test_denoising_is_equivariant(scale, shift, quick_denoise, small, write, tmp_path):
@@ -255,9 +251,7 @@ def test_processes_step_back_together(small, tmp_path, capfd):
 
 @pytest.mark.slow
 @pytest.mark.reliability(
-    "a training that diverges again and again",
-    "after three lower learning rates, one sentence with exit code 2; the "
-    "newest checkpoint is good",
+    "a training that diverges again and again", "one sentence; the newest checkpoint is good"
 )
 def test_a_training_gives_up(small, tmp_path, poisoned, capsys):
     poisoned[:] = [True] * 99

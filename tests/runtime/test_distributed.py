@@ -30,8 +30,7 @@ OPTIONS = dict(
 
 
 ENDED = pytest.mark.reliability(
-    "one of two training processes killed, or ended by an error of the system",
-    "the other is ended; one sentence",
+    "one of two training processes killed", "the other is ended; one sentence"
 )
 
 

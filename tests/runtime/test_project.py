@@ -17,9 +17,7 @@ RUNS = ("TS_01", "TS_02")
 
 
 NO_SUCH = pytest.mark.reliability(
-    "a copick project without such a run or type, with a damaged configuration, "
-    "or on no local file system",
-    "one sentence",
+    "a copick project that lacks a run, is damaged or not local", "one sentence"
 )
 
 
