@@ -1,4 +1,4 @@
-"""Tomograms from tilt series: weighted back-projection, direct Fourier insertion, with CTF and not.
+"""Tomograms from tilt series: weighted back-projection and Fourier insertion (with a CTF, too).
 
 Volumes are (Z, Y, X), tilt series (tilts, Y, X), angles in radians; the tilt axis is Y, so that
 each XZ plane is reconstructed from one row of every tilt.
