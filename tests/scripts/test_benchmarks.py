@@ -421,9 +421,10 @@ def test_patches_of_the_start_are_parts_of_their_tomograms(script):
 
 
 @pytest.mark.slow
-def test_membranes_segmented(script, printed, phantom, tmp_path):
+def test_membranes_segmented(script, printed, phantom, tmp_path, monkeypatch):
     """Dice by its formula, and a table of all volumes of a benchmark's folder."""
     membranes = script("segmentation")
+    monkeypatch.setattr(membranes, "SIDE", 32)
     mask = torch.from_numpy(data(phantom["membrane"])) > 0.5
     half = mask & (torch.arange(mask.shape[2]) < mask.shape[2] // 2)
     share = float(half.sum() / mask.sum())
