@@ -80,7 +80,7 @@ DRAWN = {
 RECONSTRUCTIONS = {
     "back-projection": {},
     "insertion": {"reconstruction": "insertion"},
-    "CTF-corrected": {"reconstruction": "corrected"},
+    "CTF-corrected": {"reconstruction": "ctf-corrected"},
     "SIRT-like, 8": {"sirt_iterations": 8},
     "SIRT-like, 20": {"sirt_iterations": 20},
 }

@@ -26,7 +26,7 @@ RECONSTRUCTED: Dict[str, Dict[str, Any]] = {
     "insertion": dict(reconstruction="insertion"),
     "odd-tilts": dict(tilt_range=(-50.0, 65.0)),
     "dose-weighted": dict(dose=3.0),
-    "ctf-corrected": dict(reconstruction="corrected"),
+    "ctf-corrected": dict(reconstruction="ctf-corrected"),
 }
 # A lamella such as the real one among the test data; how many times as thick as the volume it is,
 # and its signal-to-noise ratio over that of the other cases, at which its halves agree so well.

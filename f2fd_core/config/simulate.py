@@ -113,10 +113,10 @@ class SimulateConfig(Config):
         "wbp: weighted back-projection, as in IMOD.\n"
         "insertion: the tilts' Fourier transforms are inserted into that of the volume and divided "
         "by the sum of their weights, as in WarpTools.\n"
-        "corrected: the same with the CTF corrected, as in RELION: the transforms are multiplied "
-        "by the CTF, and divided by the sum of its squares and a little more.",
+        "ctf-corrected: the same with the CTF corrected, as in RELION: the transforms are "
+        "multiplied by the CTF and divided by the sum of its squares plus a constant.",
         INPUT,
-        choices=("wbp", "insertion", "corrected"),
+        choices=("wbp", "insertion", "ctf-corrected"),
     )
     sirt_iterations: int = param(
         0,

@@ -56,7 +56,7 @@ def phase_flipped_transfer(y, x, voxel_size, defocus):
 
     ``voxel_size`` in Å, ``defocus`` in µm.
     """
-    return -contrast_transfer(torch.hypot(y, x) / voxel_size, defocus).abs()
+    return -contrast_transfer((y**2 + x**2).sqrt() / voxel_size, defocus).abs()
 
 
 def dose_filter(config, y, x):
@@ -65,7 +65,7 @@ def dose_filter(config, y, x):
     In half of the tilt's own dose and all of those before it, from the untilted one outwards. 1
     without a dose.
     """
-    frequency = torch.hypot(y, x) / config.voxel_size
+    frequency = (y**2 + x**2).sqrt() / config.voxel_size
     factor, exponent, least = CRITICAL_DOSE
     critical = factor * frequency.clamp(min=TINY) ** exponent + least
     angles = torch.tensor(_angles(config), dtype=torch.float64)

@@ -12,7 +12,7 @@ SIRT_STEP = 0.00195
 # How many times as large a plane is, in each direction, where transforms are inserted; matter that
 # lies outside of it is folded in.
 PADDING = 2
-# Of a reconstruction that corrects the CTF: RELION's by default (relion_tomo_reconstruct_tomogram).
+# Of a reconstruction that corrects the CTF: the default of relion_tomo_reconstruct_tomogram --ctf.
 CORRECTED_SNR = 10.0
 # No fewer weights than these are divided by.
 LEAST_WEIGHT = 1e-6
@@ -66,12 +66,13 @@ def insert(series, angles, depth):
 
     Between slices that don't overlap there is nothing.
     """
-    return _inserted(series, angles, depth).real.contiguous()
+    everywhere = torch.ones(1, 1, PADDING * max(depth, series.shape[-1]))
+    return _inserted(series, angles, depth, everywhere, everywhere).real.contiguous()
 
 
 def insert_corrected(series, angles, depth, transfer, weights):
-    """The same with the CTF corrected, as in RELION: the tilts' transforms are multiplied by their
-    CTF, and the sum is divided by that of the squares and by 1 / CORRECTED_SNR more.
+    """The same with the CTF corrected, as RELION does it: the tilts' transforms are multiplied by
+    their CTF, and the sum is divided by that of its squares plus 1 / CORRECTED_SNR.
 
     ``transfer`` and ``weights``: functions of frequencies (cycles per pixel) along Y, (Y, 1), and
     X, (X,), that give the CTF of the tilts and what they were weighted with before, (tilts or 1, Y,
@@ -85,15 +86,15 @@ def insert_corrected(series, angles, depth, transfer, weights):
     return torch.fft.ifft(plane, dim=-2).real.contiguous()
 
 
-def _inserted(series, angles, depth, factor=None, square=None, more=0.0):
+def _inserted(series, angles, depth, factor, weight, offset=0.0):
     """Series (..., tilts, Y, X) as a complex volume (..., Z, Y, X).
 
     The transform of a row at tilt a is that of its XZ plane along k (cos a, sin a). On the grid of
     a plane that is PADDING times as large, each coefficient is shared by the four around it with
     bilinear weights; their sums are divided by those of the weights, and the plane by the taper
     that this interpolation gives it (gridding; O'Sullivan, IEEE Trans. Med. Imaging 4 (1985) 200).
-    With ``factor`` and ``square`` (tilts or 1, Y, k) the transforms are multiplied by the one, and
-    what they weigh by the other; ``more`` is added to the weights.
+    ``factor`` and ``weight`` of the transforms: (tilts or 1, Y or 1, k); ``offset`` is added to the
+    sums of the weights.
     """
     width = series.shape[-1]
     sides, shape = (PADDING * depth, PADDING * width), (depth, width)
@@ -109,20 +110,18 @@ def _inserted(series, angles, depth, factor=None, square=None, more=0.0):
         between = (1,) * (rows.ndim - 3)
         return values.reshape(values.shape[:-1] + between + values.shape[-1:])
 
-    rows = rows * along(torch.exp(1j * math.pi * (width - 1) * frequency))
-    if factor is not None:
-        rows = rows * by_row(factor)
-    squares = by_row(torch.ones(1, 1, len(frequency)) if square is None else square)
-    squares = squares.expand(len(angles), *squares.shape[1:])
-    plane, weights = (
+    rows = rows * along(torch.exp(1j * math.pi * (width - 1) * frequency)) * by_row(factor)
+    weights = by_row(weight)
+    weights = weights.expand(len(angles), *weights.shape[1:])
+    plane, total = (
         torch.zeros((math.prod(sides), *each.shape[2:]), dtype=each.dtype)
-        for each in (rows, squares)
+        for each in (rows, weights)
     )
-    for row, own, angle in zip(rows, squares, angles):
-        for place, weight in _neighbours(angle, frequency, sides):
-            weights.index_add_(0, place, own * along(weight))
-            plane.index_add_(0, place, row * along(weight))
-    plane /= (weights + more).clamp(min=LEAST_WEIGHT)
+    for row, own, angle in zip(rows, weights, angles):
+        for place, share in _neighbours(angle, frequency, sides):
+            total.index_add_(0, place, own * along(share))
+            plane.index_add_(0, place, row * along(share))
+    plane /= (total + offset).clamp(min=LEAST_WEIGHT)
     plane = plane.unflatten(0, sides)
     for side, count in zip(sides, shape):  # Z, and then X in its place
         shift = torch.exp(-1j * math.pi * (count - 1) * torch.fft.fftfreq(side))
@@ -137,6 +136,6 @@ def reconstruct(series, angles, depth, config, transfer, weights):
     ``weights``: see :func:`insert_corrected`."""
     if config.reconstruction == "insertion":
         return insert(series, angles, depth)
-    if config.reconstruction == "corrected":
+    if config.reconstruction == "ctf-corrected":
         return insert_corrected(series, angles, depth, transfer, weights)
     return back_project(series, angles, depth, config.sirt_iterations)

@@ -237,7 +237,7 @@ def test_a_deviation_map_that_is_missing_is_not_skipped(quick_denoise, phantom, 
 def test_a_model_is_run_in_the_precision_that_is_asked_for(
     tiny_model, phantom, write, tmp_path, monkeypatch
 ):
-    """Not in that of its training, which this machine may be slow in: nor is the noise measured."""
+    """Not in that of its training, which may be slow here; the noise is measured in it, too."""
     state = checkpoint.load(str(tiny_model / "model.pt"))
     state["config"]["precision"] = "bfloat16"
     model = str(tmp_path / "model.pt")

@@ -88,7 +88,7 @@ def test_the_engine_is_installed_alone_and_whole(checkout, tmp_path):
 @pytest.mark.slow
 @pytest.mark.reliability(
     "Scipion's installer, with a wheel or the source",
-    "it finds the plugin; uninstalling takes all along",
+    "it finds the plugin; uninstalling removes the engine, too",
 )
 @pytest.mark.parametrize("how", [[], ["--editable"]])
 def test_scipions_installer_finds_the_plugin(how, checkout, tmp_path):

@@ -607,7 +607,7 @@ def test_the_clock_does_not_matter(small, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.reliability(
-    "a name with a formula and a byte that is no UTF-8, where matplotlibrc asks for LaTeX",
+    "a name with a formula and a byte that is not UTF-8, where matplotlibrc asks for LaTeX",
     "the pictures have the name as it is",
 )
 @pytest.mark.pictures
