@@ -1,6 +1,6 @@
-"""What was done to F2Fd, how often, and how that ended: the table in docs/reliability.md.
+"""What was done to F2Fd, how often, and how that ended: docs/data/reliability.txt.
 
-    python tools/reliability_table.py --cases 2000 --points 15 --document docs/reliability.md
+    python tools/reliability_table.py --cases 2000 --points 15 --output docs/data/reliability.txt
 
 Runs the tests that are marked with ``reliability`` and makes a row of each. Needs what the tests
 need. Returns 1 if one of them failed.
@@ -9,13 +9,11 @@ need. Returns 1 if one of them failed.
 import argparse
 import os
 import pathlib
-import re
 import sys
 
 import pytest
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
-MARK = re.compile(r"(?<=<!-- table -->\n).*?(?=<!-- end of table -->)", re.DOTALL)
 NOT_PASSED = ("failed", "skipped")
 
 
@@ -59,19 +57,15 @@ def main():
         default=15,
         help="moments at which a training, and a denoising, is hit by a signal",
     )
-    parser.add_argument("--document", help="file with the table, which is renewed")
+    parser.add_argument("--output", help="file for the table")
     options = parser.parse_args()
     os.environ.update(F2FD_TEST_CASES=str(options.cases), F2FD_TEST_POINTS=str(options.points))
     os.chdir(REPOSITORY)
     table = Table()
     code = pytest.main(["-q", "-m", "reliability"], plugins=[table])
     print(table.markdown())
-    if options.document:
-        path = pathlib.Path(options.document)
-        text, count = MARK.subn(lambda _: table.markdown(), path.read_text(encoding="utf-8"))
-        if count != 1:
-            sys.exit(f"{path} has no place for the table")
-        path.write_text(text, encoding="utf-8")
+    if options.output:
+        pathlib.Path(options.output).write_text(table.markdown(), encoding="utf-8")
     return int(code)
 
 
