@@ -1,7 +1,8 @@
 """Tests of the plugin, run with pytest anywhere; 'scipion3 tests' and unittest run them, too.
 
 Outside of Scipion the tests bring an environment of their own, with projects in a temporary
-folder, in which the engine runs with this very Python.
+folder, in which the engine runs with this very Python. Each worker of pytest-xdist has one: it
+inherits the environment of the process that starts it, but must not share its projects.
 """
 
 import atexit
@@ -11,7 +12,9 @@ import tempfile
 
 from f2fd_scipion import headless
 
-if "SCIPION_HOME" not in os.environ:
+_worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+if "SCIPION_HOME" not in os.environ or os.environ.get("F2FD_TESTS_OF", _worker) != _worker:
+    os.environ["F2FD_TESTS_OF"] = _worker
     _folder = tempfile.mkdtemp(prefix="f2fd_tests_")
     atexit.register(shutil.rmtree, _folder, ignore_errors=True)
     headless.set_environment(_folder)

@@ -2,10 +2,13 @@
 
 import pytest
 
+SCIPION = "f2fd_scipion/tests/test_"
+# What they share, and how their names begin; the first that fits counts.
 TOGETHER = {
-    "f2fd_scipion/": "a project",
-    "tests/runs/test_faults.py": "a training and what it denoised",
-    "tests/runtime/test_distributed.py": "trainings by one process and by two",
+    "a project": tuple(SCIPION + name for name in ("ctfs", "denoising", "halves", "judging")),
+    "another project": (SCIPION,),
+    "a training and what it denoised": ("tests/runs/test_faults.py",),
+    "trainings by one process and by two": ("tests/runtime/test_distributed.py",),
 }
 
 
@@ -15,7 +18,9 @@ def pytest_xdist_make_scheduler(config, log):
 
     class Together(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            return next((start for start in TOGETHER if nodeid.startswith(start)), nodeid)
+            return next(
+                (what for what, starts in TOGETHER.items() if nodeid.startswith(starts)), nodeid
+            )
 
     return Together(config, log)
 

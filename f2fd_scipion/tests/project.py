@@ -51,7 +51,7 @@ AWKWARD_NAME = "50% of 'my' tömogram (1).mrc"
 
 
 def reliability(tried, outcome):
-    """Mark a test as a row of docs/reliability.md; pytest, which Scipion lacks, learns it in
+    """Mark a test as a row of docs/data/reliability.txt; pytest, which Scipion lacks, learns it in
     conftest.py."""
 
     def mark(test):
