@@ -2,10 +2,8 @@
 
     python benchmarks/pictures.py quality docs/data/quality.csv --picture docs/quality.png \
         --document docs/quality.md
-    python benchmarks/pictures.py memory docs/data/memory.txt --picture docs/memory.png \
-        --document docs/performance.md
-    python benchmarks/pictures.py unusual docs/data/unusual.txt --picture docs/unusual.png \
-        --document docs/reliability.md
+    python benchmarks/pictures.py memory docs/data/memory.txt --picture docs/memory.png
+    python benchmarks/pictures.py unusual docs/data/unusual.txt --picture docs/unusual.png
     python benchmarks/pictures.py trust docs/data/trust.json --picture docs/trust.png \
         --document docs/check.md
     python benchmarks/pictures.py wedge docs/data/wedge.txt --document docs/wedge.md
@@ -274,7 +272,9 @@ def main(argv=None):
     if options.picture:
         draw(read(text), options.picture)
     if options.document:
-        renew(options.document, options.what, written(read(text)) if written else text)
+        if not written:
+            parser.error(f"--document: there are no tables of {options.what}")
+        renew(options.document, options.what, written(read(text)))
 
 
 if __name__ == "__main__":

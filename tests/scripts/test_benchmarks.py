@@ -148,8 +148,6 @@ def test_steps_and_left_out_boxes_of_a_real_cell(printed, quick, real_halves):
     "name, found, document",
     [
         ("quality", "quality.csv", "quality.md"),
-        ("memory", "memory.txt", "performance.md"),
-        ("unusual", "unusual.txt", "reliability.md"),
         ("trust", "trust.json", "check.md"),
         ("wedge", "wedge.txt", "wedge.md"),
     ],
@@ -163,6 +161,18 @@ def test_documents_hold_what_was_found(name, found, document, script, tmp_path):
     script("pictures").main([name, data, "--document", str(copied), *drawn])
     assert copied.read_text(encoding="utf-8") == text
     assert picture.exists() == bool(drawn)
+
+
+@pytest.mark.pictures
+@pytest.mark.parametrize("name", ["memory", "unusual"])
+def test_what_was_found_is_drawn(name, script, tmp_path):
+    picture, document = tmp_path / "picture.png", tmp_path / "document.md"
+    found = str(DOCUMENTS / "data" / f"{name}.txt")
+    script("pictures").main([name, found, "--picture", str(picture)])
+    assert picture.stat().st_size > 5000
+    with pytest.raises(SystemExit):
+        script("pictures").main([name, found, "--document", str(document)])
+    assert not document.exists()
 
 
 @pytest.mark.slow
