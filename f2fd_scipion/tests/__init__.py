@@ -13,8 +13,8 @@ import tempfile
 from f2fd_scipion import headless
 
 _worker = os.environ.get("PYTEST_XDIST_WORKER", "")
-if "SCIPION_HOME" not in os.environ or os.environ.get("F2FD_TESTS_OF", _worker) != _worker:
-    os.environ["F2FD_TESTS_OF"] = _worker
+if "SCIPION_HOME" not in os.environ or os.environ.get("F2FD_TESTS_WORKER", _worker) != _worker:
+    os.environ["F2FD_TESTS_WORKER"] = _worker
     _folder = tempfile.mkdtemp(prefix="f2fd_tests_")
     atexit.register(shutil.rmtree, _folder, ignore_errors=True)
     headless.set_environment(_folder)
