@@ -131,14 +131,21 @@ def trust_tables(rows):
 
 
 def wedge_table(rows):
-    """Markdown: what was found inside the wedge, denoised → filled, and what the check says."""
+    """Markdown: what was found inside the wedge, denoised → filled, and what the check says; means
+    over the seeds."""
     columns = {"100 Å": 3, "60 Å": 4, "flat membranes": 8}
-    lines = [f"| case, seed | {' | '.join(columns)} | `f2fd check` says |", 5 * "|---" + "|"]
-    found = {(row[0], row[1]): row for row in rows}
-    for case in dict.fromkeys(row[0] for row in rows):
-        before, after = (found[case, name] for name in ("denoised", "filled"))
-        cells = [f"{before[column]} → {after[column]}" for column in columns.values()]
-        lines.append(f"| {case} | {' | '.join(cells)} | {found[case, 'f2fd check says'][2]} |")
+    lines = [f"| case | {' | '.join(columns)} | `f2fd check` says |", 5 * "|---" + "|"]
+    cases = [row[0].split(", ")[0] for row in rows]
+    for case in dict.fromkeys(cases):
+
+        def mean(what, column, case=case):
+            found = [row for row, name in zip(rows, cases) if (name, row[1]) == (case, what)]
+            return f"{np.mean([float(row[column]) for row in found]):.3f}"
+
+        cells = [
+            f"{mean('denoised', column)} → {mean('filled', column)}" for column in columns.values()
+        ]
+        lines.append(f"| {case} | {' | '.join(cells)} | {mean('f2fd check says', 2)} |")
     return "\n".join(lines)
 
 
@@ -214,11 +221,12 @@ def draw_quality(found, path):
     figures.save(figure, path)
 
 
-def table(found, score, methods):
-    """Markdown: a row a case, a column a method; the best of a row is bold."""
-    lines = [f"| case | {' | '.join(methods)} |", "|---" + "|---:" * len(methods) + "|"]
+def table(found, score, columns):
+    """Markdown: a row a case, a column for the best of some methods, {name: methods}; the best of
+    a row is bold."""
+    lines = [f"| case | {' | '.join(columns)} |", "|---" + "|---:" * len(columns) + "|"]
     for case in order_of(found):
-        values = [found[case].get(method, {}).get(score) for method in methods]
+        values = [best_of(found[case], methods, score) for methods in columns.values()]
         shown = ["" if value is None else f"{value:.3f}" for value in values]
         if not any(shown):
             continue
@@ -229,11 +237,15 @@ def table(found, score, methods):
 
 def tables(found):
     """A table for each of the scores TABULATED, under its name."""
-    methods = [name for name in METHODS if any(name in case for case in found.values())]
+    known = [name for name in METHODS if any(name in case for case in found.values())]
+    names = {name: "best filter" if name in FILTERS else name for name in known}
+    columns = {
+        column: [name for name in known if names[name] == column] for column in names.values()
+    }
     parts = []
     for score in TABULATED:
         title = NAMES.get(score, score.replace("_", " "))
-        parts.append(f"### {title[0].upper()}{title[1:]}\n\n{table(found, score, methods)}")
+        parts.append(f"### {title[0].upper()}{title[1:]}\n\n{table(found, score, columns)}")
     return "\n\n".join(parts)
 
 
