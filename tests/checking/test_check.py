@@ -740,6 +740,7 @@ def test_denoising_ends_with_a_verdict(phantom, tiny_model, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="Chromium is not installed")
+@pytest.mark.pictures
 def test_the_page_opens_in_a_browser(quick, phantom, tiny_model, tmp_path):
     path = check(
         CheckConfig(
