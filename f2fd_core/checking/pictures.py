@@ -69,7 +69,7 @@ def draw_slices(volume, denoiser, maps, path):
 @figures.own_settings()
 def draw_shells(shells, path):
     """What the shells show: correlation with the truth, response to noise, what was removed."""
-    figure = figures.new_figure(figsize=(13, 4))
+    figure = figures.new_figure(figsize=(13, 5))
     panels = figure.subplots(1, 3)
     frequency = shells["frequency"]
     for key, label, style in (
@@ -90,7 +90,8 @@ def draw_shells(shells, path):
     panels[2].set(title="What was removed", ylim=(0, max(1.5, *shells["removed_over_noise"])))
     for axes in panels:
         axes.set_xlabel("spatial frequency (1/Å)")
-        axes.legend(frameon=False)
+        # Below the axes, where no curve runs.
+        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15))
     figures.save(figure, path)
 
 
@@ -114,7 +115,8 @@ def draw_planted(planted, path):
 @figures.own_settings()
 def draw_noise(sections, path):
     """The result, noise alone, and what is made of it: the first and the last in the same grays."""
-    figure = figures.new_figure(figsize=(10, 3.8))
+    height, width = sections["result"].shape
+    figure = figures.new_figure(figsize=(10, 10 / 3 * height / width + 0.4))
     low, high = np.quantile(sections["result"], figures.CONTRAST_QUANTILES)
     for axes, (title, key) in zip(
         figure.subplots(1, 3),
