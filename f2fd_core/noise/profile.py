@@ -125,9 +125,10 @@ class NoiseProfile:
         return known[first : first + side]
 
     def of_windows(self, corners, size):
-        """Mean power gain of each window: tensor (windows, 1, 1, 1)."""
-        centres = np.asarray(corners) + (np.asarray(size) - 1) / 2
-        amplitude = np.prod(
-            [np.interp(centres[:, axis], *self.profiles[axis]) for axis in range(3)], axis=0
-        )
-        return torch.from_numpy(np.square(amplitude).astype(np.float32))[:, None, None, None]
+        """Mean power gain of each window under its Hann taper: tensor (windows, 1, 1, 1)."""
+        gain = 1.0
+        for first, side, profile in zip(np.asarray(corners).T, size, self.profiles):
+            weights = torch.hann_window(side, periodic=True, dtype=torch.float64).square().numpy()
+            places = first[:, None] + np.arange(side)
+            gain = gain * (np.square(np.interp(places, *profile)) @ (weights / weights.sum()))
+        return torch.from_numpy(gain.astype(np.float32))[:, None, None, None]

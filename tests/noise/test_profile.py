@@ -52,6 +52,21 @@ def test_profiles_of_uneven_noise():
     assert_close(measured(uneven), (gz, gy, gx), 0.05)
 
 
+def test_windows_that_reach_into_vacuum_are_as_strong_as_what_they_hold():
+    strength = np.where(np.arange(SHAPE[0]) < SHAPE[0] // 2, 0.1, 1.0)
+    volume = noise() * strength[:, None, None]
+    size = (32,) * 3
+    corners = periodogram.window_corners(SHAPE, size)
+    power = periodogram.periodograms(Memory(volume).region, corners, size).mean((1, 2, 3))
+    exact = NoiseProfile([(list(range(SHAPE[0])), strength.tolist()), *[([0.0], [1.0])] * 2])
+    for gain in (exact, measured(volume)):
+        level = power / gain.of_windows(corners, size)[:, 0, 0, 0]
+        places = np.array(corners)[:, 0]
+        means = [float(level[places == place].mean()) for place in np.unique(places)]
+        tolerance = 0.1 if gain is exact else 0.3
+        np.testing.assert_allclose(means, np.median(means), rtol=tolerance)
+
+
 def test_what_is_kept_of_the_profiles_is_what_they_say():
     gain = NoiseProfile([([0, 10, 30], [1.0, 2.0, 0.5]), ([0.0], [3.0]), ([5, 20], [1.0, 4.0])])
     for start, size in (
