@@ -126,7 +126,7 @@ class NoiseProfile:
 
     def of_windows(self, corners, size):
         """Mean power gain of each window under its Hann taper: tensor (windows, 1, 1, 1)."""
-        gain = 1.0
+        gain = np.ones(len(corners))
         for first, side, profile in zip(np.asarray(corners).T, size, self.profiles):
             weights = torch.hann_window(side, periodic=True, dtype=torch.float64).square().numpy()
             places = first[:, None] + np.arange(side)
