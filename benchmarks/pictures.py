@@ -136,16 +136,17 @@ def wedge_table(rows):
     columns = {"100 Å": 3, "60 Å": 4, "flat membranes": 8}
     lines = [f"| case | {' | '.join(columns)} | `f2fd check` says |", 5 * "|---" + "|"]
     cases = [row[0].split(", ")[0] for row in rows]
+
+    def mean(case, what, column):
+        found = [row for row, name in zip(rows, cases) if (name, row[1]) == (case, what)]
+        return f"{np.mean([float(row[column]) for row in found]):.3f}"
+
     for case in dict.fromkeys(cases):
-
-        def mean(what, column, case=case):
-            found = [row for row, name in zip(rows, cases) if (name, row[1]) == (case, what)]
-            return f"{np.mean([float(row[column]) for row in found]):.3f}"
-
         cells = [
-            f"{mean('denoised', column)} → {mean('filled', column)}" for column in columns.values()
+            f"{mean(case, 'denoised', column)} → {mean(case, 'filled', column)}"
+            for column in columns.values()
         ]
-        lines.append(f"| {case} | {' | '.join(cells)} | {mean('f2fd check says', 2)} |")
+        lines.append(f"| {case} | {' | '.join(cells)} | {mean(case, 'f2fd check says', 2)} |")
     return "\n".join(lines)
 
 
