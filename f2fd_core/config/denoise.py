@@ -63,7 +63,7 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
         0,
         "Predictions per batch",
         "Number of copies of a tile that the network processes at once. Lower it if the GPU runs "
-        "out of memory. 0: on the CPU as the model's preset says (default 2, published 10); on a "
+        "out of memory. 0: on the CPU as the model's preset says (default 1, published 10); on a "
         "GPU as many as fit into its free memory (published at most 10).",
         PREDICTION,
         ge=0,

@@ -11,9 +11,8 @@ PRETRAINED = os.path.join(
 """The weights that come with F2Fd, which the word "pretrained" stands for as a model."""
 
 PREDICTION_DEFAULTS = {
-    # PyTorch's convolutions of a single small volume on CPUs take up to four times as long as those
-    # of two.
-    "default": dict(predictions=4, batch_size=2, tile_size=96, pool_size=4),
+    # On a CPU, which this is for, what two tiles take does not fit into its caches.
+    "default": dict(predictions=4, batch_size=1, tile_size=96, pool_size=4),
     "published": dict(predictions=100, batch_size=10, tile_size=64, pool_size=20),
 }
 """What 0 ("as the model's preset") means in :class:`DenoiseConfig`."""
