@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from unittest import mock
 
 import harness
 import numpy as np
@@ -39,6 +40,7 @@ from f2fd_core.runtime.run_folder import prepare_folder
 from f2fd_core.training.trainer import train_step
 
 MOST_WARMING = 3
+COMPILED, OWN_WAY = "compiled", "as PyTorch chooses for a single tile"
 
 
 def waited(device):
@@ -266,22 +268,25 @@ def rate_of_network(config, device, tile, options):
     # Where bfloat16 is not fast it is emulated, in minutes a tile.
     dtype = choose_dtype("auto", device)
     variants = [
-        (number_type, layout, False)
+        (number_type, layout, "")
         for number_type in dict.fromkeys((torch.float32, dtype))
         for layout in (torch.contiguous_format, torch.channels_last_3d)
     ]
+    if device.type == "cpu":
+        variants.append((torch.float32, torch.channels_last_3d, OWN_WAY))
     if options.compile:
-        variants.append((dtype, torch.channels_last_3d, True))
-    for number_type, layout, compiled in variants:
+        variants.append((dtype, torch.channels_last_3d, COMPILED))
+    for number_type, layout, how in variants:
         own = unet.build(config)
-        own = torch.compile(own) if compiled else own
-        seconds = network_seconds(own, number_type, layout, device, tile, options.repeats)
+        own = torch.compile(own) if how == COMPILED else own
+        with mock.patch.object(unet, "ONEDNN", unet.ONEDNN and how != OWN_WAY):
+            seconds = network_seconds(own, number_type, layout, device, tile, options.repeats)
         plain = plain or seconds
         name = ", ".join(
             [
                 str(number_type).replace("torch.", ""),
                 "channels last" if layout is torch.channels_last_3d else "default layout",
-                *(["compiled"] if compiled else []),
+                *([how] if how else []),
             ]
         )
         harness.show(

@@ -109,11 +109,7 @@ class PublishedUNet(nn.Module):
         def block(inputs, *outputs):
             layers = []
             for width in outputs:
-                layers += [
-                    nn.Dropout(dropout),
-                    Conv3d(inputs, width, 3, padding=1),
-                    _activation(),
-                ]
+                layers += [nn.Dropout(dropout), Conv3d(inputs, width, 3, padding=1), _activation()]
                 inputs = width
             return layers
 

@@ -30,6 +30,7 @@ class Writer:
         self.bar = console.progress(training.steps, "step", training.step)
         self.first, self.entered = training.step, time.monotonic()
         self.draw_from, self.timed = 0.0, []
+        self.noise = None  # that spectrum.png shows
 
     def __enter__(self):
         self._report_the_start()
@@ -163,14 +164,15 @@ class Writer:
         return self._path("previews", f"step_{self.training.step:08d}.png")
 
     def draw_spectrum(self):
-        """spectrum.png: what the noise spectrum of the first tomogram is taken to be."""
+        """spectrum.png: what the noise spectrum of the first tomogram is taken to be; drawn once,
+        and when that changes."""
         training = self.training
-        if training.matched():
-            figures.draw_spectrum(
-                training.perturbations[0].noise.by_shell(),
-                training.voxel_size,
-                self._path("spectrum.png"),
-            )
+        if not training.matched() or training.perturbations[0].noise is self.noise:
+            return
+        self.noise = training.perturbations[0].noise
+        figures.draw_spectrum(
+            self.noise.by_shell(), training.voxel_size, self._path("spectrum.png")
+        )
 
     def draw(self):
         """Renew all pictures; slices.png is kept for every step."""

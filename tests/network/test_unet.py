@@ -1,3 +1,5 @@
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -100,6 +102,37 @@ def test_what_lies_beyond_the_field_of_view_is_ignored(network):
     torch.testing.assert_close(
         part[..., 48:56, 48:56, 48:56], whole[..., 56:64, 56:64, 56:64], rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("padding", [1, 0])
+def test_a_single_volume_is_convolved_like_one_of_two(padding):
+    """Forwards and backwards, though it is computed in another way; in bfloat16, too."""
+    torch.manual_seed(0)
+    layer = unet.Conv3d(3, 5, 3, padding=padding)
+    volume, found = torch.randn(1, 3, 6, 7, 8), []
+    for count in (1, 2):
+        values = volume.clone().requires_grad_()
+        result = layer(values.expand(count, -1, -1, -1, -1))[:1]
+        gradients = torch.autograd.grad(result.square().sum(), (values, *layer.parameters()))
+        with torch.autocast("cpu", torch.bfloat16):
+            short = layer(values.expand(count, -1, -1, -1, -1))[:1]
+        assert short.dtype is torch.bfloat16
+        found.append([result, short, *gradients])
+    for alone, paired in zip(*found):
+        torch.testing.assert_close(alone, paired, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(not unet.ONEDNN, reason="PyTorch has no oneDNN here")
+def test_a_single_volume_is_convolved_as_fast_as_a_pair():
+    """Not by PyTorch's own way, which takes several times as long."""
+    model = unet.build(TrainConfig()).eval()
+    ways = []
+    for usual in (False, True):
+        with mock.patch.object(unet, "ONEDNN", not usual), torch.profiler.profile() as profile:
+            model(torch.zeros(1, 1, 48, 48, 48))
+        ways.append({event.key for event in profile.key_averages()})
+    assert "aten::slow_conv3d_forward" not in ways[0]
+    assert "aten::slow_conv3d_forward" in ways[1]
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 8), (5, 7, 9)])

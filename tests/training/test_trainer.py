@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY, Memory, assert_same_weights, data, weights
@@ -15,6 +16,7 @@ from f2fd_core.network import checkpoint
 from f2fd_core.network.unet import UnshuffledUNet
 from f2fd_core.perturbation import noise_matched
 from f2fd_core.perturbation.real_space import Self2Self
+from f2fd_core.runtime import figures
 from f2fd_core.training import state, trainer
 
 
@@ -95,6 +97,22 @@ def test_all_parts_of_a_patch_are_turned_alike():
         assert torch.equal(batch.targets[2], batch.targets[3])
         unturned.append(torch.equal(batch.targets[2, 0], region))
     assert any(unturned) and not all(unturned)
+
+
+@pytest.mark.pictures
+def test_the_spectrum_is_drawn_once_and_when_its_noise_is_lowered(phantom, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "draw_spectrum", lambda noise, *_: drawn.append(noise["noise"]))
+    config = TrainConfig(**dict(TINY, tomograms=(phantom["tomogram"],), output=str(tmp_path)))
+    run = training.open_for_training(config)
+    (perturbation,) = run.perturbations
+    with training.Writer(run) as writer:
+        writer.draw_spectrum()
+        assert len(drawn) == 1
+        perturbation.lower(torch.full_like(perturbation.lowered, 0.5))
+        writer.draw_spectrum()
+    np.testing.assert_allclose(drawn[1], np.multiply(drawn[0], 0.5), rtol=1e-5)
+    assert len(drawn) == 2
 
 
 def test_noise_taken_for_too_much_is_lowered_where_the_network_shows_it(phantom):
