@@ -96,6 +96,11 @@ def data(path):
     return np.array(mrc.open_volume(path).data)
 
 
+def labels(stream):
+    """The labels of an open MRC file, for which mrcfile 1.4.0 has no method."""
+    return [bytes(text).decode() for text in stream.header.label[: stream.header.nlabl]]
+
+
 def weights(path):
     """The weights in a model file."""
     return checkpoint.load(str(path))["model"]

@@ -6,7 +6,7 @@ import mrcfile
 import numpy as np
 import pytest
 import torch
-from conftest import data
+from conftest import data, labels
 
 from f2fd_core import CheckConfig, DenoiseConfig, UserError, __version__, check, denoise
 from f2fd_core.checking import planted, start
@@ -46,7 +46,7 @@ def test_header_and_intensities_are_the_inputs(quick_denoise, small, tmp_path):
             assert float(stream.voxel_size.x) == pytest.approx(8.5)
             assert [float(stream.header.origin[axis]) for axis in "xyz"] == [10, 20, 30]
             assert [int(stream.header[f"n{axis}start"]) for axis in "xyz"] == [-10, -20, -30]
-            *_, label, made_of = stream.get_labels()
+            *_, label, made_of = labels(stream)
             assert made_of.startswith("F2Fd model=")
             assert label.startswith(f"F2Fd {__version__}: denoised by ")
             assert label.rstrip().endswith("/model.pt")

@@ -2,6 +2,7 @@ import mrcfile
 import numpy as np
 import pytest
 from bad_files import FAULTS, RAMP, faulty, save
+from conftest import labels
 
 from f2fd_core import __version__
 from f2fd_core.config import UserError
@@ -236,5 +237,5 @@ def test_the_label_says_what_made_a_file(tmp_path, done, expected):
         pass
     assert mrcfile.validate(path)
     with mrcfile.open(path, header_only=True) as stream:
-        (label,) = stream.get_labels()
+        (label,) = labels(stream)
     assert label == (expected % __version__).ljust(80)

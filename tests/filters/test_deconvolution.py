@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from bad_files import save
-from conftest import TINY, assert_same_weights, data, whole
+from conftest import TINY, assert_same_weights, data, labels, whole
 
 from f2fd_core import (
     DeconvolveConfig,
@@ -149,7 +149,7 @@ def test_a_file_keeps_its_header_mean_and_contrast(small, tmp_path, capsys):
             stream.data, filtered(values.astype(float), 8.5, 3.0), atol=2e-3 * values.std()
         )
         assert float(stream.voxel_size.x) == pytest.approx(8.5)
-        *_, label = stream.get_labels()
+        *_, label = labels(stream)
         assert label.rstrip() == f"F2Fd {__version__}: deconvolved"
         assert [float(stream.header.origin[axis]) for axis in "xyz"] == [10, 20, 30]
         assert [int(stream.header[f"n{axis}start"]) for axis in "xyz"] == [-10, -20, -30]
