@@ -13,7 +13,7 @@ from f2fd_core.config import TrainConfig, prediction_defaults
 from f2fd_core.data import mrc
 from f2fd_core.prediction.predictor import Predictor
 from f2fd_core.runtime.console import duration
-from f2fd_core.runtime.device import device_name, prepare_cpu
+from f2fd_core.runtime.device import device_name, prepare_cpu, runs_asynchronously
 from f2fd_core.training.eta import predicted_voxels, resident_gib
 from f2fd_core.training.trainer import train_step
 
@@ -62,7 +62,9 @@ def measure(config):
             training.step += 1
 
         defaults = prediction_defaults(settings)
-        predictions = defaults["batch_size"]
+        # As many at once as denoising does.
+        on_gpu = runs_asynchronously(training.device)
+        predictions = defaults["predictions" if on_gpu else "batch_size"]
         predictor = Predictor(
             training.model(), training.device, training.dtype, predictions, predictions
         )

@@ -11,7 +11,7 @@ PRETRAINED = os.path.join(
 """The weights that come with F2Fd, which the word "pretrained" stands for as a model."""
 
 PREDICTION_DEFAULTS = {
-    # On a CPU, which this is for, what two tiles take does not fit into its caches.
+    # For CPUs, the caches of which are too small for what two tiles take at once.
     "default": dict(predictions=4, batch_size=1, tile_size=96, pool_size=4),
     "published": dict(predictions=100, batch_size=10, tile_size=64, pool_size=20),
 }

@@ -15,10 +15,10 @@ ONEDNN = torch.backends.mkldnn.is_available()
 
 
 class Conv3d(nn.Conv3d):
-    """PyTorch's convolution, but of a single volume on a CPU by oneDNN, too.
+    """PyTorch's convolution, computed by oneDNN on CPUs for a single volume, too.
 
-    Such a one PyTorch computes in another way (``use_mkldnn`` in ATen's Convolution.cpp), which
-    takes up to six times as long for small volumes; so it does in float32 only.
+    For a single small volume in float32 PyTorch chooses an algorithm of its own, which takes up to
+    six times as long (``use_mkldnn`` in ATen's Convolution.cpp).
     """
 
     def forward(self, values):

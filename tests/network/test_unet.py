@@ -124,7 +124,8 @@ def test_a_single_volume_is_convolved_like_one_of_two(padding):
 
 @pytest.mark.skipif(not unet.ONEDNN, reason="PyTorch has no oneDNN here")
 def test_a_single_volume_is_convolved_as_fast_as_a_pair():
-    """Not by PyTorch's own way, which takes several times as long."""
+    """Not by PyTorch's own algorithm, which takes several times as long. If PyTorch no longer
+    chooses that, Conv3d can go."""
     model = unet.build(TrainConfig()).eval()
     ways = []
     for usual in (False, True):
