@@ -6,8 +6,8 @@ TORCH ?= torch
 # A tomogram of your own for the demo (MRC); empty: a simulated one.
 TOMOGRAM ?=
 DEMO ?= demo
-# Tests at a time, two more than cores: those of Scipion wait a third of their time.
-JOBS ?= 4
+# Tests at a time, one more than cores: those of Scipion wait a third of their time.
+JOBS ?= 3
 # The environment of membrain-seg, for test-downstream.
 MEMBRAIN ?= .venv-membrain
 
