@@ -17,8 +17,8 @@ ONEDNN = torch.backends.mkldnn.is_available()
 class Conv3d(nn.Conv3d):
     """PyTorch's convolution, computed by oneDNN on CPUs for a single volume, too.
 
-    For a single small volume in float32 PyTorch chooses an algorithm of its own, which takes up to
-    six times as long (``use_mkldnn`` in ATen's Convolution.cpp).
+    For a single small volume in float32 PyTorch chooses an algorithm of its own, which takes
+    several times as long (``use_mkldnn`` in ATen's Convolution.cpp).
     """
 
     def forward(self, values):
