@@ -417,7 +417,7 @@ def run_half_maps(argv=None):
     noises = functools.partial(noise_of, config=TrainConfig(), device=CPU)
 
     def row(words, kind, paths):
-        halves = HalfMaps([Volume(path) for path in paths], for_mean=True)
+        halves = HalfMaps([Volume(path) for path in paths])
         ratio = difference_over_noise(halves, noises)
         harness.show(words, kind, f"{ratio:.3f}")
 

@@ -39,7 +39,7 @@ def open_silently(config, trained):
     volumes = volumes_of(config.half_maps or config.tomograms)
     if config.half_maps:
         volumes = [
-            HalfMaps(pair, path, trained.perturbation != "noise2noise")
+            HalfMaps(pair, path)
             for pair, path in zip(zip(volumes[::2], volumes[1::2]), config.names())
         ]
         for halves, whole in itertools.zip_longest(volumes, volumes_of(config.tomograms)):

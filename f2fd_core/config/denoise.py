@@ -44,9 +44,8 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
     )
     output: str = shared.output("Folder for the denoised tomograms and pictures.")
     half_maps: Tuple[str, ...] = shared.half_maps(
-        "Two half-maps per tomogram, odd and even, to denoise in its place: models of the "
-        "perturbation noise_matched denoise their mean; noise2noise models denoise both and "
-        "average. The result has the tomogram's name if that is given, else the odd half's."
+        "Two half-maps per tomogram, odd and even, the mean of which is denoised in its place. The "
+        "result has the tomogram's name if that is given, else the odd half's."
     )
     denoise_halves: bool = shared.denoise_halves()
     defocus: float = filtering.own_defocus()
@@ -179,11 +178,6 @@ class DenoiseConfig(shared.ResultsConfig, shared.ModelConfig):
                 for name, value in prediction.prediction_defaults(train_config).items()
             },
         )
-        if train_config.perturbation == "noise2noise" and self.half_maps and filled.predictions % 2:
-            raise UserError(
-                f"--predictions is {filled.predictions}; expected an even number, "
-                "since the half-maps are taken in turn"
-            )
         multiple = NETWORK_MULTIPLE[train_config.network]
         if filled.tile_size % multiple:
             raise UserError(

@@ -35,9 +35,9 @@ def predictions():
         "Number of predictions that are averaged; the time is proportional to it. Each uses new "
         "dropout and the next of four orientations of the tomogram (as it is, and rotated by 180 "
         "degrees about Y, X and Z), unless the model was trained without these rotations. Up to 4 "
-        "predictions of a noise_matched model are made from the tomogram itself; more, and those "
-        "of all other models, from new perturbed copies. 0: as the model's preset says (default 4, "
-        "noise2noise 8, self2self 20; published 100).",
+        "predictions of a noise_matched model, and all of a noise2noise model, are made from the "
+        "tomogram itself; others from new perturbed copies. 0: as the model's preset says (default "
+        "4, self2self 20; published 100).",
         PREDICTION,
         ge=0,
         zero="automatic",
@@ -61,15 +61,15 @@ def tta_flips(trained):
     then from the first again, as in WEDGE_PRESERVING_FLIPS: by what the network has learned to turn
     with. ``trained``: the TrainConfig of the model."""
     learned = trained.augmentation in ("mirrors", "wedge")
-    flips = WEDGE_PRESERVING_FLIPS[: len(WEDGE_PRESERVING_FLIPS) if learned else 1]
-    halves = 2 if trained.perturbation == "noise2noise" else 1  # which are predicted from in turn
-    return tuple(axes for axes in flips for _ in range(halves))
+    return WEDGE_PRESERVING_FLIPS[: len(WEDGE_PRESERVING_FLIPS) if learned else 1]
 
 
 def unperturbed(trained, predictions):
     """Whether so many predictions are made from the tomogram itself, with no noise added: for
     ``noise_matched``, as long as no two of them would be the same."""
-    return trained.perturbation == "noise_matched" and predictions <= len(tta_flips(trained))
+    return trained.perturbation == "noise2noise" or (
+        trained.perturbation == "noise_matched" and predictions <= len(tta_flips(trained))
+    )
 
 
 def prediction_defaults(trained):

@@ -62,7 +62,8 @@ class Batch(NamedTuple):
     """What a step learns from, each (patches x pairs, 1, Z, Y, X).
 
     ``weights`` and the ground ``truth`` are None where there are none, and so are the noise
-    ``scales``, which broadcast with the rest, see :class:`~f2fd_core.perturbation.base.Pairs`.
+    ``scales``, which broadcast with the rest, see :class:`~f2fd_core.perturbation.base.Pairs`, if
+    not all patches have one.
     """
 
     inputs: torch.Tensor
@@ -105,5 +106,6 @@ def batch_of(patches, volumes, perturbations, truths, config, held_out=None, ran
         given = iter(augment(stack, config.augmentation, random))
         stacks.append([part if part is None else next(given) for part in parts] + [scale])
     return Batch._make(
-        None if parts[0] is None else torch.cat(parts).unsqueeze(1) for parts in zip(*stacks)
+        None if any(part is None for part in parts) else torch.cat(parts).unsqueeze(1)
+        for parts in zip(*stacks)
     )

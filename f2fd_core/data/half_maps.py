@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from f2fd_core.config import UserError
-from f2fd_core.data.volume import Standardised, within
+from f2fd_core.data.volume import Standardised
 
 SAME_VOXEL_SIZE = 0.01
 # A Fourier shell correlation that is higher everywhere is that of copies.
@@ -53,16 +53,15 @@ class _Mean:
 
 
 class HalfMaps(Standardised):
-    """Two half-maps of one tomogram, standardised on one scale.
+    """Two half-maps of one tomogram.
 
-    Stands where a :class:`Volume` does; ``region`` is the mean of both halves, :meth:`half` one of
-    them, and :meth:`difference` the noise of the mean.
+    Stands where a :class:`Volume` does, for their mean, which is standardised as the tomogram of
+    all tilts or frames would be; :meth:`half` is one of them, and :meth:`difference` the noise of
+    the mean.
     """
 
-    def __init__(self, halves, path="", for_mean=False):
-        """``halves``: two Volumes; ``path``: the tomogram's, by which the result is called;
-        ``for_mean``: the unit is the standard deviation of the mean, as in the tomogram of all
-        tilts or frames, instead of a half's.
+    def __init__(self, halves, path=""):
+        """``halves``: two Volumes; ``path``: the tomogram's, by which the result is called.
 
         Raises UserError if they don't belong together.
         """
@@ -71,17 +70,13 @@ class HalfMaps(Standardised):
         self.source = dataclasses.replace(odd.source, path=path or odd.source.path)
         self.shape, self.voxel_size = odd.shape, odd.voxel_size
         self.warnings = odd.warnings + even.warnings
-        self.for_mean, self.rescaling = for_mean, odd.rescaling
-        if for_mean:
-            self.whole = odd.prepared_by(lambda *_: _Mean(odd.data, even.data))
-            self.mean, self.std = self.whole.mean, self.whole.std
-        else:
-            self.mean, self.std = (odd.mean + even.mean) / 2, (odd.std + even.std) / 2
+        self.rescaling = odd.rescaling
+        self.whole = odd.prepared_by(lambda *_: _Mean(odd.data, even.data))
+        self.mean, self.std = self.whole.mean, self.whole.std
 
     def alone(self):
         """Their mean, a Volume like a tomogram that has no half-maps."""
-        halves = self if self.for_mean else HalfMaps(self.halves, for_mean=True)
-        volume = copy.copy(halves.whole)
+        volume = copy.copy(self.whole)
         volume.source, volume.axes_found, volume.unscaled = (
             self.source,
             self.axes_found,
@@ -98,37 +93,37 @@ class HalfMaps(Standardised):
         return self._with([half.rescaled(voxel_size) for half in self.halves], self)
 
     def _with(self, halves, unscaled):
-        other = HalfMaps(halves, self.source.path, self.for_mean)
+        other = HalfMaps(halves, self.source.path)
         other.axes_found, other.unscaled = self.axes_found, unscaled
         return other
 
     def destandardise(self, values, start=(0, 0, 0)):
         """See :class:`Standardised`."""
-        if self.for_mean:
-            return self.whole.destandardise(values, start)
-        halves = [
-            half.destandardised_freely(values * (self.std / half.std), start)
-            for half in self.halves
-        ]
-        return within(*np.mean(halves, 0))
+        return self.whole.destandardise(values, start)
 
     def content(self, start, size):
         """See :class:`Standardised`."""
         return min(half.content(start, size) for half in self.halves)
 
+    @property
+    def scale(self):
+        """See :class:`Volume`: the means of both halves' own."""
+        odd, even = self.halves
+        return (odd.mean + even.mean) / 2, (odd.std + even.std) / 2
+
     def half(self, number, start, size):
-        """Standardised voxels of the odd (0) or even (1) half-map; see :meth:`Volume.region`."""
-        volume = self.halves[number]
-        return volume.region(start, size) * np.float32(volume.std / self.std)
+        """Voxels of the odd (0) or even (1) half-map in units of both halves' mean standard
+        deviation; see :meth:`Volume.region`."""
+        volume, (_, std) = self.halves[number], self.scale
+        return volume.region(start, size) * np.float32(volume.std / std)
 
     def region(self, start, size):
         """Mean of both halves; see :meth:`Volume.region`."""
-        if self.for_mean:
-            for half in self.halves:
-                half.refuse_changed()
-            return self.whole.region(start, size)
-        return (self.half(0, start, size) + self.half(1, start, size)) / 2
+        for half in self.halves:
+            half.refuse_changed()
+        return self.whole.region(start, size)
 
     def difference(self, start, size):
         """Half the difference of both halves: noise such as the mean has, without signal."""
-        return (self.half(0, start, size) - self.half(1, start, size)) / 2
+        odd, even = (half.region(start, size) * np.float32(half.std) for half in self.halves)
+        return (odd - even) / np.float32(2 * self.std)

@@ -18,17 +18,12 @@ AROUND = 2
 LEAST_CONTRAST = 1e-7
 
 
-def within(result, voxels):
-    """Of what it never learned a network makes anything: but nothing beyond what is there."""
-    return np.clip(result, voxels.min(), voxels.max())
-
-
 class Standardised:
     """What volumes in units of their standard deviation have in common.
 
-    ``shape`` (Z, Y, X); ``voxel_size`` (Å); ``std`` in the file's units; ``region(start, size)``
-    gives standardised voxels as float32, reflected where outside the volume;
-    ``destandardise(values, start)`` brings such voxels back into the file's intensities;
+    ``shape`` (Z, Y, X); ``voxel_size`` (Å); ``mean`` and ``std`` in the file's intensities;
+    ``region(start, size)`` gives standardised voxels as float32, reflected where outside the
+    volume; ``destandardise(values, start)`` brings such voxels back into the file's intensities;
     ``content(start, size)`` is the share of a region that is no constant part.
     """
 
@@ -179,6 +174,11 @@ class Volume(Standardised):
         """The standard deviation that standardises, in the file's intensities."""
         return self.intensities.std
 
+    @property
+    def scale(self):
+        """The mean and the standard deviation by which a training knows it again."""
+        return self.mean, self.std
+
     def refuse_changed(self):
         """Raise UserError if the file has other content than when it was measured."""
         if self.data is not self.source or not self.source.changed():
@@ -228,17 +228,14 @@ class Volume(Standardised):
     def destandardise(self, values, start=(0, 0, 0)):
         """Standardised voxels (Z, Y, X) of the region at ``start`` in the file's intensities, with
         the background, beads and constant parts that it has there."""
-        return within(*self.destandardised_freely(values, start))
-
-    def destandardised_freely(self, values, start):
-        """The same, whatever the values, and the voxels that the region has."""
         voxels, background, outliers, constant = self._parts(start, values.shape)
         scale = self.intensities
         result = background + values * scale.std + scale.mean
         limited = np.clip(voxels, background + scale.low, background + scale.high)
         result[outliers] += (voxels - limited)[outliers]
         result[constant] = voxels[constant]
-        return result, voxels
+        # Of what it never learned a network makes anything: but nothing beyond what is there.
+        return np.clip(result, voxels.min(), voxels.max())
 
     def content(self, start, size):
         """See :class:`Standardised`."""

@@ -10,7 +10,7 @@ from f2fd_core.config import UserError, unperturbed
 from f2fd_core.data.half_maps import HalfMaps
 from f2fd_core.perturbation.base import Perturbation
 from f2fd_core.perturbation.fourier_masks import FourierMasks
-from f2fd_core.perturbation.half_maps import Noise2Noise
+from f2fd_core.perturbation.half_maps import MatchedHalfMaps, Noise2Noise
 from f2fd_core.perturbation.noise_matched import NoiseMatched
 from f2fd_core.perturbation.real_space import Noise2Void, Self2Self
 from f2fd_core.runtime.randomness import Stream
@@ -34,13 +34,15 @@ def perturbation_for_training(volume, config, device):
             f"--block-size is {config.block_size}; expected at most "
             f"{min(volume.shape)}, the shortest side of {volume.source.path}"
         )
-    return KINDS[config.perturbation](volume, config, device)
+    kind = KINDS[config.perturbation]
+    if kind is NoiseMatched and isinstance(volume, HalfMaps):
+        kind = MatchedHalfMaps
+    return kind(volume, config, device)
 
 
 def perturbation_for_prediction(volume, config, device, predictions, pool_size):
     """The same for so many ``predictions``: ``config`` is the model's, the pool is a fresh one."""
-    without_its_halves = config.perturbation == "noise2noise" and not isinstance(volume, HalfMaps)
-    if without_its_halves or unperturbed(config, predictions):
+    if unperturbed(config, predictions):
         return Perturbation(volume, config, device)
     if config.perturbation == "fourier_masks":
         return FourierMasks(volume, config, device, pool_size, Stream.PREDICTION_COPIES)

@@ -28,10 +28,11 @@ class Perturbation:
     """What perturbations have in common; by itself, for prediction from the tomogram as it is.
 
     ``haste``: how much of a fast start of the training its noise is enough for, 0 to 1; ``judged``:
-    whether a network that learns from its pairs is judged by how well it denoises.
+    whether a network that learns from its pairs is judged by how well it denoises; ``independent``:
+    whether the noises of an input and its target are independent, however they are distributed.
     """
 
-    haste, judged = 1.0, True
+    haste, judged, independent = 1.0, True, True
 
     def __init__(self, volume, config, device="cpu"):
         """``volume``: a :class:`~f2fd_core.data.volume.Standardised`; ``config``: a TrainConfig."""
@@ -44,6 +45,14 @@ class Perturbation:
 
     def _region(self, start, size):
         return to_device(torch.from_numpy(self.volume.region(start, size)), self.device)
+
+    def pairs(self, start, size, count, random=GLOBAL):
+        """``count`` :class:`Pairs` of a region for the training."""
+        raise NotImplementedError
+
+    def independent_pairs(self, start, size, count, random=GLOBAL):
+        """Of what :meth:`pairs` gives, what is ``independent``."""
+        return self.pairs(start, size, count, random)
 
     def at_step(self, step):
         """Nothing to prepare: every draw is new."""

@@ -53,8 +53,10 @@ class NoiseMatched(Perturbation):
     m - n / a, are uncorrelated, so training from one to the other is Noise2Noise although only
     one X exists (Recorrupted-to-Recorrupted, Pang et al., CVPR 2021, in Fourier space). n is
     stationary noise times a smooth profile, so it is made region by region: nothing of the
-    tomogram's size is held. With half-maps X is their mean, and the noise is known.
+    tomogram's size is held.
     """
+
+    independent = False
 
     def __init__(self, volume, config, device="cpu", noise=None):
         """``noise``: a :class:`~f2fd_core.noise.NoiseModel`; None: estimated here."""
@@ -109,14 +111,13 @@ class NoiseMatched(Perturbation):
         return crop(noise, [first - at for first, at in zip(start, corner)], size)
 
     def pairs(self, start, size, count, random=GLOBAL):
-        region, noise = self._region(start, size), self._noise(start, size, count, random)
-        # Lessons gain nothing where the noise is known, which leaves none of it in the targets.
-        known = isinstance(self.volume, HalfMaps)
-        return Pairs(
-            region + self.scale * noise,
-            region - noise / self.scale,
-            scale=None if known else self.scale,
-        )
+        noise = self._noise(start, size, count, random)
+        return self.with_noise(noise, start, size)._replace(scale=self.scale)
+
+    def with_noise(self, noise, start, size):
+        """The pairs that ``noise`` (count, Z, Y, X) makes of a region."""
+        region = self._region(start, size)
+        return Pairs(region + self.scale * noise, region - noise / self.scale)
 
     def copies(self, start, size, count, first=0, random=GLOBAL):
         """``count`` perturbed copies of a region, (count, Z, Y, X)."""

@@ -142,7 +142,7 @@ def write_settings(config):
 
 def scales(volumes):
     """By which tomograms are known again: [[mean, standard deviation]]."""
-    return [[float(volume.mean), float(volume.std)] for volume in volumes]
+    return [[float(value) for value in volume.scale] for volume in volumes]
 
 
 def check_settings(earlier, config, path):

@@ -2,8 +2,8 @@
 
 The loss of an independent pair differs from the error against the unknown signal by a constant
 (Noise2Noise), so on voxels whose targets the network has not seen it is an honest measure. For
-noise-matched pairs it would rest on the noise that they are made with, and hide errors of that;
-there the error is Stein's estimate with the lowest noise that there may be.
+pairs with synthetic noise it would rest on that, and hide errors of it; there, unless half-maps
+know better, the error is Stein's estimate with the lowest noise that there may be.
 """
 
 from typing import NamedTuple
@@ -105,7 +105,6 @@ class ValidationCubes:
         """
         was_training = network.training
         network.eval()
-        random = Randomness.of(device, self.seed, Stream.VALIDATION)
 
         def predict(inputs, axes):
             with autocast(dtype, device):
@@ -119,18 +118,23 @@ class ValidationCubes:
         patches, inner = (
             (self.everywhere, slice(None)) if everywhere else (self.patches, self._inner())
         )
-        matched = hasattr(perturbations[0], "noise")
-        found = (self._stein if matched else self._loss_of_pairs)(
-            predict, perturbations, random, patches, (Ellipsis,) + (inner,) * 3
-        )
+        about = predict, perturbations, device, patches, (Ellipsis,) + (inner,) * 3
+        responses = {}
+        if hasattr(perturbations[0], "noise"):
+            found = self._stein(*about)
+            responses = found.responses
+        if all(perturbation.independent for perturbation in perturbations):
+            found = self._loss_of_pairs(*about)._replace(responses=responses)
         network.train(was_training)
         return found
 
-    def _loss_of_pairs(self, predict, perturbations, random, patches, inner):
+    def _loss_of_pairs(self, predict, perturbations, device, patches, inner):
         """Mean squared error of the targets in the ``inner`` part of ``patches``."""
+        random = Randomness.of(device, self.seed, Stream.VALIDATION)
         total = power = signal = count = 0.0
         for index, start in patches:
-            pairs = perturbations[index].pairs(start, (self.patch_size,) * 3, PAIRS, random)
+            size = (self.patch_size,) * 3
+            pairs = perturbations[index].independent_pairs(start, size, PAIRS, random)
             inputs, targets = pairs.inputs[inner], pairs.targets[inner]
             weights = torch.ones_like(targets) if pairs.weights is None else pairs.weights[inner]
             prediction = predict(pairs.inputs, perturbations[index].axes)[inner]
@@ -141,7 +145,7 @@ class ValidationCubes:
         loss, power, signal = (value / max(count, 1.0) for value in (total, power, signal))
         return Validation(loss, power, signal, {})
 
-    def _stein(self, predict, perturbations, random, patches, inner):
+    def _stein(self, predict, perturbations, device, patches, inner):
         """Stein's estimate of the error (Ann. Stat. 9 (1981) 1135), up to the noise's own power.
 
         It is <|f(Y) - X|²> + 2 C, for copies Y of the tomogram X: C, the covariance of output and
@@ -155,6 +159,7 @@ class ValidationCubes:
         noise's would be worth nothing, since of the noise, which is most of it, some hundredths are
         never known.
         """
+        random = Randomness.of(device, self.seed, Stream.VALIDATION)
         grid = fourier.grid_of((self.patch_size,) * 3)
         residual = power = 0.0
         sums = {}

@@ -49,8 +49,7 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
     OTHERS = (PICTURE, DEVIATION, FILLED, SHELLS, VERDICT, *HALVES)
     SUPPLIED = dict(
         ProtF2FdWithModel.SUPPLIED,
-        half_maps="the tomogram's own, for a model of the perturbation 'noise2noise', where there "
-        "are some; other models denoise the tomogram itself",
+        half_maps="none: the tomogram itself is denoised, by models of half-maps, too",
         denoise_halves="'Denoise the half-maps, too', by tsId",
         result_name="always the tsId",
         region="always the whole tomogram; the preview of 'Predictions' looks at a part",
@@ -126,27 +125,12 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
     def _supply(self, tomogram=None):
         return dict(super()._supply(tomogram), region=[])
 
-    def _halfMaps(self, tomogram):
-        return half_maps(tomogram) if self._usesHalves() else []
-
-    def _usesHalves(self):
-        """Whether both half-maps of every tomogram are denoised in its place: by a model that has
-        learned from one to the other, where they are there."""
-        return self.inModel.get().getTrainConfig().perturbation == "noise2noise" and all(
-            len(half_maps(tomogram)) == 2 for tomogram in self.inTomos.get()
-        )
-
     # -------------------------- Information ----------------------------------
     def _checkSettings(self, config):
         config.for_model(self.inModel.get().getTrainConfig())
 
     def _inputErrors(self):
         errors = super()._inputErrors() + self._halfMapErrors(self.inTomos.get())
-        if self._usesHalves() and self.denoiseHalves:
-            errors.append(
-                "Denoise the half-maps, too: the model was trained on half-maps and "
-                "denoises both together; choose 'No'."
-            )
         if self.fill_wedge and not self.inModel.get().fillsWedge():
             errors.append(
                 "Fill the missing wedge: the model has not learned it; choose 'No', or continue "
@@ -156,15 +140,9 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
 
     def _halfMapErrors(self, tomograms):
         """Which half-maps are missing of these tomograms, if any are needed."""
-        if not (self._usesHalves() or self.denoiseHalves):
+        if not self.denoiseHalves:
             return []
-        return missing_files(
-            tomograms,
-            "Tomograms",
-            halves="the perturbation 'noise2noise'"
-            if self._usesHalves()
-            else "'Denoise the half-maps, too'",
-        )
+        return missing_files(tomograms, "Tomograms", halves="'Denoise the half-maps, too'")
 
     def _summary(self):
         summary = super()._summary()
@@ -226,9 +204,7 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
         trained = model.getTrainConfig()
         config = self._configure(self._supply()).for_model(trained)
         source = (
-            "its half-maps"
-            if config.half_maps
-            else "the tomogram itself"
+            "the tomogram itself"
             if unperturbed(trained, config.predictions)
             else "newly perturbed copies of the tomogram"
         )

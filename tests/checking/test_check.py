@@ -574,7 +574,7 @@ def test_halves_have_the_ctf_of_their_tomogram(phantom, tmp_path, monkeypatch):
     )
     monkeypatch.setattr("f2fd_core.checking.halves.denoise", lambda config: list(config.tomograms))
     config = CheckConfig(model="model.pt", device="cpu", ctf=str(table))
-    independent_halves(config, HalfMaps(halves, "TS_2.mrc", True), trained, str(tmp_path))
+    independent_halves(config, HalfMaps(halves, "TS_2.mrc"), trained, str(tmp_path))
     assert [(one.defocus, one.ctf) for one in asked] == [(4.5, "")] * 2
 
 

@@ -456,25 +456,16 @@ def test_denoising_has_to_suit_the_model(trained, values, words):
         ({"perturbation": "noise2void"}, 4),
         ({"perturbation": "noise2void", "augmentation": "none"}, 1),
         ({"perturbation": "noise2void", "augmentation": "none", "dropout": 0.1}, 4),
-        ({"perturbation": "noise2noise"}, 8),
-        ({"perturbation": "noise2noise", "augmentation": "none"}, 2),
+        ({"perturbation": "noise2noise"}, 4),
+        ({"perturbation": "noise2noise", "augmentation": "none"}, 1),
         ({"preset": "published"}, 100),
         ({"preset": "published", "perturbation": "self2self"}, 100),
     ],
 )
 def test_predictions_as_the_model_wants_them(trained, predictions):
     trained = TrainConfig.create(trained)
-    halves = ("odd.mrc", "even.mrc") if trained.perturbation == "noise2noise" else ()
-    assert DenoiseConfig(half_maps=halves).for_model(trained).predictions == predictions
-    stated = DenoiseConfig(half_maps=halves, predictions=6)
-    assert stated.for_model(trained).predictions == 6
-
-
-def test_half_maps_are_predicted_in_turn():
-    with pytest.raises(UserError, match="--predictions is 3; expected an even number"):
-        DenoiseConfig(half_maps=("a.mrc", "b.mrc"), predictions=3).for_model(
-            TrainConfig(perturbation="noise2noise")
-        )
+    assert DenoiseConfig().for_model(trained).predictions == predictions
+    assert DenoiseConfig(predictions=6).for_model(trained).predictions == 6
 
 
 def test_the_word_for_zero_is_taken_and_reported():

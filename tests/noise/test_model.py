@@ -273,7 +273,7 @@ def test_places_without_matter_are_found_and_show_the_noise():
 
 
 def test_half_maps_show_the_noise_of_their_mean(small):
-    volume = HalfMaps([Volume(small[name]) for name in ("odd", "even")], for_mean=True)
+    volume = HalfMaps([Volume(small[name]) for name in ("odd", "even")])
     settings = NoiseSettings(window=32)
     model = noise_of_half_maps(volume, settings)
     noise = (read(small["tomogram"]) - read(small["clean"])) / volume.std

@@ -140,11 +140,13 @@ class Lying:
     """Pairs of ones and what :class:`Ramp` makes of them in a volume whose axes are ``axes``."""
 
     def __init__(self, axes):
-        self.axes, self.shape = axes, (32, 32, 32)
+        self.axes, self.shape, self.independent = axes, (32, 32, 32), True
 
     def pairs(self, start, size, count, random):
         ones = torch.ones(count, *size)
         return Pairs(ones, turned(Ramp()(turned(ones, self.axes)), back(self.axes)))
+
+    independent_pairs = pairs
 
 
 @pytest.mark.parametrize("axes", ORDERS)

@@ -7,14 +7,17 @@ from conftest import Memory, back_projected_noise, coloured
 
 from f2fd_core import fourier
 from f2fd_core.config import TrainConfig
+from f2fd_core.data.batches import batch_of
+from f2fd_core.data.half_maps import HalfMaps
 from f2fd_core.data.volume import Volume
 from f2fd_core.noise import NoiseModel
 from f2fd_core.noise import Spectrum as NoiseSpectrum
+from f2fd_core.perturbation import perturbation_for_training
 from f2fd_core.perturbation.fourier_masks import FourierMasks
 from f2fd_core.perturbation.half_maps import Noise2Noise
 from f2fd_core.perturbation.noise_matched import NoiseMatched, noise_of
 from f2fd_core.perturbation.real_space import Noise2Void, Self2Self
-from f2fd_core.runtime.randomness import Stream, derived_seed
+from f2fd_core.runtime.randomness import Randomness, Stream, derived_seed
 from f2fd_core.training.loss import training_loss
 
 SHAPES = [(16, 24, 40), (17, 21, 33)]
@@ -396,15 +399,48 @@ def test_halves_are_paired_in_both_orders():
     assert 15 < sum(orders) < 45
 
 
-@pytest.mark.parametrize("batches", [(6,), (1, 1, 1, 1, 1, 1), (1, 3, 2)])
-def test_prediction_takes_the_halves_in_turn_whatever_the_batches(batches):
-    odd, even = torch.zeros(8, 8, 8), torch.ones(8, 8, 8)
-    perturbation = Noise2Noise(HalfMapsInMemory(odd, even), TrainConfig(perturbation="noise2noise"))
-    copies, done = [], 0
-    for count in batches:
-        copies.append(perturbation.copies((0, 0, 0), (8, 8, 8), count, done))
-        done += count
-    assert torch.cat(copies)[:, 0, 0, 0].tolist() == [0, 1, 0, 1, 0, 1]
+def test_half_maps_give_noise_of_their_own_in_half_of_the_pairs(small):
+    """All pairs have the mean of the half-maps in common."""
+    config = TrainConfig(half_maps=(small["odd"], small["even"]))
+    volume = HalfMaps([Volume(path) for path in config.half_maps])
+    perturbation = perturbation_for_training(volume, config, "cpu")
+    place = (3, -2, 5), (16, 16, 16)
+    region, difference = (
+        torch.from_numpy(found(*place)) for found in (volume.region, volume.difference)
+    )
+    scale = perturbation.scale
+
+    def noise_of_pairs(pairs):
+        assert pairs.scale is None
+        both = pairs.inputs + scale**2 * pairs.targets
+        torch.testing.assert_close(both / (1 + scale**2), region.expand_as(both))
+        return (pairs.inputs - region) / scale
+
+    def signs(noise):
+        """1 or -1 where a copy's noise is the difference or its negative, else 0."""
+        return [
+            next((sign for sign in (1, -1) if torch.allclose(one, sign * difference, atol=1e-4)), 0)
+            for one in noise
+        ]
+
+    torch.manual_seed(3)
+    found = signs(noise_of_pairs(perturbation.pairs(*place, 60)))
+    assert 18 < found.count(0) < 42 and min(found.count(1), found.count(-1)) > 5
+    found = signs(noise_of_pairs(perturbation.independent_pairs(*place, 20)))
+    assert found in ([1, -1] * 10, [-1, 1] * 10)
+    random = [Randomness.of("cpu", 1, 2) for _ in range(2)]
+    assert torch.equal(*(perturbation.pairs(*place, 4, one).inputs for one in random))
+
+
+def test_tomograms_with_and_without_half_maps_are_learned_from_together(small):
+    """As where one has half-maps that differ by more than noise."""
+    config = TrainConfig(half_maps=(small["odd"], small["even"]), patch_size=16)
+    known = HalfMaps([Volume(path) for path in config.half_maps])
+    volumes = [known.alone(), known]
+    perturbations = [perturbation_for_training(volume, config, "cpu") for volume in volumes]
+    patches = [(number, (0, 0, 0)) for number in (0, 1)]
+    batch = batch_of(patches, volumes, perturbations, [], config)
+    assert batch.scales is None and batch.inputs.shape == (2, 1, 16, 16, 16)
 
 
 def test_the_noise_of_a_volume_is_measured_once(small):

@@ -62,8 +62,9 @@ class Plain:
     """Pairs of a known signal with new independent noise."""
 
     axes = (0, 1, 2)
+    independent = True
 
-    def pairs(self, start, size, count, random):
+    def independent_pairs(self, start, size, count, random):
         from f2fd_core.perturbation.base import Pairs
 
         z = torch.arange(start[0], start[0] + size[0]).float()[:, None, None]
@@ -102,14 +103,15 @@ def test_loss_on_held_out_parts_ranks_networks_by_their_true_error():
 class Matched(Plain):
     """The same signal in one volume of white noise, which is known, and as strong in copies."""
 
-    scale = 1.0
+    scale, independent = 1.0, False
 
     def __init__(self, level=1.0):
         size = (SIDE,) * 3
         power = torch.full_like(fourier.radial_frequency(size), level)
         shells = fourier.grid_of(size).ratio(power, torch.ones_like(power))
         self.noise = NoiseModel(size, Spectrum(power, shells, shells), power)
-        self.signal = self.pairs((0, 0, 0), (64,) * 3, 1, Randomness.of("cpu", 1)).inputs[0]
+        whole = (0, 0, 0), (64,) * 3
+        self.signal = self.independent_pairs(*whole, 1, Randomness.of("cpu", 1)).inputs[0]
         z = torch.arange(64.0)[:, None, None]
         self.truth = torch.sin(z / 5).expand(64, 64, 64)
 
@@ -149,6 +151,21 @@ def test_steins_estimate_is_the_error_without_the_truth():
         torch.testing.assert_close(response, torch.full_like(response, factor), rtol=0, atol=1e-4)
     assert check(0.2, known).loss < min(check(factor, known).loss for factor in (0.0, 1.0))
     assert check(0.6, too_little).loss < check(0.2, too_little).loss
+
+
+def test_the_loss_of_independent_pairs_knows_better_than_noise_that_is_wrong():
+    """As with half-maps; the responses to synthetic noise are still watched."""
+    held_out = held([(64, 64, 64)], SIDE, seed=0)
+
+    def check(factor, perturbation):
+        return held_out.validate(Scaled(factor), [perturbation], torch.device("cpu"), torch.float32)
+
+    wrong, known = Matched(0.3), Matched(0.3)
+    known.independent = True
+    assert check(0.6, wrong).loss < check(0.33, wrong).loss
+    assert check(0.33, known).loss < min(check(factor, known).loss for factor in (0.0, 0.6))
+    assert check(0.33, known).loss == check(0.33, Plain()).loss
+    assert torch.equal(check(0.33, known).responses[0], check(0.33, wrong).responses[0])
 
 
 def test_a_network_is_no_worse_for_removing_more_noise_from_the_tomogram_than_from_copies():
