@@ -70,8 +70,10 @@ class ProtF2FdCheck(ProtF2FdWithModel):
     def _asked(self, settings):
         return dict(super()._asked(settings), useHalfMaps=self.useHalfMaps.get())
 
-    def _halfMaps(self, tomogram):
-        return half_maps(tomogram) if self.useHalfMaps else []
+    def _supply(self, tomogram=None):
+        tomogram = tomogram or self.inTomos.get().getFirstItem()
+        halves = half_maps(tomogram) if self.useHalfMaps else []
+        return dict(super()._supply(tomogram), half_maps=halves)
 
     # -------------------------- Information ----------------------------------
     def _checkSettings(self, config):

@@ -123,7 +123,7 @@ class ProtF2FdDenoise(ProtF2FdWithModel):
 
     # -------------------------- Values for the engine ------------------------
     def _supply(self, tomogram=None):
-        return dict(super()._supply(tomogram), region=[])
+        return dict(super()._supply(tomogram), region=[], half_maps=[])
 
     # -------------------------- Information ----------------------------------
     def _checkSettings(self, config):

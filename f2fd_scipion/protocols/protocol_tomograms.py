@@ -379,8 +379,7 @@ class ProtF2FdTomograms(ProtF2FdBase, ProtStreamingBase):
 
 
 class ProtF2FdWithModel(ProtF2FdTomograms):
-    """The same with a model: ``inModel``. Subclasses give ``_halfMaps``, those of a tomogram that
-    the engine takes."""
+    """The same with a model: ``inModel``."""
 
     INSTEAD = {"defocus": "inCtfs"}
     SUPPLIED = {
@@ -412,7 +411,6 @@ class ProtF2FdWithModel(ProtF2FdTomograms):
         return {
             "model": self.inModel.get().getPath(),
             "tomograms": [volume_file(tomogram)],
-            "half_maps": self._halfMaps(tomogram),
             "output": self._getTmpPath(tomogram.getTsId()),
             "voxel_size": tomograms.getSamplingRate(),
             "resume": False,
@@ -421,9 +419,6 @@ class ProtF2FdWithModel(ProtF2FdTomograms):
             "threads": self.binThreads.get(),
             "ctf": self._ctfTable([tomogram])[0],
         }
-
-    def _halfMaps(self, tomogram):
-        raise NotImplementedError
 
     def _asked(self, settings):
         # A training that was continued has written another model to the same file.
