@@ -112,10 +112,10 @@ class HalfMaps(Standardised):
         return (odd.mean + even.mean) / 2, (odd.std + even.std) / 2
 
     def half(self, number, start, size):
-        """Voxels of the odd (0) or even (1) half-map in units of both halves' mean standard
-        deviation; see :meth:`Volume.region`."""
-        volume, (_, std) = self.halves[number], self.scale
-        return volume.region(start, size) * np.float32(volume.std / std)
+        """Standardised voxels of the odd (0) or even (1) half-map, in which the signal is as strong
+        as in the mean; see :meth:`Volume.region`."""
+        volume = self.halves[number]
+        return volume.region(start, size) * np.float32(volume.std / self.std)
 
     def region(self, start, size):
         """Mean of both halves; see :meth:`Volume.region`."""
@@ -125,5 +125,4 @@ class HalfMaps(Standardised):
 
     def difference(self, start, size):
         """Half the difference of both halves: noise such as the mean has, without signal."""
-        odd, even = (half.region(start, size) * np.float32(half.std) for half in self.halves)
-        return (odd - even) / np.float32(2 * self.std)
+        return (self.half(0, start, size) - self.half(1, start, size)) / 2
