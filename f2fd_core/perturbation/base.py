@@ -29,10 +29,10 @@ class Perturbation:
 
     ``haste``: how much of a fast start of the training its noise is enough for, 0 to 1; ``judged``:
     whether a network that learns from its pairs is judged by how well it denoises; ``independent``:
-    whether the noises of an input and its target are independent, however they are distributed.
+    whether the noises of an input and its target are known to be independent.
     """
 
-    haste, judged, independent = 1.0, True, True
+    haste, judged, independent = 1.0, True, False
 
     def __init__(self, volume, config, device="cpu"):
         """``volume``: a :class:`~f2fd_core.data.volume.Standardised`; ``config``: a TrainConfig."""
@@ -51,7 +51,7 @@ class Perturbation:
         raise NotImplementedError
 
     def independent_pairs(self, start, size, count, random=GLOBAL):
-        """Of what :meth:`pairs` gives, what is ``independent``."""
+        """Pairs by which a network is judged, of what :meth:`pairs` gives what is ``independent``."""
         return self.pairs(start, size, count, random)
 
     def at_step(self, step):

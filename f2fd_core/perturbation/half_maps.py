@@ -45,6 +45,8 @@ class Noise2Noise(Perturbation):
     the input is drawn every time. Predictions are made from their mean, which has less noise.
     """
 
+    independent = True
+
     def _half(self, number, start, size):
         return to_device(torch.from_numpy(self.volume.half(number, start, size)), self.device)
 

@@ -56,8 +56,6 @@ class NoiseMatched(Perturbation):
     tomogram's size is held.
     """
 
-    independent = False
-
     def __init__(self, volume, config, device="cpu", noise=None):
         """``noise``: a :class:`~f2fd_core.noise.NoiseModel`; None: estimated here."""
         super().__init__(volume, config, device)

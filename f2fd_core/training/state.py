@@ -66,6 +66,8 @@ class Training:
         self.best, self.last = EarlyStopping(), None
         self.loss_of = training_loss(config)
         self.perturbations = [perturbation_of(volume, config, device) for volume in volumes]
+        # Then the loss on held-out parts shows overfitting, and epochs need not be limited.
+        self.independent = all(perturbation.independent for perturbation in self.perturbations)
         # What the pairs of the other perturbations have in common makes their loss dishonest.
         self.validated = all(perturbation.judged for perturbation in self.perturbations) and (
             config.automatic() or config.perturbation in START_PERTURBATIONS
@@ -131,6 +133,8 @@ class Training:
         """How many steps there will be, at most."""
         if self.steps is not None:
             return self.steps
+        if self.independent:
+            return MOST_STEPS
         least, epochs = limits(self.config.pretrained())
         return min(MOST_STEPS, max(least, self.order.steps(epochs)))
 
@@ -138,7 +142,7 @@ class Training:
         """Whether no step is left to take."""
         if self.stopped:
             return True
-        epochs = self.order.epochs_before(self.step)
+        epochs = 0 if self.independent else self.order.epochs_before(self.step)
         reached = (
             self.best.should_stop(self.step, epochs, self.config.pretrained())
             if self.steps is None

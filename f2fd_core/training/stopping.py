@@ -4,8 +4,8 @@
 CHECK_EVERY = 50
 LEAST_STEPS = 300
 MOST_STEPS = 5000
-# More epochs overfit a small tomogram, and the validation loss does not show it: its noise is what
-# the tomogram's is taken to be.
+# More epochs overfit a small tomogram, and the validation loss does not show it where it rests on
+# what the tomogram's noise is taken to be.
 MOST_EPOCHS = 150
 # The least steps and the most epochs are divided by this for a network that has learned before.
 LEARNED_PART = 5

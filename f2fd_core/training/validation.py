@@ -119,12 +119,10 @@ class ValidationCubes:
             (self.everywhere, slice(None)) if everywhere else (self.patches, self._inner())
         )
         about = predict, perturbations, device, patches, (Ellipsis,) + (inner,) * 3
-        responses = {}
-        if hasattr(perturbations[0], "noise"):
-            found = self._stein(*about)
-            responses = found.responses
-        if all(perturbation.independent for perturbation in perturbations):
-            found = self._loss_of_pairs(*about)._replace(responses=responses)
+        matched = hasattr(perturbations[0], "noise")
+        found = (self._stein if matched else self._loss_of_pairs)(*about)
+        if matched and all(perturbation.independent for perturbation in perturbations):
+            found = self._loss_of_pairs(*about)._replace(responses=found.responses)
         network.train(was_training)
         return found
 
