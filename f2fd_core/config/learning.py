@@ -45,9 +45,9 @@ class LearningConfig(Config):
         0,
         "Training steps",
         "Number of training steps (batches). 0: until the loss on parts that are kept out of the "
-        "training hardly falls any more (at most 5000 steps and 150 epochs, or 30 epochs from "
-        "trained weights); the best model is kept. If training brings no improvement, that is what "
-        "it started from.",
+        "training hardly falls any more (at most 5000 steps and, without half-maps, 150 epochs, or "
+        "30 from trained weights); the best model is kept. If training brings no improvement, that "
+        "is what it started from.",
         TRAINING,
         unit="steps",
         ge=0,

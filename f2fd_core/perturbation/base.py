@@ -51,7 +51,7 @@ class Perturbation:
         raise NotImplementedError
 
     def independent_pairs(self, start, size, count, random=GLOBAL):
-        """Pairs by which a network is judged, of what :meth:`pairs` gives what is ``independent``."""
+        """Pairs by which a network is judged: the ``independent`` ones."""
         return self.pairs(start, size, count, random)
 
     def at_step(self, step):
