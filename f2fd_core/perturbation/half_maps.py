@@ -11,10 +11,10 @@ from f2fd_core.runtime.randomness import GLOBAL
 class MatchedHalfMaps(NoiseMatched):
     """Noise-matched pairs (X + a n, X - n / a) of the mean X of two half-maps.
 
-    Half their difference is noise such as X has, independent of X's own. In half of the pairs it is
-    n, with its sign drawn: it need not be Gaussian, nor the same everywhere. In the others n is
-    synthetic, of the same spectrum: no two are the same, so a network can't memorise them. Lessons
-    gain nothing where the noise is known so well.
+    Half their difference is noise like that of X, but independent of it. In half of the pairs this
+    is n, with a random sign: it need not be Gaussian, nor the same everywhere. In the others n is
+    synthetic, with the same spectrum: no two are the same, so a network can't memorise them.
+    Lessons gain nothing where the noise is known so well.
     """
 
     independent = True
