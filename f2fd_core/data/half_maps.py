@@ -107,7 +107,7 @@ class HalfMaps(Standardised):
 
     @property
     def scale(self):
-        """See :class:`Volume`: means of both halves' own, as checkpoints of version 1.1 have them."""
+        """See :class:`Volume`: means over both halves, as checkpoints of version 1.1 have them."""
         odd, even = self.halves
         return (odd.mean + even.mean) / 2, (odd.std + even.std) / 2
 
