@@ -247,6 +247,7 @@ def without_matter(power, corners, noise, size):
     """
     grid = fourier.grid_of(size)
     shells = (grid.frequencies >= MATTER[0]) & (grid.frequencies < MATTER[1])
+    shells[0] = False  # the mean, in small windows
 
     def excess(mean):
         return grid.ratio(mean, noise)[shells]

@@ -19,8 +19,9 @@ from f2fd_core.noise.orientation import axes_of, tilt_axis_angle
 FULL_OF_SIGNAL = 0.15
 # From this frequency on the noise near the axis is compared with that farther out.
 COMPARED_FROM = 0.2
-# It is not too much if it is so many times as high there, as SIRT-like filters make it.
-FALLS = 1.7
+# It is not too much if it is so many times as high there, as SIRT-like filters and the correction
+# of the CTF make it.
+FALLS = 1.2
 # Of the noise a network removes no less; what it removes less of it says nothing about.
 LEAST_REMOVED = 0.2
 # Zones of angles in which noise and all power are compared.
@@ -98,22 +99,28 @@ def noise_left_out(level, left_out, removed, total, size, settings):
     known = settings.counted * level / removed.clamp(min=LEAST_REMOVED)[grid.shell].float()
     noise = torch.minimum(known, total)
     if settings.near_axis:
-        noise = without_signal_near_axis(noise, size, axes_of(total, size) or USUAL)
+        noise = without_signal_near_axis(noise, total, size, axes_of(total, size) or USUAL)
     noise = _with_hardly_any_signal(noise, total, size, settings.hardly_any)
     found, most, whole = (by_shell(power, size) for power in (noise, left_out, total))
     doubt = (most / whole.clamp(min=TINY)).clamp(max=1).sqrt()
     return Spectrum(noise, found * doubt, torch.maximum(found, whole * doubt))
 
 
-def without_signal_near_axis(noise, size, axes):
-    """The noise, see :func:`noise_fraction_near_axis`, of a volume that lies along ``axes``."""
+def without_signal_near_axis(noise, total, size, axes):
+    """The noise, see :func:`noise_fraction_near_axis`, of a volume that lies along ``axes``.
+
+    Below COMPARED_FROM it is between that and what it was: the more of all power it is, the less of
+    it can be signal that the network does not know.
+    """
     upright, upright_size = turned_power(noise, size, axes)
     angle = tilt_axis_angle(upright, upright_size)
     along_y = rotated_power(upright, upright_size, angle) if angle else upright
     share = noise_fraction_near_axis(along_y, upright_size)
     if angle:
         share = rotated_power(share, upright_size, -angle)
-    return turned_power(upright * share, upright_size, back(axes))[0]
+    limited = turned_power(upright * share, upright_size, back(axes))[0]
+    between = limited + (noise - limited) * (noise / total.clamp(min=TINY))
+    return torch.where(grid_of(size).radius < COMPARED_FROM, between, limited)
 
 
 def noise_fraction_near_axis(level, size):
@@ -121,7 +128,8 @@ def noise_fraction_near_axis(level, size):
 
     There all tilts add up, so that a full specimen has signal up to Nyquist, which networks do not
     know. The noise that back-projection gives falls towards the axis at least as the root of the
-    distance; that of SIRT-like filters rises: where the level does, it stays.
+    distance; that of SIRT-like filters rises, as may that of corrected CTFs: where the level does,
+    it stays.
     """
     grid = grid_of(size)
     part = ((grid.radius >= COMPARED_FROM) & (grid.radius < 0.5)).float()

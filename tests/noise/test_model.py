@@ -142,10 +142,27 @@ def test_what_is_left_out_near_the_tilt_axis_up_to_nyquist_is_not_noise(size, ax
     assert float(found.power[far].mean() / noise[far].mean()) == pytest.approx(0.9, rel=0.03)
 
 
-def test_noise_that_rises_towards_the_tilt_axis_stays():
-    """As SIRT-like filters make it."""
+@pytest.mark.parametrize("hardly", [0.0, 0.5])
+def test_low_frequencies_near_the_tilt_axis_keep_the_noise_if_there_is_hardly_any_signal(hardly):
+    """The network knows that signal, and what is left out can be no more than all power is."""
+    size = (40, 40, 40)
+    grid = fourier.grid_of(size)
+    noise = torch.ones_like(grid.radius)
+    near = (grid.from_axis < 0.08) & (grid.radius > 0.05)
+    low = near & (grid.radius < 0.2)
+    found = spectrum.without_signal_near_axis(noise, noise / (1 - hardly), size, (0, 1, 2))
+    limited = spectrum.noise_fraction_near_axis(noise, size)
+    expected = limited + (1 - limited) * (1 - hardly)
+    torch.testing.assert_close(found[low], expected[low])
+    assert limited[low].mean() < 0.75
+    torch.testing.assert_close(found[near & ~low], limited[near & ~low])
+
+
+@pytest.mark.parametrize("power", [-1, -0.6])
+def test_noise_that_rises_towards_the_tilt_axis_stays(power):
+    """As SIRT-like filters make it, and corrected CTFs with few tilts."""
     grid = fourier.grid_of((40, 40, 40))
-    rising = 1 / grid.from_axis.clamp(min=0.02)
+    rising = grid.from_axis.clamp(min=0.02) ** power
     assert (spectrum.noise_fraction_near_axis(rising, (40, 40, 40)) == 1).all()
     falling = spectrum.noise_fraction_near_axis(torch.ones_like(rising), (40, 40, 40))
     inside = (grid.from_axis > 0.05) & (grid.from_axis < 0.1)
