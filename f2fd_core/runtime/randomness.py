@@ -24,6 +24,7 @@ class Stream(enum.IntEnum):
     PROBE = 9
     NULL_TEST = 10
     WEDGE_TEST = 11
+    HIDDEN = 12
 
 
 def derived_seed(*numbers):

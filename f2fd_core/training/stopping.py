@@ -36,12 +36,11 @@ class EarlyStopping:
         self.marked, self.since = float("inf"), 0
         # What the network had before the first step, and what it had last.
         self.started, self.last = float("inf"), float("inf")
+        self.start = None  # the weights before the first step
 
     def update(self, loss, power, step, network):
         """Take the result of a :class:`~f2fd_core.training.validation.Validation`."""
         self.last = loss
-        if step == 0:
-            self.started = loss
         worth = max(LEAST_IMPROVEMENT * (power - loss), LEAST_OF_POWER * power)
         if loss < self.marked - worth:
             self.marked, self.since = loss, step
@@ -50,6 +49,8 @@ class EarlyStopping:
             self.model = {
                 name: value.detach().cpu().clone() for name, value in network.state_dict().items()
             }
+        if step == 0:
+            self.started, self.start = loss, self.model
 
     def has_gained(self):
         """Whether the last validation found the network no worse than before the first step."""
@@ -67,6 +68,7 @@ class EarlyStopping:
         # Earlier checkpoints have the best loss only.
         self.marked, self.since = state.get("marked", self.loss), state.get("since", self.step)
         self.started, self.last = (state.get(name, float("inf")) for name in ("started", "last"))
+        self.start = state.get("start")
 
     def at_limit(self, step):
         """Whether there are as many steps as there may be."""

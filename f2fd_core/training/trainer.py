@@ -133,6 +133,31 @@ def validate_at_the_end(training):
     return found
 
 
+def chosen_model(training):
+    """(weights, step) of what a training hands out.
+
+    It is the best model of a training that ends by itself, or that did not make the network better;
+    else the last. If the network that it began with finds more of hidden Fourier coefficients, and
+    half-maps do not know better, it is that: Stein's estimate is mistaken where the noise is.
+    """
+    best = training.last or training.best
+    weights, step = best.model, best.step
+    if weights is None or not training.config.automatic() and best.has_gained():
+        weights, step = training.model().state_dict(), training.step
+    if best.start is None or training.independent or not training.matched():
+        return weights, step
+    network, found = copy.deepcopy(training.model()), []
+    for candidate in (best.start, weights):
+        network.load_state_dict(candidate)
+        found.append(
+            training.cubes.share_found(
+                network, training.perturbations, training.device, training.dtype
+            )
+        )
+    at_the_start, now = found
+    return (best.start, 0) if at_the_start > now else (weights, step)
+
+
 def lower_noise(training, perturbation, response):
     """Lower the noise of a perturbation in the Fourier shells of a patch where the ``response`` to
     it is negative: there the network would turn the sign of what is weak."""

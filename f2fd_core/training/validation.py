@@ -3,9 +3,12 @@
 The loss of an independent pair differs from the error against the unknown signal by a constant
 (Noise2Noise), so on voxels whose targets the network has not seen it is an honest measure. For
 pairs with synthetic noise it would rest on that, and hide errors of it; there, unless half-maps
-know better, the error is Stein's estimate with the lowest noise that there may be.
+know better, the error is Stein's estimate with the lowest noise that there may be. In the end the
+model is compared with the network that the training began with by Fourier coefficients that neither
+sees, where no estimate of the noise enters.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +32,10 @@ PAIRS = 2
 LEAST_GIVEN = 0.01
 # The part of the noise that is added to a copy to measure the response to noise.
 PROBE_SHARE = 0.3
+# The share of the Fourier coefficients that are hidden, in shells of which noise may be so much of
+# the power, at least: where it is less, a network rightly relies on the coefficient itself.
+HIDDEN_SHARE = 0.1
+HIDDEN_NOISE = 0.5
 # A response to synthetic noise below this, in any Fourier shell, shows that it is too much.
 ALARM = -0.05
 
@@ -104,6 +111,57 @@ class ValidationCubes:
         EVERYWHERE whole patches: few cubes may mistake a little better for a little worse.
         """
         was_training = network.training
+        predict = self._predicting(network, device, dtype)
+        patches, inner = (
+            (self.everywhere, slice(None)) if everywhere else (self.patches, self._inner())
+        )
+        about = predict, perturbations, device, patches, (Ellipsis,) + (inner,) * 3
+        matched = hasattr(perturbations[0], "noise")
+        found = (self._stein if matched else self._loss_of_pairs)(*about)
+        if matched and all(perturbation.independent for perturbation in perturbations):
+            found = self._loss_of_pairs(*about)._replace(responses=found.responses)
+        network.train(was_training)
+        return found
+
+    @torch.no_grad()
+    def share_found(self, network, perturbations, device, dtype):
+        """What share of the power of hidden Fourier coefficients a network finds, in whole patches.
+
+        It is 1 - <|f(H) - H|²> / <|H|²> for the coefficients H that are set to 0 in the tomogram,
+        and what the network has there, f(H). Noise is independent from one coefficient to the next
+        and can't be found, so whatever its power, the better of two networks finds more (after
+        Noise2Self, Batson & Royer, ICML 2019, which hides voxels).
+        """
+        was_training = network.training
+        predict = self._predicting(network, device, dtype)
+        random = Randomness.of(device, self.seed, Stream.HIDDEN)
+        size, axes = (self.patch_size,) * 3, (1, 2, 3)
+        grid = fourier.grid_of(size)
+        weights = grid.weights.to(device)
+        found = power = 0.0
+        for index, start in self.everywhere:
+            shares = perturbations[index].noise.share_at(grid.frequencies, "upper")
+            noisy = (shares >= HIDDEN_NOISE)[grid.shell].to(device)
+            region = perturbations[index].copies_of_itself(start, size)
+            coefficients = torch.fft.rfftn(region, dim=axes)
+            white = torch.randn(region.shape, generator=random.device, device=device)
+            drawn = torch.fft.rfftn(white, dim=axes).abs().square() / white.numel()
+            # The power of white noise is exponentially distributed.
+            hidden = (drawn < -math.log(1 - HIDDEN_SHARE)) & noisy
+            seen = torch.fft.irfftn(coefficients * ~hidden, s=size, dim=axes)
+            made = torch.fft.rfftn(predict(seen, perturbations[index].axes), dim=axes)
+            before, after = (
+                float((values.abs().square() * hidden * weights).sum())
+                for values in (coefficients, made - coefficients)
+            )
+            found, power = found + before - after, power + before
+        network.train(was_training)
+        return found / max(power, 1e-30)
+
+    @staticmethod
+    def _predicting(network, device, dtype):
+        """The function of patches that lie along some axes that a network is, which does not learn
+        from then on."""
         network.eval()
 
         def predict(inputs, axes):
@@ -115,16 +173,7 @@ class ValidationCubes:
                 )[:, 0].float()
             return turned(outputs, back(axes))
 
-        patches, inner = (
-            (self.everywhere, slice(None)) if everywhere else (self.patches, self._inner())
-        )
-        about = predict, perturbations, device, patches, (Ellipsis,) + (inner,) * 3
-        matched = hasattr(perturbations[0], "noise")
-        found = (self._stein if matched else self._loss_of_pairs)(*about)
-        if matched and all(perturbation.independent for perturbation in perturbations):
-            found = self._loss_of_pairs(*about)._replace(responses=found.responses)
-        network.train(was_training)
-        return found
+        return predict
 
     def _loss_of_pairs(self, predict, perturbations, device, patches, inner):
         """Mean squared error of the targets in the ``inner`` part of ``patches``."""

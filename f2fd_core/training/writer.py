@@ -11,6 +11,7 @@ from f2fd_core.prediction.predictor import Predictor, preview
 from f2fd_core.runtime import console, figures, train_log
 from f2fd_core.runtime.run_folder import MASKS, model_in
 from f2fd_core.training import eta
+from f2fd_core.training.trainer import chosen_model
 
 PREVIEW_PREDICTIONS = 2
 # Seconds without pictures for each that they take: on a fast GPU, drawing them at every checkpoint
@@ -129,13 +130,9 @@ class Writer:
         )
 
     def save_model(self):
-        """Write model.pt: the best model of a training that ends by itself, or that did not make
-        the network better; else the last."""
+        """Write model.pt, see :func:`~f2fd_core.training.trainer.chosen_model`."""
         training = self.training
-        best = training.last or training.best
-        weights, step = best.model, best.step
-        if weights is None or not training.config.automatic() and best.has_gained():
-            weights, step = training.model().state_dict(), training.step
+        weights, step = chosen_model(training)
         path = model_in(self.folder)
         noise = (
             [perturbation.noise.by_shell() for perturbation in training.perturbations]
@@ -150,7 +147,9 @@ class Writer:
                 "began with, as far as the tomograms show: these are the model"
             )
         if training.steps is None and not (
-            training.stopped or training.schedule.stops() or best.waited(training.step)
+            training.stopped
+            or training.schedule.stops()
+            or (training.last or training.best).waited(training.step)
         ):
             console.say(
                 f"--steps auto ends after {training.step} steps, "

@@ -18,6 +18,7 @@ from f2fd_core.evaluation.metrics import correlation
 from f2fd_core.fourier import grid_of
 from f2fd_core.network import checkpoint
 from f2fd_core.noise import periodogram
+from f2fd_core.perturbation import noise_matched
 from f2fd_core.perturbation.noise_matched import noise_of
 from f2fd_core.simulation.microscope import simulate_volumes
 from f2fd_core.training import schedule
@@ -124,6 +125,28 @@ def test_a_training_that_harms_hands_out_what_it_began_with(phantom, tmp_path, m
     begun = training.open_for_training(TrainConfig(output="unused", **options)).model()
     for name, weight in begun.state_dict().items():
         assert torch.equal(weight, state["model"][name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("taken_for", [0.3, 1.0])
+def test_a_training_with_far_too_little_noise_hands_out_what_it_began_with(
+    phantom, tmp_path, monkeypatch, capsys, taken_for
+):
+    """It has learned to pass noise, and Stein's estimate, with as little noise, finds that good;
+    what the network finds of hidden Fourier coefficients does not rest on it."""
+
+    def taken(*asked):
+        noise = noise_of(*asked)
+        return noise.scaled(torch.full_like(noise.lower, taken_for))
+
+    monkeypatch.setattr(noise_matched, "noise_of", taken)
+    options = dict(tomograms=(phantom["tomogram"],), patch_size=32, steps=50, start="shapes", device="cpu")
+    path = train(TrainConfig(output=str(tmp_path), **options))
+    state = checkpoint.newest(str(tmp_path / "checkpoints"), pytest.fail)[1]
+    assert state["best"]["step"] or taken_for == 1
+    assert (checkpoint.load(path)["step"] == 0) == (taken_for < 1)
+    said = "did not make the network better" in capsys.readouterr().err
+    assert said == (taken_for < 1)
 
 
 TOO_HIGH = pytest.mark.xfail(

@@ -123,6 +123,47 @@ class Matched(Plain):
         return region + self.noise.sample(start, size, count, random, "cpu")
 
 
+class Spikes(Matched):
+    """A voxel in a hundred is 10, or none is; in white noise of power 1."""
+
+    def __init__(self, share=0.01, level=1.0):
+        super().__init__(level)
+        random = torch.Generator().manual_seed(2)
+        shape = self.signal.shape
+        self.truth = 10.0 * (torch.rand(shape, generator=random) < share)
+        self.signal = self.truth + torch.randn(shape, generator=random)
+
+
+class Threshold(torch.nn.Module):
+    def forward(self, values):
+        return values * (values > 5)
+
+
+def test_hidden_coefficients_show_what_is_known_of_the_signal_whatever_the_noise_is_taken_for():
+    """Spikes are seen without a tenth of them, which then are a tenth lower. What only passes on
+    its input finds nothing, and in noise alone nothing is found."""
+    held_out = held([(64, 64, 64)], SIDE, seed=0)
+
+    def found(network, perturbation):
+        return held_out.share_found(network, [perturbation], torch.device("cpu"), torch.float32)
+
+    of_signal = found(Threshold(), Spikes())
+    assert of_signal == pytest.approx(0.99 / 2, abs=0.03)
+    assert of_signal == found(Threshold(), Spikes(level=0.3))
+    for factor in (0.5, 1.0):
+        assert found(Scaled(factor), Spikes()) == pytest.approx(0, abs=1e-5)
+    assert found(Threshold(), Spikes(share=0.0)) == pytest.approx(0, abs=0.01)
+    assert found(torch.nn.Tanh(), Spikes(share=0.0)) < 0.01
+
+
+def test_coefficients_with_hardly_any_noise_are_not_hidden():
+    """There a network may rely on the coefficient itself."""
+    held_out = held([(64, 64, 64)], SIDE, seed=0)
+    clear = Spikes()
+    clear.noise.total = 10 * clear.noise.power
+    assert held_out.share_found(Threshold(), [clear], torch.device("cpu"), torch.float32) == 0
+
+
 def test_steins_estimate_is_the_error_without_the_truth():
     """Up to the noise's power; and given too little noise, it prefers what removes less."""
     held_out = held([(64, 64, 64)], SIDE, seed=0)
