@@ -140,7 +140,9 @@ def test_a_training_with_far_too_little_noise_hands_out_what_it_began_with(
         return noise.scaled(torch.full_like(noise.lower, taken_for))
 
     monkeypatch.setattr(noise_matched, "noise_of", taken)
-    options = dict(tomograms=(phantom["tomogram"],), patch_size=32, steps=50, start="shapes", device="cpu")
+    options = dict(
+        tomograms=(phantom["tomogram"],), patch_size=32, steps=50, start="shapes", device="cpu"
+    )
     path = train(TrainConfig(output=str(tmp_path), **options))
     state = checkpoint.newest(str(tmp_path / "checkpoints"), pytest.fail)[1]
     assert state["best"]["step"] or taken_for == 1
