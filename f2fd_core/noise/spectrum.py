@@ -98,19 +98,20 @@ def noise_left_out(level, left_out, removed, total, size, settings):
     grid = grid_of(size)
     known = settings.counted * level / removed.clamp(min=LEAST_REMOVED)[grid.shell].float()
     noise = torch.minimum(known, total)
+    most, whole = by_shell(left_out, size), by_shell(total, size)
+    share = (most / whole.clamp(min=TINY)).clamp(max=1)
     if settings.near_axis:
-        noise = without_signal_near_axis(noise, total, size, axes_of(total, size) or USUAL)
+        noise = without_signal_near_axis(noise, share, size, axes_of(total, size) or USUAL)
     noise = _with_hardly_any_signal(noise, total, size, settings.hardly_any)
-    found, most, whole = (by_shell(power, size) for power in (noise, left_out, total))
-    doubt = (most / whole.clamp(min=TINY)).clamp(max=1).sqrt()
+    found, doubt = by_shell(noise, size), share.sqrt()
     return Spectrum(noise, found * doubt, torch.maximum(found, whole * doubt))
 
 
-def without_signal_near_axis(noise, total, size, axes):
+def without_signal_near_axis(noise, left_out, size, axes):
     """The noise, see :func:`noise_fraction_near_axis`, of a volume that lies along ``axes``.
 
-    Below COMPARED_FROM it is between that and what it was: the more of all power it is, the less of
-    it can be signal that the network does not know.
+    Below COMPARED_FROM it is between that and what it was, by the share of all power that the
+    network has ``left_out``, by shell: the higher, the less signal there can be in it.
     """
     upright, upright_size = turned_power(noise, size, axes)
     angle = tilt_axis_angle(upright, upright_size)
@@ -119,8 +120,9 @@ def without_signal_near_axis(noise, total, size, axes):
     if angle:
         share = rotated_power(share, upright_size, -angle)
     limited = turned_power(upright * share, upright_size, back(axes))[0]
-    between = limited + (noise - limited) * (noise / total.clamp(min=TINY))
-    return torch.where(grid_of(size).radius < COMPARED_FROM, between, limited)
+    grid = grid_of(size)
+    between = limited + (noise - limited) * left_out.square()[grid.shell].float()
+    return torch.where(grid.radius < COMPARED_FROM, between, limited)
 
 
 def noise_fraction_near_axis(level, size):

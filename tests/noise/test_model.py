@@ -144,15 +144,16 @@ def test_what_is_left_out_near_the_tilt_axis_up_to_nyquist_is_not_noise(size, ax
 
 @pytest.mark.parametrize("hardly", [0.0, 0.5])
 def test_low_frequencies_near_the_tilt_axis_keep_the_noise_if_there_is_hardly_any_signal(hardly):
-    """The network knows that signal, and what is left out can be no more than all power is."""
+    """Of which the network then leaves out all."""
     size = (40, 40, 40)
     grid = fourier.grid_of(size)
     noise = torch.ones_like(grid.radius)
     near = (grid.from_axis < 0.08) & (grid.radius > 0.05)
     low = near & (grid.radius < 0.2)
-    found = spectrum.without_signal_near_axis(noise, noise / (1 - hardly), size, (0, 1, 2))
+    left_out = torch.full_like(grid.frequencies, 1 - hardly)
+    found = spectrum.without_signal_near_axis(noise, left_out, size, (0, 1, 2))
     limited = spectrum.noise_fraction_near_axis(noise, size)
-    expected = limited + (1 - limited) * (1 - hardly)
+    expected = limited + (1 - limited) * (1 - hardly) ** 2
     torch.testing.assert_close(found[low], expected[low])
     assert limited[low].mean() < 0.75
     torch.testing.assert_close(found[near & ~low], limited[near & ~low])
