@@ -21,7 +21,7 @@ FULL_OF_SIGNAL = 0.15
 COMPARED_FROM = 0.2
 # It is not too much if it is so many times as high there, as SIRT-like filters and the correction
 # of the CTF make it.
-FALLS = 1.2
+RISES = 1.2
 # Of the noise a network removes no less; what it removes less of it says nothing about.
 LEAST_REMOVED = 0.2
 # Zones of angles in which noise and all power are compared.
@@ -143,7 +143,7 @@ def noise_fraction_near_axis(level, size):
         ring = (distance >= low * FULL_OF_SIGNAL) & (distance < high * FULL_OF_SIGNAL)
         return float((plane * weights)[ring].sum() / weights[ring].sum().clamp(min=1))
 
-    if mean(1 / 3, 2 / 3) >= FALLS * mean(1, 4 / 3):
+    if mean(1 / 3, 2 / 3) >= RISES * mean(1, 4 / 3):
         return torch.ones_like(level)
     z, _, x = axis_frequencies(size)
     factors = (1.0, 1.15, 1.3)

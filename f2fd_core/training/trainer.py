@@ -138,13 +138,13 @@ def chosen_model(training):
 
     It is the best model of a training that ends by itself, or that did not make the network better;
     else the last. If the network that it began with finds more of hidden Fourier coefficients, and
-    half-maps do not know better, it is that: Stein's estimate is mistaken where the noise is.
+    half-maps do not know better, it is that: Stein's estimate errs where the noise does.
     """
     best = training.last or training.best
     weights, step = best.model, best.step
     if weights is None or not training.config.automatic() and best.has_gained():
         weights, step = training.model().state_dict(), training.step
-    if best.start is None or training.independent or not training.matched():
+    if not step or best.start is None or training.independent or not training.matched():
         return weights, step
     network, found = copy.deepcopy(training.model()), []
     for candidate in (best.start, weights):

@@ -145,8 +145,8 @@ class ValidationCubes:
             region = perturbations[index].copies_of_itself(start, size)
             coefficients = torch.fft.rfftn(region, dim=axes)
             white = torch.randn(region.shape, generator=random.device, device=device)
-            drawn = torch.fft.rfftn(white, dim=axes).abs().square() / white.numel()
             # The power of white noise is exponentially distributed.
+            drawn = torch.fft.rfftn(white, dim=axes).abs().square() / white.numel()
             hidden = (drawn < -math.log(1 - HIDDEN_SHARE)) & noisy
             seen = torch.fft.irfftn(coefficients * ~hidden, s=size, dim=axes)
             made = torch.fft.rfftn(predict(seen, perturbations[index].axes), dim=axes)
