@@ -37,10 +37,10 @@ CORRELATED = (0.02, 0.25)
 # The ratio of two half-maps' standard deviations from which it is odd.
 UNEQUAL = 1.5
 # Times the power that noise can have, from which on what half-maps differ by is not noise alone.
-# Those with independent noise have 0.96 at most in simulations, a real cell's 1.03; those of every
-# other tilt of a specimen 2.5 times as thick as the volume, with tilts 3 degrees apart, 1.05 or
+# Those with independent noise have 0.99 at most in simulations, a real cell's 1.01; those of every
+# other tilt of a specimen 2.5 times as thick as the volume, with tilts 3 degrees apart, 1.035 or
 # more (`benchmarks/ablation.py half-maps`).
-MORE_NOISE = 1.04
+MORE_NOISE = 1.03
 
 
 class Likeness:

@@ -93,7 +93,8 @@ def noise_left_out(level, left_out, removed, total, size, settings):
 
     ``removed``: by shell, what share of the noise the network removes. One that does its best
     leaves out as much of all power as it removes of the noise (Stein, see
-    :mod:`f2fd_core.checking.error`): level / removed is the noise.
+    :mod:`f2fd_core.checking.error`): level / removed is the noise. One that takes noise for signal
+    leaves out less; so the upper end allows for that.
     """
     grid = grid_of(size)
     known = settings.counted * level / removed.clamp(min=LEAST_REMOVED)[grid.shell].float()
@@ -104,7 +105,10 @@ def noise_left_out(level, left_out, removed, total, size, settings):
         noise = without_signal_near_axis(noise, share, size, axes_of(total, size) or USUAL)
     noise = _with_hardly_any_signal(noise, total, size, settings.hardly_any)
     found, doubt = by_shell(noise, size), share.sqrt()
-    return Spectrum(noise, found * doubt, torch.maximum(found, whole * doubt))
+    # What it leaves out has at least (1 - t)² N, as the rest of it does not depend on the noise.
+    bound = torch.where(removed > LEAST_REMOVED, most / removed.square(), 0)
+    upper = torch.maximum(whole * doubt, torch.minimum(bound, whole))
+    return Spectrum(noise, found * doubt, torch.maximum(found, upper))
 
 
 def without_signal_near_axis(noise, left_out, size, axes):

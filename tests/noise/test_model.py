@@ -90,12 +90,12 @@ def test_power_fills_the_share_of_the_spectrum_where_it_is(size):
     assert spectrum.filled_share(low, size) == pytest.approx(share)
 
 
-def noise_left_out(windows, total, size, **fields):
-    """The Spectrum by what a network leaves out that removes all noise."""
-    settings = NoiseSettings(**fields)
+def noise_left_out(windows, total, size, removed=1.0, **fields):
+    """The Spectrum by what a network leaves out that removes so much of the noise."""
+    settings, mean = NoiseSettings(**fields), windows.mean(0)
     level = spectrum.level_left_out(windows, total, size, settings)
-    removed = torch.ones(len(fourier.grid_of(tuple(size)).frequencies))
-    return spectrum.noise_left_out(level, windows.mean(0), removed, total, size, settings)
+    removed = torch.full_like(fourier.grid_of(tuple(size)).frequencies, removed)
+    return spectrum.noise_left_out(level, mean, removed, total, size, settings)
 
 
 @pytest.mark.parametrize("removed", [0.5, 0.8])
@@ -110,6 +110,20 @@ def test_noise_of_which_a_network_removes_a_part_is_known_by_that_part(removed):
     plain = dataclasses.replace(settings, removed=False)
     missed = noise_if_known(volume, np.sqrt(removed) * noise, plain)
     assert float(missed.power.sum() / all_removed.power.sum()) == pytest.approx(removed, abs=0.02)
+
+
+@pytest.mark.parametrize("passed, held", [(0.3, True), (0.6, True), (0.9, False)])
+def test_interval_holds_the_noise_that_a_network_passes_though_it_is_not_signal(passed, held):
+    """What it leaves out is (1 - passed)² of the noise. A network that passes nearly all shows
+    nothing."""
+    torch.manual_seed(6)
+    noise = torch.distributions.Gamma(1.0, 1.0).sample((200, 24, 24, 13))
+    left_out, total = (1 - passed) ** 2 * noise, noise.mean(0)
+    found = noise_left_out(left_out, total, (24, 24, 24), 1 - passed, near_axis=False)
+    whole = spectrum.by_shell(total, (24, 24, 24))
+    assert (found.power < total).all() and (found.lower < whole).all()
+    assert bool((found.upper > 0.99 * whole).all()) == held
+    assert (found.upper <= 1.0001 * whole).all()
 
 
 @pytest.mark.parametrize("size", [(40, 40, 40), (32, 48, 41)])
