@@ -29,7 +29,7 @@ def source_box(start, size, shape):
 
 def reflected(start, size, length):
     """Indices start .. start + size - 1, mirrored into 0 .. length - 1 without repeating edges."""
-    period = 2 * (length - 1)
+    period = max(2 * (length - 1), 1)
     index = np.arange(start, start + size) % period
     return np.minimum(index, period - index)
 
