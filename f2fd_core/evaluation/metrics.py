@@ -79,13 +79,16 @@ def fourier_shell_correlation(first, second):
     """Fourier shell correlation (Harauz & van Heel, 1986) up to Nyquist.
 
     Returns (frequencies in cycles per voxel, correlations), one per shell of one Fourier voxel of
-    the shortest axis.
+    the shortest axis. The first shell of a cube holds only the mean, which is subtracted: 1.
     """
     shape = first.shape
     one, two = (torch.fft.rfftn(volume - volume.mean()) for volume in (first, second))
     frequency, cross = fourier.shell_means((one * two.conj()).real, shape)
     powers = [fourier.shell_means(values.abs() ** 2, shape)[1] for values in (one, two)]
-    return frequency, cross / (powers[0] * powers[1]).sqrt().clamp(min=1e-30)
+    curve = cross / (powers[0] * powers[1]).sqrt().clamp(min=1e-30)
+    if (fourier.shell_index(shape, len(curve)) == 0).sum() == 1:
+        curve[0] = 1.0
+    return frequency, curve
 
 
 def crossing(frequency, curve, threshold):

@@ -48,6 +48,19 @@ def test_shell_correlation_of_independent_noise_is_zero(shape):
     assert abs(curve[3:].mean()) < 0.03
 
 
+@pytest.mark.parametrize("shape", [(16, 16, 16), (16, 16, 18)])
+def test_no_resolution_depends_on_the_rounding_of_the_mean(shape):
+    """Which is all that the first shell of a cube has."""
+    torch.manual_seed(4)
+    one, noise = torch.randn(2, *shape)
+    found = set()
+    for offset in range(20):
+        frequency, curve = metrics.fourier_shell_correlation(one + 0.37 * offset, one + 0.1 * noise)
+        found.add(round(float(curve[0]), 3))
+        assert metrics.crossing(frequency, curve, 0.5) is None
+    assert len(found) == 1
+
+
 def test_shell_correlation_against_the_full_transform():
     torch.manual_seed(2)
     shape = (12, 16, 14)
