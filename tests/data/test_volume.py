@@ -20,6 +20,13 @@ def test_crop_is_a_window_of_the_reflected_volume(start, kind):
     np.testing.assert_array_equal(np.asarray(result), expected)
 
 
+@pytest.mark.filterwarnings("error")
+def test_one_slice_is_mirrored_into_itself():
+    array = np.random.default_rng(0).normal(size=(1, 9, 11))
+    found = crop(array, (-2, 0, 0), (4, 9, 11))
+    np.testing.assert_array_equal(found, np.repeat(array, 4, axis=0))
+
+
 def test_standardised_and_clipped(write):
     values = np.random.default_rng(1).normal(500, 30, (24, 30, 36))
     values[5, 5, 5] = 1e6
